@@ -1,0 +1,28 @@
+"""The contracts: what may be published, in which version, and what is private in it.
+
+Other services may depend on this package alone: it knows no Redis and no engine. Importing it registers every
+domain event, which is how a message's `type` finds its class.
+"""
+
+from schemas.emails import EmailRefused
+from schemas.event import Event, SchemaError, registered, registered_types, upcast
+from schemas.inventory import StockBelowThreshold
+from schemas.privacy import PII, Secret, redact
+from schemas.reports import ReportGenerated
+from schemas.users import PasswordResetRequested, UserRegistered
+
+__all__ = [
+    "PII",
+    "EmailRefused",
+    "Event",
+    "PasswordResetRequested",
+    "ReportGenerated",
+    "SchemaError",
+    "Secret",
+    "StockBelowThreshold",
+    "UserRegistered",
+    "redact",
+    "registered",
+    "registered_types",
+    "upcast",
+]

@@ -1,0 +1,160 @@
+"""Streams: what a service holds to publish events and to ask about them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import TYPE_CHECKING, Self
+
+from schemas.event import Event
+from streams import boot
+from streams.connection import Connections
+from streams.dependencies import current_delivery
+from streams.errors import StreamsError, TooLarge
+from streams.keys import Keys, Priority
+from streams.message import Message
+from streams.middleware import Middleware
+from streams.outcome import Duration, seconds
+from streams.publisher import Publisher
+from streams.settings import Settings
+
+if TYPE_CHECKING:
+    import redis.asyncio
+
+_MANY = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Says that an event is in Redis: its id, the stream it went to and the partition."""
+
+    id: str
+    stream: str
+    partition: int = 0
+
+
+class Streams:
+    """The client: `async with Streams() as streams: await streams.publish(event)`.
+
+    Where Redis is comes from the environment (`REDIS_URL`, ...; see `Settings`). Opening it connects to nothing; the
+    first publish connects and checks that the server is safe for events.
+    """
+
+    def __init__(
+        self, url: str | None = None, *, settings: Settings | None = None, middleware: Sequence[Middleware] = ()
+    ) -> None:
+        settings = settings or Settings()
+        if url is not None:
+            settings = settings.model_copy(update={"redis_url": type(settings)(redis_url=url).redis_url})
+        self.settings = settings
+        self.keys = Keys(settings.app)
+        self.connections = Connections(settings)
+        self._publisher = Publisher(self.connections, self.keys, middleware)
+        self._source = settings.source or f"/{settings.app}"
+        self._checked = False
+        self._checking = asyncio.Lock()
+
+    @property
+    def redis(self) -> redis.asyncio.Redis:
+        """The shared client (bytes in, bytes out), for a processor's own keys (`keys.own`), never for the engine's."""
+        return self.connections.client
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Waits for publishes on their way and closes every connection."""
+        await self._publisher.aclose()
+        await self.connections.aclose()
+
+    async def check(self) -> None:
+        """Raises `Refused` when the server is not safe for events, `Unreachable` when it does not answer."""
+        async with self._checking:
+            if not self._checked:
+                await boot.check(self.connections.client, self.settings, self.connections.place)
+                self._checked = True
+
+    async def publish(
+        self,
+        event: Event,
+        *,
+        delay: Duration | None = None,
+        at: datetime | None = None,
+        key: str = "",
+        priority: Priority = "normal",
+    ) -> Receipt:
+        """Appends one event to its stream and returns when it is in Redis.
+
+        `delay` (seconds or timedelta) or `at` (an aware datetime) hold it back, never released early. `key` is the
+        ordering key, at most 200 bytes. Repeated by itself until `STREAMS_PUBLISH_TIMEOUT`, never added twice.
+        Raises `TooLarge`, `Refused`, `Unreachable` (nothing happened) or `PublishUncertain` (it may have).
+        """
+        message = self.message(event, when=_when(delay, at), key=key, priority=priority)
+        if not self._checked:
+            await self.check()
+        await self._publisher.publish((message,))
+        return Receipt(message.id, event.stream, self.keys.partition)
+
+    async def publish_many(
+        self, events: Iterable[Event], *, key: str = "", priority: Priority = "normal"
+    ) -> list[Receipt]:
+        """Appends many events in order, 500 to a round trip; the receipts are in the same order.
+
+        Each round trip is all or nothing; an error says which events are in: those before it.
+        """
+        if not self._checked:
+            await self.check()
+        receipts: list[Receipt] = []
+        batch: list[Message] = []
+        for event in events:
+            batch.append(self.message(event, key=key, priority=priority))
+            receipts.append(Receipt(batch[-1].id, event.stream, self.keys.partition))
+            if len(batch) == _MANY:
+                await self._publisher.publish(batch)
+                batch = []
+        if batch:
+            await self._publisher.publish(batch)
+        return receipts
+
+    def message(
+        self, event: Event, *, when: str = "", key: str = "", priority: Priority = "normal", cause: Message | None = None
+    ) -> Message:
+        """Wraps an event for its stream; inside a handler it names the handled event as its cause."""
+        if cause is None:
+            delivery = current_delivery.get(None)
+            cause = delivery.message if delivery is not None else None
+        if len(key.encode()) > 200:
+            raise StreamsError("the ordering key is longer than 200 bytes; use an id or a hash")
+        message = Message.for_event(
+            event, source=self._source, target=self.keys.stream(event.stream, priority), when=when, key=key, cause=cause
+        )
+        if len(message.data) > self.settings.max_bytes:
+            raise TooLarge(
+                f"{event.type}: {len(message.data)} bytes of data are over the cap of {self.settings.max_bytes}; store "
+                "the large part elsewhere and publish a reference (or raise STREAMS_MAX_BYTES here and at consumers)"
+            )
+        return message
+
+
+def _when(delay: Duration | None, at: datetime | None) -> str:
+    if delay is not None and at is not None:
+        raise StreamsError("give delay= or at=, not both")
+    if delay is not None:
+        try:
+            return f"+{round(seconds(delay) * 1000)}"
+        except ValueError as error:
+            raise StreamsError(str(error)) from error
+    if at is None:
+        return ""
+    if at.tzinfo is None:
+        raise StreamsError(f"at={at.isoformat()} has no time zone; use an aware datetime")
+    milliseconds = round(at.timestamp() * 1000)
+    if milliseconds < time.time() * 1000 - 1000:
+        raise StreamsError(f"at={at.isoformat()} is in the past")
+    return f"@{milliseconds}"

@@ -1,0 +1,244 @@
+"""Consumer: one process incarnation's membership of a group, from its first heartbeat to its retirement.
+
+It owns the parts of the way of an event and wires them: reader and reclaimer bring deliveries, leases keep them,
+slots run them, the settlement makes the outcomes durable, the mover brings back what waited.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import secrets
+import socket
+from collections.abc import Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
+
+import structlog
+from mode import Service
+from redis.exceptions import RedisError
+from uncalled_for import SharedContext
+
+from streams import scripts
+from streams.breaker import Breaker
+from streams.dependencies import current_streams
+from streams.due import Mover
+from streams.errors import Refused, Unreachable
+from streams.executor import Executor
+from streams.leases import Leases
+from streams.reader import Reader
+from streams.reclaim import Reclaimer
+from streams.reconnect import Reconnect
+from streams.settlement import Settlement
+from streams.slots import Slots
+
+if TYPE_CHECKING:
+    from streams.client import Streams
+    from streams.delivery import Delivery
+    from streams.middleware import Middleware
+    from streams.outcome import Outcome
+    from streams.processor import Processor
+
+log = structlog.get_logger("streams.consumer")
+
+
+def new_consumer_name() -> str:
+    """Makes host-pid-random: never reused, so a restarted process is never taken for the one that died."""
+    host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:40]
+    return f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+class Consumer(Service):
+    """Consumes a processor's events until it is stopped. `client` must be this consumer's own."""
+
+    def __init__(
+        self, processor: Processor, client: Streams, *, middleware: Sequence[Middleware] = (), **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self.processor = processor
+        self.name = new_consumer_name()
+        self._client = client
+        settings, keys, connections, group = client.settings, client.keys, client.connections, processor.name
+        self._settings, self._keys, self._connections, self._group = settings, keys, connections, group
+        self.sources = [keys.inbox(group), *(lane for stream in processor.streams for lane in keys.lanes(stream))]
+        concurrency = processor.concurrency or settings.concurrency
+        self._reconnect = Reconnect(connections.place)
+        self._breaker = Breaker(group, self._wake)
+        self._executor = Executor(processor, client, self._breaker, middleware)
+        self._leases = Leases(
+            connections,
+            consumers_key=keys.consumers(group),
+            group=group,
+            consumer=self.name,
+            lease=settings.lease,
+            lost=self._on_lost,
+        )
+        self._settlement = Settlement(
+            connections,
+            keys,
+            group=group,
+            consumer=self.name,
+            reconnect=self._reconnect,
+            middleware=middleware,
+            settled=self._on_settled,
+        )
+        self._slots = Slots(
+            self._executor,
+            self._breaker,
+            concurrency=concurrency,
+            limit=processor.deliveries or settings.deliveries,
+            done=self._settlement.add,
+            begin=self._begin,
+            lost=lambda delivery: self._on_lost({delivery}),
+        )
+        self._reader = Reader(
+            connections,
+            keys,
+            group=group,
+            consumer=self.name,
+            sources=self.sources,
+            concurrency=concurrency,
+            reconnect=self._reconnect,
+            held=lambda: len(self._leases.held),
+            feed=self._feed,
+            is_held=self._is_held,
+        )
+        self._reclaimer = Reclaimer(
+            connections,
+            keys,
+            group=group,
+            consumer=self.name,
+            sources=self.sources,
+            suspect=self._slots.suspect_from,
+            reconnect=self._reconnect,
+            room=self._reader.room,
+            feed=self._feed,
+        )
+        self._mover = Mover(connections, keys, self._reconnect)
+        self._shared = SharedContext()
+        self._loops: list[asyncio.Task[None]] = []
+        self._draining = False
+
+    async def on_start(self) -> None:
+        """Waits for a Redis that is away, refuses one that is unsafe, then begins to consume."""
+        while True:
+            try:
+                await self._client.check()
+                break
+            except Unreachable as error:
+                await self._reconnect.failed(error.__cause__ or error)
+        self._reconnect.succeeded()
+        current_streams.set(self._client)
+        await self._shared.__aenter__()
+        await self._reader.ensure_groups()
+        self._leases.start()
+        self._slots.start()
+        self._reading = self._spawn(self._reader.run())
+        self._settling = self._spawn(self._settlement.run())
+        self._spawn(self._reclaimer.run())
+        self._spawn(self._mover.run())
+        log.info(
+            "consumer.started",
+            group=self._group, consumer=self.name, redis=self._connections.place, events=sorted(self.processor.subscriptions),
+        )  # fmt: skip
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(self._on_loop_ended)
+        self._loops.append(task)
+        return task
+
+    def _on_loop_ended(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None and not self._draining:
+            # Not waited out by the loop itself: a refusal or a bug. The process ends and is started again.
+            if not isinstance(error, Refused):
+                log.error("consumer.crashed", group=self._group, exc_info=error)
+            self._loops.append(asyncio.get_running_loop().create_task(self.crash(error)))
+
+    def _wake(self) -> None:
+        self._slots.wake()
+
+    def _feed(self, deliveries: list[Delivery]) -> None:
+        self._leases.hold(deliveries)
+        self._slots.feed(deliveries)
+
+    def _is_held(self, source: str, entry_id: bytes) -> bool:
+        return any(d.entry_id == entry_id and d.source == source for d in self._leases.held)
+
+    async def _begin(self, delivery: Delivery) -> bool:
+        await self._settlement.flush()
+        if delivery.counted:
+            return True
+        while True:
+            try:
+                ours = await scripts.begin(
+                    self._connections.client.execute_command,
+                    delivery.source,
+                    group=self._group, consumer=self.name, entry_id=delivery.entry_id, count=delivery.count,
+                )  # fmt: skip
+                break
+            except (RedisError, OSError) as error:
+                await self._reconnect.failed(error)
+        if ours:
+            delivery.count, delivery.counted = delivery.count + 1, True
+        return ours
+
+    def _on_lost(self, deliveries: set[Delivery]) -> None:
+        """Leases that somebody else has now: stop working on them, settle nothing of them."""
+        lost = deliveries & self._leases.held
+        if lost:
+            log.warning("delivery.lease_lost", group=self._group, count=len(lost), ids=[d.message.id for d in lost][:5])
+            self._leases.drop(lost)
+            self._slots.abandon(lost)
+            self._reader.settled(len(lost))
+
+    def _on_settled(self, settled: Sequence[tuple[Delivery, Outcome]], lost: set[Delivery]) -> None:
+        self._leases.drop([delivery for delivery, _ in settled])
+        self._reader.settled(len(settled))
+        if lost:
+            log.warning("delivery.fenced", group=self._group, count=len(lost), ids=[d.message.id for d in lost][:5])
+
+    async def on_stop(self) -> None:
+        """Stops reading, finishes what runs, hands back what did not start, and leaves the group."""
+        self._draining = True
+        if self._loops and not self._settling.done():
+            await self._reader.stop()
+            await asyncio.wait([self._reading], timeout=self._settings.block + 5)
+            handed_back = len(self._leases.held) - self._slots.running
+            await self._slots.drain(self._settings.grace)
+            try:
+                async with asyncio.timeout(5.0):
+                    await self._settlement.flush()
+            except TimeoutError:
+                log.warning("consumer.not_settled", group=self._group, count=len(self._leases.held))
+            log.info("consumer.drained", group=self._group, consumer=self.name, handed_back=handed_back)
+        await self._end()
+
+    async def _end(self) -> None:
+        for task in self._loops:
+            task.cancel()
+        if self._loops:
+            await asyncio.wait(self._loops, timeout=2.0)
+            await self._slots.stop()
+        self._breaker.stop()
+        await self._leases.stop()
+        if self._loops:
+            await self._leave()
+            await self._shared.__aexit__(None, None, None)
+        for part in (self._reader, self._reclaimer, self._mover, self._settlement):
+            await part.aclose()
+        await self._client.aclose()
+
+    async def _leave(self) -> None:
+        try:
+            async with asyncio.timeout(2.0):
+                await scripts.retire_consumer(
+                    self._connections.client.execute_command,
+                    consumers=self._keys.consumers(self._group),
+                    group=self._group,
+                    consumer=self.name,
+                    streams=self.sources,
+                    silent_ms=0,
+                )
+        except (RedisError, OSError, TimeoutError) as error:
+            log.debug("consumer.not_retired", group=self._group, error=error.__class__.__name__)

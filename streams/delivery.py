@@ -1,0 +1,83 @@
+"""Delivery: one hand-over of a message to a handler, and the lease under which it is held."""
+
+from __future__ import annotations
+
+from streams.message import Carried, Message
+
+
+class Delivery:
+    """A message in this consumer's hands.
+
+    `source` is the key of the stream it was read from (a lane or the group's inbox) and `entry_id` its entry there.
+    `count` is Redis' delivery count for this consumer's ownership: with the consumer's name it is the fence that
+    renewal and settlement check. `attempt` counts handler failures from 1, `deliveries` all hand-overs.
+    """
+
+    __slots__ = (
+        "attempt", "consumer", "count", "counted", "deadline", "entry_id", "failures", "group", "message", "source",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        message: Message,
+        *,
+        group: str,
+        consumer: str,
+        source: str,
+        entry_id: bytes,
+        count: int,
+        counted: bool = True,
+    ) -> None:
+        self.message = message
+        self.group = group
+        self.consumer = consumer
+        self.source = source
+        self.entry_id = entry_id
+        self.count = count
+        self.counted = counted  # False: a suspect that was taken over and has not been started (reclaim.lua)
+        self.failures = message.carried.failures if message.carried else 0
+        self.attempt = self.failures + 1
+        self.deadline = 0.0  # monotonic; 0 while no handler runs. After it the lease is not renewed any more.
+
+    @property
+    def deliveries(self) -> int:
+        """Redis hand-overs of the event to this group, over every time it came back."""
+        return self.count + (self.message.carried.deliveries if self.message.carried else 0)
+
+    @property
+    def deliveries_before(self) -> int:
+        """The hand-overs before this one."""
+        return self.deliveries - 1 if self.counted else self.deliveries
+
+    @property
+    def crashes(self) -> int:
+        """Earlier hand-overs that ended in no outcome at all: their process died."""
+        return max(0, self.deliveries_before - self.failures)
+
+    @property
+    def replays(self) -> int:
+        """How often the event was replayed from this group's dead letters."""
+        return self.message.carried.replays if self.message.carried else 0
+
+    @property
+    def origin(self) -> str:
+        """Where the message was first: the stream's key and the entry id, with a space between."""
+        carried = self.message.carried
+        return carried.origin if carried else f"{self.source} {self.entry_id.decode()}"
+
+    def carried(self, *, ran: bool) -> Carried:
+        """What the message takes along if it comes back. Unless its handler ran to an outcome, this hand-over is
+        not counted: a graceful hand-back costs neither an attempt nor a delivery."""
+        known = self.message.carried or Carried()
+        return Carried(
+            self.origin,
+            known.failures,
+            self.deliveries if ran else self.deliveries_before,
+            known.first_failed,
+            known.last_failed,
+            known.errors,
+            known.replays,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Delivery {self.message.type} {self.message.id} to {self.group}, attempt {self.attempt}>"

@@ -1,0 +1,61 @@
+"""Due: the mover that brings back what waited. Every consumer runs one; any number of them is right, none is a leader."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from redis.exceptions import RedisError
+
+from streams import scripts
+from streams.connection import LOST, Connections
+
+if TYPE_CHECKING:
+    from streams.keys import Keys
+    from streams.reconnect import Reconnect
+
+log = structlog.get_logger("streams.due")
+
+_MOST: Final = 500  # a script call of about 1 ms
+_TICK: Final = 0.5  # seconds: the longest a message that another process put in can be late
+
+
+class Mover:
+    """Moves due messages to where they are delivered from, at the instant they are due or a moment later."""
+
+    def __init__(self, connections: Connections, keys: Keys, reconnect: Reconnect) -> None:
+        self._keys = keys
+        self._reconnect = reconnect
+        self._connection = connections.direct(timeout=10.0)
+
+    async def run(self) -> None:
+        """Moves for as long as the consumer lives."""
+        while True:
+            wait = await self.move()
+            if wait > 0:
+                await asyncio.sleep(wait)
+
+    async def move(self) -> float:
+        """Moves what is due, at most 500; returns the seconds until it is worth looking again."""
+        try:
+            moved, next_in, broken = await scripts.release_due(
+                self._connection.call,
+                due=self._keys.due(), waiting=self._keys.waiting(), groups=self._keys.groups(), most=_MOST,
+            )  # fmt: skip
+        except LOST as error:
+            await self._reconnect.failed(error)
+            return 0.0
+        except RedisError as error:
+            log.error("due.refused", error=str(error)[:300])
+            return 5.0
+        self._reconnect.succeeded()
+        if broken:
+            log.error("due.without_message", count=broken)
+        if moved == _MOST:
+            return 0.0
+        return min(_TICK, next_in / 1000) if next_in >= 0 else _TICK
+
+    async def aclose(self) -> None:
+        """Closes the connection."""
+        await self._connection.aclose()

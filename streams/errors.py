@@ -1,0 +1,38 @@
+"""StreamsError: the root of everything the engine raises at its users, each with what to do next in its message.
+
+The signals a handler raises to choose its outcome (`Retry`, `Snooze`, `DeadLetter`, `Unavailable`) are not errors of
+the engine and live with the outcomes.
+"""
+
+from __future__ import annotations
+
+
+class StreamsError(Exception):
+    """Something the engine refuses or could not do; the message is one line and says what to do about it."""
+
+
+class Refused(StreamsError):
+    """Redis is reachable but must not be used as it is: wrong password, evicting policy, no AOF, too old."""
+
+
+class Unreachable(StreamsError):
+    """Redis cannot be reached; nothing was changed, and trying again later is safe."""
+
+
+class PublishUncertain(StreamsError):
+    """Redis went away while it was told to publish: the events may or may not be in the stream.
+
+    Publishing the same event object again with the same `id` is safe for consumers that deduplicate by event id.
+    """
+
+
+class TooLarge(StreamsError):
+    """An event's data is over the size cap (`STREAMS_MAX_BYTES`, 256 KiB unless set)."""
+
+
+class UnknownEvent(StreamsError):
+    """No event class is registered under this wire type."""
+
+
+class NotFound(StreamsError):
+    """No such group, dead letter or event."""

@@ -1,0 +1,102 @@
+"""Keys: every Redis key name the project uses, made here and nowhere else. The data model on one page.
+
+Everything of one partition carries the hash tag `{app:p}`, so one script touches one cluster slot.
+
+| key                          | type   | holds                                                         | lives |
+|------------------------------|--------|---------------------------------------------------------------|-------|
+| {app:p}:stream:NAME[:high|:low] | stream | messages of a domain area, three priority lanes            | until trimmed |
+| {app:p}:inbox:GROUP          | stream | what comes back to one group: due retries, snoozes, replays   | each entry until settled |
+| {app:p}:dead:GROUP           | stream | dead letters: the whole message, why, when, how often         | until replayed or discarded |
+| {app:p}:due                  | zset   | what waits; member = waiting id, score = due in ms            | until released |
+| {app:p}:waiting              | hash   | waiting id -> target stream and message (cmsgpack)            | until released |
+| {app:p}:history:GROUP        | stream | how deliveries ended that were not plain successes, capped    | newest 10,000 |
+| {app:p}:groups               | hash   | the registry: group -> the streams it reads                   | for ever |
+| {app:p}:consumers:GROUP      | zset   | consumer -> its last heartbeat in ms                          | until retired |
+| {app:p}:producer:ID          | string | last batch a publisher added (publishing is idempotent)       | 1 h after its last batch |
+| {app:p}:own:CONCERN:...      | any    | what a processor keeps for itself, always with a TTL          | its TTL |
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+from streams.errors import StreamsError
+
+Priority = Literal["high", "normal", "low"]
+LANES: Final[tuple[Priority, ...]] = get_args(Priority)
+
+HISTORY_LENGTH: Final = 10_000
+PRODUCER_TTL_MS: Final = 3_600_000
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+
+
+def checked_name(kind: str, name: str) -> str:
+    """Returns `name` if it may stand in a key, else raises `StreamsError`: names from outside are hostile."""
+    if not _NAME.fullmatch(name):
+        raise StreamsError(f"{kind} {name!r} must be 1-64 of a-z 0-9 _ . - and start with a letter or digit")
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The key names of one partition of one app."""
+
+    app: str
+    partition: int = 0
+
+    @property
+    def tag(self) -> str:
+        """The hash tag that puts everything of the partition into one cluster slot."""
+        return f"{{{self.app}:{self.partition}}}"
+
+    def stream(self, name: str, lane: Priority = "normal") -> str:
+        """One lane of a domain stream."""
+        suffix = "" if lane == "normal" else f":{lane}"
+        return f"{self.tag}:stream:{checked_name('stream', name)}{suffix}"
+
+    def lanes(self, name: str) -> list[str]:
+        """The three lanes of a domain stream, the high one first."""
+        return [self.stream(name, lane) for lane in LANES]
+
+    def inbox(self, group: str) -> str:
+        """What comes back to this group only."""
+        return f"{self.tag}:inbox:{checked_name('group', group)}"
+
+    def dead(self, group: str) -> str:
+        """The group's dead letters."""
+        return f"{self.tag}:dead:{checked_name('group', group)}"
+
+    def history(self, group: str) -> str:
+        """How the group's deliveries ended that were not plain successes."""
+        return f"{self.tag}:history:{checked_name('group', group)}"
+
+    def due(self) -> str:
+        """When each waiting message is due."""
+        return f"{self.tag}:due"
+
+    def waiting(self) -> str:
+        """The waiting messages themselves."""
+        return f"{self.tag}:waiting"
+
+    def groups(self) -> str:
+        """The registry of groups and the streams they read."""
+        return f"{self.tag}:groups"
+
+    def consumers(self, group: str) -> str:
+        """The heartbeats of a group's consumers."""
+        return f"{self.tag}:consumers:{checked_name('group', group)}"
+
+    def producer(self, producer: str) -> str:
+        """The last batch one publisher added."""
+        return f"{self.tag}:producer:{producer}"
+
+    def own(self, concern: str, *parts: str) -> str:
+        """A key of a processor's own; whoever writes it gives it a TTL. Parts are taken as they are, so hash them."""
+        return ":".join((self.tag, "own", checked_name("processor", concern), *parts))
+
+    def short(self, key: str) -> str:
+        """The name a person reads: `users`, `users:high`, `inbox:email`."""
+        return key.removeprefix(f"{self.tag}:").removeprefix("stream:")

@@ -1,0 +1,108 @@
+"""Leases: what this consumer holds, and the thread that keeps it ours.
+
+The thread has a connection of its own, so that a handler that blocks the event loop does not lose its leases. It
+renews what runs and what waits in memory alike, until a handler's deadline: one that hangs beyond it is given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from redis.exceptions import NoScriptError, RedisError
+
+from streams import scripts
+
+if TYPE_CHECKING:
+    from streams.connection import Connections
+    from streams.delivery import Delivery
+
+log = structlog.get_logger("streams.leases")
+
+_RENEWALS: Final = 4  # per lease: one lost renewal, or two, must not lose the lease
+_RETRY: Final = 0.25  # seconds after a failed renewal
+
+
+class Leases:
+    """The deliveries a consumer holds, from the read to the settlement."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        *,
+        consumers_key: str,
+        group: str,
+        consumer: str,
+        lease: float,
+        lost: Callable[[set[Delivery]], None],
+    ) -> None:
+        self.held: set[Delivery] = set()
+        self._connections = connections
+        self._consumers_key = consumers_key
+        self._group = group
+        self._consumer = consumer
+        self._every = lease / _RENEWALS
+        self._lost = lost  # called in the event loop
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Starts the thread; its first act is the consumer's first heartbeat."""
+        loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(
+            target=self._keep, args=(loop,), name=f"leases-{self._group}", daemon=True
+        )
+        self._thread.start()
+
+    def hold(self, deliveries: Iterable[Delivery]) -> None:
+        """Takes deliveries under renewal."""
+        self.held.update(deliveries)
+
+    def drop(self, deliveries: Iterable[Delivery]) -> None:
+        """Ends the renewal of deliveries that are settled or lost."""
+        self.held.difference_update(deliveries)
+
+    def _keep(self, loop: asyncio.AbstractEventLoop) -> None:
+        client = self._connections.blocking()
+        pause = 0.0
+        while not self._stop.wait(pause):
+            try:
+                lost = self._renew(client)
+                pause = self._every
+            except (RedisError, OSError) as error:
+                # The consumer's own loops log and back off; while Redis is away nobody else can reclaim either.
+                log.debug("leases.not_renewed", group=self._group, error=error.__class__.__name__)
+                pause = min(_RETRY, self._every)
+                continue
+            if lost and not loop.is_closed():
+                loop.call_soon_threadsafe(self._lost, lost)
+        client.close()
+
+    def _renew(self, client: Any) -> set[Delivery]:
+        now = time.monotonic()
+        by_source: dict[str, list[Delivery]] = {}
+        for delivery in self.held.copy():
+            if not 0 < delivery.deadline < now:
+                by_source.setdefault(delivery.source, []).append(delivery)
+        keys, arguments = scripts.renew_arguments(
+            self._consumers_key,
+            self._group,
+            self._consumer,
+            {source: [(d.entry_id, d.count) for d in deliveries] for source, deliveries in by_source.items()},
+        )
+        try:
+            positions = client.execute_command(*scripts.RENEW.by_hash(keys, arguments))
+        except NoScriptError:
+            positions = client.execute_command(*scripts.RENEW.by_source(keys, arguments))
+        in_order = [delivery for deliveries in by_source.values() for delivery in deliveries]
+        return {in_order[position - 1] for position in positions}
+
+    async def stop(self) -> None:
+        """Ends the thread; what is still held can be reclaimed by others when its lease runs out."""
+        self._stop.set()
+        if self._thread is not None:
+            await asyncio.to_thread(self._thread.join, 5.0)

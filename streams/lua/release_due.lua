@@ -1,0 +1,28 @@
+#!lua flags=allow-oom
+-- Moves what is due to the stream it waits for: retries and snoozes to a group's inbox, delayed events to their lane.
+-- KEYS  1 due  2 waiting  3 groups     ARGV  1 most to move
+-- Returns {moved, milliseconds until the next is due (-1: nothing waits), members without a message}.
+-- Invariant: never early (Redis' clock), never lost, never twice: added to the stream before it leaves the set, all
+-- in one script. The target streams are in the same slot; their keys are known only from the waiting message.
+-- include append.lua
+
+local now = now_ms()
+local due = redis.call('ZRANGE', KEYS[1], '-inf', now, 'BYSCORE', 'LIMIT', 0, ARGV[1])
+local broken = 0
+for i = 1, #due do
+  local packed = redis.call('HGET', KEYS[2], due[i])
+  if packed then
+    local fields = cmsgpack.unpack(packed)
+    local key = table.remove(fields, 1)
+    must_be('stream', key)
+    append(KEYS[3], key, fields)
+  else
+    broken = broken + 1
+  end
+  redis.call('HDEL', KEYS[2], due[i])
+  redis.call('ZREM', KEYS[1], due[i])
+end
+local head = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+local wait = -1
+if head[2] then wait = math.max(0, tonumber(head[2]) - now) end
+return {#due - broken, wait, broken}

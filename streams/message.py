@@ -1,0 +1,239 @@
+"""Message: an event and its envelope as one stream entry.
+
+The envelope is CloudEvents 1.0 in binary mode: each attribute is an entry field, the body is one JSON field `data`.
+Every message this project writes has the same fields in the same order, so Redis stores their names once per node.
+Any other order, or a foreign entry with just `type` and `data`, is read as well (docs/wire-format.md).
+
+What comes back to one group carries, after these, the fields of `CARRIED`: where it was first, and what happened.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import chain
+from typing import Any, Final
+
+import orjson
+
+from schemas.event import Event
+
+FIELDS: Final = [
+    b"specversion", b"id", b"type", b"source", b"time", b"dataversion",
+    b"partitionkey", b"correlationid", b"causationid", b"traceparent", b"tracestate", b"data",
+]  # fmt: skip
+ID, TYPE, SOURCE, TIME, VERSION, KEY, CORRELATION, CAUSATION, TRACEPARENT, TRACESTATE, DATA = range(1, 12)
+
+CARRIED: Final = [
+    b"origin", b"failures", b"deliveries", b"firstfailed", b"lastfailed", b"errors", b"replays",
+]  # fmt: skip
+
+_SEND_BACK: Final = FIELDS + CARRIED
+_ERRORS_KEPT: Final = 5
+
+
+def new_id() -> str:
+    """Makes an event id: a UUIDv7, whose first 48 bits are the time in ms, so an event is found by its id alone."""
+    value = int.from_bytes(os.urandom(10)) | (time.time_ns() // 1_000_000) << 80
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+@dataclass(slots=True)
+class Carried:
+    """What a message that came back to its group brings along.
+
+    `failures` counts handler failures, `deliveries` Redis hand-overs (crashes included): two counters, two limits.
+    """
+
+    origin: str = ""
+    failures: int = 0
+    deliveries: int = 0
+    first_failed: str = ""
+    last_failed: str = ""
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    replays: int = 0
+
+    def encode(self) -> list[bytes]:
+        """The values for `CARRIED`, in its order."""
+        return [
+            self.origin.encode(),
+            b"%d" % self.failures,
+            b"%d" % self.deliveries,
+            self.first_failed.encode(),
+            self.last_failed.encode(),
+            orjson.dumps(self.errors[-_ERRORS_KEPT:]) if self.errors else b"",
+            b"%d" % self.replays,
+        ]
+
+    def failed(self, error: str, at: str) -> Carried:
+        """A copy with one more handler failure in it; the last five errors are kept."""
+        failure = {"attempt": self.failures + 1, "at": at, "error": error}
+        return Carried(
+            self.origin, self.failures + 1, self.deliveries, self.first_failed or at, at,
+            [*self.errors, failure][-_ERRORS_KEPT:], self.replays,
+        )  # fmt: skip
+
+
+class Message:
+    """One message: the raw values in the order of `FIELDS`, and what it carries if it came back.
+
+    Values stay bytes until somebody asks: the hot path looks at the type, the version and the data only.
+    """
+
+    __slots__ = ("carried", "target", "values", "when")
+
+    def __init__(self, values: list[bytes], carried: Carried | None = None, target: str = "", when: str = "") -> None:
+        self.values = values
+        self.carried = carried
+        self.target = target  # of an outgoing message: the key of the stream it goes to
+        self.when = when  # of an outgoing message: '' now, '+N' in N ms, '@N' at N ms since 1970
+
+    @classmethod
+    def for_event(
+        cls,
+        event: Event,
+        *,
+        source: str,
+        target: str,
+        when: str = "",
+        key: str = "",
+        cause: Message | None = None,
+        id: str = "",
+    ) -> Message:
+        """Wraps an event for publishing; with a cause it joins that message's conversation."""
+        id = id or new_id()
+        return cls(
+            [
+                b"1.0",
+                id.encode(),
+                event.type.encode(),
+                source.encode(),
+                datetime.now(UTC).isoformat().encode(),
+                b"%d" % event.version,
+                key.encode(),
+                cause.values[CORRELATION] or cause.values[ID] if cause else id.encode(),
+                cause.values[ID] if cause else b"",
+                b"",
+                b"",
+                event.encode(),
+            ],
+            target=target,
+            when=when,
+        )
+
+    @classmethod
+    def decode(cls, entry_id: bytes, fields: list[bytes]) -> Message:
+        """Reads a stream entry (a flat list of names and values). Never fails: what is wrong with the *content* is
+        found, and dead-lettered, when the event is decoded."""
+        values = fields[1::2]
+        if fields[::2] == FIELDS and values[ID]:
+            return cls(values)
+        found = dict(zip(fields[::2], values, strict=False))
+        values = [found.get(name, b"") for name in FIELDS]
+        values[0] = values[0] or b"1.0"
+        values[ID] = values[ID] or entry_id
+        values[TIME] = values[TIME] or _entry_time(entry_id)
+        values[VERSION] = values[VERSION] or b"1"
+        if b"origin" not in found:
+            return cls(values)
+        return cls(
+            values,
+            Carried(
+                _text(found[b"origin"]),
+                _count(found.get(b"failures")),
+                _count(found.get(b"deliveries")),
+                _text(found.get(b"firstfailed", b"")),
+                _text(found.get(b"lastfailed", b"")),
+                _errors(found.get(b"errors", b"")),
+                _count(found.get(b"replays")),
+            ),
+        )
+
+    def encode(self) -> list[bytes]:
+        """The entry for a stream: names and values, flat, in the fixed order."""
+        return list(chain.from_iterable(zip(FIELDS, self.values, strict=True)))
+
+    def encode_back(self, carried: Carried) -> list[bytes]:
+        """The entry for the group's own inbox (or its dead letters): the message and what it carries."""
+        return list(chain.from_iterable(zip(_SEND_BACK, self.values + carried.encode(), strict=True)))
+
+    @property
+    def id(self) -> str:
+        """The event id: unique for what this project publishes, the entry id for a foreign entry without one."""
+        return _text(self.values[ID])
+
+    @property
+    def type(self) -> str:
+        """The wire type."""
+        return _text(self.values[TYPE])
+
+    @property
+    def source(self) -> str:
+        """Who published it (a CloudEvents URI reference)."""
+        return _text(self.values[SOURCE])
+
+    @property
+    def time(self) -> str:
+        """When it was made, RFC 3339, by the publisher's clock."""
+        return _text(self.values[TIME])
+
+    @property
+    def version(self) -> int:
+        """The schema version it was written as; 1 when the entry does not say, 0 when it says nonsense."""
+        return _count(self.values[VERSION])
+
+    @property
+    def key(self) -> str:
+        """The ordering key, or empty."""
+        return _text(self.values[KEY])
+
+    @property
+    def correlation_id(self) -> str:
+        """The id of the event that began the conversation."""
+        return _text(self.values[CORRELATION])
+
+    @property
+    def causation_id(self) -> str:
+        """The id of the event whose handler published this one, or empty."""
+        return _text(self.values[CAUSATION])
+
+    @property
+    def traceparent(self) -> str:
+        """The W3C trace context of the publish span, or empty."""
+        return _text(self.values[TRACEPARENT])
+
+    @property
+    def sampled(self) -> bool:
+        """Whether the publisher's trace is recorded: the one look the hot path takes before it skips tracing."""
+        return self.values[TRACEPARENT][-2:-1] == b"0" and self.values[TRACEPARENT][-1:] in b"13579bdf"
+
+    @property
+    def data(self) -> bytes:
+        """The JSON body as it came."""
+        return self.values[DATA]
+
+
+def _text(value: bytes) -> str:
+    return value.decode("utf-8", "replace")
+
+
+def _count(value: bytes | None) -> int:
+    return int(value) if value and value.isdigit() and len(value) < 10 else 0
+
+
+def _errors(value: bytes) -> list[dict[str, Any]]:
+    try:
+        errors = orjson.loads(value) if value else []
+    except orjson.JSONDecodeError:
+        return []
+    return errors if isinstance(errors, list) else []
+
+
+def _entry_time(entry_id: bytes) -> bytes:
+    milliseconds = int(entry_id.partition(b"-")[0] or 0)
+    return datetime.fromtimestamp(milliseconds / 1000, UTC).isoformat().encode()

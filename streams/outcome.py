@@ -1,0 +1,111 @@
+"""Outcome: how a delivery ended. A closed set; each member has exactly one settlement.
+
+The exceptions below are how a handler asks for one. They are signals, not errors: handlers ask, the executor decides,
+the settlement acts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from streams.message import Message
+
+Duration = float | timedelta
+
+
+def seconds(duration: Duration) -> float:
+    """A duration in seconds; raises `ValueError` when it is negative or not finite."""
+    value = duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
+    if not 0 <= value < 10 * 365 * 86_400:
+        raise ValueError(f"duration {duration!r} must be between 0 and ten years")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Acked:
+    """Done. `follow_ups` are published in the same script call; `skipped` says there was nothing to do."""
+
+    follow_ups: tuple[Message, ...] = ()
+    skipped: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """Failed and will be tried again after `after` seconds; counts as an attempt."""
+
+    after: float
+    error: str
+    reason: str = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Snoozed:
+    """Not now: again after `after` seconds, and it does not count."""
+
+    after: float
+    reason: str
+    first_seen: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLettered:
+    """Given up, kept with its reason: `failed`, `invalid`, `unknown_type`, `too_large`, `unsupported`, `crashed` or
+    `rejected` (the handler said so)."""
+
+    reason: str
+    error: str
+    traceback: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """Handed back unhandled at once (shutdown); neither an attempt nor a delivery."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """Called off by somebody while it waited or ran."""
+
+    by: str = ""
+
+
+Outcome = Acked | Retried | Snoozed | DeadLettered | Released | Cancelled
+
+ACKED: Final = Acked()
+SKIPPED: Final = Acked(skipped=True)
+RELEASED: Final = Released()
+
+
+class Retry(Exception):
+    """Raised by a handler to be tried again, after `after` seconds if given, else by its policy. Counts."""
+
+    def __init__(self, message: str = "the handler asked for a retry", *, after: Duration | None = None) -> None:
+        super().__init__(message)
+        self.after = None if after is None else seconds(after)
+
+
+class Snooze(Exception):
+    """Raised by a handler to be called again after `after` seconds without it counting as an attempt."""
+
+    def __init__(self, after: Duration, message: str = "snoozed") -> None:
+        super().__init__(message)
+        self.after = seconds(after)
+
+
+class DeadLetter(Exception):
+    """Raised by a handler to give up at once: trying again cannot help. The message says why."""
+
+
+class Unavailable(Exception):
+    """Raised by a handler when something it depends on (a mail server, a database) does not answer at all.
+
+    It opens the processor's breaker: the consumer stops handing out messages until a probe succeeds, the message
+    waits without losing an attempt, and nothing is dead-lettered for somebody else's outage.
+    """
+
+    def __init__(self, dependency: str, message: str = "") -> None:
+        super().__init__(message or f"{dependency} is not available")
+        self.dependency = dependency

@@ -1,0 +1,106 @@
+"""Processor: a named set of handlers, which is one consumer group."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, TypeVar
+
+from uncalled_for import get_dependency_parameters, validate_dependencies
+
+from schemas.event import Event
+from streams.errors import StreamsError
+from streams.keys import checked_name
+from streams.outcome import Duration, seconds
+from streams.retry import Backoff
+
+Handler = Callable[..., Any]
+_H = TypeVar("_H", bound=Handler)
+
+_NOT_AN_EVENT: Final = "@{processor}.on(...) takes an Event class, not {given!r}"
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """One event type, its handler and its policy; None means the processor's, then the settings' default."""
+
+    event: type[Event]
+    handler: Handler
+    retry: Backoff | None
+    timeout: float | None
+    is_async: bool
+    has_dependencies: bool
+
+    @property
+    def name(self) -> str:
+        """The handler's name for people: `processors.email.handlers.send_welcome`."""
+        return f"{self.handler.__module__}.{self.handler.__qualname__}"
+
+
+class Processor:
+    """A named set of handlers; the name is the consumer group.
+
+    `concurrency` is how many handlers one consumer process runs at once, `retry` and `timeout` (seconds) are the
+    defaults of its handlers, `deliveries` is how often a message may be handed over without any outcome before it is
+    dead-lettered as `crashed`. Each left out falls to the settings (`STREAMS_*`).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        concurrency: int | None = None,
+        retry: Backoff | None = None,
+        timeout: Duration | None = None,
+        deliveries: int | None = None,
+    ) -> None:
+        self.name = checked_name("processor", name)
+        if concurrency is not None and concurrency < 1:
+            raise StreamsError(f"processor {name}: concurrency={concurrency} must be at least 1")
+        if deliveries is not None and deliveries < 1:
+            raise StreamsError(f"processor {name}: deliveries={deliveries} must be at least 1")
+        self.concurrency = concurrency
+        self.retry = retry
+        self.timeout = None if timeout is None else seconds(timeout)
+        self.deliveries = deliveries
+        self.subscriptions: dict[str, Subscription] = {}
+
+    def on(
+        self, event: type[Event], *, retry: Backoff | None = None, timeout: Duration | None = None
+    ) -> Callable[[_H], _H]:
+        """Makes the decorated function the handler of `event` in this processor, and returns it unchanged.
+
+        The function takes the event first and may take dependencies as defaults (`Depends`, `Shared`,
+        `CurrentDelivery`). A plain `def` runs in a thread. It returns None, an event, or a list of events, which are
+        published in the same step as the ack. Raises `StreamsError` when the processor already handles the event.
+        """
+        if not (isinstance(event, type) and issubclass(event, Event) and event.type):
+            raise StreamsError(_NOT_AN_EVENT.format(processor=self.name, given=event))
+        if event.type in self.subscriptions:
+            raise StreamsError(f"processor {self.name} already handles {event.type}: one handler per event type")
+
+        def subscribe(handler: _H) -> _H:
+            try:
+                validate_dependencies(handler)
+            except ValueError as error:
+                raise StreamsError(f"processor {self.name}, {event.type}: {error}") from error
+            self.subscriptions[event.type] = Subscription(
+                event,
+                handler,
+                retry,
+                None if timeout is None else seconds(timeout),
+                inspect.iscoroutinefunction(handler),
+                bool(get_dependency_parameters(handler)),
+            )
+            return handler
+
+        return subscribe
+
+    @property
+    def streams(self) -> list[str]:
+        """The domain streams its events live in, sorted."""
+        return sorted({subscription.event.stream for subscription in self.subscriptions.values()})
+
+    def __repr__(self) -> str:
+        return f"<Processor {self.name}: {', '.join(sorted(self.subscriptions)) or 'no handlers'}>"

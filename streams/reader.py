@@ -1,0 +1,199 @@
+"""Reader: brings messages from Redis into this consumer's hands, never more than it has room for.
+
+It reads on a connection of its own with a short BLOCK. A read is never cancelled while it waits: Redis would hand
+entries to a connection that nobody listens to; to stop, the read is unblocked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from redis.exceptions import RedisError, ResponseError
+
+from streams import scripts
+from streams.connection import LOST, Connections
+from streams.delivery import Delivery
+from streams.message import Message
+
+if TYPE_CHECKING:
+    from streams.keys import Keys
+    from streams.reconnect import Reconnect
+
+log = structlog.get_logger("streams.reader")
+
+_AHEAD: Final = 0.2  # seconds of work to hold: enough to hide the round trip, little enough to share
+_MEASURE: Final = 0.05  # seconds between two looks at the rate
+
+
+class Reader:
+    """The read loop of one consumer over the lanes of its streams and its group's inbox."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        keys: Keys,
+        *,
+        group: str,
+        consumer: str,
+        sources: list[str],
+        concurrency: int,
+        reconnect: Reconnect,
+        held: Callable[[], int],
+        feed: Callable[[list[Delivery]], None],
+        is_held: Callable[[str, bytes], bool],
+    ) -> None:
+        settings = connections.settings
+        self._connections = connections
+        self._keys = keys
+        self._group = group
+        self._consumer = consumer
+        self._sources = sources
+        self._names = {source.encode(): source for source in sources}
+        self._least = concurrency
+        self._most = max(concurrency, settings.prefetch)
+        self._target = concurrency
+        self._block = settings.block
+        self._reconnect = reconnect
+        self._held = held
+        self._feed = feed
+        self._is_held = is_held
+        self._connection = connections.direct(timeout=10.0)
+        self._room = asyncio.Event()
+        self._active = 1
+        self._handled, self._measured_at = 0, 0.0
+        self._stopping = False
+        self._unsure = False
+        self._client_id = 0
+
+    def settled(self, count: int) -> None:
+        """Notes that deliveries left this consumer's hands: there may be room again."""
+        self._handled += count
+        self._room.set()
+
+    def room(self) -> int:
+        """How many more messages this consumer will hold."""
+        return self._target - self._held()
+
+    async def run(self) -> None:
+        """Reads until `stop`; Redis going away is waited out."""
+        while not self._stopping:
+            self._adapt()
+            room = self.room()
+            if room < (1 if self._target == self._least else self._target // 4):
+                self._room.clear()
+                await self._room.wait()
+                continue
+            try:
+                if self._unsure:
+                    await self._read_own_pending()
+                    self._unsure = False
+                if not self._client_id:
+                    self._client_id = await self._connection.client_id()
+                reply = await self._read(max(1, room // self._active))
+            except ResponseError as error:
+                await self._refused(error)
+            except LOST as error:
+                # The reply may have been lost on its way: then entries are pending here that nobody has seen.
+                self._unsure, self._client_id = True, 0
+                await self._reconnect.failed(error)
+            else:
+                self._reconnect.succeeded()
+                if reply:
+                    self._active = len(reply)
+                    self._feed(self._deliveries(reply))
+
+    async def _read(self, count: int) -> Any:
+        return await self._connection.call(
+            b"XREADGROUP", b"GROUP", self._group, self._consumer, b"COUNT", count,
+            b"BLOCK", round(self._block * 1000), b"STREAMS", *self._sources, *(b">" for _ in self._sources),
+            timeout=self._block + 5,
+        )  # fmt: skip
+
+    def _deliveries(self, reply: Any) -> list[Delivery]:
+        group, consumer = self._group, self._consumer
+        return [
+            Delivery(
+                Message.decode(entry_id, fields),
+                group=group, consumer=consumer, source=source, entry_id=entry_id, count=1,
+            )
+            for name, entries in reply
+            for source in (self._names[name],)
+            for entry_id, fields in entries
+        ]  # fmt: skip
+
+    def _adapt(self) -> None:
+        """Sets how much to hold from how fast it is handled: `concurrency` when slow, up to `STREAMS_PREFETCH`."""
+        now = asyncio.get_running_loop().time()
+        elapsed = now - self._measured_at
+        if elapsed >= _MEASURE:
+            ahead = int(self._handled / elapsed * _AHEAD)
+            self._target = min(self._most, max(self._least, ahead))
+            self._handled, self._measured_at = 0, now
+
+    async def _refused(self, error: ResponseError) -> None:
+        if "NOGROUP" in str(error) or "no longer exists" in str(error):
+            # Somebody flushed or evicted the stream. From 0, or what was published since would never be seen.
+            log.error("stream.reset", group=self._group, error=str(error)[:200])
+            await self.ensure_groups()
+        elif "UNBLOCKED" not in str(error):
+            log.error("reader.refused", group=self._group, error=str(error)[:300])
+        if not self._stopping:
+            await asyncio.sleep(min(0.5, self._block))
+
+    async def ensure_groups(self) -> None:
+        """Makes the group wherever it is missing, waiting for Redis if it is away."""
+        while True:
+            try:
+                made = await scripts.ensure_groups(
+                    self._connection.call, groups=self._keys.groups(), group=self._group, streams=self._sources
+                )
+            except LOST as error:
+                await self._reconnect.failed(error)
+            except RedisError as error:
+                log.error("groups.refused", group=self._group, error=str(error)[:300])
+                await self._reconnect.failed(error)
+            else:
+                if made:
+                    log.info("groups.made", group=self._group, count=made)
+                return
+
+    async def _read_own_pending(self) -> None:
+        """Finds what Redis thinks we hold and we do not. By XPENDING and XRANGE: reading history with `0` would raise
+        the delivery count of everything that is being handled, and break its fence."""
+        for source in self._sources:
+            pending = await self._connection.call(
+                b"XPENDING", source, self._group, b"-", b"+", self._most * 4, self._consumer
+            )
+            found = []
+            for entry_id, _, _, count in pending:
+                if self._is_held(source, entry_id):
+                    continue
+                entries = await self._connection.call(b"XRANGE", source, entry_id, entry_id)
+                if entries:
+                    message = Message.decode(entry_id, entries[0][1])
+                    found.append(
+                        Delivery(
+                            message,
+                            group=self._group, consumer=self._consumer, source=source, entry_id=entry_id, count=count,
+                        )
+                    )  # fmt: skip
+            if found:
+                log.info("reader.recovered", group=self._group, source=self._keys.short(source), count=len(found))
+                self._feed(found)
+
+    async def stop(self) -> None:
+        """Ends the loop soon: a read that waits is told to stop waiting."""
+        self._stopping = True
+        self._room.set()
+        if self._client_id:
+            try:
+                await self._connections.client.client_unblock(self._client_id)
+            except (RedisError, OSError) as error:
+                log.debug("reader.not_unblocked", error=error.__class__.__name__)
+
+    async def aclose(self) -> None:
+        """Closes the connection."""
+        await self._connection.aclose()

@@ -1,0 +1,138 @@
+"""Reclaim: takes over what dead consumers held, and retires the dead."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from redis.exceptions import RedisError
+
+from streams import scripts
+from streams.connection import LOST, Connections
+from streams.delivery import Delivery
+from streams.message import Message
+
+if TYPE_CHECKING:
+    from streams.keys import Keys
+    from streams.reconnect import Reconnect
+
+log = structlog.get_logger("streams.reclaim")
+
+_PAGE: Final = 100  # entries looked at in one call
+_CHECKS: Final = 4  # per lease, so that recovery takes at most a lease and a quarter
+_SILENT: Final = 10  # leases after which a consumer that holds nothing is removed
+_VANISHED_SHOWN: Final = 5
+
+
+class Reclaimer:
+    """Walks the pending lists by a kept cursor, on its own jittered timer."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        keys: Keys,
+        *,
+        group: str,
+        consumer: str,
+        sources: list[str],
+        suspect: int,
+        reconnect: Reconnect,
+        room: Callable[[], int],
+        feed: Callable[[list[Delivery]], None],
+    ) -> None:
+        self._keys = keys
+        self._group = group
+        self._consumer = consumer
+        self._sources = sources
+        self._lease = connections.settings.lease
+        self._suspect = suspect
+        self._reconnect = reconnect
+        self._room = room
+        self._feed = feed
+        self._client = connections.client
+        self._connection = connections.direct(timeout=10.0)
+        self._cursors = dict.fromkeys(sources, b"0-0")
+        self._round = 0
+        self.reclaimed = 0
+        self.vanished = 0
+
+    async def run(self) -> None:
+        """Looks four times a lease for as long as the consumer lives."""
+        while True:
+            await asyncio.sleep(self._lease / _CHECKS * random.uniform(0.75, 1.0))
+            try:
+                for source in self._sources:
+                    await self._walk(source)
+                self._round += 1
+                if self._round % (2 * _CHECKS) == 0:
+                    await self._retire()
+            except LOST as error:
+                await self._reconnect.failed(error)
+            except RedisError as error:
+                # NOGROUP is mended by the reader; anything else is said and tried again at the next look.
+                if "NOGROUP" not in str(error):
+                    log.error("reclaim.refused", group=self._group, error=str(error)[:300])
+
+    async def _walk(self, source: str) -> None:
+        while (room := self._room()) > 0:
+            following, vanished, taken = await scripts.reclaim(
+                self._connection.call,
+                source,
+                group=self._group,
+                consumer=self._consumer,
+                lease_ms=round(self._lease * 1000),
+                cursor=self._cursors[source],
+                most=min(_PAGE, room),
+                suspect=self._suspect,
+            )
+            self._cursors[source] = following
+            if vanished:
+                self.vanished += len(vanished)
+                shown = [entry_id.decode() for entry_id in vanished[:_VANISHED_SHOWN]]
+                log.error(
+                    "delivery.vanished",
+                    group=self._group, source=self._keys.short(source), count=len(vanished), first=shown,
+                )  # fmt: skip
+            if taken:
+                self._take(source, taken)
+            if following == b"0-0":
+                return
+
+    def _take(self, source: str, taken: list[scripts.Taken]) -> None:
+        deliveries = [
+            Delivery(
+                Message.decode(entry_id, fields),
+                group=self._group,
+                consumer=self._consumer,
+                source=source,
+                entry_id=entry_id,
+                count=count,
+                counted=bool(counted),
+            )
+            for entry_id, count, counted, fields in taken
+        ]
+        self.reclaimed += len(deliveries)
+        log.warning("delivery.reclaimed", group=self._group, source=self._keys.short(source), count=len(deliveries))
+        self._feed(deliveries)
+
+    async def _retire(self) -> None:
+        seconds, microseconds = await self._client.time()
+        oldest = seconds * 1000 + microseconds // 1000 - round(self._lease * 1000 * _SILENT)
+        silent = await self._client.zrangebyscore(self._keys.consumers(self._group), "-inf", oldest)
+        for name in silent:
+            if await scripts.retire_consumer(
+                self._connection.call,
+                consumers=self._keys.consumers(self._group),
+                group=self._group,
+                consumer=name.decode(),
+                streams=self._sources,
+                silent_ms=round(self._lease * 1000 * _SILENT),
+            ):
+                log.info("consumer.retired", group=self._group, consumer=name.decode())
+
+    async def aclose(self) -> None:
+        """Closes the connection."""
+        await self._connection.aclose()

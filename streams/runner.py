@@ -1,0 +1,121 @@
+"""Runner: processors as one process, with signals, exit codes and a clean end. `python -m processors.email` is this.
+
+mode's Service tree starts and stops the consumers; its Worker handles the signals.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import structlog
+from mode import Worker
+from pydantic import ValidationError
+
+from streams.client import Streams
+from streams.consumer import Consumer
+from streams.errors import Refused, StreamsError
+from streams.failure import describe
+from streams.settings import Settings
+
+if TYPE_CHECKING:
+    from streams.middleware import Middleware
+    from streams.processor import Processor
+
+log = structlog.get_logger("streams.runner")
+
+EXIT_CRASHED: Final = 1
+EXIT_USAGE: Final = 2
+EXIT_REFUSED: Final = 78  # EX_CONFIG: restarting without a change cannot help
+EXIT_INTERRUPTED: Final = 130
+
+
+class _Process(Worker):
+    """mode's Worker with this project's rules for signals: the second one ends the process at once, and none opens a
+    debugger."""
+
+    def _on_sigint(self) -> None:
+        self._schedule_shutdown(signal.SIGINT)
+
+    def _on_sigusr2(self) -> None:
+        log.info("runner.signal_ignored", signal="SIGUSR2")
+
+    def _schedule_shutdown(self, signal: signal.Signals) -> None:
+        if self._signal_stop_time:
+            sys.stderr.write("stopped by a second signal: what was running is handed over when its lease runs out\n")
+            sys.stderr.flush()
+            os._exit(EXIT_INTERRUPTED)
+        super()._schedule_shutdown(signal)
+
+
+async def serve(*processors: Processor, settings: Settings, middleware: Sequence[Middleware] = ()) -> None:
+    """Runs one consumer per processor until a signal or a crash; raises what crashed it."""
+    consumers = [
+        Consumer(processor, Streams(settings=settings, middleware=middleware), middleware=middleware)
+        for processor in processors
+    ]
+    process = _Process(
+        *consumers, redirect_stdouts=False, override_logging=False, quiet=True, loop=asyncio.get_running_loop()
+    )
+    try:
+        await process.start()
+        await process.wait_until_stopped()
+    finally:
+        await process.stop()
+    if process.crash_reason is not None:
+        raise process.crash_reason
+
+
+def run(
+    *processors: Processor,
+    middleware: Sequence[Middleware] = (),
+    arguments: Sequence[str] | None = None,
+) -> NoReturn:
+    """Runs processors as this process, and exits: 0 after a signal, 1 after a crash, 2 for wrong usage, 78 when
+    Redis refuses or must not be used, 130 at a second signal. Options come from the command line
+    (`--concurrency N`, handlers at once), everything else from the environment.
+    """
+    names = " ".join(processor.name for processor in processors)
+    parser = argparse.ArgumentParser(
+        prog=f"python -m processors.{names}" if len(processors) == 1 else "python -m processors",
+        description=f"Consumes events as the group {names}. Everything else is set in the environment (docs/settings.md).",
+    )
+    parser.add_argument("--concurrency", type=int, metavar="N", help="handlers at once (default: STREAMS_CONCURRENCY)")
+    options = parser.parse_args(arguments)
+    if options.concurrency is not None and options.concurrency < 1:
+        parser.error("--concurrency must be at least 1")
+    for processor in processors:
+        processor.concurrency = options.concurrency or processor.concurrency
+    try:
+        with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+            runner.run(serve(*processors, settings=Settings(), middleware=middleware))
+    except Refused as error:
+        _say(error)
+        sys.exit(EXIT_REFUSED)
+    except ValidationError as error:
+        _say(describe(error))
+        sys.exit(EXIT_USAGE)
+    except StreamsError as error:
+        _say(error)
+        sys.exit(EXIT_CRASHED)
+    except Exception as error:
+        log.error("runner.crashed", error=describe(error))
+        sys.exit(EXIT_CRASHED)
+    sys.exit(0)
+
+
+def _loop_factory() -> Any:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _say(error: object) -> None:
+    sys.stderr.write(f"error: {error}\n")

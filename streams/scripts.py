@@ -1,0 +1,184 @@
+"""Scripts: the one typed door to the Lua scripts, which alone change state in Redis.
+
+Each function packs its arguments exactly as the header of the script of the same name says. A script is called by
+its hash; a server that does not know it (restart, SCRIPT FLUSH) is sent the source.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from itertools import chain
+from typing import Any, Final
+
+from redis.exceptions import NoScriptError
+
+from streams.keys import HISTORY_LENGTH, PRODUCER_TTL_MS
+from streams.message import FIELDS
+
+Call = Callable[..., Awaitable[Any]]
+Value = bytes | str | int
+Taken = tuple[bytes, int, int, list[bytes]]
+"""A reclaimed entry: its id, its delivery count, 1 if this take-over is in the count, its fields."""
+
+_INCLUDE: Final = "-- include "
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    """One Lua script: its source with what it includes, and its hash."""
+
+    name: str
+    source: str
+    sha: str
+
+    @classmethod
+    def load(cls, name: str) -> Script:
+        """Reads `lua/NAME.lua`; a line `-- include FILE` is replaced by that file."""
+        folder = files("streams") / "lua"
+        lines = (folder / f"{name}.lua").read_text(encoding="utf-8").splitlines()
+        for number, line in enumerate(lines):
+            if line.startswith(_INCLUDE):
+                lines[number] = (folder / line.removeprefix(_INCLUDE)).read_text(encoding="utf-8")
+        source = "\n".join(lines)
+        return cls(name, source, hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest())
+
+    def by_hash(self, keys: Sequence[str], arguments: Iterable[Value]) -> tuple[Value, ...]:
+        """The EVALSHA command."""
+        return ("EVALSHA", self.sha, len(keys), *keys, *arguments)
+
+    def by_source(self, keys: Sequence[str], arguments: Iterable[Value]) -> tuple[Value, ...]:
+        """The EVAL command, which also teaches the server the script."""
+        return ("EVAL", self.source, len(keys), *keys, *arguments)
+
+
+PUBLISH: Final = Script.load("publish")
+SETTLE: Final = Script.load("settle")
+RELEASE_DUE: Final = Script.load("release_due")
+RENEW: Final = Script.load("renew")
+RECLAIM: Final = Script.load("reclaim")
+BEGIN: Final = Script.load("begin")
+ENSURE_GROUPS: Final = Script.load("ensure_groups")
+RETIRE_CONSUMER: Final = Script.load("retire_consumer")
+REPLAY: Final = Script.load("replay")
+DISCARD: Final = Script.load("discard")
+
+_PUBLISH_HEAD: Final = (PRODUCER_TTL_MS, len(FIELDS), *FIELDS)
+
+
+async def run(call: Call, script: Script, keys: Sequence[str], arguments: Sequence[Value]) -> Any:
+    """Calls a script over `call(*command)`; raises what Redis answers (`redis.exceptions.RedisError`)."""
+    try:
+        return await call(*script.by_hash(keys, arguments))
+    except NoScriptError:
+        return await call(*script.by_source(keys, arguments))
+
+
+async def publish(
+    call: Call,
+    *,
+    producer: str,
+    due: str,
+    waiting: str,
+    groups: str,
+    streams: Sequence[str],
+    sequence: int,
+    messages: Iterable[tuple[int, str, list[bytes]]],
+) -> bool:
+    """Adds a batch once; `messages` are (index into `streams` from 1, when, values). False: it was there already."""
+    arguments: list[Value] = [sequence, *_PUBLISH_HEAD]
+    for stream, when, values in messages:
+        arguments += (stream, when)
+        arguments += values
+    return bool(await run(call, PUBLISH, (producer, due, waiting, groups, *streams), arguments))
+
+
+async def settle(
+    call: Call,
+    *,
+    due: str,
+    waiting: str,
+    dead: str,
+    history: str,
+    groups: str,
+    streams: Sequence[str],
+    group: str,
+    consumer: str,
+    operations: Sequence[Value],
+) -> list[int]:
+    """Settles a batch; returns the positions (from 1) that were not this consumer's any more."""
+    keys = (due, waiting, dead, history, groups, *streams)
+    lost: list[int] = await run(call, SETTLE, keys, (group, consumer, HISTORY_LENGTH, *operations))
+    return lost
+
+
+async def release_due(call: Call, *, due: str, waiting: str, groups: str, most: int) -> tuple[int, int, int]:
+    """Moves what is due; returns (moved, ms until the next or -1, members that had no message)."""
+    moved, wait, broken = await run(call, RELEASE_DUE, (due, waiting, groups), (most,))
+    return moved, wait, broken
+
+
+def renew_arguments(
+    consumers: str, group: str, consumer: str, held: dict[str, list[tuple[bytes, int]]]
+) -> tuple[list[str], list[Value]]:
+    """Packs KEYS and ARGV of `renew`; it is called from the lease thread, over a connection of its own."""
+    arguments: list[Value] = [group, consumer]
+    for deliveries in held.values():
+        arguments.append(len(deliveries))
+        arguments += chain.from_iterable(deliveries)
+    return [consumers, *held], arguments
+
+
+async def reclaim(
+    call: Call, source: str, *, group: str, consumer: str, lease_ms: int, cursor: bytes, most: int, suspect: int
+) -> tuple[bytes, list[bytes], list[Taken]]:
+    """Takes over a page; returns (next cursor, ids that vanished while pending, what was taken)."""
+    arguments = (group, consumer, lease_ms, cursor, most, suspect)
+    following, vanished, taken = await run(call, RECLAIM, (source,), arguments)
+    return following, vanished, taken
+
+
+async def begin(call: Call, source: str, *, group: str, consumer: str, entry_id: bytes, count: int) -> bool:
+    """Counts the delivery of a suspect that is about to start; False when it is not ours any more."""
+    return bool(await run(call, BEGIN, (source,), (group, consumer, entry_id, count)))
+
+
+async def ensure_groups(call: Call, *, groups: str, group: str, streams: Sequence[str]) -> int:
+    """Makes the group at 0 wherever it is missing; returns how many were."""
+    made: int = await run(call, ENSURE_GROUPS, (groups, *streams), (group,))
+    return made
+
+
+async def retire_consumer(
+    call: Call, *, consumers: str, group: str, consumer: str, streams: Sequence[str], silent_ms: int
+) -> bool:
+    """Removes a consumer that holds nothing and has been silent for `silent_ms` (0: do not ask)."""
+    return bool(await run(call, RETIRE_CONSUMER, (consumers, *streams), (group, consumer, silent_ms)))
+
+
+async def replay(
+    call: Call,
+    *,
+    dead: str,
+    inbox: str,
+    groups: str,
+    history: str,
+    letters: Iterable[tuple[str, list[bytes], list[bytes]]],
+) -> int:
+    """Sends (entry id, message fields, history record) of dead letters back to their group; returns how many."""
+    arguments: list[Value] = [HISTORY_LENGTH]
+    for entry_id, fields, record in letters:
+        arguments += (entry_id, len(fields), *fields, len(record), *record)
+    replayed: int = await run(call, REPLAY, (dead, inbox, groups, history), arguments)
+    return replayed
+
+
+async def discard(call: Call, *, dead: str, history: str, letters: Iterable[tuple[str, list[bytes]]]) -> int:
+    """Drops (entry id, history record) of dead letters; returns how many were there."""
+    arguments: list[Value] = [HISTORY_LENGTH]
+    for entry_id, record in letters:
+        arguments += (entry_id, len(record), *record)
+    dropped: int = await run(call, DISCARD, (dead, history), arguments)
+    return dropped

@@ -1,0 +1,126 @@
+"""Settings: everything the engine reads from the environment, typed, with units, in one place.
+
+Secrets are also read from files (`REDIS_PASSWORD_FILE`) and never shown by `repr`.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Final, Self
+from urllib.parse import quote, urlsplit, urlunsplit
+
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from streams.errors import StreamsError
+
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+_FILE_VARIABLES: Final = ("REDIS_URL", "REDIS_PASSWORD")
+
+
+def _split(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Names = Annotated[frozenset[str], NoDecode, BeforeValidator(_split)]
+
+
+class Settings(BaseSettings):
+    """The engine's settings; the field comments name the environment variable and the unit.
+
+    Raises `pydantic.ValidationError` for a value of the wrong kind, `StreamsError` for an unreadable secret file.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="STREAMS_", extra="ignore", populate_by_name=True, frozen=True)
+
+    # Where Redis is. REDIS_URL wins; else the guide's REDIS_HOST/PORT/PASSWORD/DB; else the embedded server.
+    redis_url: SecretStr | None = Field(None, validation_alias=AliasChoices("redis_url", "REDIS_URL"))
+    redis_host: str | None = Field(None, validation_alias=AliasChoices("redis_host", "REDIS_HOST"))
+    redis_port: int = Field(6379, ge=1, le=65535, validation_alias=AliasChoices("redis_port", "REDIS_PORT"))
+    redis_password: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("redis_password", "REDIS_PASSWORD")
+    )
+    redis_db: int = Field(0, ge=0, validation_alias=AliasChoices("redis_db", "REDIS_DB"))
+    redis_ca: Path | None = None  # STREAMS_REDIS_CA: file with the CA of a rediss:// server
+    redis_server: Path | None = None  # STREAMS_REDIS_SERVER: the redis-server binary the embedded default starts
+    home: Path = Path(".streams")  # STREAMS_HOME: where the embedded server keeps its data
+
+    # Names.
+    app: str = Field(
+        "planning-bord", validation_alias=AliasChoices("app", "STREAMS_APP", "QUEUE_PREFIX")
+    )  # prefix of every key
+    source: str = ""  # STREAMS_SOURCE: CloudEvents `source` of what this process publishes; `/app` unless set
+    events: Names = frozenset({"schemas"})  # STREAMS_EVENTS: modules whose import registers the events
+
+    # Publishing.
+    max_bytes: int = Field(256 * 1024, ge=1024)  # STREAMS_MAX_BYTES: cap of one event's data
+    publish_timeout: float = Field(10.0, gt=0)  # STREAMS_PUBLISH_TIMEOUT: seconds before publish() gives up
+
+    # Processing.
+    concurrency: int = Field(50, ge=1, le=10_000)  # STREAMS_CONCURRENCY: handlers at once per consumer
+    prefetch: int = Field(1000, ge=1)  # STREAMS_PREFETCH: most messages a consumer holds
+    lease: float = Field(30.0, ge=0.2)  # STREAMS_LEASE: seconds until a silent consumer's messages are reclaimed
+    grace: float = Field(20.0, ge=0)  # STREAMS_GRACE: seconds to finish handlers after SIGTERM
+    block: float = Field(2.0, gt=0, le=30)  # STREAMS_BLOCK: seconds one blocking read waits
+    timeout: float = Field(60.0, gt=0)  # STREAMS_TIMEOUT: seconds a handler may take unless it says otherwise
+    attempts: int = Field(
+        3, ge=1, validation_alias=AliasChoices("attempts", "STREAMS_ATTEMPTS", "QUEUE_DEFAULT_ATTEMPTS")
+    )  # tries in total
+    backoff: int = Field(
+        2000, ge=0, validation_alias=AliasChoices("backoff", "STREAMS_BACKOFF", "QUEUE_DEFAULT_BACKOFF")
+    )  # milliseconds before the first retry
+    deliveries: int = Field(5, ge=1)  # STREAMS_DELIVERIES: hand-overs without any outcome before it is poison
+    unsupported_for: float = Field(86_400.0, ge=0)  # STREAMS_UNSUPPORTED_FOR: seconds a newer version may wait
+    unsupported_every: float = Field(60.0, gt=0)  # STREAMS_UNSUPPORTED_EVERY: seconds between looks at it
+
+    # Risks an operator takes knowingly: no-aof, eviction.
+    accept_risk: Names = frozenset()  # STREAMS_ACCEPT_RISK
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secret_files(cls, values: Any) -> Any:
+        for variable in _FILE_VARIABLES:
+            name, path = variable.lower(), os.environ.get(f"{variable}_FILE")
+            if path and not values.get(name) and not values.get(variable):
+                try:
+                    values[name] = Path(path).read_text(encoding="utf-8").strip()
+                except (OSError, UnicodeDecodeError) as error:
+                    raise StreamsError(f"{variable}_FILE={path} cannot be read: {error.__class__.__name__}") from None
+        return values
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not _NAME.fullmatch(self.app):
+            raise ValueError(f"app {self.app!r} must be 1-64 of a-z 0-9 _ . - (QUEUE_PREFIX)")
+        unknown = self.accept_risk - {"no-aof", "eviction"}
+        if unknown:
+            raise ValueError(f"STREAMS_ACCEPT_RISK: {sorted(unknown)} unknown; it takes no-aof and eviction")
+        return self
+
+    def url(self) -> str | None:
+        """The Redis URL with its password, or None when the embedded server is meant. Never log it: see `place`."""
+        if self.redis_url is not None and self.redis_url.get_secret_value():
+            url = self.redis_url.get_secret_value()
+            if self.redis_password and not urlsplit(url).password and not url.startswith("embedded:"):
+                return _with_password(url, self.redis_password.get_secret_value())
+            return url
+        if self.redis_host is None:
+            return None
+        password = self.redis_password.get_secret_value() if self.redis_password else ""
+        login = f":{quote(password, safe='')}@" if password else ""
+        return f"redis://{login}{self.redis_host}:{self.redis_port}/{self.redis_db}"
+
+
+def _with_password(url: str, password: str) -> str:
+    parts = urlsplit(url)
+    user = parts.username or ""
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}"))
+
+
+def place(url: str) -> str:
+    """Names a Redis URL for people: scheme, host and path, without user or password."""
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))

@@ -1,0 +1,216 @@
+"""Settlement: makes outcomes durable, a batch at a time, in one fenced script call.
+
+It is the one step that must survive a flickering Redis: it tries until Redis has answered. A batch that was settled
+although its reply was lost is refused by the fence the second time, so trying again is safe.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from redis.exceptions import RedisError
+
+from streams import scripts
+from streams.connection import LOST, Connections
+from streams.middleware import Middleware, settle_chain
+from streams.outcome import ACKED, SKIPPED, Acked, Cancelled, DeadLettered, Outcome, Released, Retried, Snoozed
+
+if TYPE_CHECKING:
+    from streams.delivery import Delivery
+    from streams.keys import Keys
+    from streams.reconnect import Reconnect
+    from streams.scripts import Value
+
+log = structlog.get_logger("streams.settlement")
+
+_BATCH: Final = 500
+Settled = tuple["Delivery", Outcome]
+
+
+class Settlement:
+    """Collects outcomes and settles them; what arrives while one call is on its way goes with the next."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        keys: Keys,
+        *,
+        group: str,
+        consumer: str,
+        reconnect: Reconnect,
+        middleware: Sequence[Middleware],
+        settled: Callable[[Sequence[Settled], set[Delivery]], None],
+    ) -> None:
+        self._keys = keys
+        self._group = group
+        self._consumer = consumer
+        self._reconnect = reconnect
+        self._settled = settled  # called with the batch, and with those of it that were not ours any more
+        self._connection = connections.direct(timeout=10.0)
+        self._settle_batch = settle_chain(middleware, self._settle)
+        self._waiting: list[Settled] = []
+        self._wake: asyncio.Future[None] | None = None
+        self._busy = False
+        self._flushed = asyncio.Event()
+        self._flushed.set()
+
+    def add(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Queues an outcome; it is durable when `settled` has been called with it."""
+        self._waiting.append((delivery, outcome))
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+
+    async def run(self) -> None:
+        """Settles for as long as the consumer lives."""
+        loop = asyncio.get_running_loop()
+        while True:
+            if not self._waiting:
+                self._flushed.set()
+                self._wake = loop.create_future()
+                await self._wake
+                self._wake = None
+            self._flushed.clear()
+            batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
+            await self._settle_batch(batch)
+
+    async def flush(self) -> None:
+        """Returns when everything added so far is durable."""
+        while self._waiting or not self._flushed.is_set():
+            await asyncio.sleep(0)
+            await self._flushed.wait()
+
+    async def _settle(self, batch: Sequence[Settled]) -> None:
+        streams, operations = self._operations(batch)
+        repeated = False
+        while True:
+            try:
+                positions = await scripts.settle(
+                    self._connection.call,
+                    due=self._keys.due(),
+                    waiting=self._keys.waiting(),
+                    dead=self._keys.dead(self._group),
+                    history=self._keys.history(self._group),
+                    groups=self._keys.groups(),
+                    streams=streams,
+                    group=self._group,
+                    consumer=self._consumer,
+                    operations=operations,
+                )
+                break
+            except LOST as error:
+                repeated = repeated or self._connection.sent
+                await self._reconnect.failed(error)
+            except RedisError as error:
+                log.error("settlement.refused", group=self._group, error=str(error)[:300])
+                await self._reconnect.failed(error)
+        self._reconnect.succeeded()
+        ordered = [settled for source in self._by_source(batch).values() for settled in source]
+        # After a repetition the fence also refuses what the first call settled: that is no loss.
+        lost = set() if repeated else {ordered[position - 1][0] for position in positions}
+        self._settled(batch, lost)
+
+    def _by_source(self, batch: Sequence[Settled]) -> dict[str, list[Settled]]:
+        by_source: dict[str, list[Settled]] = {}
+        for settled in batch:
+            by_source.setdefault(settled[0].source, []).append(settled)
+        return by_source
+
+    def _operations(self, batch: Sequence[Settled]) -> tuple[list[str], list[Value]]:
+        by_source = self._by_source(batch)
+        streams = dict.fromkeys(by_source)
+        index = {key: number for number, key in enumerate(streams, 1)}
+        operations: list[Value] = []
+        for source, settled in by_source.items():
+            ids = [delivery.entry_id for delivery, _ in settled]
+            # A range by milliseconds is enough: the script asks for an id alone that it does not find in it.
+            first, last = min(ids).partition(b"-")[0], max(ids).partition(b"-")[0]
+            operations += (index[source], len(settled), first, last)
+            for delivery, outcome in settled:
+                if (outcome is ACKED or outcome is SKIPPED) and not delivery.failures:
+                    operations += (delivery.entry_id, delivery.count, b"a")
+                else:
+                    operations += (delivery.entry_id, delivery.count, *self._operation(delivery, outcome, index))
+        return list(index), operations
+
+    def _operation(self, delivery: Delivery, outcome: Outcome, index: dict[str, int]) -> list[Value]:
+        """The operation of one outcome that is more than an ack; a match over the closed set."""
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        message, inbox = delivery.message, self._keys.inbox(self._group)
+        operation: list[Value]
+        match outcome:
+            case Acked(follow_ups=follow_ups):
+                operation = [b"f", len(follow_ups)]
+                for follow_up in follow_ups:
+                    target = index.setdefault(follow_up.target, len(index) + 1)
+                    operation += (target, *_counted(follow_up.encode()))
+                return [*operation, *self._record(delivery, "acked", now)] if delivery.failures else [*operation, 0]
+            case Retried(after=after, error=error):
+                carried = delivery.carried(ran=True).failed(error, now)
+                operation = [b"w", round(after * 1000), self._waiting_id(delivery)]
+                operation += _counted([inbox.encode(), *message.encode_back(carried)])
+                return [*operation, *self._record(delivery, "retried", now, error=error, after=after)]
+            case Snoozed(after=after, reason=reason, first_seen=first_seen):
+                carried = delivery.carried(ran=False)
+                if first_seen:
+                    carried.first_failed = first_seen
+                operation = [b"w", round(after * 1000), self._waiting_id(delivery)]
+                operation += _counted([inbox.encode(), *message.encode_back(carried)])
+                return [*operation, *self._record(delivery, "snoozed", now, reason=reason, after=after)]
+            case DeadLettered():
+                return [b"d", *_counted(self._letter(delivery, outcome, now)),
+                        *self._record(delivery, "dead_lettered", now, outcome.reason, outcome.error)]  # fmt: skip
+            case Released():
+                target = index.setdefault(inbox, len(index) + 1)
+                return [b"b", target, *_counted(message.encode_back(delivery.carried(ran=False))), 0]
+            case Cancelled(by=by):
+                return [b"f", 0, *self._record(delivery, "cancelled", now, by)]
+
+    def _waiting_id(self, delivery: Delivery) -> str:
+        # Not the event id: two foreign entries may carry the same one, and one must not overwrite the other.
+        return f"{self._group} {self._keys.short(delivery.source)} {delivery.entry_id.decode()}"
+
+    def _letter(self, delivery: Delivery, outcome: DeadLettered, now: str) -> list[bytes]:
+        ran = outcome.reason not in ("crashed",)
+        carried = delivery.carried(ran=ran)
+        if outcome.reason in ("failed", "rejected"):
+            carried = carried.failed(outcome.error, now)
+        return [
+            *delivery.message.encode_back(carried),
+            b"group", self._group.encode(),
+            b"reason", outcome.reason.encode(),
+            b"error", outcome.error.encode(),
+            b"traceback", outcome.traceback.encode(),
+            b"attempts", b"%d" % carried.failures,
+            b"at", now.encode(),
+        ]  # fmt: skip
+
+    def _record(
+        self, delivery: Delivery, outcome: str, at: str, reason: str = "", error: str = "", after: float = 0.0
+    ) -> list[Value]:
+        """The line of a delivery in the group's history (see `Keys.history`)."""
+        return _counted(
+            [
+                b"id", delivery.message.values[1],
+                b"type", delivery.message.values[2],
+                b"outcome", outcome.encode(),
+                b"attempt", b"%d" % delivery.attempt,
+                b"deliveries", b"%d" % delivery.deliveries,
+                b"reason", reason.encode(),
+                b"error", error.encode(),
+                b"after", b"%.3f" % after,
+                b"consumer", self._consumer.encode(),
+                b"at", at.encode(),
+            ]  # fmt: skip
+        )
+
+    async def aclose(self) -> None:
+        """Closes the connection."""
+        await self._connection.aclose()
+
+
+def _counted(fields: list[bytes]) -> list[Value]:
+    return [len(fields), *fields]

@@ -1,0 +1,239 @@
+"""Slots: the handlers a consumer runs at once, as long-lived tasks, and the watch over their deadlines.
+
+A task per message would cost as much as the rest of the way together; a slot takes the next message when it is done
+with one. Handlers that do not wait for anything are run through by a single slot.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Final, Literal
+
+import structlog
+
+from streams.executor import Executor, HandlerTimeout
+from streams.outcome import RELEASED, DeadLettered, Outcome
+
+if TYPE_CHECKING:
+    from streams.breaker import Breaker
+    from streams.delivery import Delivery
+
+log = structlog.get_logger("streams.slots")
+
+Interrupt = Literal["timeout", "lost", "stop"]
+_TICK: Final = 0.05  # seconds: how late a timeout may be noticed
+
+
+class _Slot:
+    __slots__ = ("delivery", "interrupt", "task")
+
+    def __init__(self) -> None:
+        self.delivery: Delivery | None = None
+        self.interrupt: Interrupt | None = None
+        self.task: asyncio.Task[None] | None = None
+
+
+class Slots:
+    """Runs deliveries, at most `concurrency` at once, and hands each outcome to `done`.
+
+    Suspects (messages that were being handled when a process died, `suspect_from` times or more) run alone: every
+    other handler has finished and settled before one starts, so that if it kills the process again, nothing else is
+    hit. One that reaches `limit` such deaths is dead-lettered without being run.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        breaker: Breaker,
+        *,
+        concurrency: int,
+        limit: int,
+        done: Callable[[Delivery, Outcome], None],
+        begin: Callable[[Delivery], Awaitable[bool]],
+        lost: Callable[[Delivery], None],
+    ) -> None:
+        self._executor = executor
+        self._breaker = breaker
+        self._limit = limit
+        self._done = done
+        self._begin = begin  # settles all else, makes a suspect's delivery count; False when it is not ours any more
+        self._lost = lost
+        self._slots = [_Slot() for _ in range(concurrency)]
+        self._idle: deque[asyncio.Future[None]] = deque()
+        self._ready: deque[Delivery] = deque()
+        self._suspects: deque[Delivery] = deque()
+        self._alone = False
+        self._waking = False
+        self._taking = True
+        self.running = 0
+        self._watch: asyncio.Task[None] | None = None
+        self.suspect_from = min(3, limit)
+
+    def start(self) -> None:
+        """Starts the tasks."""
+        loop = asyncio.get_running_loop()
+        for slot in self._slots:
+            slot.task = loop.create_task(self._run(slot))
+        self._watch = loop.create_task(self._watch_deadlines())
+
+    def feed(self, deliveries: Iterable[Delivery]) -> None:
+        """Hands over what was read, in order."""
+        for delivery in deliveries:
+            if delivery.count > 1 or delivery.message.carried is not None or not delivery.counted:
+                queue = self._suspects if delivery.crashes >= self.suspect_from else self._ready
+                queue.append(delivery)
+            else:
+                self._ready.append(delivery)
+        self.wake()
+
+    def wake(self) -> None:
+        """Lets one idle slot look for work; it wakes the next one before it begins."""
+        while self._idle and not self._waking:
+            idle = self._idle.popleft()
+            if not idle.done():
+                self._waking = True
+                idle.set_result(None)
+
+    def _next(self) -> Delivery | None:
+        if not self._taking or self._alone:
+            return None
+        if self._suspects:
+            if self.running:
+                return None
+            if not self._breaker.admits():
+                return None
+            self._alone = True
+            return self._suspects.popleft()
+        if self._ready and (self._breaker.closed or self._breaker.admits()):
+            return self._ready.popleft()
+        return None
+
+    async def _run(self, slot: _Slot) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            delivery = self._next()
+            if delivery is None:
+                idle = loop.create_future()
+                self._idle.append(idle)
+                await idle
+                self._waking = False
+                continue
+            if self._ready and self._idle:
+                self.wake()
+            self.running += 1
+            slot.delivery, slot.interrupt = delivery, None
+            delivery.deadline = loop.time() + self._executor.timeout(delivery.message)
+            outcome = await self._handle(slot, delivery)
+            slot.delivery = None
+            self.running -= 1
+            if not self._breaker.closed:
+                self._breaker.concluded(outcome)
+            if outcome is not None:
+                self._done(delivery, outcome)
+            if self._alone:
+                self._alone = False
+                self.wake()
+            elif self._suspects and not self.running:
+                self.wake()
+
+    async def _handle(self, slot: _Slot, delivery: Delivery) -> Outcome | None:
+        """Runs one delivery; None when its lease was lost, so that nothing of it may be settled."""
+        try:
+            if self._alone:
+                if delivery.crashes >= self._limit:
+                    died = f"its process died {delivery.crashes} times while it was being handled"
+                    return DeadLettered("crashed", died)
+                delivery.deadline = 0.0
+                if not await self._begin(delivery):
+                    self._lost(delivery)
+                    return None
+                delivery.deadline = asyncio.get_running_loop().time() + self._executor.timeout(delivery.message)
+            outcome = await self._executor.execute(delivery)
+        except asyncio.CancelledError:
+            return self._interrupted(slot, delivery)
+        except Exception as error:  # a middleware: handlers' errors are outcomes already
+            log.exception("delivery.middleware_failed", group=delivery.group, id=delivery.message.id)
+            return self._executor.failed(delivery, error)
+        if slot.interrupt is not None:
+            # The cancel came as the handler returned: take it, or it would end this slot at its next await.
+            try:
+                await asyncio.sleep(0)
+            except asyncio.CancelledError:
+                pass
+            _absorb_cancel()
+            if slot.interrupt == "lost":
+                return None
+        return outcome
+
+    def _interrupted(self, slot: _Slot, delivery: Delivery) -> Outcome | None:
+        if slot.interrupt is None:
+            raise asyncio.CancelledError
+        _absorb_cancel()
+        match slot.interrupt:
+            case "timeout":
+                limit = self._executor.timeout(delivery.message)
+                return self._executor.failed(delivery, HandlerTimeout(f"the handler took longer than {limit:g} s"))
+            case "stop":
+                return RELEASED
+            case "lost":
+                return None
+
+    async def _watch_deadlines(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(_TICK)
+            if self.running:
+                now = loop.time()
+                for slot in self._slots:
+                    if slot.delivery is not None and 0 < slot.delivery.deadline < now:
+                        self._interrupt(slot, "timeout")
+
+    def _interrupt(self, slot: _Slot, why: Interrupt) -> None:
+        if slot.interrupt is None and slot.task is not None:
+            slot.interrupt = why
+            slot.task.cancel()
+
+    def abandon(self, deliveries: set[Delivery]) -> None:
+        """Stops working on deliveries whose lease is lost: waiting ones are dropped, running ones are cancelled."""
+        for slot in self._slots:
+            if slot.delivery in deliveries:
+                self._interrupt(slot, "lost")
+        for queue in (self._ready, self._suspects):
+            kept = [delivery for delivery in queue if delivery not in deliveries]
+            queue.clear()
+            queue.extend(kept)
+
+    async def drain(self, grace: float) -> None:
+        """Hands back what has not started, lets the running handlers finish for `grace` seconds, then cancels them
+        and hands them back too."""
+        self._taking = False
+        for queue in (self._ready, self._suspects):
+            while queue:
+                self._done(queue.popleft(), RELEASED)
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + grace
+        while self.running and loop.time() < give_up:
+            await asyncio.sleep(0.01)
+        for slot in self._slots:
+            if slot.delivery is not None:
+                self._interrupt(slot, "stop")
+        give_up = loop.time() + 1.0  # a handler that swallows its cancel keeps its lease until it runs out
+        while self.running and loop.time() < give_up:
+            await asyncio.sleep(0.01)
+
+    async def stop(self) -> None:
+        """Ends the tasks."""
+        tasks = [slot.task for slot in self._slots if slot.task is not None]
+        if self._watch is not None:
+            tasks.append(self._watch)
+        for task in tasks:
+            task.cancel()
+        await asyncio.wait(tasks, timeout=1.0)
+
+
+def _absorb_cancel() -> None:
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()
