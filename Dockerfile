@@ -1,0 +1,22 @@
+# One image for every process of the project: docker-compose.yml says which one a container runs.
+
+FROM python:3.11-slim AS build
+RUN pip install --no-cache-dir "uv>=0.9"
+WORKDIR /app
+# The libraries first: they change less often than the code, and this layer is kept.
+COPY pyproject.toml uv.lock ./
+RUN uv sync --frozen --no-default-groups --extra email --extra uvloop --no-install-project
+COPY README.md LICENSE ./
+COPY schemas schemas
+COPY streams streams
+COPY processors processors
+COPY observability observability
+RUN uv sync --frozen --no-default-groups --extra email --extra uvloop --no-editable
+
+FROM python:3.11-slim
+RUN useradd --system --uid 10001 --no-create-home streams
+COPY --from=build /app/.venv /app/.venv
+ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1
+WORKDIR /tmp
+USER streams
+CMD ["streams", "--help"]

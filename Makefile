@@ -1,0 +1,59 @@
+# Everything runs in .venv, which `make` fills by itself: it takes Python 3.11 or newer, make and a package index.
+
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+SERVICES := schemas streams processors observability
+# Tests that only wait overlap; two processes suit two cores. `make test JOBS=0 ARGS="-k retry -x"` for one by one.
+JOBS ?= 2
+ARGS ?=
+# The Python that is there is used: uv downloads none.
+export UV_PYTHON_DOWNLOADS := never
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format bench lock clean
+
+help: ## Shows these targets.
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: $(READY) ## Publishes, fails, kills, retries and replays before your eyes, on a Redis and a mail server of its own.
+	$(BIN)/streams demo $(ARGS)
+
+test: $(READY) ## Runs the tests in random order, on every redis-server found.
+	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+check: $(READY) ## Runs ruff, mypy, import-linter and the module size limit.
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/loq check
+
+format: $(READY) ## Formats, and mends what ruff can mend.
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(READY) ## Measures the engine against a hand-written loop, in one run.
+	$(BIN)/python -m benchmarks $(ARGS)
+
+lock: $(BIN)/uv ## Resolves the dependencies anew into uv.lock.
+	$(BIN)/uv lock --upgrade
+	@! grep -Eo '(https?|file)://[^/"]*' uv.lock | grep -Ev '^https://(pypi\.org|files\.pythonhosted\.org)$$' \
+		|| { echo "uv.lock names a private package index; run 'make lock' without one" >&2; exit 1; }
+
+clean: ## Removes .venv, caches and build results; the embedded Redis' data in .streams stays.
+	rm -rf $(VENV) dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	find $(SERVICES) tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+$(BIN)/uv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null \
+		|| { echo "Python 3.11 or newer is needed: install it, or say make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -m venv $(VENV) \
+		|| { echo "$(PYTHON) cannot make a venv; on Debian: apt-get install python3-venv" >&2; exit 1; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.9"
+
+# --frozen: what is tested is what is locked. The stamp makes every later call free.
+$(READY): pyproject.toml uv.lock | $(BIN)/uv
+	$(BIN)/uv sync --quiet --frozen --all-extras
+	@touch $@

@@ -1,0 +1,1 @@
+"""The tests: real Redis servers, real processes, real sockets on loopback."""
