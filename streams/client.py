@@ -24,6 +24,10 @@ from streams.settings import Settings
 if TYPE_CHECKING:
     import redis.asyncio
 
+    from streams.dead_letters import DeadLetters
+    from streams.snapshot import Snapshot
+    from streams.trail import Trail
+
 _MANY = 500
 
 
@@ -53,6 +57,7 @@ class Streams:
         self.keys = Keys(settings.app)
         self.connections = Connections(settings)
         self._publisher = Publisher(self.connections, self.keys, middleware)
+        self._targets: dict[tuple[str, Priority], str] = {}
         self._source = settings.source or f"/{settings.app}"
         self._checked = False
         self._checking = asyncio.Lock()
@@ -122,8 +127,32 @@ class Streams:
             await self._publisher.publish(batch)
         return receipts
 
+    def dead_letters(self, group: str) -> DeadLetters:
+        """What one group gave up."""
+        from streams.dead_letters import DeadLetters
+
+        return DeadLetters(self, group)
+
+    async def snapshot(self) -> Snapshot:
+        """How it stands now: see `Snapshot.take`."""
+        from streams.snapshot import Snapshot
+
+        return await Snapshot.take(self)
+
+    async def event(self, id: str) -> Trail:
+        """Where one event is: see `Trail.find`."""
+        from streams.trail import Trail
+
+        return await Trail.find(self, id)
+
     def message(
-        self, event: Event, *, when: str = "", key: str = "", priority: Priority = "normal", cause: Message | None = None
+        self,
+        event: Event,
+        *,
+        when: str = "",
+        key: str = "",
+        priority: Priority = "normal",
+        cause: Message | None = None,
     ) -> Message:
         """Wraps an event for its stream; inside a handler it names the handled event as its cause."""
         if cause is None:
@@ -131,9 +160,10 @@ class Streams:
             cause = delivery.message if delivery is not None else None
         if len(key.encode()) > 200:
             raise StreamsError("the ordering key is longer than 200 bytes; use an id or a hash")
-        message = Message.for_event(
-            event, source=self._source, target=self.keys.stream(event.stream, priority), when=when, key=key, cause=cause
-        )
+        target = self._targets.get((event.stream, priority))
+        if target is None:
+            target = self._targets[event.stream, priority] = self.keys.stream(event.stream, priority)
+        message = Message.for_event(event, source=self._source, target=target, when=when, key=key, cause=cause)
         if len(message.data) > self.settings.max_bytes:
             raise TooLarge(
                 f"{event.type}: {len(message.data)} bytes of data are over the cap of {self.settings.max_bytes}; store "

@@ -17,7 +17,7 @@ import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
-from redis.exceptions import AuthenticationError, ConnectionError, ResponseError, TimeoutError
+from redis.exceptions import AuthenticationError, ConnectionError, NoPermissionError, ResponseError, TimeoutError
 from redis.retry import Retry
 
 from streams.embedded import EmbeddedRedis, find_servers
@@ -102,13 +102,13 @@ class DirectConnection:
 
 def refusal(error: BaseException, where: str) -> StreamsError:
     """Turns a connection error into the engine's: `Refused` when waiting cannot help, else `Unreachable`."""
-    text = str(error)
-    if isinstance(error, AuthenticationError) or "NOAUTH" in text or "WRONGPASS" in text:
+    if isinstance(error, AuthenticationError):
         return Refused(
-            f"Redis at {where} refuses the login; set REDIS_PASSWORD (or REDIS_PASSWORD_FILE, or user:password in REDIS_URL)"
+            f"Redis at {where} refuses the login; set REDIS_PASSWORD or REDIS_PASSWORD_FILE "
+            "(or user:password in REDIS_URL)"
         )
-    if "NOPERM" in text:
-        return Refused(f"Redis at {where}: the user may not do this ({text}); extend its ACL")
+    if isinstance(error, NoPermissionError):
+        return Refused(f"Redis at {where}: the user may not do this ({error}); extend its ACL")
     return Unreachable(f"Redis at {where} cannot be reached ({error.__class__.__name__}); start it or set REDIS_URL")
 
 
@@ -118,7 +118,9 @@ def _resolve(settings: Settings) -> str:
         return _start_embedded(settings, settings.home)
     parts = urlsplit(url)
     if parts.scheme == "embedded":
-        return _start_embedded(settings, Path(parts.netloc + parts.path) if parts.netloc + parts.path else settings.home)
+        return _start_embedded(
+            settings, Path(parts.netloc + parts.path) if parts.netloc + parts.path else settings.home
+        )
     if parts.scheme not in _SCHEMES:
         raise StreamsError(
             f"REDIS_URL has the scheme {parts.scheme!r}; use redis://, rediss://, unix:// or embedded://[directory]"

@@ -26,6 +26,7 @@ from streams.due import Mover
 from streams.errors import Refused, Unreachable
 from streams.executor import Executor
 from streams.leases import Leases
+from streams.outcome import Acked, DeadLettered, Outcome, Retried, Snoozed
 from streams.reader import Reader
 from streams.reclaim import Reclaimer
 from streams.reconnect import Reconnect
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from streams.client import Streams
     from streams.delivery import Delivery
     from streams.middleware import Middleware
-    from streams.outcome import Outcome
     from streams.processor import Processor
 
 log = structlog.get_logger("streams.consumer")
@@ -115,7 +115,8 @@ class Consumer(Service):
             feed=self._feed,
         )
         self._mover = Mover(connections, keys, self._reconnect)
-        self._shared = SharedContext()
+        self._sharing: asyncio.Task[None] | None = None
+        self._shared_ready, self._shared_done = asyncio.Event(), asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
         self._draining = False
 
@@ -128,19 +129,31 @@ class Consumer(Service):
             except Unreachable as error:
                 await self._reconnect.failed(error.__cause__ or error)
         self._reconnect.succeeded()
-        current_streams.set(self._client)
-        await self._shared.__aenter__()
         await self._reader.ensure_groups()
         self._leases.start()
-        self._slots.start()
+        self._sharing = asyncio.get_running_loop().create_task(self._share())
+        await self._shared_ready.wait()
         self._reading = self._spawn(self._reader.run())
         self._settling = self._spawn(self._settlement.run())
-        self._spawn(self._reclaimer.run())
-        self._spawn(self._mover.run())
+        for work in (self._reclaimer.run(), self._mover.run()):
+            _ = self._spawn(work)
         log.info(
             "consumer.started",
-            group=self._group, consumer=self.name, redis=self._connections.place, events=sorted(self.processor.subscriptions),
-        )  # fmt: skip
+            group=self._group,
+            consumer=self.name,
+            redis=self._connections.place,
+            events=sorted(self.processor.subscriptions),
+        )
+
+    async def _share(self) -> None:
+        """Keeps what handlers share open; a task of its own, as it must be opened and closed in one context, and the
+        slots inherit that context.
+        """
+        async with SharedContext():
+            current_streams.set(self._client)
+            self._slots.start()
+            self._shared_ready.set()
+            await self._shared_done.wait()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -195,8 +208,27 @@ class Consumer(Service):
     def _on_settled(self, settled: Sequence[tuple[Delivery, Outcome]], lost: set[Delivery]) -> None:
         self._leases.drop([delivery for delivery, _ in settled])
         self._reader.settled(len(settled))
+        for delivery, outcome in settled:
+            if isinstance(outcome, Acked):
+                continue
+            if isinstance(outcome, Retried | Snoozed):
+                self._mover.nudge(outcome.after)
+            self._tell(delivery, outcome)
         if lost:
             log.warning("delivery.fenced", group=self._group, count=len(lost), ids=[d.message.id for d in lost][:5])
+
+    def _tell(self, delivery: Delivery, outcome: Outcome) -> None:
+        """One line for each delivery that was not a plain success."""
+        about = {"group": self._group, "id": delivery.message.id, "type": delivery.message.type}
+        match outcome:
+            case Retried(after=after, error=error):
+                log.warning("delivery.retried", **about, attempt=delivery.attempt, after=round(after, 2), error=error)
+            case DeadLettered(reason=reason, error=error):
+                log.error("delivery.dead_lettered", **about, attempt=delivery.attempt, reason=reason, error=error)
+            case Snoozed(after=after, reason=reason):
+                log.info("delivery.snoozed", **about, after=round(after, 2), reason=reason)
+            case _:
+                log.debug("delivery.ended", **about, outcome=type(outcome).__name__)
 
     async def on_stop(self) -> None:
         """Stops reading, finishes what runs, hands back what did not start, and leaves the group."""
@@ -224,7 +256,9 @@ class Consumer(Service):
         await self._leases.stop()
         if self._loops:
             await self._leave()
-            await self._shared.__aexit__(None, None, None)
+        if self._sharing is not None:
+            self._shared_done.set()
+            await asyncio.wait([self._sharing], timeout=10.0)
         for part in (self._reader, self._reclaimer, self._mover, self._settlement):
             await part.aclose()
         await self._client.aclose()

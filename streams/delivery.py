@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from streams.message import Carried, Message
+
+if TYPE_CHECKING:
+    from streams.executor import Route
 
 
 class Delivery:
@@ -14,7 +19,8 @@ class Delivery:
     """
 
     __slots__ = (
-        "attempt", "consumer", "count", "counted", "deadline", "entry_id", "failures", "group", "message", "source",
+        "attempt", "consumer", "count", "counted", "deadline", "entry_id", "failures", "group", "message", "route",
+        "source",
     )  # fmt: skip
 
     def __init__(
@@ -37,6 +43,7 @@ class Delivery:
         self.counted = counted  # False: a suspect that was taken over and has not been started (reclaim.lua)
         self.failures = message.carried.failures if message.carried else 0
         self.attempt = self.failures + 1
+        self.route: Route | None = None  # the handler it is for and its policy; set when its turn has come
         self.deadline = 0.0  # monotonic; 0 while no handler runs. After it the lease is not renewed any more.
 
     @property
@@ -67,7 +74,8 @@ class Delivery:
 
     def carried(self, *, ran: bool) -> Carried:
         """What the message takes along if it comes back. Unless its handler ran to an outcome, this hand-over is
-        not counted: a graceful hand-back costs neither an attempt nor a delivery."""
+        not counted: a graceful hand-back costs neither an attempt nor a delivery.
+        """
         known = self.message.carried or Carried()
         return Carried(
             self.origin,

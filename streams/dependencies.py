@@ -9,8 +9,8 @@ from __future__ import annotations
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, cast
 
-from uncalled_for import Depends, Shared, SharedContext
 from uncalled_for import Dependency as _Dependency
+from uncalled_for import Depends, Shared, SharedContext
 
 if TYPE_CHECKING:
     from streams.client import Streams

@@ -1,4 +1,4 @@
-"""Due: the mover that brings back what waited. Every consumer runs one; any number of them is right, none is a leader."""
+"""Due: the mover that brings back what waited. Every consumer runs one; any number is right, none is a leader."""
 
 from __future__ import annotations
 
@@ -28,13 +28,28 @@ class Mover:
         self._keys = keys
         self._reconnect = reconnect
         self._connection = connections.direct(timeout=10.0)
+        self._look_at = 0.0
+        self._nudged = asyncio.Event()
 
     async def run(self) -> None:
         """Moves for as long as the consumer lives."""
+        loop = asyncio.get_running_loop()
         while True:
-            wait = await self.move()
-            if wait > 0:
-                await asyncio.sleep(wait)
+            self._look_at = loop.time() + await self.move()
+            while loop.time() < self._look_at:
+                self._nudged.clear()
+                try:
+                    async with asyncio.timeout_at(self._look_at):
+                        await self._nudged.wait()
+                except TimeoutError:
+                    break
+
+    def nudge(self, after: float) -> None:
+        """Notes that this consumer put in something that is due in `after` seconds: be there in time for it."""
+        at = asyncio.get_running_loop().time() + after
+        if at < self._look_at:
+            self._look_at = at
+            self._nudged.set()
 
     async def move(self) -> float:
         """Moves what is due, at most 500; returns the seconds until it is worth looking again."""

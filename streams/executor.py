@@ -82,14 +82,13 @@ class Executor:
         self._stage = publish_chain(middleware, _staged)
         self.execute = deliver_chain(middleware, self._deliver)
 
-    def timeout(self, message: Message) -> float:
-        """Seconds the handler of this message may take."""
-        route = self._routes.get(message.values[TYPE])
-        return route.timeout if route else self._timeout
+    def route(self, delivery: Delivery) -> float:
+        """Finds the handler of a delivery whose turn has come; returns the seconds it may take."""
+        route = delivery.route = self._routes.get(delivery.message.values[TYPE])
+        return route.timeout if route is not None else self._timeout
 
     async def _deliver(self, delivery: Delivery) -> Outcome:
-        message = delivery.message
-        route = self._routes.get(message.values[TYPE])
+        message, route = delivery.message, delivery.route
         if route is None:
             return _without_handler(message)
         if len(message.values[DATA]) > self._settings.max_bytes:
@@ -104,7 +103,7 @@ class Executor:
                 return DeadLettered("invalid", "dataversion is not a positive number")
             else:
                 event = route.decode(message.values[DATA], message.version)
-        except Exception as error:  # an upcaster is user code: whatever it raises, the message is the problem
+        except Exception as error:  # noqa: BLE001 - an upcaster is user code: what it raises, the message caused
             return DeadLettered("invalid", describe(error))
         current_delivery.set(delivery)
         try:
@@ -113,7 +112,7 @@ class Executor:
                 outcome: Outcome = ACKED
             else:
                 outcome = await self._with_follow_ups(message, result)
-        except (Exception, SystemExit) as error:
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - what a handler raises is an outcome
             return self.failed(delivery, error)
         return outcome
 
@@ -149,8 +148,7 @@ class Executor:
                 return DeadLettered("rejected", describe(error), describe_traceback(error))
             case TooLarge():
                 return DeadLettered("failed", describe(error), describe_traceback(error))
-        route = self._routes.get(delivery.message.values[TYPE])
-        retry = route.retry if route else self._unrouted
+        retry = delivery.route.retry if delivery.route else self._unrouted
         delay = retry.next_delay(delivery.attempt, error)
         if delay is None:
             return DeadLettered("failed", describe(error), describe_traceback(error))

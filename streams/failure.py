@@ -21,14 +21,20 @@ _SECRETS: Final = re.compile(
 
 def scrub(text: str) -> str:
     """Hides what looks like a credential and cuts the text to 500 characters."""
-    return _SECRETS.sub(lambda found: f"{found[1] or found[3]}[redacted]{found[2] or ''}", text)[:_LONGEST]
+    return _hide(text)[:_LONGEST]
+
+
+def _hide(text: str) -> str:
+    return _SECRETS.sub(lambda found: f"{found[1] or found[3]}[redacted]{found[2] or ''}", text)
 
 
 def describe(error: BaseException) -> str:
     """One line: the exception's class and its scrubbed message; of a validation error only fields and rules."""
     if isinstance(error, ValidationError):
         problems = error.errors(include_url=False, include_context=False, include_input=False)
-        told = "; ".join(f"{'.'.join(map(str, problem['loc'])) or 'data'}: {problem['msg']}" for problem in problems[:5])
+        told = "; ".join(
+            f"{'.'.join(map(str, problem['loc'])) or 'data'}: {problem['msg']}" for problem in problems[:5]
+        )
         return scrub(f"{error.title}: {told}".replace("\n", " "))
     text = " ".join(str(error).split())
     return scrub(f"{error.__class__.__name__}: {text}" if text else error.__class__.__name__)
@@ -40,6 +46,6 @@ def describe_traceback(error: BaseException) -> str:
     seen: BaseException | None = error
     while seen is not None and len(parts) < 6:
         frames = traceback.extract_tb(seen.__traceback__)[-_DEEPEST:]
-        parts.append("".join(traceback.format_list(frames)) + describe(seen))
+        parts.append(_hide("".join(traceback.format_list(frames))) + describe(seen))
         seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
     return "\n\ncaused by\n".join(parts)[:8000]

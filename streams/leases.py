@@ -53,9 +53,7 @@ class Leases:
     def start(self) -> None:
         """Starts the thread; its first act is the consumer's first heartbeat."""
         loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(
-            target=self._keep, args=(loop,), name=f"leases-{self._group}", daemon=True
-        )
+        self._thread = threading.Thread(target=self._keep, args=(loop,), name=f"leases-{self._group}", daemon=True)
         self._thread.start()
 
     def hold(self, deliveries: Iterable[Delivery]) -> None:

@@ -53,7 +53,8 @@ class Snoozed:
 @dataclass(frozen=True, slots=True)
 class DeadLettered:
     """Given up, kept with its reason: `failed`, `invalid`, `unknown_type`, `too_large`, `unsupported`, `crashed` or
-    `rejected` (the handler said so)."""
+    `rejected` (the handler said so).
+    """
 
     reason: str
     error: str

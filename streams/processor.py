@@ -75,7 +75,7 @@ class Processor:
         `CurrentDelivery`). A plain `def` runs in a thread. It returns None, an event, or a list of events, which are
         published in the same step as the ack. Raises `StreamsError` when the processor already handles the event.
         """
-        if not (isinstance(event, type) and issubclass(event, Event) and event.type):
+        if not _is_event(event):
             raise StreamsError(_NOT_AN_EVENT.format(processor=self.name, given=event))
         if event.type in self.subscriptions:
             raise StreamsError(f"processor {self.name} already handles {event.type}: one handler per event type")
@@ -104,3 +104,7 @@ class Processor:
 
     def __repr__(self) -> str:
         return f"<Processor {self.name}: {', '.join(sorted(self.subscriptions)) or 'no handlers'}>"
+
+
+def _is_event(given: Any) -> bool:
+    return isinstance(given, type) and issubclass(given, Event) and bool(given.type)

@@ -10,11 +10,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
-from redis.exceptions import RedisError
+from redis.exceptions import OutOfMemoryError, RedisError
 
 from streams import scripts
 from streams.connection import LOST, Connections, refusal
@@ -85,8 +85,8 @@ class Publisher:
         else:
             self._sending = False
 
-    def _start(self, work: object) -> None:
-        task = asyncio.get_running_loop().create_task(work)  # type: ignore[arg-type]
+    def _start(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -119,7 +119,7 @@ class Publisher:
         error: BaseException | None = None
         try:
             await self._send_until_answered(list(streams), messages, sequence)
-        except (StreamsError, RedisError) as problem:
+        except StreamsError as problem:
             error = problem
         for waiting in batch:
             waiting.done, waiting.error = True, error
@@ -160,13 +160,13 @@ class Publisher:
                     raise problem from error
                 await asyncio.sleep(step * random.uniform(0.5, 1.5))
                 step = min(1.0, step * 2)
+            except OutOfMemoryError as error:
+                raise StreamsError(
+                    f"Redis at {self._connections.place} is full and refuses new events; raise maxmemory, "
+                    "or let the consumers catch up and trim"
+                ) from error
             except RedisError as error:
-                if "OOM" in str(error):
-                    raise StreamsError(
-                        f"Redis at {self._connections.place} is full and refuses new events; raise maxmemory, "
-                        "or let the consumers catch up and trim"
-                    ) from error
-                raise
+                raise StreamsError(f"Redis at {self._connections.place} refuses to publish: {error}") from error
             else:
                 return
 

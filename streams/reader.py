@@ -162,7 +162,8 @@ class Reader:
 
     async def _read_own_pending(self) -> None:
         """Finds what Redis thinks we hold and we do not. By XPENDING and XRANGE: reading history with `0` would raise
-        the delivery count of everything that is being handled, and break its fence."""
+        the delivery count of everything that is being handled, and break its fence.
+        """
         for source in self._sources:
             pending = await self._connection.call(
                 b"XPENDING", source, self._group, b"-", b"+", self._most * 4, self._consumer

@@ -121,11 +121,12 @@ class Reclaimer:
     async def _retire(self) -> None:
         seconds, microseconds = await self._client.time()
         oldest = seconds * 1000 + microseconds // 1000 - round(self._lease * 1000 * _SILENT)
-        silent = await self._client.zrangebyscore(self._keys.consumers(self._group), "-inf", oldest)
+        key = self._keys.consumers(self._group)
+        silent: list[bytes] = await self._connection.call(b"ZRANGE", key, b"-inf", oldest, b"BYSCORE")
         for name in silent:
             if await scripts.retire_consumer(
                 self._connection.call,
-                consumers=self._keys.consumers(self._group),
+                consumers=key,
                 group=self._group,
                 consumer=name.decode(),
                 streams=self._sources,

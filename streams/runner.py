@@ -36,8 +36,26 @@ EXIT_INTERRUPTED: Final = 130
 
 
 class _Process(Worker):
-    """mode's Worker with this project's rules for signals: the second one ends the process at once, and none opens a
-    debugger."""
+    """mode's Worker with this project's rules: the second signal ends the process at once, none opens a debugger, and
+    the consumers drain side by side, not one grace after the other.
+    """
+
+    def __init__(self, *consumers: Consumer, **options: Any) -> None:
+        super().__init__(*consumers, **options)
+        self.ended = asyncio.Event()
+
+    async def on_stop(self) -> None:
+        await asyncio.gather(*(consumer.stop() for consumer in self.services), return_exceptions=True)
+
+    async def stop(self) -> None:
+        # A signal stops the process in a task of mode's: whoever calls afterwards returns at once, and must wait for
+        # `ended`, or the event loop would be closed over consumers that are still draining.
+        began = not self._stopped.is_set()
+        try:
+            await super().stop()
+        finally:
+            if began:
+                self.ended.set()
 
     def _on_sigint(self) -> None:
         self._schedule_shutdown(signal.SIGINT)
@@ -67,6 +85,7 @@ async def serve(*processors: Processor, settings: Settings, middleware: Sequence
         await process.wait_until_stopped()
     finally:
         await process.stop()
+        await process.ended.wait()
     if process.crash_reason is not None:
         raise process.crash_reason
 
@@ -83,7 +102,7 @@ def run(
     names = " ".join(processor.name for processor in processors)
     parser = argparse.ArgumentParser(
         prog=f"python -m processors.{names}" if len(processors) == 1 else "python -m processors",
-        description=f"Consumes events as the group {names}. Everything else is set in the environment (docs/settings.md).",
+        description=f"Consumes events as the group {names}. The rest is set in the environment (docs/settings.md).",
     )
     parser.add_argument("--concurrency", type=int, metavar="N", help="handlers at once (default: STREAMS_CONCURRENCY)")
     options = parser.parse_args(arguments)
@@ -103,7 +122,7 @@ def run(
     except StreamsError as error:
         _say(error)
         sys.exit(EXIT_CRASHED)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 - the end of the process, told in one line
         log.error("runner.crashed", error=describe(error))
         sys.exit(EXIT_CRASHED)
     sys.exit(0)

@@ -64,8 +64,9 @@ ENSURE_GROUPS: Final = Script.load("ensure_groups")
 RETIRE_CONSUMER: Final = Script.load("retire_consumer")
 REPLAY: Final = Script.load("replay")
 DISCARD: Final = Script.load("discard")
+PEEK_WAITING: Final = Script.load("peek_waiting")
 
-_PUBLISH_HEAD: Final = (PRODUCER_TTL_MS, len(FIELDS), *FIELDS)
+_PUBLISH_FIELDS: Final[tuple[Value, ...]] = (len(FIELDS), *FIELDS)
 
 
 async def run(call: Call, script: Script, keys: Sequence[str], arguments: Sequence[Value]) -> Any:
@@ -85,12 +86,14 @@ async def publish(
     groups: str,
     streams: Sequence[str],
     sequence: int,
-    messages: Iterable[tuple[int, str, list[bytes]]],
+    messages: Sequence[tuple[int, str, list[bytes]]],
 ) -> bool:
     """Adds a batch once; `messages` are (index into `streams` from 1, when, values). False: it was there already."""
-    arguments: list[Value] = [sequence, *_PUBLISH_HEAD]
+    waits = any(when for _, when, _ in messages)
+    arguments: list[Value] = [sequence, PRODUCER_TTL_MS, int(waits), *_PUBLISH_FIELDS]
     for stream, when, values in messages:
-        arguments += (stream, when)
+        arguments.append(stream)
+        arguments.append(when)
         arguments += values
     return bool(await run(call, PUBLISH, (producer, due, waiting, groups, *streams), arguments))
 
@@ -182,3 +185,13 @@ async def discard(call: Call, *, dead: str, history: str, letters: Iterable[tupl
         arguments += (entry_id, len(record), *record)
     dropped: int = await run(call, DISCARD, (dead, history), arguments)
     return dropped
+
+
+async def peek_waiting(
+    call: Call, *, due: str, waiting: str, ids: Sequence[Value], event_id: str = ""
+) -> list[tuple[bytes, int, bytes, list[bytes]]]:
+    """Reads what waits under `ids`; returns (waiting id, due in ms since 1970, key it waits for, fields) of those that
+    still wait and, when `event_id` is given, carry it.
+    """
+    found = await run(call, PEEK_WAITING, (due, waiting), (event_id, *ids))
+    return [(waiting_id, due_ms, key, fields) for waiting_id, due_ms, key, fields in found]

@@ -39,9 +39,7 @@ class Settings(BaseSettings):
     redis_url: SecretStr | None = Field(None, validation_alias=AliasChoices("redis_url", "REDIS_URL"))
     redis_host: str | None = Field(None, validation_alias=AliasChoices("redis_host", "REDIS_HOST"))
     redis_port: int = Field(6379, ge=1, le=65535, validation_alias=AliasChoices("redis_port", "REDIS_PORT"))
-    redis_password: SecretStr | None = Field(
-        None, validation_alias=AliasChoices("redis_password", "REDIS_PASSWORD")
-    )
+    redis_password: SecretStr | None = Field(None, validation_alias=AliasChoices("redis_password", "REDIS_PASSWORD"))
     redis_db: int = Field(0, ge=0, validation_alias=AliasChoices("redis_db", "REDIS_DB"))
     redis_ca: Path | None = None  # STREAMS_REDIS_CA: file with the CA of a rediss:// server
     redis_server: Path | None = None  # STREAMS_REDIS_SERVER: the redis-server binary the embedded default starts

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -16,6 +17,7 @@ from redis.exceptions import RedisError
 
 from streams import scripts
 from streams.connection import LOST, Connections
+from streams.message import ID, TYPE
 from streams.middleware import Middleware, settle_chain
 from streams.outcome import ACKED, SKIPPED, Acked, Cancelled, DeadLettered, Outcome, Released, Retried, Snoozed
 
@@ -84,7 +86,7 @@ class Settlement:
             await self._flushed.wait()
 
     async def _settle(self, batch: Sequence[Settled]) -> None:
-        streams, operations = self._operations(batch)
+        streams, operations, ordered = self._operations(batch)
         repeated = False
         while True:
             try:
@@ -108,33 +110,37 @@ class Settlement:
                 log.error("settlement.refused", group=self._group, error=str(error)[:300])
                 await self._reconnect.failed(error)
         self._reconnect.succeeded()
-        ordered = [settled for source in self._by_source(batch).values() for settled in source]
         # After a repetition the fence also refuses what the first call settled: that is no loss.
-        lost = set() if repeated else {ordered[position - 1][0] for position in positions}
+        lost = set() if repeated else {ordered[position - 1] for position in positions}
         self._settled(batch, lost)
 
-    def _by_source(self, batch: Sequence[Settled]) -> dict[str, list[Settled]]:
-        by_source: dict[str, list[Settled]] = {}
+    def _operations(self, batch: Sequence[Settled]) -> tuple[list[str], list[Value], list[Delivery]]:
+        """Packs a batch for the script; returns its streams, its arguments, the deliveries in the script's order."""
+        plain: dict[str, dict[int, list[Delivery]]] = {}
+        other: dict[str, list[Settled]] = {}
         for settled in batch:
-            by_source.setdefault(settled[0].source, []).append(settled)
-        return by_source
-
-    def _operations(self, batch: Sequence[Settled]) -> tuple[list[str], list[Value]]:
-        by_source = self._by_source(batch)
-        streams = dict.fromkeys(by_source)
-        index = {key: number for number, key in enumerate(streams, 1)}
+            delivery, outcome = settled
+            if (outcome is ACKED or outcome is SKIPPED) and not delivery.failures:
+                plain.setdefault(delivery.source, {}).setdefault(delivery.count, []).append(delivery)
+            else:
+                other.setdefault(delivery.source, []).append(settled)
+        index = {key: number for number, key in enumerate(plain | other, 1)}
         operations: list[Value] = []
-        for source, settled in by_source.items():
-            ids = [delivery.entry_id for delivery, _ in settled]
-            # A range by milliseconds is enough: the script asks for an id alone that it does not find in it.
-            first, last = min(ids).partition(b"-")[0], max(ids).partition(b"-")[0]
-            operations += (index[source], len(settled), first, last)
-            for delivery, outcome in settled:
-                if (outcome is ACKED or outcome is SKIPPED) and not delivery.failures:
-                    operations += (delivery.entry_id, delivery.count, b"a")
-                else:
-                    operations += (delivery.entry_id, delivery.count, *self._operation(delivery, outcome, index))
-        return list(index), operations
+        ordered: list[Delivery] = []
+        for source in list(index):
+            runs, rest = plain.get(source, {}), other.get(source, [])
+            deliveries = [delivery for run in runs.values() for delivery in run] + [delivery for delivery, _ in rest]
+            ordered += deliveries
+            ids = [delivery.entry_id for delivery in deliveries]
+            # A range by milliseconds is hint enough: the script asks for an id alone that it does not find in it.
+            operations += (index[source], min(ids).partition(b"-")[0], max(ids).partition(b"-")[0], len(runs))
+            for count, run in runs.items():
+                operations += (count, len(run))
+                operations += [delivery.entry_id for delivery in run]
+            operations.append(len(rest))
+            for delivery, outcome in rest:
+                operations += (delivery.entry_id, delivery.count, *self._operation(delivery, outcome, index))
+        return list(index), operations, ordered
 
     def _operation(self, delivery: Delivery, outcome: Outcome, index: dict[str, int]) -> list[Value]:
         """The operation of one outcome that is more than an ack; a match over the closed set."""
@@ -174,8 +180,7 @@ class Settlement:
         return f"{self._group} {self._keys.short(delivery.source)} {delivery.entry_id.decode()}"
 
     def _letter(self, delivery: Delivery, outcome: DeadLettered, now: str) -> list[bytes]:
-        ran = outcome.reason not in ("crashed",)
-        carried = delivery.carried(ran=ran)
+        carried = delivery.carried(ran=outcome.reason != "crashed")
         if outcome.reason in ("failed", "rejected"):
             carried = carried.failed(outcome.error, now)
         return [
@@ -192,20 +197,19 @@ class Settlement:
         self, delivery: Delivery, outcome: str, at: str, reason: str = "", error: str = "", after: float = 0.0
     ) -> list[Value]:
         """The line of a delivery in the group's history (see `Keys.history`)."""
-        return _counted(
-            [
-                b"id", delivery.message.values[1],
-                b"type", delivery.message.values[2],
-                b"outcome", outcome.encode(),
-                b"attempt", b"%d" % delivery.attempt,
-                b"deliveries", b"%d" % delivery.deliveries,
-                b"reason", reason.encode(),
-                b"error", error.encode(),
-                b"after", b"%.3f" % after,
-                b"consumer", self._consumer.encode(),
-                b"at", at.encode(),
-            ]  # fmt: skip
-        )
+        record: dict[bytes, bytes] = {
+            b"id": delivery.message.values[ID],
+            b"type": delivery.message.values[TYPE],
+            b"outcome": outcome.encode(),
+            b"attempt": b"%d" % delivery.attempt,
+            b"deliveries": b"%d" % delivery.deliveries,
+            b"reason": reason.encode(),
+            b"error": error.encode(),
+            b"after": b"%.3f" % after,
+            b"consumer": self._consumer.encode(),
+            b"at": at.encode(),
+        }
+        return _counted(list(chain.from_iterable(record.items())))
 
     async def aclose(self) -> None:
         """Closes the connection."""

@@ -7,6 +7,7 @@ with one. Handlers that do not wait for anything are run through by a single slo
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Final, Literal
@@ -33,6 +34,10 @@ class _Slot:
         self.delivery: Delivery | None = None
         self.interrupt: Interrupt | None = None
         self.task: asyncio.Task[None] | None = None
+
+    def interrupted(self) -> bool:
+        """Whether somebody cancelled what runs here."""
+        return self.interrupt is not None
 
 
 class Slots:
@@ -111,7 +116,7 @@ class Slots:
         return None
 
     async def _run(self, slot: _Slot) -> None:
-        loop = asyncio.get_running_loop()
+        loop, executor, breaker, done = asyncio.get_running_loop(), self._executor, self._breaker, self._done
         while True:
             delivery = self._next()
             if delivery is None:
@@ -124,48 +129,47 @@ class Slots:
                 self.wake()
             self.running += 1
             slot.delivery, slot.interrupt = delivery, None
-            delivery.deadline = loop.time() + self._executor.timeout(delivery.message)
-            outcome = await self._handle(slot, delivery)
+            delivery.deadline = loop.time() + executor.route(delivery)
+            outcome: Outcome | None = None
+            try:
+                outcome = await (self._run_alone(delivery) if self._alone else executor.execute(delivery))
+            except asyncio.CancelledError:
+                outcome = self._interrupted(slot, delivery)
+            except Exception as error:  # a middleware: handlers' errors are outcomes already
+                log.exception("delivery.middleware_failed", group=delivery.group, id=delivery.message.id)
+                outcome = executor.failed(delivery, error)
+            else:
+                if slot.interrupted():
+                    outcome = await self._interrupted_late(slot, outcome)
             slot.delivery = None
             self.running -= 1
-            if not self._breaker.closed:
-                self._breaker.concluded(outcome)
+            if not breaker.closed:
+                breaker.concluded(outcome)
             if outcome is not None:
-                self._done(delivery, outcome)
+                done(delivery, outcome)
             if self._alone:
                 self._alone = False
                 self.wake()
             elif self._suspects and not self.running:
                 self.wake()
 
-    async def _handle(self, slot: _Slot, delivery: Delivery) -> Outcome | None:
-        """Runs one delivery; None when its lease was lost, so that nothing of it may be settled."""
-        try:
-            if self._alone:
-                if delivery.crashes >= self._limit:
-                    died = f"its process died {delivery.crashes} times while it was being handled"
-                    return DeadLettered("crashed", died)
-                delivery.deadline = 0.0
-                if not await self._begin(delivery):
-                    self._lost(delivery)
-                    return None
-                delivery.deadline = asyncio.get_running_loop().time() + self._executor.timeout(delivery.message)
-            outcome = await self._executor.execute(delivery)
-        except asyncio.CancelledError:
-            return self._interrupted(slot, delivery)
-        except Exception as error:  # a middleware: handlers' errors are outcomes already
-            log.exception("delivery.middleware_failed", group=delivery.group, id=delivery.message.id)
-            return self._executor.failed(delivery, error)
-        if slot.interrupt is not None:
-            # The cancel came as the handler returned: take it, or it would end this slot at its next await.
-            try:
-                await asyncio.sleep(0)
-            except asyncio.CancelledError:
-                pass
-            _absorb_cancel()
-            if slot.interrupt == "lost":
-                return None
-        return outcome
+    async def _run_alone(self, delivery: Delivery) -> Outcome | None:
+        """Runs a suspect; None when its lease was lost, so that nothing of it may be settled."""
+        if delivery.crashes >= self._limit:
+            return DeadLettered("crashed", f"its process died {delivery.crashes} times while it was being handled")
+        delivery.deadline = 0.0  # it waits for the others' settlement first, and that has no deadline
+        if not await self._begin(delivery):
+            self._lost(delivery)
+            return None
+        delivery.deadline = asyncio.get_running_loop().time() + self._executor.route(delivery)
+        return await self._executor.execute(delivery)
+
+    async def _interrupted_late(self, slot: _Slot, outcome: Outcome | None) -> Outcome | None:
+        """The cancel came as the handler returned: take it, or it would end this slot at its next await."""
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        _absorb_cancel()
+        return None if slot.interrupt == "lost" else outcome
 
     def _interrupted(self, slot: _Slot, delivery: Delivery) -> Outcome | None:
         if slot.interrupt is None:
@@ -173,7 +177,7 @@ class Slots:
         _absorb_cancel()
         match slot.interrupt:
             case "timeout":
-                limit = self._executor.timeout(delivery.message)
+                limit = self._executor.route(delivery)
                 return self._executor.failed(delivery, HandlerTimeout(f"the handler took longer than {limit:g} s"))
             case "stop":
                 return RELEASED
@@ -207,20 +211,21 @@ class Slots:
 
     async def drain(self, grace: float) -> None:
         """Hands back what has not started, lets the running handlers finish for `grace` seconds, then cancels them
-        and hands them back too."""
+        and hands them back too.
+        """
         self._taking = False
         for queue in (self._ready, self._suspects):
             while queue:
                 self._done(queue.popleft(), RELEASED)
-        loop = asyncio.get_running_loop()
-        give_up = loop.time() + grace
-        while self.running and loop.time() < give_up:
-            await asyncio.sleep(0.01)
+        await self._wait_until_idle(grace)
         for slot in self._slots:
             if slot.delivery is not None:
                 self._interrupt(slot, "stop")
-        give_up = loop.time() + 1.0  # a handler that swallows its cancel keeps its lease until it runs out
-        while self.running and loop.time() < give_up:
+        await self._wait_until_idle(1.0)  # a handler that swallows its cancel keeps its lease until it runs out
+
+    async def _wait_until_idle(self, timeout: float) -> None:
+        give_up = asyncio.get_running_loop().time() + timeout
+        while self.running and asyncio.get_running_loop().time() < give_up:  # noqa: ASYNC110 - once in a life
             await asyncio.sleep(0.01)
 
     async def stop(self) -> None:

@@ -1,23 +1,28 @@
 -- Included by the scripts that add to streams: not a script of its own.
 -- append(registry, key, fields): XADD, and when that makes the stream, first the groups that read it, at 0.
 -- Invariant: no entry exists that a registered group would not see (a group made at `$` afterwards would skip it).
+local existing = {}
+
+local function must_be(kind, key)
+  local found = redis.call('TYPE', key).ok
+  existing[key] = found ~= 'none'
+  if found ~= kind and found ~= 'none' then
+    error({err = 'WRONGTYPE ' .. key .. ' holds a ' .. found .. ', not a ' .. kind})
+  end
+end
+
 local function append(registry, key, fields)
-  if redis.call('EXISTS', key) == 0 then
+  if existing[key] == nil then must_be('stream', key) end
+  if not existing[key] then
     local groups = redis.call('HGETALL', registry)
     for i = 1, #groups, 2 do
       if string.find(' ' .. groups[i + 1] .. ' ', ' ' .. key .. ' ', 1, true) then
         redis.call('XGROUP', 'CREATE', key, groups[i], '0', 'MKSTREAM')
       end
     end
+    existing[key] = true
   end
   return redis.call('XADD', key, '*', unpack(fields))
-end
-
-local function must_be(kind, key)
-  local found = redis.call('TYPE', key).ok
-  if found ~= kind and found ~= 'none' then
-    error({err = 'WRONGTYPE ' .. key .. ' holds a ' .. found .. ', not a ' .. kind})
-  end
 end
 
 local function now_ms()

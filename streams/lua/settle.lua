@@ -1,12 +1,13 @@
 #!lua flags=allow-oom
 -- Makes the outcomes of a batch of deliveries durable.
 -- KEYS  1 due  2 waiting  3 dead  4 history  5 groups  6.. streams named by index below
--- ARGV  1 group  2 consumer  3 history length, then per source stream: stream (index), number of deliveries, first and last entry id, and
---       per delivery: entry id, delivery count, operation and its arguments:
---         a  done: none                           f  done with follow-ups: number, per follow-up: stream, FIELDS
---         w  wait: milliseconds, waiting id, FIELDS   d  dead letter: FIELDS      b  back to the inbox: stream, FIELDS
---       where FIELDS = number of strings, name, value, ...; every operation but `a` ends with the FIELDS of its
---       history record (0 for none).
+-- ARGV  1 group  2 consumer  3 history length, then per source stream: stream (index), first and last entry id (a hint),
+--       number of runs of plain acks, and per run: delivery count, number, entry ids; then number of other
+--       deliveries, and per delivery: entry id, delivery count, operation and its arguments:
+--         f  done with follow-ups: number, per follow-up: stream, FIELDS
+--         w  wait: milliseconds, waiting id, FIELDS      d  dead letter: FIELDS      b  back to the inbox: stream, FIELDS
+--       where FIELDS = number of strings, name, value, ...; every operation ends with the FIELDS of its history
+--       record (0 for none).
 -- Returns the positions (from 1, in the order given) of the deliveries that this consumer no longer owns.
 -- Invariant: a delivery is settled only if (consumer, delivery count) still own it: a stale owner changes nothing.
 -- What is added (waiting, dead, follow-up) is added before the ack, since Lua does not roll back: a message is
@@ -33,68 +34,75 @@ end
 
 must_be('zset', KEYS[1])
 must_be('hash', KEYS[2])
-must_be('stream', KEYS[3])
-must_be('stream', KEYS[4])
+for i = 3, 4 do must_be('stream', KEYS[i]) end
 for i = 6, #KEYS do must_be('stream', KEYS[i]) end
 local now = now_ms()
 
 while at <= #ARGV do
-  local source = KEYS[5 + tonumber(take())]
-  local count = tonumber(take())
-  local first, last = take(), take()
+  local source, first, last = KEYS[5 + tonumber(take())], take(), take()
   local owned = {}
   -- A vanished stream or group owns nothing: pcall, so that the other sources of the batch are settled.
   local pending = redis.pcall('XPENDING', source, group, first, last, 10000, consumer)
-  if not pending.err then
-    for i = 1, #pending do owned[pending[i][1]] = pending[i][4] end
-  end
-  local acks = {}
-  for _ = 1, count do
-    local id, delivery_count, operation = take(), tonumber(take()), take()
-    position = position + 1
+  local vanished = pending.err
+  for i = 1, #pending do owned[pending[i][1]] = pending[i][4] end
+
+  local function is_mine(id, count)
     local held = owned[id]
-    if held == nil and not pending.err then  -- outside the range given, or not ours
+    if held == nil and not vanished then  -- outside the hinted range, or not ours
       local one = redis.call('XPENDING', source, group, id, id, 1, consumer)
       held = one[1] and one[1][4]
     end
-    local mine = held == delivery_count
-    if not mine then lost[#lost + 1] = position end
-    if operation == 'a' then
-      if mine then acks[#acks + 1] = id end
-    else
-      if operation == 'f' then
-        for _ = 1, tonumber(take()) do
-          local key, fields = KEYS[5 + tonumber(take())], take_fields()
-          if mine then append(KEYS[5], key, fields) end
-        end
-      elseif operation == 'w' then
-        local due, waiting_id, fields = now + tonumber(take()), take(), take_fields()
-        if mine then
-          redis.call('HSET', KEYS[2], waiting_id, cmsgpack.pack(fields))
-          redis.call('ZADD', KEYS[1], due, waiting_id)
-        end
-      elseif operation == 'd' then
-        local fields = take_fields()
-        if mine then redis.call('XADD', KEYS[3], '*', unpack(fields)) end
-      elseif operation == 'b' then
-        local key, fields = KEYS[5 + tonumber(take())], take_fields()
-        if mine then append(KEYS[5], key, fields) end
+    return held == count
+  end
+
+  for _ = 1, tonumber(take()) do
+    local count, number, acks = tonumber(take()), tonumber(take()), {}
+    for i = 1, number do
+      local id = ARGV[at]
+      at = at + 1
+      if owned[id] == count or is_mine(id, count) then
+        acks[#acks + 1] = id
       else
-        error({err = 'ERR settle: unknown operation ' .. operation})
-      end
-      local record = take_fields()
-      if mine then
-        if #record > 0 then
-          redis.call('XADD', KEYS[4], 'MAXLEN', '~', history_length, '*', unpack(record))
-        end
-        redis.call('XACK', source, group, id)
+        lost[#lost + 1] = position + i
       end
     end
-    if #acks == 1000 then
-      redis.call('XACK', source, group, unpack(acks))
-      acks = {}
+    position = position + number
+    for from = 1, #acks, 1000 do
+      redis.call('XACK', source, group, unpack(acks, from, math.min(from + 999, #acks)))
     end
   end
-  if #acks > 0 then redis.call('XACK', source, group, unpack(acks)) end
+  for _ = 1, tonumber(take()) do
+    local id, count, operation = take(), tonumber(take()), take()
+    position = position + 1
+    local mine = is_mine(id, count)
+    if not mine then lost[#lost + 1] = position end
+    if operation == 'f' then
+      for _ = 1, tonumber(take()) do
+        local key, fields = KEYS[5 + tonumber(take())], take_fields()
+        if mine then append(KEYS[5], key, fields) end
+      end
+    elseif operation == 'w' then
+      local due, waiting_id, fields = now + tonumber(take()), take(), take_fields()
+      if mine then
+        redis.call('HSET', KEYS[2], waiting_id, cmsgpack.pack(fields))
+        redis.call('ZADD', KEYS[1], due, waiting_id)
+      end
+    elseif operation == 'd' then
+      local fields = take_fields()
+      if mine then redis.call('XADD', KEYS[3], '*', unpack(fields)) end
+    elseif operation == 'b' then
+      local key, fields = KEYS[5 + tonumber(take())], take_fields()
+      if mine then append(KEYS[5], key, fields) end
+    else
+      error({err = 'ERR settle: unknown operation ' .. operation})
+    end
+    local record = take_fields()
+    if mine then
+      if #record > 0 then
+        redis.call('XADD', KEYS[4], 'MAXLEN', '~', history_length, '*', unpack(record))
+      end
+      redis.call('XACK', source, group, id)
+    end
+  end
 end
 return lost

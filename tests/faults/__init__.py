@@ -1,0 +1,1 @@
+"""Whole-process tests: real processes that are killed, stopped and drained."""

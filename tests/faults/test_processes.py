@@ -1,0 +1,155 @@
+"""Whole processes that crash, are stopped, are drained: nothing lost, nothing settled by who lost it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+os.environ.setdefault("PROBE_LOG", os.devnull)
+
+from streams import Streams
+from tests.faults.conftest import ProbeLog, SpawnProbe
+from tests.probe import Probed
+from tests.waiting import wait_until
+
+
+async def pending(streams: Streams) -> int:
+    """What is delivered and not settled, over all streams of the group."""
+    total = 0
+    for key in (*streams.keys.lanes("probes"), streams.keys.inbox("probe")):
+        if await streams.redis.exists(key):
+            total += sum(info["pending"] for info in await streams.redis.xinfo_groups(key))
+    return total
+
+
+async def done(streams: Streams) -> bool:
+    """Whether the group has nothing left to read, to settle or to wait for."""
+    for key in (*streams.keys.lanes("probes"), streams.keys.inbox("probe")):
+        if await streams.redis.exists(key):
+            for info in await streams.redis.xinfo_groups(key):
+                if info["pending"] or info["lag"]:
+                    return False
+    return not await streams.redis.zcard(streams.keys.due())
+
+
+async def test_a_message_that_kills_its_process_is_dead_lettered(
+    streams: Streams, spawn_probe: SpawnProbe, probe_log: ProbeLog
+) -> None:
+    """`os._exit` in the handler, five deliveries configured: it runs exactly five times, is a dead letter, and the
+    500 good events beside it are all handled.
+    """
+    await streams.publish_many([Probed(n=n) for n in range(250)])
+    await streams.publish(Probed(n=-1, act="exit"))
+    await streams.publish_many([Probed(n=n) for n in range(250, 500)])
+    crashes = 0
+    child = spawn_probe(STREAMS_LEASE="0.5", STREAMS_DELIVERIES="5")
+    while not await streams.redis.xlen(streams.keys.dead("probe")):
+        if not child.running:
+            crashes += 1
+            assert crashes <= 5
+            child = spawn_probe(STREAMS_LEASE="0.5", STREAMS_DELIVERIES="5")
+        await wait_until(
+            lambda child=child: not child.running or streams.redis.xlen(streams.keys.dead("probe")),  # type: ignore[misc]
+        )
+    assert crashes == 5
+    assert probe_log.numbers("start").count(-1) == 5
+    ((_, letter),) = await streams.redis.xrange(streams.keys.dead("probe"))
+    assert letter[b"reason"] == b"crashed"
+    assert letter[b"deliveries"] == b"5"
+    assert letter[b"attempts"] == b"0"
+    await wait_until(lambda: done(streams), timeout=15)
+    assert set(probe_log.numbers("end")) == set(range(500))
+
+
+async def owners(streams: Streams) -> dict[str, int]:
+    """Who holds how many pending entries of the probes stream."""
+    summary = await streams.redis.xpending(streams.keys.stream("probes"), "probe")
+    return {consumer["name"].decode(): consumer["pending"] for consumer in summary["consumers"]}
+
+
+async def test_a_stopped_consumer_settles_nothing_it_lost(
+    streams: Streams, spawn_probe: SpawnProbe, probe_log: ProbeLog
+) -> None:
+    """SIGSTOP for three leases, then SIGCONT while the heir still works: the zombie notices, takes nothing back and
+    settles nothing, 20 of 20 times; the heir then settles all.
+    """
+    zombie = spawn_probe(STREAMS_LEASE="0.4", STREAMS_CONCURRENCY="20")
+    await streams.publish_many([Probed(n=n, act="sleep", seconds=2.5) for n in range(20)])
+    await wait_until(lambda: len(probe_log.numbers("start")) == 20)
+    zombie.signal(signal.SIGSTOP)
+    stopped_at = time.monotonic()
+    heir = spawn_probe(STREAMS_LEASE="0.4", STREAMS_CONCURRENCY="20")
+    await wait_until(lambda: len(probe_log.numbers("start")) == 40)
+    await wait_until(lambda: time.monotonic() - stopped_at > 3 * 0.4)
+    zombie.signal(signal.SIGCONT)
+    await wait_until(lambda: "lease_lost" in zombie.stdout() or "fenced" in zombie.stdout())
+    held = await owners(streams)
+    assert list(held.values()) == [20], held
+    assert str(heir.pid) in next(iter(held))
+    zombie.terminate()
+    assert zombie.wait() == 0
+    assert list((await owners(streams)).values()) == [20], "the zombie settled or handed back what it did not own"
+    await wait_until(lambda: done(streams))
+    assert [line["pid"] for line in probe_log.lines("end")] == [heir.pid] * 20
+    assert await streams.redis.xlen(streams.keys.inbox("probe")) == 0
+
+
+async def test_sigterm_under_load_loses_nothing_and_repeats_nothing(
+    streams: Streams, spawn_probe: SpawnProbe, probe_log: ProbeLog
+) -> None:
+    """The stopped consumer finishes what runs and hands the rest back; the other goes on within a second."""
+    first = spawn_probe(STREAMS_CONCURRENCY="5", STREAMS_LEASE="10", STREAMS_PREFETCH="100")
+    await streams.publish_many([Probed(n=n, act="sleep", seconds=0.05) for n in range(400)])
+    await wait_until(lambda: len(probe_log.numbers("end")) > 50)
+    second = spawn_probe(STREAMS_CONCURRENCY="5", STREAMS_LEASE="10", STREAMS_PREFETCH="100")
+    await wait_until(lambda: any(line["pid"] == second.pid for line in probe_log.lines("end")))
+    first.terminate()
+    assert first.wait(timeout=10) == 0
+    exited = probe_log.lines("end")[-1]["at"]
+    await wait_until(lambda: len(set(probe_log.numbers("end"))) == 400, timeout=20)
+    await wait_until(lambda: done(streams))
+    assert sorted(probe_log.numbers("start")) == list(range(400)), "an event was handled twice or never"
+    gaps = [line["at"] for line in probe_log.lines("start") if line["at"] > exited]
+    assert gaps[0] - exited < 1
+    assert "handed_back" in first.stdout() + first.stderr()
+
+
+async def test_a_second_signal_ends_at_once(streams: Streams, spawn_probe: SpawnProbe, probe_log: ProbeLog) -> None:
+    """The operator who insists is obeyed: exit code 130, and the lease hands the work over."""
+    child = spawn_probe(STREAMS_GRACE="20")
+    await streams.publish(Probed(n=1, act="sleep", seconds=20))
+    await wait_until(lambda: probe_log.numbers("start"))
+    child.terminate()
+    await wait_until(lambda: child.running)
+    child.signal(signal.SIGINT)
+    child.signal(signal.SIGTERM)
+    assert child.wait(timeout=5) == 130
+    assert await pending(streams) == 1
+
+
+async def test_a_blocked_event_loop_does_not_lose_its_lease(
+    streams: Streams, spawn_probe: SpawnProbe, probe_log: ProbeLog
+) -> None:
+    """A handler that blocks the loop for four leases is run once: the lease thread renews beside it."""
+    spawn_probe(STREAMS_LEASE="0.4")
+    await streams.publish(Probed(n=1, act="block", seconds=1.6))
+    await wait_until(lambda: probe_log.numbers("start"))
+    spawn_probe(STREAMS_LEASE="0.4")
+    await wait_until(lambda: probe_log.numbers("end") == [1])
+    await wait_until(lambda: done(streams))
+    assert probe_log.numbers("start") == [1]
+
+
+async def test_a_killed_consumers_work_is_taken_over_in_time(
+    streams: Streams, spawn_probe: SpawnProbe, probe_log: ProbeLog
+) -> None:
+    """After SIGKILL another consumer has everything within a lease and a quarter, plus a second."""
+    victim = spawn_probe(STREAMS_LEASE="1")
+    await streams.publish_many([Probed(n=n, act="sleep", seconds=20) for n in range(10)])
+    await wait_until(lambda: len(probe_log.numbers("start")) == 10)
+    spawn_probe(STREAMS_LEASE="1")
+    await wait_until(lambda: streams.redis.zrange(streams.keys.consumers("probe"), 1, 1))
+    victim.kill()
+    await wait_until(lambda: len(probe_log.numbers("start")) == 20, timeout=1 * 1.25 + 1)
+    assert {line["deliveries"] for line in probe_log.lines("start")[10:]} == {2}

@@ -1,0 +1,61 @@
+"""Probe: a processor for whole-process tests, run as `python -m tests.probe`. It writes what it does to a file.
+
+One line of JSON an event, written with one O_APPEND write each, so that lines of killed processes are whole.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from typing import Literal
+
+import orjson
+
+from schemas import Event
+from streams import Backoff, CurrentDelivery, Delivery, Processor, Unavailable, run
+
+
+class Probed(Event, stream="probes", version=1):
+    """Something to do in a certain way."""
+
+    n: int
+    act: Literal["ok", "exit", "sleep", "block", "fail"] = "ok"
+    seconds: float = 0.0
+
+
+_LOG = os.open(os.environ["PROBE_LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+
+def note(what: str, event: Probed, delivery: Delivery) -> None:
+    """Writes one line."""
+    line = {
+        "what": what, "n": event.n, "pid": os.getpid(), "at": time.time(),
+        "attempt": delivery.attempt, "deliveries": delivery.deliveries,
+    }  # fmt: skip
+    os.write(_LOG, orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+
+
+probe = Processor("probe", retry=Backoff(attempts=3, first=0.05))
+
+
+@probe.on(Probed, timeout=30)
+async def act(event: Probed, delivery: Delivery = CurrentDelivery()) -> None:
+    """Does what the event says."""
+    note("start", event, delivery)
+    match event.act:
+        case "exit":
+            os._exit(9)
+        case "sleep":
+            await asyncio.sleep(event.seconds)
+        case "block":
+            time.sleep(event.seconds)  # noqa: ASYNC251 - blocking the loop is the point
+        case "fail":
+            raise Unavailable("probe")
+    note("end", event, delivery)
+
+
+if __name__ == "__main__":
+    sys.modules["tests.probe"] = sys.modules["__main__"]
+    run(probe)

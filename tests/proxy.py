@@ -1,0 +1,88 @@
+"""Proxy: a TCP proxy on loopback between a client and Redis that can be told to misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Literal, Self
+
+Mode = Literal["pass", "cut_reply", "cut_request", "blackhole", "refuse"]
+
+
+class Proxy:
+    """Passes bytes on until `mode` says otherwise.
+
+    `cut_reply` lets requests through and closes the connection instead of the next reply: Redis has run the command
+    and the client cannot know. `cut_request` closes before the request reaches Redis. `blackhole` swallows both ways
+    and keeps the connection open. `refuse` closes new connections at once. `cuts` counts what was cut.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._target = (host, port)
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.mode: Mode = "pass"
+        self.cuts_left = 1_000_000  # after so many cuts it passes again
+        self.cuts = 0
+        self.port = 0
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._server is not None
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=5)
+
+    @property
+    def url(self) -> str:
+        """Where the client shall connect."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def cut(self, mode: Mode, times: int) -> None:
+        """Misbehaves `times` times, then passes again."""
+        self.mode, self.cuts_left = mode, times
+
+    def _cut(self) -> None:
+        self.cuts += 1
+        self.cuts_left -= 1
+        if self.cuts_left <= 0:
+            self.mode = "pass"
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            if self.mode == "refuse":
+                self._cut()
+                return
+            upstream_reader, upstream_writer = await asyncio.open_connection(*self._target)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._pump(reader, upstream_writer, request=True))
+                    group.create_task(self._pump(upstream_reader, writer, request=False))
+            except* (ConnectionError, EOFError):
+                pass
+            finally:
+                upstream_writer.close()
+        except (OSError, asyncio.CancelledError):
+            pass  # Redis is away, or the test is over: so is the client's connection
+        finally:
+            writer.close()
+            self._tasks.discard(task)
+
+    async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, *, request: bool) -> None:
+        while data := await source.read(65536):
+            if self.mode == "blackhole":
+                continue
+            if (self.mode == "cut_reply" and not request) or (self.mode == "cut_request" and request):
+                self._cut()
+                raise EOFError
+            target.write(data)
+            await target.drain()
+        raise EOFError

@@ -1,0 +1,294 @@
+"""A consumer and a Redis that misbehaves: restarts, flushed streams, cut replies, trimmed entries, outages."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+import structlog
+from structlog.testing import capture_logs
+
+from streams import Backoff, Consumer, CurrentDelivery, Delivery, Processor, Refused, Streams, Unavailable
+from streams.middleware import Deliver, Middleware
+from streams.outcome import Outcome
+from tests.conftest import RedisFactory
+from tests.events import Noted, Other
+from tests.proxy import Proxy
+from tests.streams.conftest import MakeSettings, StartConsumer
+from tests.streams.test_consumer import settled
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def seen() -> list[int]:
+    """The numbers the probe has handled."""
+    return []
+
+
+@pytest.fixture
+def probe(seen: list[int]) -> Processor:
+    """A processor that notes what it handles."""
+    processor = Processor("probe")
+
+    @processor.on(Noted)
+    async def note(event: Noted) -> None:
+        seen.append(event.n)
+
+    return processor
+
+
+async def test_a_flushed_redis_is_recovered_from_at_0(
+    streams: Streams, start: StartConsumer, probe: Processor, seen: list[int]
+) -> None:
+    """FLUSHALL under a running consumer: it says so, makes its groups again at 0, and misses nothing published since,
+    not even what made the stream anew.
+    """
+    await start(probe)
+    await streams.publish(Noted(n=1))
+    await wait_until(lambda: seen == [1])
+    with capture_logs() as logs:
+        for round_ in range(2, 7):
+            await streams.redis.flushall()
+            await streams.publish(Noted(n=round_))
+            await wait_until(lambda round_=round_: seen[-1] == round_)  # type: ignore[misc]
+        assert any(line["event"] == "stream.reset" for line in logs)
+    assert seen == [1, 2, 3, 4, 5, 6]
+
+
+async def test_a_restarted_redis_is_gone_on_with(
+    redis_factory: RedisFactory, make_settings: MakeSettings, start: StartConsumer, probe: Processor, seen: list[int]
+) -> None:
+    """Kill -9 and a new start: nothing acknowledged is lost, progress within three seconds, a line for each step."""
+    server = redis_factory(appendfsync="always")
+    async with Streams(settings=make_settings(redis_url=server.url)) as streams:
+        await start(probe, redis_url=server.url)
+        with capture_logs() as logs:
+            for round_ in range(5):
+                await streams.publish_many(Noted(n=round_ * 100 + n) for n in range(100))
+                server.kill()
+                server.start()
+                await wait_until(lambda count=(round_ + 1) * 100: len(set(seen)) == count, timeout=3)  # type: ignore[misc]
+            assert any(line["event"] == "redis.back" for line in logs)
+        assert len(seen) - len(set(seen)) <= 5 * 50
+        await wait_until(lambda: settled(streams))
+
+
+async def test_a_redis_that_is_away_at_start_is_waited_for(
+    redis_factory: RedisFactory, make_settings: MakeSettings, probe: Processor, seen: list[int]
+) -> None:
+    """The consumer comes up by itself; each line is one longer step."""
+    server = redis_factory()
+    server.kill()
+    consumer = Consumer(probe, Streams(settings=make_settings(redis_url=server.url)))
+    with capture_logs() as logs:
+        starting = asyncio.create_task(consumer.start())
+        await wait_until(lambda: len([line for line in logs if line["event"] == "redis.away"]) >= 3)
+        server.start()
+        await starting
+    steps = [line["retry_in"] for line in logs if line["event"] == "redis.away"]
+    assert len(steps) < 12
+    async with Streams(settings=make_settings(redis_url=server.url)) as streams:
+        await streams.publish(Noted(n=1))
+        await wait_until(lambda: seen == [1])
+    await consumer.stop()
+
+
+async def test_an_unsafe_redis_is_refused_at_start(
+    redis_factory: RedisFactory, make_settings: MakeSettings, probe: Processor
+) -> None:
+    """Waiting cannot help: it ends with what to set."""
+    server = redis_factory(args=["--maxmemory-policy", "allkeys-lru"])
+    consumer = Consumer(probe, Streams(settings=make_settings(redis_url=server.url)))
+    with pytest.raises(Refused, match="noeviction"):
+        await consumer.start()
+    await consumer.stop()
+
+
+async def test_cut_replies_lose_and_repeat_nothing(
+    redis_factory: RedisFactory, make_settings: MakeSettings, start: StartConsumer, probe: Processor, seen: list[int]
+) -> None:
+    """Replies to reads, settlements and renewals are cut 40 times under load: every event handled, none twice, since
+    what a lost read delivered is found in our own pending list and a repeated settlement is fenced.
+    """
+    server = redis_factory()
+    async with Proxy("127.0.0.1", server.port) as proxy:
+        async with Streams(settings=make_settings(redis_url=server.url)) as streams:
+            await start(probe, redis_url=proxy.url, lease=10.0)
+            for round_ in range(40):
+                proxy.cut("cut_reply", 1)
+                await streams.publish_many(Noted(n=round_ * 10 + n) for n in range(10))
+                await wait_until(lambda: proxy.mode == "pass")
+            await wait_until(lambda: len(set(seen)) == 400)
+            await wait_until(lambda: settled(streams))
+            assert proxy.cuts == 40
+            assert sorted(seen) == list(range(400))
+            assert await streams.redis.xlen(streams.keys.dead("probe")) == 0
+
+
+async def test_a_blackhole_is_left_when_it_heals(
+    redis_factory: RedisFactory, make_settings: MakeSettings, start: StartConsumer, probe: Processor, seen: list[int]
+) -> None:
+    """Both directions swallowed without a reset: reads give up by their own time limit and go on."""
+    server = redis_factory()
+    async with Proxy("127.0.0.1", server.port) as proxy:
+        async with Streams(settings=make_settings(redis_url=server.url)) as streams:
+            await start(probe, redis_url=proxy.url)
+            await streams.publish(Noted(n=1))
+            await wait_until(lambda: seen == [1])
+            proxy.mode = "blackhole"
+            await streams.publish(Noted(n=2))
+            with capture_logs() as logs:
+                await wait_until(lambda: any(line["event"] == "redis.away" for line in logs), timeout=12)
+            proxy.mode = "pass"
+            await wait_until(lambda: seen == [1, 2], timeout=12)
+
+
+async def test_what_is_trimmed_while_pending_is_said(
+    streams: Streams, start: StartConsumer, make_settings: MakeSettings
+) -> None:
+    """Somebody's XTRIM destroyed 100 pending entries: 100 are counted and alarmed, and the consumer goes on."""
+    await streams.publish_many(Noted(n=n) for n in range(100))
+    key = streams.keys.stream("notes")
+    await streams.redis.xgroup_create(key, "probe", id="0")
+    await streams.redis.xreadgroup("probe", "dead-consumer", {key: ">"}, count=100)
+    await streams.redis.xtrim(key, maxlen=0, approximate=False)
+    probe = Processor("probe")
+
+    @probe.on(Noted)
+    async def note(event: Noted) -> None: ...
+
+    with capture_logs() as logs:
+        await start(probe, lease=0.3)
+        await wait_until(lambda: sum(l["count"] for l in logs if l["event"] == "delivery.vanished") == 100)  # noqa: E741
+    await wait_until(lambda: settled(streams))
+
+
+async def test_an_outage_opens_the_breaker_and_fills_no_dead_letters(streams: Streams, start: StartConsumer) -> None:
+    """While a dependency is away messages wait; each is handled once it is back, and no attempt is spent."""
+    probe = Processor("probe", retry=Backoff(attempts=1))
+    away = True
+    tried: list[int] = []
+    done: list[tuple[int, int]] = []
+
+    @probe.on(Noted)
+    async def call(event: Noted, delivery: Delivery = CurrentDelivery()) -> None:
+        tried.append(event.n)
+        await asyncio.sleep(0)
+        if away:
+            raise Unavailable("mail")
+        done.append((event.n, delivery.attempt))
+
+    await start(probe)
+    with capture_logs() as logs:
+        await streams.publish_many(Noted(n=n) for n in range(300))
+        await wait_until(lambda: len([line for line in logs if line["event"] == "breaker.still_open"]) >= 2)
+        assert len(tried) < 150, "the breaker lets everything through"
+        away = False
+        await wait_until(lambda: len(done) == 300, timeout=20)
+    assert any(line["event"] == "breaker.closed" for line in logs)
+    assert {attempt for _, attempt in done} == {1}
+    await wait_until(lambda: settled(streams))
+    assert await streams.redis.xlen(streams.keys.dead("probe")) == 0
+
+
+async def test_a_slow_group_does_not_slow_another(streams: Streams, start: StartConsumer) -> None:
+    """One group is blocked for good; the other handles 500 events meanwhile."""
+    blocked, free = Processor("blocked", concurrency=1), Processor("free")
+    gate = asyncio.Event()
+    seen: list[int] = []
+
+    @blocked.on(Noted)
+    async def hang(event: Noted) -> None:
+        await gate.wait()
+
+    @free.on(Noted)
+    async def note(event: Noted) -> None:
+        seen.append(event.n)
+
+    await start(blocked)
+    await start(free)
+    await streams.publish_many(Noted(n=n) for n in range(500))
+    await wait_until(lambda: len(seen) == 500)
+    info = await streams.redis.xinfo_groups(streams.keys.stream("notes"))
+    assert {group["name"]: group["pending"] for group in info}[b"blocked"] >= 1
+    gate.set()
+
+
+async def test_a_consumer_holds_no_more_than_it_has_room_for(streams: Streams, start: StartConsumer) -> None:
+    """1,000 events wait, 5 may run: what is delivered and not settled stays near 5, over several streams."""
+    probe = Processor("probe", concurrency=5)
+    gate = asyncio.Event()
+
+    @probe.on(Noted)
+    async def hang(event: Noted) -> None:
+        await gate.wait()
+
+    @probe.on(Other)
+    async def hang_too(event: Other) -> None:
+        await gate.wait()
+
+    await streams.publish_many(Noted(n=n) for n in range(500))
+    await streams.publish_many(Other(n=n) for n in range(500))
+    await start(probe)
+
+    async def pending() -> int:
+        total = 0
+        for stream in ("notes", "others"):
+            total += (await streams.redis.xpending(streams.keys.stream(stream), "probe"))["pending"]
+        return total
+
+    await wait_until(pending)
+    for _ in range(20):
+        assert await pending() <= 10
+        await asyncio.sleep(0)
+    gate.set()
+    await wait_until(lambda: settled(streams), timeout=20)
+
+
+async def test_a_middleware_that_fails_does_not_take_the_message_along(streams: Streams, start: StartConsumer) -> None:
+    """Its error is the delivery's failure, with the usual policy."""
+
+    class Broken(Middleware):
+        async def deliver(self, delivery: Delivery, call_next: Deliver) -> Outcome:
+            if delivery.attempt == 1:
+                raise RuntimeError("broken")
+            return await call_next(delivery)
+
+    seen: list[int] = []
+    probe = Processor("probe", retry=Backoff(attempts=2, first=0.01))
+
+    @probe.on(Noted)
+    async def note(event: Noted) -> None:
+        seen.append(event.n)
+
+    structlog.configure(processors=[structlog.processors.JSONRenderer()])
+    await start(probe, middleware=(Broken(),))
+    await streams.publish(Noted(n=1))
+    await wait_until(lambda: seen == [1])
+    structlog.reset_defaults()
+
+
+async def test_a_stopped_consumer_leaves_nothing_of_itself(
+    streams: Streams, start: StartConsumer, probe: Processor, seen: list[int]
+) -> None:
+    """Group membership and heartbeat are gone; a killed one's are removed by the others after ten leases."""
+    key = streams.keys.stream("notes")
+    await streams.publish(Noted(n=1))
+    await streams.redis.xgroup_create(key, "probe", id="$")
+    await streams.redis.xgroup_createconsumer(key, "probe", "long-dead")
+    await streams.redis.zadd(streams.keys.consumers("probe"), {"long-dead": 1})
+    await streams.publish(Noted(n=2))
+    consumer = await start(probe, lease=0.2)
+    await wait_until(lambda: seen == [2])
+
+    async def names() -> list[bytes]:
+        return sorted(info["name"] for info in await streams.redis.xinfo_consumers(key, "probe"))
+
+    await wait_until(lambda: _is(names(), [consumer.name.encode()]))
+    await consumer.stop()
+    assert await names() == []
+    assert await streams.redis.zcard(streams.keys.consumers("probe")) == 0
+
+
+async def _is(value: object, expected: object) -> bool:
+    return (await value) == expected  # type: ignore[misc]
