@@ -1,0 +1,119 @@
+"""Session: one SMTP connection to the sink, answered by its script."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+from email import message_from_bytes, policy
+from typing import TYPE_CHECKING
+
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword
+from aiosmtpd.smtp import Session as State
+
+from processors.demo.script import Rule
+
+if TYPE_CHECKING:
+    from processors.demo.sink import Sink
+
+
+class Session(SMTP):
+    """One connection to the sink."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+        super().__init__(
+            _Answers(sink),
+            hostname="sink.localhost",
+            ident="scripted sink",
+            enable_SMTPUTF8=True,
+            tls_context=sink.tls,
+            auth_require_tls=sink.tls is not None,
+            authenticator=self._check_login,
+            loop=asyncio.get_running_loop(),
+        )
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Takes the connection into the sink's list, by which it can be cut."""
+        if self not in self._sink.sessions:  # STARTTLS comes here a second time
+            self._sink.sessions.add(self)
+            self._sink.note("connect")
+        super().connection_made(transport)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Takes it out again."""
+        self._sink.sessions.discard(self)
+        super().connection_lost(error)
+
+    def cut(self) -> None:
+        """Ends the connection without a word, as a crash or a broken line would."""
+        transport = self._original_transport or self.transport
+        if transport is not None:
+            transport.abort()  # type: ignore[attr-defined]
+
+    @property
+    def task(self) -> asyncio.Task[None] | None:
+        """The task that answers this connection; it ends when the connection has."""
+        return self._handler_coroutine
+
+    async def _handle_client(self) -> None:
+        if self._sink.script.refuse:
+            self._sink.note("turned_away", 421)
+            await self.push("421 4.3.2 sink.localhost is not taking mail, closing the channel")
+            self._writer.close()
+            return
+        await super()._handle_client()
+
+    def _check_login(
+        self, _server: SMTP, _state: State, _envelope: Envelope, _mechanism: str, given: LoginPassword
+    ) -> AuthResult:
+        wanted = self._sink.login
+        matches = wanted is not None and all(
+            hmac.compare_digest(theirs, ours.encode()) for theirs, ours in zip(given, wanted, strict=True)
+        )
+        self._sink.note("login", 235 if matches else 535)
+        return AuthResult(success=matches, handled=False)
+
+
+class _Answers:
+    """The replies to MAIL, RCPT and DATA, by the script; the methods have the names aiosmtpd looks for."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    async def handle_MAIL(  # noqa: N802
+        self, _server: Session, state: State, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if self._sink.login is not None and not state.authenticated:
+            self._sink.note("mail", 530, sender=address)
+            return "530 5.7.0 Authentication required"
+        envelope.mail_from = address
+        envelope.mail_options.extend(options)
+        return "250 2.1.0 OK"
+
+    async def handle_RCPT(  # noqa: N802
+        self, _server: Session, _state: State, envelope: Envelope, address: str, _options: list[str]
+    ) -> str:
+        rule = self._sink.rule(address, "rcpt")
+        code, text = (rule.code, rule.text) if rule else (250, "OK")
+        self._sink.note("rcpt", code, sender=envelope.mail_from or "", recipients=(address,))
+        if code < 400:
+            envelope.rcpt_tos.append(address)
+        return f"{code} {text}"
+
+    async def handle_DATA(self, server: Session, _state: State, envelope: Envelope) -> str:  # noqa: N802
+        content = envelope.original_content or b""
+        rules = [rule for rule in (self._sink.rule(to, "data") for to in envelope.rcpt_tos) if rule is not None]
+        rule = max(rules, key=lambda rule: (rule.drop, rule.code), default=Rule(text="taken"))
+        kept = rule.code < 400
+        if kept:
+            self._sink.keep(content)
+        self._sink.note(
+            "dropped" if rule.drop else "accepted" if kept else "data",
+            0 if rule.drop else rule.code,
+            message_id=message_from_bytes(content, policy=policy.default)["Message-ID"] or "",
+            sender=envelope.mail_from or "",
+            recipients=tuple(envelope.rcpt_tos),
+        )
+        if rule.drop:
+            server.cut()
+        return f"{rule.code} {rule.text}"

@@ -1,0 +1,8 @@
+"""The email processor: four domain events in, one mail each out, handed to an SMTP server.
+
+`processors.email` is a package inside `processors`; the standard library's `email` stays what `import email` gives.
+"""
+
+from processors.email.handlers import email
+
+__all__ = ["email"]

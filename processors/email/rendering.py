@@ -1,0 +1,102 @@
+"""Rendering: a template and its values become the subject, the HTML and the plain text of a mail.
+
+The order is Jinja2, then MJML: values are escaped while the source is still text, and the MJML compiler (`mrml`)
+passes entities on as it finds them. The plain text is made of the finished HTML, so both always say the same.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+import mrml
+from inscriptis import get_text
+from inscriptis.css_profiles import CSS_PROFILES
+from inscriptis.model.config import ParserConfig
+from inscriptis.model.html_document_state import HtmlDocumentState
+from inscriptis.model.tag import CustomHtmlTagHandlerMapping
+from jinja2 import FileSystemLoader, StrictUndefined, Template
+from jinja2.sandbox import SandboxedEnvironment
+
+TemplateName = Literal["welcome", "password_reset", "stock_alert", "report_ready"]
+
+_SUBJECTS: Final[dict[TemplateName, str]] = {
+    "welcome": "Welcome to Planning Bord",
+    "password_reset": "Choose a new Planning Bord password",
+    "stock_alert": "Low stock: {{ sku }} ({{ quantity }} left)",
+    "report_ready": "Your report is ready",
+}
+# Fonts would make every mail fetch a stylesheet from a third party when it is opened.
+_OPTIONS: Final = mrml.RenderOptions(disable_comments=True, fonts={})
+# MJML is XML, which has no place for these, not even as entities. The subject keeps them: there they are refused.
+_NOT_XML: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+# inscriptis decodes entities again after the parser has: `?a=1&region=eu` in a link would become `?a=1®ion=eu`. So
+# ampersands that are meant pass through it as a character of the private use area.
+_AMPERSAND: Final = "\ue000"
+
+
+class Rendered(NamedTuple):
+    """What a mail says: its subject, and its body twice."""
+
+    subject: str
+    html: str
+    text: str
+
+
+# Templates are files of ours; data is only ever a value in them. The sandbox and the escaping hold even if not.
+_html: Final = SandboxedEnvironment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+_subject: Final = SandboxedEnvironment(autoescape=False, undefined=StrictUndefined)  # a header is not HTML
+
+
+@cache
+def _subject_template(template: TemplateName) -> Template:
+    return _subject.from_string(_SUBJECTS[template])
+
+
+def render(template: TemplateName, **values: Any) -> Rendered:
+    """Renders a mail. Raises `jinja2.UndefinedError` for a value the template misses: that is a bug, not bad data."""
+    subject = _subject_template(template).render(values)
+    shown = {name: _showable(value) for name, value in {**values, "subject": subject}.items()}
+    source = _html.get_template(f"{template}.mjml.j2").render(shown)
+    html = mrml.to_html(source, None, _OPTIONS).content
+    return Rendered(subject, html, _plain(html))
+
+
+def _showable(value: Any) -> Any:
+    return _NOT_XML.sub("\ufffd", value) if isinstance(value, str) else value
+
+
+def _plain(html: str) -> str:
+    text = get_text(html.replace("&amp;", _AMPERSAND), _text_config()).replace(_AMPERSAND, "&")
+    lines = [line.strip() for line in text.splitlines()]  # centred cells arrive as runs of spaces
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip() + "\n"
+
+
+@cache
+def _text_config() -> ParserConfig:
+    links = CustomHtmlTagHandlerMapping(start_tag_mapping={"a": _open_link}, end_tag_mapping={"a": _close_link})
+    return ParserConfig(css=CSS_PROFILES["strict"].copy(), custom_html_tag_handler_mapping=links)
+
+
+def _open_link(state: HtmlDocumentState, attributes: dict[str, str]) -> None:
+    state.link_target = attributes.get("href", "")
+
+
+def _close_link(state: HtmlDocumentState) -> None:
+    """Writes the target after the link's words, on a line of its own.
+
+    Readers of plain text must see where it leads, and a bracket beside it would become part of it when they click.
+    """
+    if state.link_target:
+        canvas = state.tags[-1].canvas
+        canvas.write_newline()
+        state.tags[-1].write(state.link_target)
+        canvas.write_newline()

@@ -1,0 +1,42 @@
+"""Replies: what a mail server's answer means for the message at hand, and how it may be quoted."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from streams import DeadLetter, Retry, Unavailable
+
+_MOST: Final = 500
+_ADDRESS: Final = re.compile(r"[^\s<>\"'(),:;=]+@[^\s<>\"'(),:;=]+")
+_UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\U0010ffff]+")  # surrogates are undecodable bytes
+# RFC 4954: the server wants a login or a stronger one. That is a setting of ours, not a fault of the mail.
+_LOGIN_WANTED: Final = frozenset({530, 534, 535, 538})
+
+
+class Ambiguous(Retry):
+    """The mail was handed over and no reply came: it may or may not have been sent.
+
+    It is sent again with the same Message-ID (at-least-once): two copies are a smaller harm than none, and mail
+    systems that look at the Message-ID drop the second. It counts as an attempt, so that a server which always dies
+    on this mail gets it a few times only.
+    """
+
+
+def quotable(reply: str) -> str:
+    """A reply for logs and dead letters: one line, at most 500 characters, without mail addresses (they are PII)."""
+    # Cut before the search as well: its time grows with the square of the length, which the server chooses.
+    line = " ".join(_UNPRINTABLE.sub(" ", reply[: 4 * _MOST]).split())
+    return _ADDRESS.sub("[address]", line)[:_MOST]
+
+
+def judge(code: int, reply: str) -> Retry | DeadLetter | Unavailable:
+    """The outcome for a reply that refuses a mail, by RFC 5321 section 4.2.1: 4xx is worth another try, 5xx is not."""
+    text = f"{code} {quotable(reply)}".strip()
+    if code in _LOGIN_WANTED:
+        return Unavailable("smtp", f"the server wants a login ({code}): check SMTP_URL")
+    if 400 <= code < 500:
+        return Retry(f"the mail server refused for now: {text}")
+    if 500 <= code < 600:
+        return DeadLetter(f"the mail server refused for good: {text}")
+    return Unavailable("smtp", f"the mail server does not speak SMTP: {text}")

@@ -1,0 +1,149 @@
+"""EmailSettings: what the email processor reads from the environment."""
+
+from __future__ import annotations
+
+import os
+from email.headerregistry import Address
+from email.utils import parseaddr
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self
+from urllib.parse import unquote, urlsplit
+
+from email_validator import EmailNotValidError, validate_email
+from pydantic import BeforeValidator, EmailStr, Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from streams import StreamsError
+
+Encryption = Literal["none", "starttls", "tls"]
+
+_SCHEMES: Final[dict[str, tuple[Encryption, int]]] = {
+    "smtp": ("none", 25),
+    "smtp+starttls": ("starttls", 587),
+    "smtps": ("tls", 465),
+}
+_LOOPBACK: Final = {"localhost", "127.0.0.1", "::1"}
+_FILE_VARIABLES: Final = ("SMTP_URL", "SMTP_PASSWORD")
+
+
+def _split(value: Any) -> Any:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+class Server(NamedTuple):
+    """Where mail is handed over, and how. `password` is a secret: never log a whole Server."""
+
+    host: str
+    port: int
+    encryption: Encryption
+    user: str
+    password: str
+
+    def __repr__(self) -> str:
+        return f"<Server {self.host}:{self.port} {self.encryption}>"
+
+
+class EmailSettings(BaseSettings):
+    """The email processor's settings; every field is the environment variable of the same name in capitals.
+
+    `SMTP_URL` and `SMTP_PASSWORD` are also read from the files that `SMTP_URL_FILE` and `SMTP_PASSWORD_FILE` name.
+    `load()` reads them. Making one raises `pydantic.ValidationError` for a value that cannot work (without showing
+    it: it may hold a password) and `StreamsError` for an unreadable secret file.
+    """
+
+    # An error that showed its input would print the password in SMTP_URL.
+    model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+
+    # smtp:// (plain), smtp+starttls:// (refuses to send without TLS) or smtps://, as user:password@host:port.
+    # User and password are percent-encoded. Plain with a password is accepted for a server on this machine only.
+    smtp_url: SecretStr = SecretStr("smtp://localhost:1025")
+    smtp_password: SecretStr | None = None  # wins over the one in SMTP_URL
+    email_smtp_ca: Path | None = None  # file with the CA of a server whose certificate is not publicly signed
+    email_smtp_connections: int = Field(8, ge=1, le=100)  # connections one process holds to the server
+    email_smtp_connect_timeout: float = Field(10.0, gt=0)  # seconds to connect, negotiate TLS and log in
+    # Seconds one mail may take in all, waiting for a connection included; below the handlers' own timeout.
+    email_smtp_timeout: float = Field(60.0, gt=0, le=80)
+
+    # The sender, "Name <address>" or an address; its domain is also the right side of every Message-ID.
+    email_from: str = "Planning Bord <no-reply@planning-bord.example>"
+    # Who is told about low stock, comma separated. Nobody by default: then such an event is settled with a warning.
+    email_stock_alerts_to: Annotated[tuple[EmailStr, ...], NoDecode, BeforeValidator(_split)] = ()
+    email_stock_window: int = Field(6 * 3600, ge=1)  # seconds in which one SKU of one business is mailed about once
+    # Domains that may be written to, comma separated; empty = all. Set it wherever real addresses meet test code.
+    email_allowed_recipients: Annotated[frozenset[str], NoDecode, BeforeValidator(_split)] = frozenset()
+    app_url: str = "http://localhost:8000"  # what links in mails begin with; https unless it is on this machine
+
+    @classmethod
+    def load(cls) -> EmailSettings:
+        """Reads the environment; raises `StreamsError`, one line naming the variable, for what cannot work."""
+        try:
+            return cls()
+        except ValidationError as error:
+            found = error.errors(include_input=False, include_url=False, include_context=False)[0]
+            variable = "_".join(str(part) for part in found["loc"][:1]).upper()
+            problem = found["msg"].removeprefix("Value error, ")
+            raise StreamsError(f"{variable}: {problem}" if variable else problem) from None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secret_files(cls, values: Any) -> Any:
+        for variable in _FILE_VARIABLES:
+            path = os.environ.get(f"{variable}_FILE")
+            if path and not values.get(variable.lower()):
+                try:
+                    values[variable.lower()] = Path(path).read_text(encoding="utf-8").strip()
+                except (OSError, UnicodeDecodeError) as error:
+                    raise StreamsError(f"{variable}_FILE={path} cannot be read: {error.__class__.__name__}") from None
+        return values
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        server = self.server()
+        if server.password and server.encryption == "none" and server.host not in _LOOPBACK:
+            raise ValueError("SMTP_URL would send a password in clear text: use smtp+starttls:// or smtps://")
+        if server.password and not server.user:
+            raise ValueError("SMTP_PASSWORD is set but SMTP_URL has no user: write smtps://user@host")
+        self.sender()
+        link = urlsplit(self.app_url)
+        if link.scheme not in ("http", "https") or not link.hostname or link.query or link.fragment:
+            raise ValueError("APP_URL must look like https://app.example.com")
+        if link.scheme == "http" and link.hostname not in _LOOPBACK:
+            raise ValueError("APP_URL must be https: password reset links begin with it")
+        return self
+
+    def server(self) -> Server:
+        """Reads `SMTP_URL`; raises `ValueError` when it cannot be meant."""
+        parts = urlsplit(self.smtp_url.get_secret_value())
+        if parts.scheme not in _SCHEMES:
+            raise ValueError("SMTP_URL must begin with smtp://, smtp+starttls:// or smtps://")
+        encryption, usual_port = _SCHEMES[parts.scheme]
+        try:
+            port = parts.port or usual_port
+        except ValueError:
+            raise ValueError("SMTP_URL: the port must be a number up to 65535") from None
+        if not parts.hostname or parts.path not in ("", "/") or parts.query or parts.fragment:
+            raise ValueError("SMTP_URL must look like smtps://user:password@host:port (percent-encode / ? # @ in it)")
+        password = self.smtp_password.get_secret_value() if self.smtp_password else unquote(parts.password or "")
+        return Server(parts.hostname, port, encryption, unquote(parts.username or ""), password)
+
+    def sender(self) -> Address:
+        """Reads `EMAIL_FROM`; raises `ValueError` when it is not an address."""
+        if any(character < " " or character == "\x7f" for character in self.email_from):
+            raise ValueError("EMAIL_FROM holds a control character")
+        name, address = parseaddr(self.email_from)
+        try:
+            ascii_address = validate_email(address, check_deliverability=False).ascii_email
+        except EmailNotValidError as error:
+            raise ValueError(f"EMAIL_FROM: {error}") from None
+        if ascii_address is None:
+            raise ValueError("EMAIL_FROM must be an ASCII address: it is used with every server")
+        return Address(name, addr_spec=ascii_address)
+
+    def link(self, path: str) -> str:
+        """The address of a page of the application; `path` begins with `/` and is already percent-encoded."""
+        return self.app_url.rstrip("/") + path
+
+    def may_receive(self, address: str) -> bool:
+        """Says whether `EMAIL_ALLOWED_RECIPIENTS` lets this address be written to."""
+        allowed = {domain.lower().lstrip("@") for domain in self.email_allowed_recipients}
+        return not allowed or address.rpartition("@")[2].lower() in allowed

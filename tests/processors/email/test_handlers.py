@@ -1,0 +1,182 @@
+"""The four handlers, from event to mail, with a real mail server and a real Redis."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+
+import pytest
+from pydantic import HttpUrl
+from structlog.testing import capture_logs
+from uncalled_for import SharedContext, resolved_dependencies
+
+from processors.demo.script import Rule, Script
+from processors.demo.sink import Sink
+from processors.email import email
+from processors.email.handlers import send_password_reset, send_report_ready, send_stock_alert, send_welcome
+from processors.email.mailer import Mailer
+from processors.email.replies import Ambiguous
+from processors.email.reset_tokens import verify
+from schemas import EmailRefused, PasswordResetRequested, ReportGenerated, StockBelowThreshold, UserRegistered
+from streams.client import Streams
+from streams.dependencies import current_delivery, current_streams
+from streams.outcome import DeadLetter, Retry
+from tests.processors.email.conftest import Deliver, OpenMailer
+
+ADA = "ada@example.com"
+BOB = "bob@example.com"
+
+
+def text_of(mail: EmailMessage) -> str:
+    body = mail.get_body(("plain",))
+    assert body is not None
+    return str(body.get_content())
+
+
+def reset(seconds: float = 3600) -> PasswordResetRequested:
+    expires_at = datetime.now(UTC) + timedelta(seconds=seconds)
+    return PasswordResetRequested(user_id=1, email=ADA, reset_id="reset-12345", expires_at=expires_at)
+
+
+def low(sku: str = "OAK-1") -> StockBelowThreshold:
+    return StockBelowThreshold(business_id=42, sku=sku, quantity=3, threshold=10)
+
+
+def test_the_processor_handles_its_four_events() -> None:
+    assert email.name == "email"
+    assert set(email.subscriptions) == {
+        "UserRegistered", "PasswordResetRequested", "StockBelowThreshold", "ReportGenerated",
+    }  # fmt: skip
+    assert email.streams == ["inventory", "reports", "users"]
+
+
+async def test_its_dependencies_resolve_and_the_mailer_is_shared_and_closed(
+    sink: Sink, streams: Streams, deliver: Deliver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SMTP_URL", f"smtp://127.0.0.1:{sink.port}")
+    event = UserRegistered(user_id=1, email=ADA, name="Ada")
+    current_streams.set(streams)
+    current_delivery.set(deliver(event))
+    async with SharedContext():
+        for _ in range(2):
+            async with resolved_dependencies(send_welcome, kwargs={"event": event}) as dependencies:
+                await send_welcome(event, **dependencies)
+    assert len(sink.mails()) == 2
+    assert len(sink.events("connect")) == 1
+
+
+async def test_welcome(sink: Sink, mailer: Mailer, deliver: Deliver) -> None:
+    event = UserRegistered(user_id=1, email=ADA, name="Ada {{7*7}} <b>\r\nBcc: eve@evil.example")
+    assert await send_welcome(event, mailer, deliver(event, "event-1")) == []
+    (mail,) = sink.mails()
+    assert mail["Message-ID"] == "<event-1.welcome@bord.example>"
+    assert mail["Bcc"] is None
+    assert "Ada {{7*7}} <b> Bcc: eve@evil.example" in text_of(mail)
+    assert "https://app.example.com/" in text_of(mail)
+    assert sink.events("accepted")[0]["recipients"] == [ADA]
+
+
+async def test_password_reset(sink: Sink, mailer: Mailer, streams: Streams, deliver: Deliver) -> None:
+    with capture_logs() as logs:
+        await send_password_reset(reset(), mailer, deliver(reset()), streams)
+    (mail,) = sink.mails()
+    found = re.search(r"https://app\.example\.com/reset-password/reset-12345\?token=(\S+)", text_of(mail))
+    assert found is not None
+    assert found[1] not in repr(logs)
+    assert await verify(streams.redis, streams.keys, "reset-12345", found[1])
+
+
+async def test_an_expired_reset_is_not_sent(sink: Sink, mailer: Mailer, streams: Streams, deliver: Deliver) -> None:
+    with capture_logs() as logs:
+        assert await send_password_reset(reset(-1), mailer, deliver(reset(-1)), streams) == []
+    assert [entry["event"] for entry in logs] == ["reset.expired"]
+    assert sink.mails() == []
+
+
+async def test_one_stock_alert_per_item_and_window(
+    sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
+) -> None:
+    async with open_mailer(email_stock_alerts_to=f"{ADA},{BOB}") as mailer:
+        await send_stock_alert(low(), mailer, deliver(low(), "a"), streams)
+        await send_stock_alert(low(), mailer, deliver(low(), "b"), streams)
+        await send_stock_alert(low("OAK/2"), mailer, deliver(low(), "c"), streams)
+    first, second = sink.mails()
+    assert first["Subject"] == "Low stock: OAK-1 (3 left)"
+    assert first["To"] == f"{ADA}, {BOB}"
+    assert "https://app.example.com/businesses/42/stock/OAK%2F2" in text_of(second)
+    assert "every 6 hours" in text_of(first)
+
+
+async def test_an_alert_that_was_not_sent_leaves_the_window_to_the_next_event(
+    sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
+) -> None:
+    async with open_mailer(email_stock_alerts_to=ADA) as mailer:
+        for code, signal in ((451, Retry), (550, DeadLetter)):
+            sink.follow(Script(recipients={ADA: Rule(code=code)}))
+            with pytest.raises(signal):
+                await send_stock_alert(low(), mailer, deliver(low(), f"event-{code}"), streams)
+        sink.follow(Script())
+        await send_stock_alert(low(), mailer, deliver(low(), "next"), streams)
+    assert [mail["Message-ID"] for mail in sink.mails()] == ["<next.stock_alert@bord.example>"]
+
+
+async def test_an_alert_that_may_have_been_sent_keeps_the_window(
+    sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
+) -> None:
+    sink.follow(Script(recipients={ADA: Rule(drop=True, times=1)}))
+    async with open_mailer(email_stock_alerts_to=ADA) as mailer:
+        with pytest.raises(Ambiguous):
+            await send_stock_alert(low(), mailer, deliver(low(), "a"), streams)
+        await send_stock_alert(low(), mailer, deliver(low(), "b"), streams)
+        await send_stock_alert(low(), mailer, deliver(low(), "a"), streams)
+    assert {mail["Message-ID"] for mail in sink.mails()} == {"<a.stock_alert@bord.example>"}
+    assert len(sink.mails()) == 2
+
+
+async def test_nobody_to_tell_is_said_and_settled(
+    sink: Sink, mailer: Mailer, streams: Streams, deliver: Deliver
+) -> None:
+    with capture_logs() as logs:
+        assert await send_stock_alert(low(), mailer, deliver(low()), streams) == []
+    assert [(entry["event"], entry["log_level"]) for entry in logs] == [("stock.nobody_to_tell", "warning")]
+    assert sink.mails() == []
+
+
+async def test_a_hostile_sku_is_a_dead_letter_and_reaches_nobody(
+    sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
+) -> None:
+    async with open_mailer(email_stock_alerts_to=ADA) as mailer:
+        for sku in ("a\r\nBcc: eve@evil.example", "=?UTF-8?Q?=0A?=", "a\x00"):
+            with pytest.raises(DeadLetter):
+                await send_stock_alert(low(sku), mailer, deliver(low(sku)), streams)
+    assert sink.events("rcpt") == []
+
+
+async def test_recipients_who_were_refused_are_reported_and_not_logged(
+    sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
+) -> None:
+    sink.follow(Script(recipients={BOB: Rule(code=550, text=f"<{BOB}> no such user"), "@busy.example": Rule(code=452)}))
+    async with open_mailer(email_stock_alerts_to=f"{ADA},{BOB},eve@busy.example") as mailer:
+        with capture_logs() as logs:
+            reports = await send_stock_alert(low(), mailer, deliver(low(), "a"), streams)
+    assert reports == [
+        EmailRefused(
+            template="stock_alert", message_id="<a.stock_alert@bord.example>", recipients=[who], code=code, reply=reply
+        )
+        for who, code, reply in ((BOB, 550, "<[address]> no such user"), ("eve@busy.example", 452, "as scripted"))
+    ]
+    assert [(entry["event"], entry["code"]) for entry in logs if entry["log_level"] == "warning"] == [
+        ("mail.refused", 550),
+        ("mail.refused", 452),
+    ]
+    assert BOB not in repr(logs)
+
+
+async def test_report_ready(sink: Sink, mailer: Mailer, deliver: Deliver) -> None:
+    url = HttpUrl("https://files.example.com/r.xlsx?signature=a&b=%22x%22")
+    event = ReportGenerated(report_id="sales <10>", url=url, user_email=ADA)
+    assert await send_report_ready(event, mailer, deliver(event)) == []
+    (mail,) = sink.mails()
+    assert "sales <10>" in text_of(mail)
+    assert str(url) in text_of(mail).splitlines()

@@ -1,0 +1,135 @@
+"""Composing a mail: its identity is stable, and nothing from outside becomes a header of its own."""
+
+from __future__ import annotations
+
+from email import message_from_bytes, policy
+from email.headerregistry import Address
+
+import pytest
+
+from processors.email.mail import Mail, compose, message_id
+from processors.email.rendering import Rendered
+from streams.outcome import DeadLetter
+
+SENDER = Address("Planning Bord", addr_spec="no-reply@bord.example")
+HEADERS = {
+    "Message-ID", "Date", "From", "To", "Subject", "Auto-Submitted", "X-Auto-Response-Suppress", "MIME-Version",
+    "Content-Type",
+}  # fmt: skip
+
+# What ends a header line, by itself or once it is decoded, and what some parsers take for it.
+LINE_ENDS = [
+    "a\r\nBcc: eve@evil.example",
+    "a\nBcc: eve@evil.example",
+    "a\rBcc: eve@evil.example",
+    "\r\n\r\n<h1>body</h1>",
+    "a\r\n Bcc: eve@evil.example",
+    "a\x00b",
+    "a\x0bBcc: eve@evil.example",
+    "a\x0cb",
+    "a\x1cb",
+    "a\x1db",
+    "a\x1eb",
+    "a\x85b",
+    "a\u2028Bcc: eve@evil.example",
+    "a\u2029b",
+    "=?UTF-8?Q?=0A?=",
+    "=?UTF-8?Q?a=0D=0ABcc:_eve@evil.example?=",
+    "=?utf-8?b?YQ0KQmNjOiBldmVAZXZpbC5leGFtcGxl?=",
+    "=?ISO-8859-1?Q?=0D=0A?= b",
+    "=?UTF-8?Q?=00?=",
+]
+ADDRESSES = [
+    "ada@example.com\r\nBcc: eve@evil.example",
+    "ada@example.com\n",
+    "ada@example.com\x00",
+    "ada@example.com, eve@evil.example",
+    "ada@example.com> SIZE=1",
+    "<ada@example.com>",
+    "=?UTF-8?Q?=0A?=@example.com",
+    "=?UTF-8?Q?eve@evil.example=0A?=@example.com",
+    "ada@exa mple.com",
+    "ada@example.com\u2028Bcc: eve@evil.example",
+    "Ada <ada@example.com>",
+    "undisclosed:;",
+    "",
+]
+
+
+def composed(subject: str = "Hello", *recipients: str, event_id: str = "event-1") -> Mail:
+    return compose(
+        Rendered(subject, "<p>Hé</p>", "Hé\n"),
+        event_id=event_id,
+        template="welcome",
+        sender=SENDER,
+        recipients=recipients or ("ada@example.com",),
+    )
+
+
+@pytest.mark.parametrize("subject", LINE_ENDS)
+def test_a_subject_cannot_end_its_line(subject: str) -> None:
+    with pytest.raises(DeadLetter, match="control character"):
+        composed(subject)
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_an_address_is_one_address_or_a_dead_letter(address: str) -> None:
+    with pytest.raises(DeadLetter) as caught:
+        composed("Hello", address)
+    assert "evil" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "subject", ["{{7*7}}", "ünï ✓ 漢字", "=?UTF-8?Q?caf=C3=A9?=", "Bcc: eve@evil.example", "x" * 2000, "a, b; c:"]
+)
+def test_any_other_subject_adds_no_header(subject: str) -> None:
+    mail = composed(subject)
+    message = message_from_bytes(mail.content, policy=policy.default)
+    assert set(message.keys()) == HEADERS
+    assert len(message.keys()) == len(HEADERS)
+    assert message["To"] == "ada@example.com"
+    if "=?" not in subject:
+        assert message["Subject"].replace(" ", "") == subject.replace(" ", "")
+
+
+def test_a_mail_passes_servers_that_know_seven_bits_only() -> None:
+    mail = composed("Hé")
+    assert mail.content.isascii()
+    assert max(len(line) for line in mail.content.split(b"\r\n")) <= 998
+    message = message_from_bytes(mail.content, policy=policy.default)
+    text, html = message.iter_parts()
+    assert (text.get_content(), html.get_content()) == ("Hé\r\n", "<p>Hé</p>\r\n")
+
+
+def test_the_message_id_is_the_events_and_the_templates() -> None:
+    assert composed().message_id == composed().message_id == "<event-1.welcome@bord.example>"
+    assert message_id("event-1", "welcome", "a.example") != message_id("event-1", "stock_alert", "a.example")
+
+
+@pytest.mark.parametrize(
+    "event_id", ["", "a>b", "<a@b>", "a b", "a\r\nBcc: eve@evil.example", "x" * 500, "ünï", "a.b", "-", "\udcff"]
+)
+def test_a_hostile_event_id_is_hashed(event_id: str) -> None:
+    identity = message_id(event_id, "welcome", "bord.example")
+    assert len(identity) == len("<.welcome@bord.example>") + 64
+    assert identity == message_id(event_id, "welcome", "bord.example")
+    message = message_from_bytes(composed(event_id=event_id).content, policy=policy.default)
+    assert message["Message-ID"] == identity
+    assert set(message.keys()) == HEADERS
+
+
+def test_the_message_id_stands_beside_its_name() -> None:
+    mail = composed(event_id="0192f0c1-0000-7000-8000-000000000000")
+    assert f"Message-ID: {mail.message_id}\r\n".encode() in mail.content
+
+
+def test_a_long_domain_keeps_the_message_id_in_one_piece() -> None:
+    domain = ".".join(["d" * 60] * 4) + ".example"
+    mail = compose(
+        Rendered("a", "<p>a</p>", "a"),
+        event_id="0192f0c1-0000-7000-8000-000000000000",
+        template="password_reset",
+        sender=Address(addr_spec=f"a@{domain}"),
+        recipients=("ada@example.com",),
+    )
+    assert f"Message-ID: {mail.message_id}\r\n".encode() in mail.content.replace(b"Message-ID:\r\n ", b"Message-ID: ")

@@ -1,0 +1,104 @@
+"""The templates: what they say, in HTML and in plain text, and that data is never a template."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from jinja2 import UndefinedError
+from lxml import html as lxml_html
+
+from processors.email.rendering import Rendered, TemplateName, render
+
+LINK = "https://app.example.com/x?a=1&region=eu&copy=2&lt;=3"  # `&reg` and `&copy` are entities to lenient parsers
+VALUES: dict[TemplateName, dict[str, Any]] = {
+    "welcome": {"name": "Ada Lovelace", "link": LINK},
+    "password_reset": {"link": LINK, "until": "24 November 2026, 14:05 UTC"},
+    "stock_alert": {
+        "sku": "OAK-1", "quantity": 3, "threshold": 10, "business_id": 42, "link": LINK, "window": "6 hours",
+    },
+    "report_ready": {"report_id": "sales-2026-10", "link": LINK},
+}  # fmt: skip
+FIELDS = [(template, name) for template, values in VALUES.items() for name in values if name != "link"]
+PAYLOADS = [
+    "{{7*7}}",
+    "{{ ''.__class__.__mro__ }}",
+    "{% raw %}x",
+    "{#",
+    "<script>alert(1)</script>",
+    "<mj-raw><b>bold</b></mj-raw>",
+    "</mj-text></mj-column><mj-button href='https://evil.example'>x</mj-button>",
+    "&lt;b&gt;",
+    "&amp;amp; &copy",
+    "<!-- x",
+    "]]>",
+    '"><img src=x onerror=alert(1)>',
+]
+
+
+def rendered(template: TemplateName, **overrides: Any) -> Rendered:
+    return render(template, **{**VALUES[template], **overrides})
+
+
+@pytest.mark.parametrize("template", VALUES)
+def test_html_and_text_lead_to_the_same_place(template: TemplateName) -> None:
+    mail = rendered(template)
+    document = lxml_html.document_fromstring(mail.html)
+    assert {link.get("href") for link in document.iter("a")} == {LINK}
+    assert LINK in mail.text.splitlines(), "on a line of its own"
+    assert "Planning Bord" in mail.text
+    assert "\n\n\n" not in mail.text
+
+
+@pytest.mark.parametrize(
+    ("template", "words"),
+    [
+        ("welcome", ["Welcome, Ada Lovelace"]),
+        ("password_reset", ["24 November 2026, 14:05 UTC", "works once"]),
+        ("stock_alert", ["OAK-1 is running low", "Left in stock:   3", "Threshold:      10", "every 6 hours"]),
+        ("report_ready", ["sales-2026-10"]),
+    ],
+)
+def test_the_text_says_what_matters(template: TemplateName, words: list[str]) -> None:
+    text = rendered(template).text
+    assert [word for word in words if word not in text] == []
+
+
+def test_the_subject_of_a_stock_alert_names_the_item_as_it_is() -> None:
+    assert rendered("stock_alert", sku="<Oak & Co>").subject == "Low stock: <Oak & Co> (3 left)"
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+@pytest.mark.parametrize(("template", "field"), FIELDS)
+def test_data_is_shown_and_never_interpreted(template: TemplateName, field: str, payload: str) -> None:
+    mail, harmless = rendered(template, **{field: payload}), rendered(template, **{field: "harmless"})
+    assert payload in mail.text
+    before, after = (lxml_html.document_fromstring(each.html) for each in (harmless, mail))
+    assert [element.tag for element in after.iter()] == [element.tag for element in before.iter()]
+    assert "49" not in mail.text
+
+
+@pytest.mark.parametrize(("template", "field"), FIELDS)
+@given(value=st.text() | st.text(alphabet=st.characters(categories=["Cc", "Cs", "Cn", "Po", "Sm"])))
+def test_no_text_whatever_breaks_a_mail(template: TemplateName, field: str, value: str) -> None:
+    mail = rendered(template, **{field: value})
+    assert LINK in mail.text.splitlines()
+    mail.html.encode()
+    mail.text.encode()
+
+
+@pytest.mark.parametrize("template", VALUES)
+def test_opening_a_mail_fetches_nothing(template: TemplateName) -> None:
+    html = rendered(template).html
+    document = lxml_html.document_fromstring(html)
+    assert list(document.iter("img", "link", "script", "iframe")) == []
+    assert "@import" not in html
+    assert "url(" not in html
+
+
+@pytest.mark.parametrize("template", VALUES)
+def test_a_missing_value_is_a_bug_and_not_an_empty_place(template: TemplateName) -> None:
+    with pytest.raises(UndefinedError):
+        render(template)
