@@ -1,0 +1,1 @@
+"""What can be seen: spans over real loopback HTTP, and log lines."""
