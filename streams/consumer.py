@@ -90,6 +90,7 @@ class Consumer(Service):
             done=self._settlement.add,
             begin=self._begin,
             lost=lambda delivery: self._on_lost({delivery}),
+            ended=self._on_loop_ended,
         )
         self._reader = Reader(
             connections,
@@ -111,6 +112,7 @@ class Consumer(Service):
             sources=self.sources,
             suspect=self._slots.suspect_from,
             reconnect=self._reconnect,
+            fresh=self._leases.fresh,
             room=self._reader.room,
             feed=self._feed,
         )
@@ -122,12 +124,14 @@ class Consumer(Service):
 
     async def on_start(self) -> None:
         """Waits for a Redis that is away, refuses one that is unsafe, then begins to consume."""
-        while True:
+        while not self.should_stop:
             try:
                 await self._client.check()
                 break
             except Unreachable as error:
-                await self._reconnect.failed(error.__cause__ or error)
+                await self.wait(self._reconnect.failed(error.__cause__ or error))
+        if self.should_stop:
+            return
         self._reconnect.succeeded()
         await self._reader.ensure_groups()
         self._leases.start()

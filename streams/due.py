@@ -66,8 +66,8 @@ class Mover:
             return 5.0
         self._reconnect.succeeded()
         if broken:
-            log.error("due.without_message", count=broken)
-        if moved == _MOST:
+            log.error("due.not_moved", count=broken)
+        if moved + broken == _MOST:
             return 0.0
         return min(_TICK, next_in / 1000) if next_in >= 0 else _TICK
 

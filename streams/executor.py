@@ -47,6 +47,10 @@ class HandlerTimeout(Exception):
     """A handler took longer than its timeout and was cancelled."""
 
 
+class HandlerCancelled(Exception):
+    """Something a handler awaited was cancelled by somebody else, and the handler let it through."""
+
+
 class Route:
     """A subscription with its policy filled in, ready for the hot path."""
 

@@ -46,6 +46,7 @@ class Leases:
         self._group = group
         self._consumer = consumer
         self._every = lease / _RENEWALS
+        self._renewed_at = 0.0
         self._lost = lost  # called in the event loop
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -63,6 +64,12 @@ class Leases:
     def drop(self, deliveries: Iterable[Delivery]) -> None:
         """Ends the renewal of deliveries that are settled or lost."""
         self.held.difference_update(deliveries)
+
+    def fresh(self) -> bool:
+        """Whether the leases were renewed lately. If not (a stopped process, a Redis that was away), what this
+        consumer holds looks abandoned, and reclaiming now would take it over from itself.
+        """
+        return time.monotonic() - self._renewed_at < 2 * self._every
 
     def _keep(self, loop: asyncio.AbstractEventLoop) -> None:
         client = self._connections.blocking()
@@ -96,6 +103,7 @@ class Leases:
             positions = client.execute_command(*scripts.RENEW.by_hash(keys, arguments))
         except NoScriptError:
             positions = client.execute_command(*scripts.RENEW.by_source(keys, arguments))
+        self._renewed_at = now
         in_order = [delivery for deliveries in by_source.values() for delivery in deliveries]
         return {in_order[position - 1] for position in positions}
 

@@ -8,6 +8,7 @@ take the earlier batch for a repetition and drop it.
 from __future__ import annotations
 
 import asyncio
+import os
 import random
 from collections import deque
 from collections.abc import Coroutine, Sequence
@@ -47,7 +48,8 @@ class Publisher:
         self._keys = keys
         self._timeout = connections.settings.publish_timeout
         self._connection = connections.direct(timeout=self._timeout)
-        self._producer = keys.producer(uuid4().hex)
+        self._producer = ""
+        self._process = 0
         self._sequence = 0
         self._queue: deque[_Waiting] = deque()
         self._sending = False
@@ -68,7 +70,6 @@ class Publisher:
             return
         self._sending = True
         batch = self._take_batch()
-        self._sequence += 1
         try:
             await self._send(batch, self._sequence)
         except asyncio.CancelledError:
@@ -95,11 +96,15 @@ class Publisher:
             await self._send(interrupted, self._sequence)
         while self._queue:
             batch = self._take_batch()
-            self._sequence += 1
             await self._send(batch, self._sequence)
         self._sending = False
 
     def _take_batch(self) -> list[_Waiting]:
+        """Takes what waits, up to a batch, and numbers it."""
+        if self._process != os.getpid():
+            # A forked child with its parent's number would have its batches taken for repetitions, and dropped.
+            self._process, self._producer, self._sequence = os.getpid(), self._keys.producer(uuid4().hex), 0
+        self._sequence += 1
         batch, count, size = [], 0, 0
         while self._queue and count < _BATCH and size < _BATCH_BYTES:
             waiting = self._queue.popleft()

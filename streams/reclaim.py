@@ -40,6 +40,7 @@ class Reclaimer:
         sources: list[str],
         suspect: int,
         reconnect: Reconnect,
+        fresh: Callable[[], bool],
         room: Callable[[], int],
         feed: Callable[[list[Delivery]], None],
     ) -> None:
@@ -50,6 +51,7 @@ class Reclaimer:
         self._lease = connections.settings.lease
         self._suspect = suspect
         self._reconnect = reconnect
+        self._fresh = fresh
         self._room = room
         self._feed = feed
         self._client = connections.client
@@ -63,6 +65,8 @@ class Reclaimer:
         """Looks four times a lease for as long as the consumer lives."""
         while True:
             await asyncio.sleep(self._lease / _CHECKS * random.uniform(0.75, 1.0))
+            if not self._fresh():
+                continue
             try:
                 for source in self._sources:
                     await self._walk(source)

@@ -56,7 +56,7 @@ class Settlement:
         self._settle_batch = settle_chain(middleware, self._settle)
         self._waiting: list[Settled] = []
         self._wake: asyncio.Future[None] | None = None
-        self._busy = False
+        self._durable = False
         self._flushed = asyncio.Event()
         self._flushed.set()
 
@@ -77,7 +77,14 @@ class Settlement:
                 self._wake = None
             self._flushed.clear()
             batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
-            await self._settle_batch(batch)
+            self._durable = False
+            try:
+                await self._settle_batch(batch)
+            except Exception:
+                # A middleware of whoever wrote one: it must not cost a settlement, or the process.
+                log.exception("settlement.middleware_failed", group=self._group)
+                if not self._durable:
+                    await self._settle(batch)
 
     async def flush(self) -> None:
         """Returns when everything added so far is durable."""
@@ -109,6 +116,7 @@ class Settlement:
             except RedisError as error:
                 log.error("settlement.refused", group=self._group, error=str(error)[:300])
                 await self._reconnect.failed(error)
+        self._durable = True
         self._reconnect.succeeded()
         # After a repetition the fence also refuses what the first call settled: that is no loss.
         lost = set() if repeated else {ordered[position - 1] for position in positions}

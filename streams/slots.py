@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import structlog
 
-from streams.executor import Executor, HandlerTimeout
+from streams.executor import Executor, HandlerCancelled, HandlerTimeout
 from streams.outcome import RELEASED, DeadLettered, Outcome
 
 if TYPE_CHECKING:
@@ -58,6 +58,7 @@ class Slots:
         done: Callable[[Delivery, Outcome], None],
         begin: Callable[[Delivery], Awaitable[bool]],
         lost: Callable[[Delivery], None],
+        ended: Callable[[asyncio.Task[None]], None],
     ) -> None:
         self._executor = executor
         self._breaker = breaker
@@ -65,6 +66,7 @@ class Slots:
         self._done = done
         self._begin = begin  # settles all else, makes a suspect's delivery count; False when it is not ours any more
         self._lost = lost
+        self._ended = ended  # called when a slot's task ends, which it must not do by itself
         self._slots = [_Slot() for _ in range(concurrency)]
         self._idle: deque[asyncio.Future[None]] = deque()
         self._ready: deque[Delivery] = deque()
@@ -81,6 +83,7 @@ class Slots:
         loop = asyncio.get_running_loop()
         for slot in self._slots:
             slot.task = loop.create_task(self._run(slot))
+            slot.task.add_done_callback(self._ended)
         self._watch = loop.create_task(self._watch_deadlines())
 
     def feed(self, deliveries: Iterable[Delivery]) -> None:
@@ -173,7 +176,11 @@ class Slots:
 
     def _interrupted(self, slot: _Slot, delivery: Delivery) -> Outcome | None:
         if slot.interrupt is None:
-            raise asyncio.CancelledError
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError  # this slot is being ended
+            # Something the handler waited for was cancelled, not the handler: its failure, not this slot's end.
+            return self._executor.failed(delivery, HandlerCancelled("what the handler waited for was cancelled"))
         _absorb_cancel()
         match slot.interrupt:
             case "timeout":

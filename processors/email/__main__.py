@@ -13,4 +13,4 @@ if __name__ == "__main__":
     except StreamsError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)  # wrong usage, as `run` says it
-    run(email, middleware=instrument())
+    run(email, middleware=instrument("planning-bord-email"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
@@ -59,6 +58,5 @@ def spawn_probe(spawn: Spawn, probe_log: ProbeLog) -> SpawnProbe:
 @pytest.fixture
 async def streams(streams_env: Mapping[str, str], app: str) -> AsyncIterator[Streams]:
     """A client of the test's Redis."""
-    os.environ.setdefault("PROBE_LOG", os.devnull)  # importing the probe opens its log
     async with Streams(settings=Settings(redis_url=streams_env["REDIS_URL"], app=app)) as client:
         yield client

@@ -346,3 +346,38 @@ async def test_a_foreign_entry_needs_type_and_data_only(
     await wait_until(lambda: seen)
     assert seen[0].message.id == sources.get("id", entry_id.decode())
     assert seen[0].message.source == sources.get("source", "")
+
+
+async def test_a_cancelled_wait_inside_a_handler_is_its_failure(streams: Streams, start: StartConsumer) -> None:
+    """A task the handler waits for is cancelled by somebody: retried as any failure, and the slot lives on."""
+    probe = Processor("probe", concurrency=1, retry=Backoff(attempts=2, first=0.01))
+    attempts: list[int] = []
+
+    @probe.on(Noted)
+    async def wait_for_it(event: Noted, delivery: Delivery = CurrentDelivery()) -> None:
+        attempts.append(delivery.attempt)
+        if delivery.attempt == 1:
+            task = asyncio.create_task(asyncio.Event().wait())
+            asyncio.get_running_loop().call_soon(task.cancel)
+            await task
+
+    await start(probe)
+    await streams.publish(Noted(n=1))
+    await wait_until(lambda: attempts == [1, 2])
+    await wait_until(lambda: settled(streams))
+
+
+async def test_an_entry_with_an_impossible_id_is_read(streams: Streams, start: StartConsumer) -> None:
+    """Entry ids are the publisher's choice: one from the year 584,554,531 is an event like any other."""
+    probe = Processor("probe")
+    seen: list[str] = []
+
+    @probe.on(Noted)
+    async def note(event: Noted, delivery: Delivery = CurrentDelivery()) -> None:
+        seen.append(delivery.message.time)
+
+    await start(probe)
+    fields = {"type": "Noted", "data": '{"n":1}'}
+    await streams.redis.xadd(streams.keys.stream("notes"), fields, id="18446744073709551614-1")
+    await wait_until(lambda: seen == [""])
+    await wait_until(lambda: settled(streams))
