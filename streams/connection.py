@@ -102,7 +102,8 @@ class DirectConnection:
 
 def refusal(error: BaseException, where: str) -> StreamsError:
     """Turns a connection error into the engine's: `Refused` when waiting cannot help, else `Unreachable`."""
-    if isinstance(error, AuthenticationError):
+    # redis-py raises what a connect failed on as the cause of a ConnectionError, on unix sockets at least.
+    if isinstance(error, AuthenticationError) or isinstance(error.__cause__, AuthenticationError):
         return Refused(
             f"Redis at {where} refuses the login; set REDIS_PASSWORD or REDIS_PASSWORD_FILE "
             "(or user:password in REDIS_URL)"

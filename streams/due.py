@@ -29,6 +29,7 @@ class Mover:
         self._reconnect = reconnect
         self._connection = connections.direct(timeout=10.0)
         self._look_at = 0.0
+        self._head, self._head_due = b"", 0.0
         self._nudged = asyncio.Event()
 
     async def run(self) -> None:
@@ -52,9 +53,18 @@ class Mover:
             self._nudged.set()
 
     async def move(self) -> float:
-        """Moves what is due, at most 500; returns the seconds until it is worth looking again."""
+        """Moves what is due, at most 500; returns the seconds until it is worth looking again.
+
+        The script is called only when the head of the set is due or is another than before: an idle consumer costs
+        one plain command a look.
+        """
+        now = asyncio.get_running_loop().time()
         try:
-            moved, next_in, broken = await scripts.release_due(
+            head = await self._connection.call(b"ZRANGE", self._keys.due(), 0, 0)
+            if not head or (head[0] == self._head and now < self._head_due):
+                self._reconnect.succeeded()
+                return min(_TICK, self._head_due - now) if head else _TICK
+            moved, next_in, broken, self._head = await scripts.release_due(
                 self._connection.call,
                 due=self._keys.due(), waiting=self._keys.waiting(), groups=self._keys.groups(), most=_MOST,
             )  # fmt: skip
@@ -65,6 +75,7 @@ class Mover:
             log.error("due.refused", error=str(error)[:300])
             return 5.0
         self._reconnect.succeeded()
+        self._head_due = asyncio.get_running_loop().time() + next_in / 1000
         if broken:
             log.error("due.not_moved", count=broken)
         if moved + broken == _MOST:

@@ -2,18 +2,18 @@
 
 Everything of one partition carries the hash tag `{app:p}`, so one script touches one cluster slot.
 
-| key                          | type   | holds                                                         | lives |
-|------------------------------|--------|---------------------------------------------------------------|-------|
-| {app:p}:stream:NAME[:high|:low] | stream | messages of a domain area, three priority lanes            | until trimmed |
-| {app:p}:inbox:GROUP          | stream | what comes back to one group: due retries, snoozes, replays   | each entry until settled |
-| {app:p}:dead:GROUP           | stream | dead letters: the whole message, why, when, how often         | until replayed or discarded |
-| {app:p}:due                  | zset   | what waits; member = waiting id, score = due in ms            | until released |
-| {app:p}:waiting              | hash   | waiting id -> target stream and message (cmsgpack)            | until released |
-| {app:p}:history:GROUP        | stream | how deliveries ended that were not plain successes, capped    | newest 10,000 |
-| {app:p}:groups               | hash   | the registry: group -> the streams it reads                   | for ever |
-| {app:p}:consumers:GROUP      | zset   | consumer -> its last heartbeat in ms                          | until retired |
-| {app:p}:producer:ID          | string | last batch a publisher added (publishing is idempotent)       | 1 h after its last batch |
-| {app:p}:own:CONCERN:...      | any    | what a processor keeps for itself, always with a TTL          | its TTL |
+| key | type | holds | lives |
+|---|---|---|---|
+| {app:p}:stream:NAME[:high|:low] | stream | messages of a domain area, three priority lanes | until trimmed |
+| {app:p}:inbox:GROUP | stream | what comes back to one group: due retries, snoozes, replays | each entry until settled |
+| {app:p}:dead:GROUP | stream | dead letters: the whole message, why, when, how often | until replayed or discarded |
+| {app:p}:due | zset | what waits; member = waiting id, score = due in ms | until released |
+| {app:p}:waiting | hash | waiting id -> target stream and message (cmsgpack) | until released |
+| {app:p}:history:GROUP | stream | deliveries that were not plain successes, capped | newest 10,000 |
+| {app:p}:groups | hash | the registry: group -> the streams it reads | for ever |
+| {app:p}:consumers:GROUP | zset | consumer -> its last heartbeat in ms | until retired |
+| {app:p}:producer:ID | string | last batch a publisher added (idempotence) | 1 h after its last batch |
+| {app:p}:own:CONCERN:... | any | what a processor keeps for itself, always with a TTL | its TTL |
 """
 
 from __future__ import annotations

@@ -117,10 +117,10 @@ async def settle(
     return lost
 
 
-async def release_due(call: Call, *, due: str, waiting: str, groups: str, most: int) -> tuple[int, int, int]:
-    """Moves what is due; returns (moved, ms until the next or -1, members that had no message)."""
-    moved, wait, broken = await run(call, RELEASE_DUE, (due, waiting, groups), (most,))
-    return moved, wait, broken
+async def release_due(call: Call, *, due: str, waiting: str, groups: str, most: int) -> tuple[int, int, int, bytes]:
+    """Moves what is due; returns (moved, ms until the next or -1, members that cannot be moved, the next member)."""
+    moved, wait, broken, head = await run(call, RELEASE_DUE, (due, waiting, groups), (most,))
+    return moved, wait, broken, head
 
 
 def renew_arguments(

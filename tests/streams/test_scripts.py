@@ -249,9 +249,10 @@ async def test_due_messages_move_once_and_never_early(
     assert await settle(redis_client, keys, source, "a", *operations) == []
 
     async def release() -> tuple[int, int, int]:
-        return await scripts.release_due(
+        moved, wait, broken, _ = await scripts.release_due(
             redis_client.execute_command, due=keys.due(), waiting=keys.waiting(), groups=keys.groups(), most=100
         )
+        return moved, wait, broken
 
     moved, wait, broken = await release()
     assert (moved, broken) == (1, 0)
