@@ -5,7 +5,7 @@ Everything of one partition carries the hash tag `{app:p}`, so one script touche
 | key | type | holds | lives |
 |---|---|---|---|
 | {app:p}:stream:NAME[:high|:low] | stream | messages of a domain area, three priority lanes | until trimmed |
-| {app:p}:inbox:GROUP | stream | what comes back to one group: due retries, snoozes, replays | each entry until settled |
+| {app:p}:inbox:GROUP | stream | what comes back to one group: retries, snoozes, replays | each entry until settled |
 | {app:p}:dead:GROUP | stream | dead letters: the whole message, why, when, how often | until replayed or discarded |
 | {app:p}:due | zset | what waits; member = waiting id, score = due in ms | until released |
 | {app:p}:waiting | hash | waiting id -> target stream and message (cmsgpack) | until released |
@@ -13,11 +13,13 @@ Everything of one partition carries the hash tag `{app:p}`, so one script touche
 | {app:p}:groups | hash | the registry: group -> the streams it reads | for ever |
 | {app:p}:consumers:GROUP | zset | consumer -> its last heartbeat in ms | until retired |
 | {app:p}:producer:ID | string | last batch a publisher added (idempotence) | 1 h after its last batch |
+| {app:p}:once:NAME | string | id of the first event published `once=NAME` (hashed) | 24 h |
 | {app:p}:own:CONCERN:... | any | what a processor keeps for itself, always with a TTL | its TTL |
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
@@ -29,6 +31,7 @@ LANES: Final[tuple[Priority, ...]] = get_args(Priority)
 
 HISTORY_LENGTH: Final = 10_000
 PRODUCER_TTL_MS: Final = 3_600_000
+ONCE_TTL_MS: Final = 86_400_000
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
@@ -92,6 +95,10 @@ class Keys:
     def producer(self, producer: str) -> str:
         """The last batch one publisher added."""
         return f"{self.tag}:producer:{producer}"
+
+    def once(self, name: str) -> str:
+        """The id of the first event published under a business-level name (`order-7:paid`); hashed, it may be any."""
+        return f"{self.tag}:once:{hashlib.blake2b(name.encode(), digest_size=16).hexdigest()}"
 
     def own(self, concern: str, *parts: str) -> str:
         """A key of a processor's own; whoever writes it gives it a TTL. Parts are taken as they are, so hash them."""

@@ -20,23 +20,22 @@ from redis.exceptions import OutOfMemoryError, RedisError
 from streams import scripts
 from streams.connection import LOST, Connections, refusal
 from streams.errors import PublishUncertain, Refused, StreamsError
+from streams.message import ID, Message
 from streams.middleware import Middleware, publish_chain
 
 if TYPE_CHECKING:
     from streams.keys import Keys
-    from streams.message import Message
 
 _BATCH: Final = 500  # messages in one script call: about 1 ms in which Redis serves nobody else
 _BATCH_BYTES: Final = 4 * 1024 * 1024
 
 
 class _Waiting:
-    __slots__ = ("done", "error", "future", "messages")
+    __slots__ = ("error", "future", "messages")
 
     def __init__(self, messages: Sequence[Message]) -> None:
         self.messages = messages
         self.future: asyncio.Future[None] | None = None
-        self.done = False
         self.error: BaseException | None = None
 
 
@@ -115,33 +114,30 @@ class Publisher:
 
     async def _send(self, batch: list[_Waiting], sequence: int) -> None:
         """Sends one batch, again and again with the same number until Redis has answered; never raises but cancel."""
-        streams: dict[str, int] = {}
-        messages = [
-            (streams.setdefault(message.target, len(streams) + 1), message.when, message.values)
-            for waiting in batch
-            for message in waiting.messages
-        ]
+        messages = [message for waiting in batch for message in waiting.messages]
         error: BaseException | None = None
         try:
-            await self._send_until_answered(list(streams), messages, sequence)
+            taken = await self._send_until_answered(messages, sequence)
         except StreamsError as problem:
-            error = problem
+            error, taken = problem, {}
+        for position, first in taken.items():
+            # The caller reads from its message which event stands for it: the one that took the name first.
+            messages[position].values[ID] = first.encode()
         for waiting in batch:
-            waiting.done, waiting.error = True, error
+            waiting.error = error
             if waiting.future is not None and not waiting.future.done():
                 if error is None:
                     waiting.future.set_result(None)
                 else:
                     waiting.future.set_exception(error)
 
-    async def _send_until_answered(
-        self, streams: list[str], messages: list[tuple[int, str, list[bytes]]], sequence: int
-    ) -> None:
+    async def _send_until_answered(self, messages: list[Message], sequence: int) -> dict[int, str]:
+        streams = list(dict.fromkeys(message.target for message in messages))
         loop = asyncio.get_running_loop()
         give_up, step, may_have_run = loop.time() + self._timeout, 0.02, False
         while True:
             try:
-                await scripts.publish(
+                return await scripts.publish(
                     self._connection.call,
                     producer=self._producer,
                     due=self._keys.due(),
@@ -172,8 +168,6 @@ class Publisher:
                 ) from error
             except RedisError as error:
                 raise StreamsError(f"Redis at {self._connections.place} refuses to publish: {error}") from error
-            else:
-                return
 
     async def aclose(self) -> None:
         """Waits for what is on its way, then closes the connection."""

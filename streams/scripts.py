@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from redis.exceptions import NoScriptError
 
-from streams.keys import HISTORY_LENGTH, PRODUCER_TTL_MS
-from streams.message import FIELDS
+from streams.keys import HISTORY_LENGTH, ONCE_TTL_MS, PRODUCER_TTL_MS
+from streams.message import FIELDS, Message
 
 Call = Callable[..., Awaitable[Any]]
 Value = bytes | str | int
@@ -86,16 +86,19 @@ async def publish(
     groups: str,
     streams: Sequence[str],
     sequence: int,
-    messages: Sequence[tuple[int, str, list[bytes]]],
-) -> bool:
-    """Adds a batch once; `messages` are (index into `streams` from 1, when, values). False: it was there already."""
-    waits = any(when for _, when, _ in messages)
+    messages: Sequence[Message],
+) -> dict[int, str]:
+    """Adds a batch once, each message to its `target`; those left out because their `once` was taken are returned by
+    their position (from 0) with the id of the event that took it.
+    """
+    index = {key: number for number, key in enumerate(streams, 1)}
+    waits = any(message.when for message in messages)
     arguments: list[Value] = [sequence, PRODUCER_TTL_MS, int(waits), *_PUBLISH_FIELDS]
-    for stream, when, values in messages:
-        arguments.append(stream)
-        arguments.append(when)
-        arguments += values
-    return bool(await run(call, PUBLISH, (producer, due, waiting, groups, *streams), arguments))
+    for message in messages:
+        arguments += (index[message.target], message.when, message.once, message.once and ONCE_TTL_MS)
+        arguments += message.values
+    taken = await run(call, PUBLISH, (producer, due, waiting, groups, *streams), arguments)
+    return {taken[at] - 1: taken[at + 1].decode() for at in range(0, len(taken), 2)}
 
 
 async def settle(

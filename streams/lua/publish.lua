@@ -2,15 +2,16 @@
 -- Publishes one batch of one publisher, once.
 -- KEYS  1 producer  2 due  3 waiting  4 groups  5.. streams
 -- ARGV  1 batch sequence  2 producer ttl ms  3 1 if some message waits  4 number of fields  5.. field names, then per message:
---       stream (index from 1), when ('' now, '+N' in N ms, '@N' at N ms since 1970), one value per field
--- Returns {1 if this batch was added now, 0 if it was added before}.
+--       stream (index from 1), when ('' now, '+N' in N ms, '@N' at N ms since 1970), once ('' or the key that holds
+--       the id of the first event published under it), once ttl ms, one value per field
+-- Returns {position (from 1), id, ...} of the messages that were left out because their `once` was taken by that id.
 -- Invariant: a batch with a sequence not above the producer's last one changes nothing, so a publisher whose reply
 -- was lost sends the same batch again. The flag `allow-oom` is absent on purpose: a full server refuses publishers.
 -- include append.lua
 
 local last = tonumber(redis.call('GET', KEYS[1]) or '0')
 local sequence = tonumber(ARGV[1])
-if sequence <= last then return 0 end
+local again = sequence <= last
 for i = 5, #KEYS do must_be('stream', KEYS[i]) end
 local now
 if ARGV[3] == '1' then
@@ -23,11 +24,24 @@ local count = tonumber(ARGV[4])
 local fields = {}
 for i = 1, count do fields[2 * i - 1] = ARGV[4 + i] end
 
-local at = 5 + count
+local at, position, taken = 5 + count, 0, {}
 while at <= #ARGV do
-  local key, when = KEYS[4 + tonumber(ARGV[at])], ARGV[at + 1]
-  for i = 1, count do fields[2 * i] = ARGV[at + 1 + i] end
-  if when == '' then
+  local key, when, once, ttl = KEYS[4 + tonumber(ARGV[at])], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  for i = 1, count do fields[2 * i] = ARGV[at + 3 + i] end
+  position = position + 1
+  local first
+  if once ~= '' then
+    if again then
+      first = redis.call('GET', once)
+    else
+      first = redis.call('SET', once, fields[4], 'NX', 'GET', 'PX', ttl)
+    end
+  end
+  if first and first ~= fields[4] then
+    taken[#taken + 1] = position
+    taken[#taken + 1] = first
+  elseif again then  -- it is there already
+  elseif when == '' then
     append(KEYS[4], key, fields)
   else
     local due = tonumber(string.sub(when, 2))
@@ -36,7 +50,7 @@ while at <= #ARGV do
     redis.call('HSET', KEYS[3], id, cmsgpack.pack({key, unpack(fields)}))
     redis.call('ZADD', KEYS[2], due, id)
   end
-  at = at + 2 + count
+  at = at + 4 + count
 end
-redis.call('SET', KEYS[1], sequence, 'PX', ARGV[2])
-return 1
+if not again then redis.call('SET', KEYS[1], sequence, 'PX', ARGV[2]) end
+return taken

@@ -209,3 +209,28 @@ async def test_an_unsafe_redis_is_refused(
         settings = make_settings(redis_url=url, accept_risk=frozenset({"eviction", "no-aof"}))
         async with Streams(settings=settings) as streams:
             await streams.publish(Noted(n=1))
+
+
+async def test_once_publishes_one_event_under_a_name(streams: Streams) -> None:
+    """However many callers, one event; the later receipts are the first one's. Another name is another event."""
+    receipts = await asyncio.gather(*(streams.publish(Noted(n=n), once="order-7:paid") for n in range(20)))
+    assert len({receipt.id for receipt in receipts}) == 1
+    await streams.publish(Noted(n=100), once="order-8:paid")
+    assert len(await numbers(streams)) == 2
+    delayed = await streams.publish(Noted(n=101), once="order-9:paid", delay=60)
+    assert (await streams.publish(Noted(n=102), once="order-9:paid", delay=60)).id == delayed.id
+    assert await streams.redis.zcard(streams.keys.due()) == 1
+
+
+async def test_once_holds_when_the_reply_is_cut(redis_factory: RedisFactory, make_settings: MakeSettings) -> None:
+    """The repetition of a batch does not take its own names for taken."""
+    server = redis_factory()
+    async with Proxy("127.0.0.1", server.port) as proxy:
+        async with Streams(settings=make_settings(redis_url=proxy.url)) as streams:
+            first = await streams.publish(Noted(n=0), once="a")
+            proxy.cut("cut_reply", 1)
+            second = await streams.publish(Noted(n=1), once="b")
+            proxy.cut("cut_reply", 1)
+            third = await streams.publish(Noted(n=2), once="a")
+            assert (first.id, await numbers(streams)) == (third.id, [0, 1])
+            assert second.id != first.id
