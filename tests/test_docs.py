@@ -1,0 +1,385 @@
+"""The documentation does what it says: its examples run, its links lead somewhere, its tables match the code.
+
+Each page is one session: its `python` and `sh` blocks run in order, in one directory, against one Redis. A comment
+above a block says what is special about it:
+
+    <!-- test: skip, REASON -->             it is not run
+    <!-- test: file NAME -->                it is saved under that name, and not run
+    <!-- test: background -->               it runs until the page ends
+    <!-- test: background, shows TEXT -->   likewise; it shows the text before the page ends, and ends well
+    <!-- test: shows TEXT -->               its output has the text
+    <!-- test: eventually shows TEXT -->    it is repeated until its output has the text
+
+In shell blocks `ID` stands for the id that was shown last.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from pydantic_settings import BaseSettings
+
+import schemas
+import streams.keys
+from processors.email.settings import EmailSettings
+from schemas.privacy import PII, marked_fields
+from streams import Settings
+from streams.cli.commands import application
+from streams.message import CARRIED, FIELDS
+from tests.redis_server import RedisServer
+from tests.waiting import wait_until_sync
+
+ROOT: Final = Path(__file__).parents[1]
+PAGES: Final = ["README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
+PACKAGES: Final = ("schemas", "streams", "processors", "observability")
+
+RUN: Final = {"python", "sh"}
+SHOWN: Final = {"console", "text", "json", "mermaid", "ini", "toml", "js"}  # `js` carries a mark all the same
+
+_BLOCK: Final = re.compile(r"(?:^<!-- test: (.+?) -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+_ID: Final = re.compile(r"\b(?:[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}|\d{13}-\d+)\b")
+_MAIL_PORT: Final = "localhost:1025"
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block of a page, and what is said about it."""
+
+    language: str
+    mark: str
+    text: str
+    line: int
+
+    @property
+    def is_run(self) -> bool:
+        """Whether the page's session runs it (or saves it)."""
+        return self.language in RUN and not self.mark.startswith("skip")
+
+
+def read(page: str) -> str:
+    """A page's text."""
+    return (ROOT / page).read_text(encoding="utf-8")
+
+
+def blocks(page: str) -> Iterator[Block]:
+    """The fenced blocks of a page."""
+    text = read(page)
+    for found in _BLOCK.finditer(text):
+        yield Block(found[2], found[1] or "", found[3], text.count("\n", 0, found.start(2)) + 1)
+
+
+def prose(page: str) -> str:
+    """A page without its fenced blocks."""
+    return _BLOCK.sub("", read(page))
+
+
+def rows(page: str, heading: str) -> dict[str, list[str]]:
+    """The first table under a heading: the first cell, without backticks, to the others."""
+    section = re.search(rf"^#+ {re.escape(heading)}\n(.*?)(?=^#|\Z)", read(page), re.MULTILINE | re.DOTALL)
+    assert section, f"{page} has no section {heading!r}"
+    table: dict[str, list[str]] = {}
+    for line in section[1].splitlines():
+        cells = [cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if cells and not set(cells[0]) <= set("-: "):
+            table[cells[0].replace("`", "").replace("\\|", "|")] = cells[1:]
+    assert table, f"{page}, {heading}: no table"
+    table.pop(next(iter(table)))  # its head
+    return table
+
+
+# Examples --------------------------------------------------------------------------------------------------------
+
+
+class Session:
+    """A reader who types a page's examples, one after the other."""
+
+    def __init__(self, directory: Path, server: RedisServer, env: Mapping[str, str]) -> None:
+        self._directory = directory
+        self._state = directory / "shell-state"
+        self._state.touch()
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self._mail = f"localhost:{probe.getsockname()[1]}"
+        self._env = {**env, "SMTP_URL": f"smtp://{self._mail}", "LOG_FORMAT": "json"}
+        self._programs(directory / "bin", server)
+        self._background: list[tuple[Block, subprocess.Popen[bytes], Path, str]] = []
+        self._last_id = "ID"
+        self._count = 0
+
+    def _programs(self, folder: Path, server: RedisServer) -> None:
+        """What the examples call, as it is in the environment that `make` sets up."""
+        folder.mkdir()
+        python = f'PYTHONPATH="{ROOT}${{PYTHONPATH:+:$PYTHONPATH}}" exec "{sys.executable}"'
+        client = "import os, sys, redis; print(redis.from_url(os.environ['REDIS_URL']).execute_command(*sys.argv[1:]))"
+        cli = shutil.which("redis-cli")
+        programs = {
+            "python": f'{python} "$@"',
+            "streams": f'{python} -P -m streams "$@"',  # -P: an installed program does not look into this directory
+            "redis-cli": '[ "$1" != -s ] || shift 2\n'
+            + (f'exec "{cli}" -s "{server.socket}" "$@"' if cli else f'{python} -c "{client}" "$@"'),
+        }
+        for name, text in programs.items():
+            (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+            (folder / name).chmod(0o755)
+        self._env["PATH"] = f"{folder}:{self._env['PATH']}"
+
+    def follow(self, block: Block) -> None:
+        """Does what a block says."""
+        self._count += 1
+        kind, _, argument = block.mark.partition(" ")
+        text = block.text.replace(_MAIL_PORT, self._mail)
+        if kind == "file":
+            (self._directory / argument).write_text(text)
+            return
+        if block.language == "python":
+            (self._directory / f"example_{self._count}.py").write_text(text)
+            text = f"python example_{self._count}.py"
+        else:
+            text = re.sub(r"\bID\b", lambda _: self._last_id, text)
+        if kind.startswith("background"):
+            self._start(block, text, argument.removeprefix("shows "))
+            return
+        shows = argument.removeprefix("shows ") if kind == "eventually" else argument
+        if kind == "eventually":
+            wait_until_sync(lambda: shows in self._run(block, text), 20, lambda: f"{text} shows {shows!r}")
+        else:
+            output = self._run(block, text)
+            assert shows in output, f"line {block.line} does not show {shows!r}:\n{output}"
+
+    def _run(self, block: Block, text: str) -> str:
+        ended = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", f". {self._state}\n{text}\nexport -p > {self._state}"],
+            cwd=self._directory, env=self._env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+            check=False,
+        )  # fmt: skip
+        output = ended.stdout + ended.stderr
+        assert ended.returncode == 0, f"line {block.line} ended with {ended.returncode}:\n{text}\n{output}"
+        assert "Traceback" not in output or "traceback" in text, f"line {block.line}:\n{output}"
+        self._last_id = [self._last_id, *_ID.findall(ended.stdout)][-1]
+        return output
+
+    def _start(self, block: Block, text: str, shows: str) -> None:
+        path = self._directory / f"background_{self._count}"
+        with path.open("wb") as output:
+            process = subprocess.Popen(
+                ["bash", "-c", f". {self._state}\nexec {text}"],
+                cwd=self._directory, env=self._env, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                start_new_session=True,
+            )  # fmt: skip
+        self._background.append((block, process, path, shows))
+
+    def close(self) -> None:
+        """Waits for what the programs in the background were to show, and ends them as Ctrl-C in their shell would."""
+        for block, process, path, shows in reversed(self._background):
+            if not shows:
+                continue
+            wait_until_sync(lambda path=path, shows=shows: shows in path.read_text(), 20, path.read_text)  # type: ignore[misc]
+            process.send_signal(signal.SIGINT)
+            code = process.wait(20)
+            assert code == 0, f"line {block.line} ended with {code}:\n{path.read_text()}"
+
+    def abandon(self) -> None:
+        """Ends what still runs."""
+        for _, process, _, _ in self._background:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)  # the session it was started as the leader of
+            process.wait(10)
+
+
+@pytest.fixture
+def app() -> str:
+    """The prefix of the examples is the default one."""
+    return "planning-bord"
+
+
+@pytest.fixture
+def session(tmp_path: Path, redis_server: RedisServer, streams_env: Mapping[str, str]) -> Iterator[Session]:
+    """A reader with an environment, a Redis and an empty directory."""
+    reader = Session(tmp_path, redis_server, streams_env)
+    yield reader
+    reader.abandon()
+
+
+@pytest.mark.newest_redis
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("page", [page for page in PAGES if any(block.is_run for block in blocks(page))])
+def test_the_examples_of_a_page_do_what_it_says(page: str, session: Session) -> None:
+    """Typed one after the other, as a newcomer does."""
+    for block in blocks(page):
+        if block.is_run:
+            session.follow(block)
+    session.close()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_block_is_run_or_says_why_not(page: str) -> None:
+    """A skip has a reason, a block has a language, JSON is JSON."""
+    marks = re.compile(r"skip, .{5,}|file [\w./-]+|background(, shows .+)?|(eventually )?shows .+|")
+    for block in blocks(page):
+        assert block.language in RUN | SHOWN, f"{page}:{block.line}: a block of {block.language!r}"
+        assert marks.fullmatch(block.mark), f"{page}:{block.line}: the mark {block.mark!r} is not understood"
+        if block.language == "js":
+            assert block.mark.startswith("skip"), f"{page}:{block.line}: nothing runs it"
+        if block.language == "json":
+            json.loads(block.text)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "```console" in read(page)])
+def test_every_command_line_that_is_shown_can_be_typed(page: str) -> None:
+    """Sessions with their output are not run again, but their commands and options exist."""
+    lines = [
+        line.removeprefix("$ ")
+        for block in blocks(page)
+        if block.language == "console"
+        for line in block.text.splitlines()
+        if line.startswith("$ streams ")
+    ]
+    assert lines
+    for line in lines:
+        command, arguments = application(), shlex.split(line)[1:]
+        context = command.make_context("streams", list(arguments))
+        while hasattr(command, "commands"):
+            name, command, arguments = command.resolve_command(context, arguments)
+            context = command.make_context(name, list(arguments), parent=context)
+
+
+# Links and names ---------------------------------------------------------------------------------------------------
+
+
+def _anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", _BLOCK.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_relative_link_leads_somewhere(page: str) -> None:
+    """To a file that is there, and to a heading that is in it."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = ((ROOT / page).parent / path).resolve() if path else ROOT / page
+        assert file.exists(), f"{page}: {target}"
+        assert file.is_relative_to(ROOT), f"{page}: {target} leads out of the project"
+        assert not anchor or anchor in _anchors(file), f"{page}: {target} has no such heading"
+
+
+_PATH: Final = re.compile(r"(?:docs|tests|benchmarks|schemas|streams|processors|observability)/[\w./-]+\w/?")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_file_test_module_and_command_that_is_named_is_there(page: str) -> None:
+    """Prose that names files rots; this notices."""
+    commands = set(application().commands)
+    for span in re.findall(r"`([^`\n]+)`", prose(page)):
+        name, _, test = span.partition("::")
+        if _PATH.fullmatch(name):
+            assert (ROOT / name).exists(), f"{page}: {name}"
+            assert not test or f"def {test}(" in (ROOT / name).read_text(), f"{page}: {name} has no {test}"
+        elif found := re.match(r"streams ([a-z]+)\b", span):
+            assert found[1] in commands, f"{page}: `{span}` is no command"
+    for module in re.findall(r"python -m ((?:schemas|streams|processors|observability)[\w.]*)", read(page)):
+        assert importlib.util.find_spec(module.rstrip(".")), f"{page}: python -m {module}"
+
+
+def test_every_page_is_in_the_index() -> None:
+    """docs/README.md leads to all of them."""
+    index = read("docs/README.md")
+    assert [page for page in PAGES if page.startswith("docs/") and f"({Path(page).name})" not in index] == [
+        "docs/README.md"
+    ]
+
+
+# Tables ------------------------------------------------------------------------------------------------------------
+
+
+def _default(value: Any) -> str:
+    """A default as the documentation writes it: empty for nothing."""
+    if hasattr(value, "get_secret_value"):
+        value = value.get_secret_value()
+    if value is None or value == ():
+        return ""
+    if isinstance(value, frozenset):
+        return ",".join(sorted(value))
+    return f"{value:g}" if isinstance(value, float) and value < 1e5 else str(value).removesuffix(".0")
+
+
+def _variables(model: type[BaseSettings]) -> dict[str, str]:
+    """Each setting's variables (the preferred one first) and its default."""
+    prefix = model.model_config.get("env_prefix", "")
+    found = {}
+    for name, field in model.model_fields.items():
+        choices = [str(choice) for choice in getattr(field.validation_alias, "choices", ())]
+        names = [choice for choice in choices if choice.isupper()] or [f"{prefix}{name}".upper()]
+        found[", ".join(names)] = _default(field.default)
+    return found
+
+
+@pytest.mark.parametrize(("heading", "model"), [("The engine", Settings), ("The email processor", EmailSettings)])
+def test_the_settings_are_the_documented_ones(heading: str, model: type[BaseSettings]) -> None:
+    """Every variable with its default, and no other."""
+    documented = {name: cells[0].strip("`") for name, cells in rows("docs/settings.md", heading).items()}
+    assert documented == _variables(model)
+
+
+def test_the_keys_are_the_documented_ones() -> None:
+    """The table in streams/keys.py is the table in docs/how-it-works.md."""
+    known = dict(re.findall(r"^\| (\{app:p\}\S+) +\| (\w+) ", streams.keys.__doc__ or "", re.MULTILINE))
+    documented = {key: cells[0] for key, cells in rows("docs/how-it-works.md", "The keys").items()}
+    assert documented == known
+
+
+def test_the_fields_of_a_message_are_the_documented_ones() -> None:
+    """In the order in which they are written."""
+    assert [name.encode() for name in rows("docs/wire-format.md", "The fields")] == FIELDS
+    assert [name.encode() for name in rows("docs/wire-format.md", "What comes back")] == CARRIED
+
+
+def test_the_events_are_the_documented_ones() -> None:
+    """Type, stream, version, fields, and which of them are personal."""
+    documented = {type: cells[:3] for type, cells in rows("docs/events.md", "The events").items()}
+    known = {}
+    for name in ("EmailRefused", "PasswordResetRequested", "ReportGenerated", "StockBelowThreshold", "UserRegistered"):
+        event = getattr(schemas, name)
+        personal = marked_fields(event, PII)
+        fields = ", ".join(f"`{field}`{' (PII)' if field in personal else ''}" for field in event.model_fields)
+        known[event.type] = [f"`{event.stream}`", str(event.version), fields]
+    assert documented == known
+    public = {name for name in schemas.__all__ if isinstance(getattr(schemas, name), type) and name != "SchemaError"}
+    assert public - {"Event"} == set(known)
+
+
+def _log_lines() -> dict[str, str]:
+    """Every log event in the code and its level."""
+    found: dict[str, str] = {}
+    for file in (path for package in PACKAGES for path in (ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            match node:
+                case ast.Call(func=ast.Attribute(value=ast.Name(id="log"), attr=level), args=[first, *_]):
+                    for part in ast.walk(first):
+                        match part:
+                            case ast.Constant(value=str(name)) if re.fullmatch(r"[a-z]+\.[a-z_]+", name):
+                                found[name] = level.replace("exception", "error")
+    return found
+
+
+def test_the_log_lines_are_the_documented_ones() -> None:
+    """Every event that is logged, with its level."""
+    documented = {name: cells[0] for name, cells in rows("docs/operations.md", "What the log lines mean").items()}
+    assert documented == _log_lines()
