@@ -97,9 +97,10 @@ class Streams:
     ) -> Receipt:
         """Appends one event to its stream and returns when it is in Redis.
 
-        `delay` (seconds or timedelta) or `at` (an aware datetime) hold it back, never released early. `once` is a name of
-        the business (`order-7:paid`) under which only one event is published in 24 hours: the receipt of a later one
-        is the first one's. `key` is the ordering key, at most 200 bytes. Repeated by itself until `STREAMS_PUBLISH_TIMEOUT`, never added twice.
+        `delay` (seconds or timedelta) or `at` (an aware datetime) hold it back, never released early. `once` is a name
+        of the business (`order-7:paid`) under which only one event is published in 24 hours: the receipt of a later
+        one is the first one's. `key` is the ordering key, at most 200 bytes. Repeated by itself until
+        `STREAMS_PUBLISH_TIMEOUT`, never added twice.
         Raises `TooLarge`, `Refused`, `Unreachable` (nothing happened) or `PublishUncertain` (it may have).
         """
         message = self.message(event, when=_when(delay, at), key=key, priority=priority)

@@ -49,6 +49,7 @@ class Settlement:
     ) -> None:
         self._keys = keys
         self._group = group
+        self._inbox = keys.inbox(group)
         self._consumer = consumer
         self._reconnect = reconnect
         self._settled = settled  # called with the batch, and with those of it that were not ours any more
@@ -141,7 +142,8 @@ class Settlement:
             ordered += deliveries
             ids = [delivery.entry_id for delivery in deliveries]
             # A range by milliseconds is hint enough: the script asks for an id alone that it does not find in it.
-            operations += (index[source], min(ids).partition(b"-")[0], max(ids).partition(b"-")[0], len(runs))
+            delete = int(source == self._inbox)
+            operations += (index[source], delete, min(ids).partition(b"-")[0], max(ids).partition(b"-")[0], len(runs))
             for count, run in runs.items():
                 operations += (count, len(run))
                 operations += [delivery.entry_id for delivery in run]
@@ -153,7 +155,7 @@ class Settlement:
     def _operation(self, delivery: Delivery, outcome: Outcome, index: dict[str, int]) -> list[Value]:
         """The operation of one outcome that is more than an ack; a match over the closed set."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
-        message, inbox = delivery.message, self._keys.inbox(self._group)
+        message, inbox = delivery.message, self._inbox
         operation: list[Value]
         match outcome:
             case Acked(follow_ups=follow_ups):

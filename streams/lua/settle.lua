@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Makes the outcomes of a batch of deliveries durable.
 -- KEYS  1 due  2 waiting  3 dead  4 history  5 groups  6.. streams named by index below
--- ARGV  1 group  2 consumer  3 history length, then per source stream: stream (index), first and last entry id (a hint),
---       number of runs of plain acks, and per run: delivery count, number, entry ids; then number of other
+-- ARGV  1 group  2 consumer  3 history length, then per source stream: stream (index), 1 to delete what is settled
+--       (an inbox: nobody else reads it), first and last entry id (a hint), number of runs of plain acks, and per run: delivery count, number, entry ids; then number of other
 --       deliveries, and per delivery: entry id, delivery count, operation and its arguments:
 --         f  done with follow-ups: number, per follow-up: stream, FIELDS
 --         w  wait: milliseconds, waiting id, FIELDS      d  dead letter: FIELDS      b  back to the inbox: stream, FIELDS
@@ -39,8 +39,14 @@ for i = 6, #KEYS do must_be('stream', KEYS[i]) end
 local now = now_ms()
 
 while at <= #ARGV do
-  local source, first, last = KEYS[5 + tonumber(take())], take(), take()
+  local source, delete, first, last = KEYS[5 + tonumber(take())], take() == '1', take(), take()
   local owned = {}
+
+  local function ack(ids)
+    redis.call('XACK', source, group, unpack(ids))
+    if delete then redis.call('XDEL', source, unpack(ids)) end
+  end
+
   -- A vanished stream or group owns nothing: pcall, so that the other sources of the batch are settled.
   local pending = redis.pcall('XPENDING', source, group, first, last, 10000, consumer)
   local vanished = pending.err
@@ -68,7 +74,7 @@ while at <= #ARGV do
     end
     position = position + number
     for from = 1, #acks, 1000 do
-      redis.call('XACK', source, group, unpack(acks, from, math.min(from + 999, #acks)))
+      ack({unpack(acks, from, math.min(from + 999, #acks))})
     end
   end
   for _ = 1, tonumber(take()) do
@@ -101,7 +107,7 @@ while at <= #ARGV do
       if #record > 0 then
         redis.call('XADD', KEYS[4], 'MAXLEN', '~', history_length, '*', unpack(record))
       end
-      redis.call('XACK', source, group, id)
+      ack({id})
     end
   end
 end

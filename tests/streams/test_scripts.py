@@ -124,15 +124,15 @@ async def test_only_the_owner_settles(
         ("b", 2, 2, "x", "y", 0),
     ):
         lost = await settle(
-            redis_client, keys, source, "a", 1, "-", "+", 0, 1, first, 1, *operation, more=(keys.inbox(GROUP),)
+            redis_client, keys, source, "a", 1, 0, "-", "+", 0, 1, first, 1, *operation, more=(keys.inbox(GROUP),)
         )
         assert lost == [1], operation
     assert await owner(redis_client, source, first) == (b"b", 2)
-    assert await settle(redis_client, keys, source, "a", 1, "-", "+", 1, 1, 1, first, 0) == [1]
+    assert await settle(redis_client, keys, source, "a", 1, 0, "-", "+", 1, 1, 1, first, 0) == [1]
     assert await redis_client.exists(keys.inbox(GROUP), keys.due(), keys.dead(GROUP), keys.history(GROUP)) == 0
-    lost = await settle(redis_client, keys, source, "a", 1, "-", "+", 1, 1, 3, first, second, third, 0)
+    lost = await settle(redis_client, keys, source, "a", 1, 0, "-", "+", 1, 1, 3, first, second, third, 0)
     assert lost == [1]
-    assert await settle(redis_client, keys, source, "b", 1, "-", "+", 1, 2, 1, first, 0) == []
+    assert await settle(redis_client, keys, source, "b", 1, 0, "-", "+", 1, 2, 1, first, 0) == []
     assert (await redis_client.xpending(source, GROUP))["pending"] == 0
 
 
@@ -140,23 +140,32 @@ async def test_the_right_consumer_with_an_old_count_settles_nothing(
     redis_client: redis.asyncio.Redis, keys: Keys, source: str, delivered: list[bytes]
 ) -> None:
     """The same name took the entry over again: the count tells the incarnations of ownership apart."""
-    assert await settle(redis_client, keys, source, "b", 1, "-", "+", 1, 1, 1, delivered[0], 0) == [1]
+    assert await settle(redis_client, keys, source, "b", 1, 0, "-", "+", 1, 1, 1, delivered[0], 0) == [1]
 
 
 async def test_entries_outside_the_given_range_are_settled_too(
     redis_client: redis.asyncio.Redis, keys: Keys, source: str, delivered: list[bytes]
 ) -> None:
     """The range is an optimisation; it may be wrong without harm."""
-    operations = (1, "1-1", "1-2", 1, 1, 2, delivered[1], delivered[2], 0)
+    operations = (1, 0, "1-1", "1-2", 1, 1, 2, delivered[1], delivered[2], 0)
     assert await settle(redis_client, keys, source, "a", *operations) == []
     assert (await redis_client.xpending(source, GROUP))["pending"] == 1
+
+
+async def test_what_is_settled_in_an_inbox_is_deleted(
+    redis_client: redis.asyncio.Redis, keys: Keys, source: str, delivered: list[bytes]
+) -> None:
+    """Nobody else reads it, so it would only grow; what is not ours stays."""
+    operations = (1, 1, "-", "+", 1, 1, 2, delivered[0], delivered[1], 1, delivered[2], 1, "f", 0, 0)
+    assert await settle(redis_client, keys, source, "a", *operations) == [1]
+    assert [entry_id for entry_id, _ in await redis_client.xrange(source)] == delivered[:1]
 
 
 async def test_a_vanished_stream_does_not_stop_the_batch(
     redis_client: redis.asyncio.Redis, keys: Keys, source: str, delivered: list[bytes]
 ) -> None:
     """What was in it is lost to this consumer; the other source of the batch is settled."""
-    operations = (2, "-", "+", 1, 1, 1, b"1-1", 0, 1, "-", "+", 1, 1, 1, delivered[1], 0)
+    operations = (2, 0, "-", "+", 1, 1, 1, b"1-1", 0, 1, 0, "-", "+", 1, 1, 1, delivered[1], 0)
     assert await settle(redis_client, keys, source, "a", *operations, more=(keys.stream("gone"),)) == [1]
     assert await owner(redis_client, source, delivered[1]) is None
 
@@ -167,7 +176,7 @@ async def test_a_settle_that_cannot_be_done_does_nothing(
     """A dead-letter key of the wrong type: the message stays pending, it is not acked into nowhere."""
     await redis_client.set(keys.dead(GROUP), "no stream")
     with pytest.raises(ResponseError, match="not a stream"):
-        await settle(redis_client, keys, source, "a", 1, "-", "+", 0, 1, delivered[1], 1, "d", 2, "x", "y", 0)
+        await settle(redis_client, keys, source, "a", 1, 0, "-", "+", 0, 1, delivered[1], 1, "d", 2, "x", "y", 0)
     assert await owner(redis_client, source, delivered[1]) == (b"a", 1)
 
 
@@ -230,7 +239,7 @@ async def test_a_consumer_that_holds_something_is_not_retired(
 
     assert not await retire("b", 0)
     assert await owner(redis_client, source, delivered[0]) == (b"b", 2)
-    await settle(redis_client, keys, source, "b", 1, "-", "+", 1, 2, 1, delivered[0], 0)
+    await settle(redis_client, keys, source, "b", 1, 0, "-", "+", 1, 2, 1, delivered[0], 0)
     await renew(redis_client, keys, source, "b", [])
     assert not await retire("b", 60_000), "its heartbeat is fresh"
     assert await retire("b", 0)
@@ -242,7 +251,7 @@ async def test_due_messages_move_once_and_never_early(
 ) -> None:
     """What is not due stays; what is due is in the stream before it leaves the set; a second mover finds nothing."""
     inbox = keys.inbox(GROUP)
-    operations: list[scripts.Value] = [1, "-", "+", 0, 2]
+    operations: list[scripts.Value] = [1, 0, "-", "+", 0, 2]
     for entry_id, wait in ((delivered[1], 0), (delivered[2], 60_000)):
         operations += [entry_id, 1, "w", wait, entry_id, 3, inbox, "x", wait, 0]
     assert await settle(redis_client, keys, source, "a", *operations) == []
