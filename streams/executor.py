@@ -9,6 +9,7 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from uncalled_for import FailedDependency, resolved_dependencies
@@ -54,12 +55,13 @@ class HandlerCancelled(Exception):
 class Route:
     """A subscription with its policy filled in, ready for the hot path."""
 
-    __slots__ = ("call", "decode", "retry", "subscription", "timeout", "version")
+    __slots__ = ("call", "decode", "retry", "subscription", "timeout", "transaction", "version")
 
     def __init__(self, subscription: Subscription, retry: Backoff, timeout: float) -> None:
         self.subscription = subscription
         self.retry = retry
         self.timeout = timeout
+        self.transaction = subscription.transaction
         self.version = b"%d" % subscription.event.version
         self.decode = subscription.event.decode
         self.call = _call_of(subscription)
@@ -111,14 +113,21 @@ class Executor:
             return DeadLettered("invalid", describe(error))
         current_delivery.set(delivery)
         try:
+            if route.transaction is not None:
+                handle = partial(self._handle, route, event, message)
+                follow_ups = tuple(await route.transaction.run(delivery, handle))
+                return Acked(follow_ups) if follow_ups else ACKED
             result = await route.call(event)
             if result is None:
-                outcome: Outcome = ACKED
-            else:
-                outcome = await self._with_follow_ups(message, result)
+                return ACKED
+            follow_ups = await self._follow_ups(message, result)
+            return Acked(follow_ups) if follow_ups else ACKED
         except (Exception, SystemExit) as error:  # noqa: BLE001 - what a handler raises is an outcome
             return self.failed(delivery, error)
-        return outcome
+
+    async def _handle(self, route: Route, event: Event, message: Message) -> tuple[Message, ...]:
+        result = await route.call(event)
+        return await self._follow_ups(message, result) if result is not None else ()
 
     def _newer(self, delivery: Delivery, known: int) -> Outcome:
         """A message newer than this code waits for the deploy that knows it; it is nobody's failure yet."""
@@ -131,15 +140,14 @@ class Executor:
             return DeadLettered("unsupported", f"{reason}; it waited since {first_seen}")
         return Snoozed(self._settings.unsupported_every, f"unsupported: {reason}", first_seen)
 
-    async def _with_follow_ups(self, cause: Message, result: Any) -> Acked:
+    async def _follow_ups(self, cause: Message, result: Any) -> tuple[Message, ...]:
         events = [result] if isinstance(result, Event) else result
         if not isinstance(events, list | tuple) or not all(isinstance(event, Event) for event in events):
             raise TypeError(_RETURNS.format(given=type(result).__name__))
         messages = tuple(self._client.message(event, cause=cause) for event in events)
-        if not messages:
-            return ACKED
-        await self._stage(messages)
-        return Acked(follow_ups=messages)
+        if messages:
+            await self._stage(messages)
+        return messages
 
     def failed(self, delivery: Delivery, error: BaseException) -> Outcome:
         """Decides what becomes of a delivery whose handler raised `error`."""

@@ -14,6 +14,7 @@ from streams.errors import StreamsError
 from streams.keys import checked_name
 from streams.outcome import Duration, seconds
 from streams.retry import Backoff
+from streams.transaction import Transaction
 
 Handler = Callable[..., Any]
 _H = TypeVar("_H", bound=Handler)
@@ -29,6 +30,7 @@ class Subscription:
     handler: Handler
     retry: Backoff | None
     timeout: float | None
+    transaction: Transaction | None
     is_async: bool
     has_dependencies: bool
 
@@ -43,7 +45,7 @@ class Processor:
 
     `concurrency` is how many handlers one consumer process runs at once, `retry` and `timeout` (seconds) are the
     defaults of its handlers, `deliveries` is how often a message may be handed over without any outcome before it is
-    dead-lettered as `crashed`. Each left out falls to the settings (`STREAMS_*`).
+    dead-lettered as `crashed`. Each of these left out falls to the settings (`STREAMS_*`).
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Processor:
         retry: Backoff | None = None,
         timeout: Duration | None = None,
         deliveries: int | None = None,
+        transaction: Transaction | None = None,
     ) -> None:
         self.name = checked_name("processor", name)
         if concurrency is not None and concurrency < 1:
@@ -64,16 +67,23 @@ class Processor:
         self.retry = retry
         self.timeout = None if timeout is None else seconds(timeout)
         self.deliveries = deliveries
+        self.transaction = transaction
         self.subscriptions: dict[str, Subscription] = {}
 
     def on(
-        self, event: type[Event], *, retry: Backoff | None = None, timeout: Duration | None = None
+        self,
+        event: type[Event],
+        *,
+        retry: Backoff | None = None,
+        timeout: Duration | None = None,
+        transaction: Transaction | None = None,
     ) -> Callable[[_H], _H]:
         """Makes the decorated function the handler of `event` in this processor, and returns it unchanged.
 
         The function takes the event first and may take dependencies as defaults (`Depends`, `Shared`,
         `CurrentDelivery`). A plain `def` runs in a thread. It returns None, an event, or a list of events, which are
-        published in the same step as the ack. Raises `StreamsError` when the processor already handles the event.
+        published in the same step as the ack. With a `transaction` (see `streams.transaction`) its effects happen once.
+        Raises `StreamsError` when the processor already handles the event.
         """
         if not _is_event(event):
             raise StreamsError(_NOT_AN_EVENT.format(processor=self.name, given=event))
@@ -90,6 +100,7 @@ class Processor:
                 handler,
                 retry,
                 None if timeout is None else seconds(timeout),
+                transaction or self.transaction,
                 inspect.iscoroutinefunction(handler),
                 bool(get_dependency_parameters(handler)),
             )
