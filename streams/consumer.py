@@ -11,7 +11,8 @@ import os
 import re
 import secrets
 import socket
-from collections.abc import Coroutine, Sequence
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -21,10 +22,12 @@ from uncalled_for import SharedContext
 
 from streams import scripts
 from streams.breaker import Breaker
+from streams.connection import LOST, DirectConnection
 from streams.dependencies import current_streams
 from streams.due import Mover
 from streams.errors import Refused, Unreachable
 from streams.executor import Executor
+from streams.keys import LANES
 from streams.leases import Leases
 from streams.outcome import Acked, DeadLettered, Outcome, Retried, Snoozed
 from streams.reader import Reader
@@ -92,18 +95,25 @@ class Consumer(Service):
             lost=lambda delivery: self._on_lost({delivery}),
             ended=self._on_loop_ended,
         )
-        self._reader = Reader(
-            connections,
-            keys,
-            group=group,
-            consumer=self.name,
-            sources=self.sources,
-            concurrency=concurrency,
-            reconnect=self._reconnect,
-            held=lambda: len(self._leases.held),
-            feed=self._feed,
-            is_held=self._is_held,
-        )
+        self._connection = connections.direct(timeout=10.0)
+        self._readers: dict[str, Reader] = {}  # by source
+        for lane in LANES:
+            sources = [keys.stream(stream, lane) for stream in processor.streams]
+            if lane == "normal":
+                sources.insert(0, keys.inbox(group))
+            reader = Reader(
+                connections,
+                keys,
+                group=group,
+                consumer=self.name,
+                sources=sources,
+                concurrency=concurrency,
+                reconnect=self._reconnect,
+                ensure_groups=self._ensure_groups,
+                feed=self._feed,
+                is_held=self._is_held,
+            )
+            self._readers |= dict.fromkeys(sources, reader)
         self._reclaimer = Reclaimer(
             connections,
             keys,
@@ -113,7 +123,7 @@ class Consumer(Service):
             suspect=self._slots.suspect_from,
             reconnect=self._reconnect,
             fresh=self._leases.fresh,
-            room=self._reader.room,
+            room=lambda source: self._readers[source].room(),
             feed=self._feed,
         )
         self._mover = Mover(connections, keys, self._reconnect)
@@ -133,11 +143,11 @@ class Consumer(Service):
         if self.should_stop:
             return
         self._reconnect.succeeded()
-        await self._reader.ensure_groups()
+        await self._ensure_groups(self._connection)
         self._leases.start()
         self._sharing = asyncio.get_running_loop().create_task(self._share())
         await self._shared_ready.wait()
-        self._reading = self._spawn(self._reader.run())
+        self._reading = [self._spawn(reader.run()) for reader in dict.fromkeys(self._readers.values())]
         self._settling = self._spawn(self._settlement.run())
         for work in (self._reclaimer.run(), self._mover.run()):
             _ = self._spawn(work)
@@ -175,9 +185,31 @@ class Consumer(Service):
     def _wake(self) -> None:
         self._slots.wake()
 
+    async def _ensure_groups(self, connection: DirectConnection) -> None:
+        """Makes the group wherever it is missing, waiting for Redis if it is away."""
+        while True:
+            try:
+                made = await scripts.ensure_groups(
+                    connection.call, groups=self._keys.groups(), group=self._group, streams=self.sources
+                )
+            except LOST as error:
+                await self._reconnect.failed(error)
+            except RedisError as error:
+                log.error("groups.refused", group=self._group, error=str(error)[:300])
+                await self._reconnect.failed(error)
+            else:
+                if made:
+                    log.info("groups.made", group=self._group, count=made)
+                return
+
     def _feed(self, deliveries: list[Delivery]) -> None:
+        self._count(deliveries, Reader.took)
         self._leases.hold(deliveries)
         self._slots.feed(deliveries)
+
+    def _count(self, deliveries: Iterable[Delivery], tell: Callable[[Reader, int], None]) -> None:
+        for source, count in Counter(delivery.source for delivery in deliveries).items():
+            tell(self._readers[source], count)
 
     def _is_held(self, source: str, entry_id: bytes) -> bool:
         return any(d.entry_id == entry_id and d.source == source for d in self._leases.held)
@@ -207,11 +239,13 @@ class Consumer(Service):
             log.warning("delivery.lease_lost", group=self._group, count=len(lost), ids=[d.message.id for d in lost][:5])
             self._leases.drop(lost)
             self._slots.abandon(lost)
-            self._reader.settled(len(lost))
+            self._count(lost, Reader.settled)
 
     def _on_settled(self, settled: Sequence[tuple[Delivery, Outcome]], lost: set[Delivery]) -> None:
-        self._leases.drop([delivery for delivery, _ in settled])
-        self._reader.settled(len(settled))
+        # Those that were lost meanwhile have been dropped, and counted, already.
+        held = [delivery for delivery, _ in settled if delivery in self._leases.held]
+        self._leases.drop(held)
+        self._count(held, Reader.settled)
         for delivery, outcome in settled:
             if isinstance(outcome, Acked):
                 continue
@@ -238,8 +272,8 @@ class Consumer(Service):
         """Stops reading, finishes what runs, hands back what did not start, and leaves the group."""
         self._draining = True
         if self._loops and not self._settling.done():
-            await self._reader.stop()
-            await asyncio.wait([self._reading], timeout=self._settings.block + 5)
+            await asyncio.gather(*(reader.stop() for reader in dict.fromkeys(self._readers.values())))
+            await asyncio.wait(self._reading, timeout=self._settings.block + 5)
             handed_back = len(self._leases.held) - self._slots.running
             await self._slots.drain(self._settings.grace)
             try:
@@ -263,7 +297,9 @@ class Consumer(Service):
         if self._sharing is not None:
             self._shared_done.set()
             await asyncio.wait([self._sharing], timeout=10.0)
-        for part in (self._reader, self._reclaimer, self._mover, self._settlement):
+        for reader in dict.fromkeys(self._readers.values()):
+            await reader.aclose()
+        for part in (self._reclaimer, self._mover, self._settlement, self._connection):
             await part.aclose()
         await self._client.aclose()
 

@@ -1,5 +1,7 @@
 """Reader: brings messages from Redis into this consumer's hands, never more than it has room for.
 
+A consumer has one for each priority lane: COUNT counts per stream, so one read over all lanes would give neither
+priority nor shares, and a full lane must not keep a high message out.
 It reads on a connection of its own with a short BLOCK. A read is never cancelled while it waits: Redis would hand
 entries to a connection that nobody listens to; to stop, the read is unblocked.
 """
@@ -7,14 +9,13 @@ entries to a connection that nobody listens to; to stop, the read is unblocked.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from redis.exceptions import RedisError, ResponseError
 
-from streams import scripts
-from streams.connection import LOST, Connections
+from streams.connection import LOST, Connections, DirectConnection
 from streams.delivery import Delivery
 from streams.message import Message
 
@@ -29,7 +30,7 @@ _MEASURE: Final = 0.05  # seconds between two looks at the rate
 
 
 class Reader:
-    """The read loop of one consumer over the lanes of its streams and its group's inbox."""
+    """The read loop of one consumer over one lane of its streams (and, with the normal lane, the group's inbox)."""
 
     def __init__(
         self,
@@ -41,7 +42,7 @@ class Reader:
         sources: list[str],
         concurrency: int,
         reconnect: Reconnect,
-        held: Callable[[], int],
+        ensure_groups: Callable[[DirectConnection], Awaitable[None]],
         feed: Callable[[list[Delivery]], None],
         is_held: Callable[[str, bytes], bool],
     ) -> None:
@@ -57,7 +58,8 @@ class Reader:
         self._target = concurrency
         self._block = settings.block
         self._reconnect = reconnect
-        self._held = held
+        self._ensure_groups = ensure_groups
+        self._held = 0
         self._feed = feed
         self._is_held = is_held
         self._connection = connections.direct(timeout=10.0)
@@ -68,14 +70,19 @@ class Reader:
         self._unsure = False
         self._client_id = 0
 
+    def took(self, count: int) -> None:
+        """Notes that this consumer holds more deliveries of this lane."""
+        self._held += count
+
     def settled(self, count: int) -> None:
         """Notes that deliveries left this consumer's hands: there may be room again."""
+        self._held -= count
         self._handled += count
         self._room.set()
 
     def room(self) -> int:
         """How many more messages this consumer will hold."""
-        return self._target - self._held()
+        return self._target - self._held
 
     async def run(self) -> None:
         """Reads until `stop`; Redis going away is waited out."""
@@ -137,28 +144,11 @@ class Reader:
         if "NOGROUP" in str(error) or "no longer exists" in str(error):
             # Somebody flushed or evicted the stream. From 0, or what was published since would never be seen.
             log.error("stream.reset", group=self._group, error=str(error)[:200])
-            await self.ensure_groups()
+            await self._ensure_groups(self._connection)
         elif "UNBLOCKED" not in str(error):
             log.error("reader.refused", group=self._group, error=str(error)[:300])
         if not self._stopping:
             await asyncio.sleep(min(0.5, self._block))
-
-    async def ensure_groups(self) -> None:
-        """Makes the group wherever it is missing, waiting for Redis if it is away."""
-        while True:
-            try:
-                made = await scripts.ensure_groups(
-                    self._connection.call, groups=self._keys.groups(), group=self._group, streams=self._sources
-                )
-            except LOST as error:
-                await self._reconnect.failed(error)
-            except RedisError as error:
-                log.error("groups.refused", group=self._group, error=str(error)[:300])
-                await self._reconnect.failed(error)
-            else:
-                if made:
-                    log.info("groups.made", group=self._group, count=made)
-                return
 
     async def _read_own_pending(self) -> None:
         """Finds what Redis thinks we hold and we do not. By XPENDING and XRANGE: reading history with `0` would raise

@@ -41,7 +41,7 @@ class Reclaimer:
         suspect: int,
         reconnect: Reconnect,
         fresh: Callable[[], bool],
-        room: Callable[[], int],
+        room: Callable[[str], int],
         feed: Callable[[list[Delivery]], None],
     ) -> None:
         self._keys = keys
@@ -81,7 +81,7 @@ class Reclaimer:
                     log.error("reclaim.refused", group=self._group, error=str(error)[:300])
 
     async def _walk(self, source: str) -> None:
-        while (room := self._room()) > 0:
+        while (room := self._room(source)) > 0:
             following, vanished, taken = await scripts.reclaim(
                 self._connection.call,
                 source,

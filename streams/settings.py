@@ -61,7 +61,7 @@ class Settings(BaseSettings):
     prefetch: int = Field(1000, ge=1)  # STREAMS_PREFETCH: most messages a consumer holds
     lease: float = Field(30.0, ge=0.2)  # STREAMS_LEASE: seconds until a silent consumer's messages are reclaimed
     grace: float = Field(20.0, ge=0)  # STREAMS_GRACE: seconds to finish handlers after SIGTERM
-    block: float = Field(2.0, gt=0, le=30)  # STREAMS_BLOCK: seconds one blocking read waits
+    block: float = Field(5.0, gt=0, le=30)  # STREAMS_BLOCK: seconds one blocking read waits
     timeout: float = Field(60.0, gt=0)  # STREAMS_TIMEOUT: seconds a handler may take unless it says otherwise
     attempts: int = Field(
         3, ge=1, validation_alias=AliasChoices("attempts", "STREAMS_ATTEMPTS", "QUEUE_DEFAULT_ATTEMPTS")

@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Final, Literal
 
 import structlog
 
 from streams.executor import Executor, HandlerCancelled, HandlerTimeout
+from streams.lanes import Lanes
 from streams.outcome import RELEASED, DeadLettered, Outcome
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Slots:
         self._ended = ended  # called when a slot's task ends, which it must not do by itself
         self._slots = [_Slot() for _ in range(concurrency)]
         self._idle: deque[asyncio.Future[None]] = deque()
-        self._ready: deque[Delivery] = deque()
+        self._ready = Lanes()
         self._suspects: deque[Delivery] = deque()
         self._alone = False
         self._waking = False
@@ -86,14 +87,17 @@ class Slots:
             slot.task.add_done_callback(self._ended)
         self._watch = loop.create_task(self._watch_deadlines())
 
-    def feed(self, deliveries: Iterable[Delivery]) -> None:
-        """Hands over what was read, in order."""
-        for delivery in deliveries:
-            if delivery.count > 1 or delivery.message.carried is not None or not delivery.counted:
-                queue = self._suspects if delivery.crashes >= self.suspect_from else self._ready
-                queue.append(delivery)
-            else:
-                self._ready.append(delivery)
+    def feed(self, deliveries: Sequence[Delivery]) -> None:
+        """Hands over what was read from one lane, in order."""
+        fresh = [d for d in deliveries if d.count == 1 and d.message.carried is None and d.counted]
+        if len(fresh) != len(deliveries):
+            for delivery in deliveries:
+                if delivery.crashes >= self.suspect_from:
+                    self._suspects.append(delivery)
+                else:
+                    self._ready.put(delivery)
+        elif fresh:
+            self._ready.put_all(fresh)
         self.wake()
 
     def wake(self) -> None:
@@ -114,8 +118,8 @@ class Slots:
                 return None
             self._alone = True
             return self._suspects.popleft()
-        if self._ready and (self._breaker.closed or self._breaker.admits()):
-            return self._ready.popleft()
+        if self._breaker.closed or (self._ready and self._breaker.admits()):
+            return self._ready.take()
         return None
 
     async def _run(self, slot: _Slot) -> None:
@@ -128,7 +132,7 @@ class Slots:
                 await idle
                 self._waking = False
                 continue
-            if self._ready and self._idle:
+            if self._idle and not self._waking and self._ready:
                 self.wake()
             self.running += 1
             slot.delivery, slot.interrupt = delivery, None
@@ -211,19 +215,17 @@ class Slots:
         for slot in self._slots:
             if slot.delivery in deliveries:
                 self._interrupt(slot, "lost")
-        for queue in (self._ready, self._suspects):
-            kept = [delivery for delivery in queue if delivery not in deliveries]
-            queue.clear()
-            queue.extend(kept)
+        self._ready.drop(deliveries)
+        self._suspects = deque(delivery for delivery in self._suspects if delivery not in deliveries)
 
     async def drain(self, grace: float) -> None:
         """Hands back what has not started, lets the running handlers finish for `grace` seconds, then cancels them
         and hands them back too.
         """
         self._taking = False
-        for queue in (self._ready, self._suspects):
-            while queue:
-                self._done(queue.popleft(), RELEASED)
+        for delivery in (*self._ready.take_all(), *self._suspects):
+            self._done(delivery, RELEASED)
+        self._suspects.clear()
         await self._wait_until_idle(grace)
         for slot in self._slots:
             if slot.delivery is not None:
