@@ -1,0 +1,19 @@
+"""The command line: `streams`, or `python -m streams`. One module per group of commands; docs/cli.md describes them.
+
+Modules in here import the engine inside their commands: `streams --help` must not wait for it.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Runs the command line and exits: 0 ok, 1 failure, 2 wrong usage, 78 Redis refuses or must not be used,
+    130 interrupted, 141 when nobody reads the output any more.
+    """
+    from streams.cli.commands import application
+    from streams.cli.ending import ending
+
+    sys.exit(ending(application()))

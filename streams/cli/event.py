@@ -1,0 +1,120 @@
+"""event: where one event is, in every group."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+import typer
+
+from streams.cli.body import body, body_text
+from streams.cli.durations import told
+from streams.cli.ending import run
+from streams.cli.output import note, pairs, print_rich, row, table, write, write_json
+from streams.cli.session import opened
+
+if TYPE_CHECKING:
+    from streams.trail import Trail
+    from streams.whereabouts import GroupTrail
+
+_STYLES: Final = {"acked": "green", "dead": "bold red", "retrying": "yellow", "snoozed": "yellow", "running": "cyan"}
+
+
+def event(
+    id: Annotated[str, typer.Argument(help="The event's id (of an entry without one: the entry's).", metavar="ID")],
+    reveal: Annotated[bool, typer.Option("--reveal", help="Show personal data too.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Shows where an event is.
+
+    In every group: its state, attempts and errors; and what followed from it.
+
+    streams event 019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071
+    """
+    run(_event(id, reveal, json))
+
+
+async def _event(id: str, reveal: bool, json: bool) -> None:
+    async with opened() as streams:
+        trail = await streams.event(id)
+    message = trail.message
+    if json:
+        data = body(message.type, message.data, reveal=reveal) if message is not None else None
+        write_json(trail.as_json() | {"data": data})
+        return
+    print_rich(_head(trail, reveal))
+    write()
+    if trail.groups:
+        _show_groups(trail)
+    elif not trail.stream:
+        write("It is not in its stream any more.")
+    elif trail.due_in is None:
+        write("No group reads its stream yet.")
+    if trail.follow_ups:
+        write()
+        followed = table("FOLLOW-UP", "TYPE", "STREAM", whole=("FOLLOW-UP", "TYPE"))
+        for follow_up in trail.follow_ups:
+            row(followed, follow_up.id, follow_up.type, follow_up.stream)
+        print_rich(followed)
+    if not trail.complete:
+        note(f"searched: {trail.searched}; there may be more beyond that")
+
+
+def _head(trail: Trail, reveal: bool) -> Any:
+    message = trail.message
+    where = f"{trail.stream} {trail.entry_id}".strip()
+    if trail.due_in is not None:
+        due = f"due in {told(trail.due_in)}" if trail.due_in >= 0 else f"overdue for {told(-trail.due_in)}"
+        where = f"waits for {trail.stream}, {due}"
+    if message is None:
+        return pairs([("id", trail.id), ("in", "no stream any more")])
+    return pairs(
+        [
+            ("id", trail.id),
+            ("type", f"{message.type} (version {message.version})"),
+            ("in", where),
+            ("made", message.time),
+            ("source", message.source),
+            ("key", message.key),
+            ("cause", message.causation_id),
+            ("trace", message.traceparent),
+            ("data", body_text(message.type, message.data, reveal=reveal)),
+        ]
+    )
+
+
+def _show_groups(trail: Trail) -> None:
+    from rich.text import Text
+
+    made = table("GROUP", "STATE", "ATTEMPTS", "WHERE", "DETAIL", right=("ATTEMPTS",), whole=("GROUP", "STATE"))
+    for group in trail.groups:
+        state = Text(group.state, style=_STYLES.get(group.state, ""))
+        row(made, group.group, state, group.attempts, group.where, _detail(group))
+    print_rich(made)
+    history = table("GROUP", "AT", "OUTCOME", "ATTEMPT", "ERROR", right=("ATTEMPT",), whole=("GROUP", "AT", "OUTCOME"))
+    for group in trail.groups:
+        for line in group.history:
+            told_why = line.get("error") or line.get("reason", "")
+            at = line.get("at", "")[:23].replace("T", " ")
+            row(history, group.group, at, line.get("outcome", ""), line.get("attempt", ""), told_why)
+    if history.row_count:
+        write()
+        print_rich(history)
+
+
+def _detail(group: GroupTrail) -> str:
+    parts = []
+    if group.consumer:
+        parts.append(f"held by {group.consumer}, lease renewed {told(group.idle)} ago")
+    if group.due_in is not None:
+        parts.append(f"due in {told(group.due_in)}" if group.due_in >= 0 else f"overdue for {told(-group.due_in)}")
+    if group.reason:
+        parts.append(group.reason)
+    if group.error and not group.history:
+        parts.append(group.error)
+    if group.deliveries > max(1, group.attempts):
+        parts.append(f"{group.deliveries} deliveries")
+    if group.replays:
+        parts.append(f"replayed {group.replays} x")
+    if group.dead_letter:
+        parts.append(f"streams dead show {group.group} {group.dead_letter}")
+    return "; ".join(parts)

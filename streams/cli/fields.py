@@ -1,0 +1,113 @@
+"""Fields: an event from what was typed: `user_id=7 email=ada@example.com`, or a JSON object.
+
+A complaint names the fields; the values of personal ones are not repeated, since terminals are logged.
+"""
+
+from __future__ import annotations
+
+import difflib
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from streams.cli.ending import Usage
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter, ValidationError
+
+    from schemas.event import Event
+
+
+def event_class(type: str) -> type[Event]:
+    """The class of a wire type; raises `Usage` with close matches for an unknown one."""
+    from schemas.event import registered, registered_types
+
+    found = registered(type)
+    if found is not None:
+        return found
+    by_lower = {name.lower(): name for name in registered_types()}
+    close = [by_lower[name] for name in difflib.get_close_matches(type.lower(), by_lower, 3, 0.5)]
+    told = f"did you mean {' or '.join(close)}?" if close else "see `streams schema` for those there are"
+    raise Usage(f"no event is registered as {type!r}; {told} (STREAMS_EVENTS names the modules that register events)")
+
+
+def split_fields(texts: list[str]) -> dict[str, str]:
+    """`name=value` texts as a dict; raises `Usage` for one without `=` or a name that comes twice."""
+    found: dict[str, str] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise Usage(f"field {len(found) + 1} is not of the form name=value: {name[:40]!r}")
+        if name in found:
+            raise Usage(f"the field {name} is given twice")
+        found[name] = value
+    return found
+
+
+def parse_data(text: str) -> dict[str, Any]:
+    """A JSON object; raises `Usage`."""
+    try:
+        document = orjson.loads(text)
+    except (orjson.JSONDecodeError, UnicodeEncodeError) as error:
+        raise Usage(f"--data is no JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise Usage(f"--data must be a JSON object, not {document.__class__.__name__}")
+    return document
+
+
+def make_event(model: type[Event], data: dict[str, Any], fields: dict[str, str]) -> Event:
+    """An event of `data` and, over it, `fields`, each read as its field's type; raises `Usage` naming what is wrong."""
+    from pydantic import ValidationError
+
+    values = data | {name: _read(model, name, text) for name, text in fields.items()}
+    try:
+        return model.model_validate_json(orjson.dumps(values), extra="forbid")
+    except ValidationError as error:
+        raise Usage(f"{model.type}: {_told(model, error)}") from None
+    except TypeError:  # text that is no UTF-8
+        raise Usage(f"{model.type}: the fields must be UTF-8") from None
+
+
+def _read(model: type[Event], name: str, text: str) -> Any:
+    """The value of one field: text where text fits, else as JSON (numbers, true, lists, null)."""
+    from pydantic import ValidationError
+
+    if name not in model.model_fields:
+        return text
+    try:
+        _adapter(model, name).validate_strings(text)
+    except ValidationError:
+        try:
+            return orjson.loads(text)
+        except orjson.JSONDecodeError:
+            return text
+    return text
+
+
+@cache
+def _adapter(model: type[Event], name: str) -> TypeAdapter[Any]:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(model.model_fields[name].annotation or Any)
+
+
+def _told(model: type[Event], error: ValidationError) -> str:
+    from schemas.privacy import PII, Secret, marked_fields
+
+    private = marked_fields(model, PII) | marked_fields(model, Secret)
+    told = []
+    for problem in error.errors(include_url=False, include_context=False, include_input=False):
+        name = str(problem["loc"][0]) if problem["loc"] else "data"
+        where = ".".join(map(str, problem["loc"])) or "data"
+        if problem["type"] == "missing":
+            told.append(f"{where} is missing")
+        elif problem["type"] == "extra_forbidden":
+            close = difflib.get_close_matches(name, model.model_fields, 1)
+            told.append(f"{where} is no field of it" + (f" (did you mean {close[0]}?)" if close else ""))
+        elif name in private and problem["type"] == "value_error":
+            told.append(f"{where} is not valid")  # the message may quote the value
+        else:
+            message = problem["msg"].removeprefix("Value error, ")
+            told.append(f"{where}: {message[:1].lower()}{message[1:]}")
+    return "; ".join(told)

@@ -1,0 +1,94 @@
+"""Entries: reads streams for people, page by page, so that a stream of any length fits into memory. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import TYPE_CHECKING, Any, Final
+
+from redis.exceptions import NoPermissionError
+
+from streams.connection import LOST, Connections, refusal
+from streams.message import Message
+
+if TYPE_CHECKING:
+    from streams.client import Streams
+
+PAGE: Final = 200  # entries to a round trip: with the largest bodies (256 KiB) still only 50 MiB
+
+Entry = tuple[bytes, list[bytes]]
+"""An entry id and its fields, flat: what `Message.decode` takes."""
+
+
+@contextmanager
+def refusing(connections: Connections) -> Iterator[None]:
+    """Turns what redis-py raises for a lost connection or a refused login into `Unreachable` or `Refused`."""
+    try:
+        yield
+    except (*LOST, NoPermissionError) as error:
+        raise refusal(error, connections.place) from error
+
+
+class Entries:
+    """The entries of any stream of one client. Raises `Unreachable` or `Refused` when Redis does not serve them."""
+
+    def __init__(self, client: Streams) -> None:
+        self._connections = client.connections
+        self._redis: Any = client.redis  # its annotations are unions
+
+    async def forward(
+        self, key: str, start: str = "-", end: str = "+", *, most: int | None = None
+    ) -> AsyncGenerator[Entry, None]:
+        """Entries from `start` to `end` (as XRANGE takes them), oldest first, at most `most`."""
+        async for entry in self._walk("XRANGE", key, start, end, most):
+            yield entry
+
+    async def backward(
+        self, key: str, end: str = "+", start: str = "-", *, most: int | None = None
+    ) -> AsyncGenerator[Entry, None]:
+        """Entries from `end` back to `start`, newest first, at most `most`."""
+        async for entry in self._walk("XREVRANGE", key, end, start, most):
+            yield entry
+
+    async def get(self, key: str, entry_id: str) -> Entry | None:
+        """One entry by its id, or None."""
+        page = await self._page("XRANGE", key, entry_id, entry_id, 1)
+        return page[0] if page else None
+
+    async def _walk(
+        self, command: str, key: str, first: str, last: str, most: int | None
+    ) -> AsyncGenerator[Entry, None]:
+        left = most
+        while left is None or left > 0:
+            count = PAGE if left is None else min(PAGE, left)
+            page = await self._page(command, key, first, last, count)
+            for entry in page:
+                yield entry
+            if len(page) < count:
+                return
+            first = f"({page[-1][0].decode()}"
+            left = None if left is None else left - len(page)
+
+    async def _page(self, command: str, key: str, first: str, last: str, count: int) -> list[Entry]:
+        with refusing(self._connections):
+            page = await self._redis.execute_command(command, key, first, last, "COUNT", count)
+        return [(entry_id, list(chain.from_iterable(fields.items()))) for entry_id, fields in page]
+
+
+def milliseconds(entry_id: bytes | str) -> int:
+    """When an entry was added by Redis' clock, in ms since 1970: the first half of its id."""
+    text = entry_id.decode() if isinstance(entry_id, bytes) else entry_id
+    return int(text.partition("-")[0])
+
+
+def position(entry_id: bytes | str) -> tuple[int, int]:
+    """An entry id as numbers, for comparing two."""
+    text = entry_id.decode() if isinstance(entry_id, bytes) else entry_id
+    first, _, second = text.partition("-")
+    return int(first), int(second or 0)
+
+
+def decode(entry: Entry) -> Message:
+    """The message of an entry."""
+    return Message.decode(*entry)

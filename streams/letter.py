@@ -1,0 +1,123 @@
+"""Letter: one dead letter, which is a whole message, why it was given up, and what happened before."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+from streams.entries import Entry, milliseconds
+from streams.message import Carried, Message
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One dead letter. `id` is its entry among the group's dead letters, `event_id` the event's own.
+
+    `attempts` counts handler failures, `deliveries` Redis hand-overs, both until it was given
+    up. `reason` is one of the reasons of `DeadLettered`. Times are RFC 3339.
+    """
+
+    id: str
+    group: str
+    reason: str
+    error: str
+    traceback: str
+    attempts: int
+    first_failed_at: str
+    last_failed_at: str
+    message: Message
+    carried: Carried
+
+    @classmethod
+    def decode(cls, group: str, entry: Entry) -> Letter:
+        """Reads an entry of the dead letters. Never fails: what is missing reads as empty."""
+        entry_id, fields = entry
+        found = {name: value.decode("utf-8", "replace") for name, value in zip(fields[::2], fields[1::2], strict=True)}
+        message = Message.decode(entry_id, fields)
+        carried = message.carried or Carried()
+        gave_up = found.get(b"at") or datetime.fromtimestamp(milliseconds(entry_id) / 1000, UTC).isoformat()
+        attempts = found.get(b"attempts", "")
+        return cls(
+            entry_id.decode(),
+            group,
+            found.get(b"reason", ""),
+            found.get(b"error", ""),
+            found.get(b"traceback", ""),
+            int(attempts) if attempts.isdigit() else carried.failures,
+            carried.first_failed or gave_up,
+            gave_up,
+            message,
+            carried,
+        )
+
+    @property
+    def event_id(self) -> str:
+        """The event's id."""
+        return self.message.id
+
+    @property
+    def type(self) -> str:
+        """The event's wire type."""
+        return self.message.type
+
+    @property
+    def deliveries(self) -> int:
+        """Redis hand-overs, over every time the event came back."""
+        return self.carried.deliveries
+
+    @property
+    def data(self) -> bytes:
+        """The body as it came; it may be no JSON at all."""
+        return self.message.data
+
+    def as_json(self) -> dict[str, Any]:
+        """What may be shown to anybody: everything but the traceback and the body."""
+        message, carried = self.message, self.carried
+        return {
+            "id": self.id,
+            "event_id": self.event_id,
+            "group": self.group,
+            "type": self.type,
+            "reason": self.reason,
+            "error": self.error,
+            "attempts": self.attempts,
+            "deliveries": self.deliveries,
+            "first_failed_at": self.first_failed_at,
+            "last_failed_at": self.last_failed_at,
+            "replays": carried.replays,
+            "origin": carried.origin,
+            "source": message.source,
+            "time": message.time,
+            "version": message.version,
+            "key": message.key,
+            "correlation_id": message.correlation_id,
+            "causation_id": message.causation_id,
+            "traceparent": message.traceparent,
+            "errors": carried.errors,
+        }
+
+    def again(self) -> list[bytes]:
+        """The entry for the group's inbox: both counters at zero, one more replay, and what happened kept."""
+        first_failed = self.carried.first_failed
+        if self.reason == "unsupported":
+            first_failed = ""  # it says since when the message waits for a newer code: a replay begins a new wait
+        fresh = replace(
+            self.carried, failures=0, deliveries=0, first_failed=first_failed, replays=self.carried.replays + 1
+        )
+        return self.message.encode_back(fresh)
+
+    def record(self, outcome: str, by: str) -> list[bytes]:
+        """The line in the group's history, with the fields that the settlement writes."""
+        return [
+            b"id", self.message.values[1],
+            b"type", self.message.values[2],
+            b"outcome", outcome.encode(),
+            b"attempt", b"%d" % self.attempts,
+            b"deliveries", b"%d" % self.deliveries,
+            b"reason", self.reason.encode(),
+            b"error", self.error.encode(),
+            b"after", b"0.000",
+            b"consumer", by.encode(),
+            b"at", datetime.now(UTC).isoformat(timespec="milliseconds").encode(),
+        ]  # fmt: skip

@@ -1,0 +1,299 @@
+"""Snapshot: how it stands, at one moment: the server, the streams, the groups, what waits, what is dead, who is alive.
+
+Read only, and cheap enough to be taken every second: three round trips, plus counting where Redis has no exact answer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from redis.exceptions import ResponseError
+
+from schemas.event import registered, registered_types
+from streams.entries import Entries, milliseconds, position, refusing
+from streams.keys import LANES
+from streams.server import Server
+
+if TYPE_CHECKING:
+    from streams.client import Streams
+
+_SCAN: Final = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """One group's place in one stream. Ages in seconds, None where there is nothing of that kind.
+
+    `lag` is exact: entries not yet delivered. `oldest_idle` is how long ago the oldest pending entry was last delivered
+    or its lease renewed.
+    """
+
+    stream: str
+    lag: int
+    oldest_unread: float | None
+    pending: int
+    oldest_idle: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """One lane of one domain stream; `oldest` is the age of its first entry in seconds."""
+
+    name: str
+    lane: str
+    length: int
+    oldest: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class ConsumerState:
+    """One consumer of a group. `heartbeat` is the age of its last one in seconds, None for a consumer that never sent
+    one; it is `alive` when that is within a lease.
+    """
+
+    name: str
+    heartbeat: float | None
+    pending: int
+    alive: bool
+
+
+@dataclass(frozen=True, slots=True)
+class GroupState:
+    """One consumer group: what it has not read, what it holds, what comes back to it, what it gave up."""
+
+    name: str
+    streams: tuple[Reading, ...]
+    inbox: Reading
+    waiting: int
+    dead: int
+    consumers: tuple[ConsumerState, ...]
+
+    @property
+    def readings(self) -> tuple[Reading, ...]:
+        """The inbox and every stream it reads."""
+        return (self.inbox, *self.streams)
+
+    @property
+    def lag(self) -> int:
+        """Everything that is not yet delivered to it."""
+        return sum(reading.lag for reading in self.readings)
+
+    @property
+    def pending(self) -> int:
+        """Everything that is delivered to it and not settled."""
+        return sum(reading.pending for reading in self.readings)
+
+    @property
+    def alive(self) -> int:
+        """How many of its consumers are alive."""
+        return sum(consumer.alive for consumer in self.consumers)
+
+    @property
+    def oldest_unread(self) -> float | None:
+        """The age in seconds of the oldest entry it has not been given, None when there is none."""
+        return max((r.oldest_unread for r in self.readings if r.oldest_unread is not None), default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waits in the `due` set. `delayed` are events for everybody, the rest are retries and snoozes of one group;
+    `next_due` is in seconds from now, below zero when it is overdue.
+    """
+
+    total: int
+    delayed: int
+    overdue: int
+    next_due: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """How it stood at `at`, by Redis' clock."""
+
+    at: datetime
+    app: str
+    server: Server
+    streams: tuple[StreamState, ...]
+    groups: tuple[GroupState, ...]
+    waiting: Waiting
+
+    @classmethod
+    async def take(cls, client: Streams) -> Snapshot:
+        """Looks at everything. Raises `Unreachable` or `Refused` when Redis does not let it."""
+        with refusing(client.connections):
+            return await _Look(client).take()
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as JSON values, with the sums of each group."""
+        document = asdict(self)
+        document["at"] = self.at.isoformat(timespec="milliseconds")
+        for shown, group in zip(document["groups"], self.groups, strict=True):
+            shown |= {"lag": group.lag, "pending": group.pending, "alive": group.alive}
+        return document
+
+
+class _Look:
+    def __init__(self, client: Streams) -> None:
+        self._client = client
+        self._keys = client.keys
+        self._redis: Any = client.redis  # redis-py's annotations are unions over both protocols
+        self._entries = Entries(client)
+        self._now = 0
+
+    async def take(self) -> Snapshot:
+        keys = self._keys
+        head = self._redis.pipeline(transaction=False)
+        head.time()
+        head.info("everything")
+        head.hgetall(keys.groups())
+        head.zcard(keys.due())
+        head.zrange(keys.due(), 0, 0, withscores=True)
+        (seconds, microseconds), info, registry, total, first = await head.execute()
+        self._now = seconds * 1000 + microseconds // 1000
+        overdue = await self._redis.zcount(keys.due(), "-inf", self._now - 1)
+        read = {name.decode(): sources.decode().split() for name, sources in registry.items()}
+        lanes = self._lanes(read.values())
+        infos, groups = await self._streams([*lanes, *map(keys.inbox, read)])
+        for key in lanes:  # groups that somebody made by hand are in no registry
+            for name in groups.get(key, {}):
+                if key not in read.setdefault(name, []):
+                    read[name].append(key)
+        counts = await self._waiting(total)
+        states = [await self._group(name, read[name], infos, groups, counts.get(name, 0)) for name in sorted(read)]
+        next_due = (first[0][1] - self._now) / 1000 if first else None
+        return Snapshot(
+            datetime.fromtimestamp(self._now / 1000, UTC),
+            self._client.settings.app,
+            await Server.read(self._client, info),
+            tuple(self._stream(key, infos[key]) for key in lanes if key in infos),
+            tuple(states),
+            Waiting(total, counts.get("", 0), overdue, next_due),
+        )
+
+    def _lanes(self, read: Iterable[list[str]]) -> list[str]:
+        known = {key for sources in read for key in sources if ":stream:" in key}
+        for event in filter(None, map(registered, registered_types())):
+            known.update(self._keys.lanes(event.stream))
+        order: dict[str, int] = {lane: number for number, lane in enumerate(LANES)}
+        placed = {key: self._name_and_lane(key) for key in known}
+        return sorted(known, key=lambda key: (placed[key][0], order.get(placed[key][1], len(order))))
+
+    async def _streams(self, keys: list[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+        pipe = self._redis.pipeline(transaction=False)
+        for key in keys:
+            pipe.xinfo_stream(key)
+            pipe.xinfo_groups(key)
+        replies = await pipe.execute(raise_on_error=False)
+        infos = {key: _unless_missing(info) for key, info in zip(keys, replies[::2], strict=True)}
+        groups = {
+            key: {group["name"].decode(): group for group in _unless_missing(found) or ()}
+            for key, found in zip(keys, replies[1::2], strict=True)
+        }
+        return {key: info for key, info in infos.items() if info is not None}, groups
+
+    def _stream(self, key: str, info: dict[str, Any]) -> StreamState:
+        first = info.get("first-entry")
+        return StreamState(*self._name_and_lane(key), info["length"], self._age(first[0]) if first else None)
+
+    def _name_and_lane(self, key: str) -> tuple[str, str]:
+        name, _, lane = self._keys.short(key).partition(":")
+        return name, lane or "normal"
+
+    async def _group(
+        self, name: str, sources: list[str], infos: dict[str, Any], groups: dict[str, dict[str, Any]], waiting: int
+    ) -> GroupState:
+        inbox = self._keys.inbox(name)
+        lanes = [key for key in sources if key != inbox]
+        readings = [await self._reading(key, name, infos.get(key), groups.get(key, {}).get(name)) for key in lanes]
+        pipe = self._redis.pipeline(transaction=False)
+        pipe.xlen(self._keys.dead(name))
+        pipe.zrange(self._keys.consumers(name), 0, -1, withscores=True)
+        held_in = [key for key in (inbox, *lanes) if name in groups.get(key, {})]
+        for key in held_in:
+            pipe.xinfo_consumers(key, name)
+        dead, beats, *held = await pipe.execute(raise_on_error=False)
+        return GroupState(
+            name,
+            tuple(readings),
+            await self._reading(inbox, name, infos.get(inbox), groups.get(inbox, {}).get(name)),
+            waiting,
+            _unless_missing(dead) or 0,
+            self._consumers(dict(_unless_missing(beats) or ()), held),
+        )
+
+    async def _reading(
+        self, key: str, group: str, info: dict[str, Any] | None, found: dict[str, Any] | None
+    ) -> Reading:
+        short = self._keys.short(key)
+        if info is None:
+            return Reading(short, 0, None, 0, None)
+        after = found["last-delivered-id"].decode() if found else "0-0"
+        lag = await self._lag(key, info, found, after)
+        unread = [entry async for entry in self._entries.forward(key, f"({after}", most=1)] if lag else []
+        pending = found["pending"] if found else 0
+        # By position, not by IDLE: an IDLE filter makes Redis walk the whole pending list (70 ms at a million).
+        oldest = await self._redis.xpending_range(key, group, "-", "+", 1) if pending else []
+        return Reading(
+            short,
+            lag,
+            self._age(unread[0][0]) if unread else None,
+            pending,
+            oldest[0]["time_since_delivered"] / 1000 if oldest else None,
+        )
+
+    async def _lag(self, key: str, info: dict[str, Any], found: dict[str, Any] | None, after: str) -> int:
+        length: int = info["length"]
+        first, last = info.get("first-entry"), info.get("last-entry")
+        if not first or not last or position(last[0]) <= position(after):
+            return 0
+        if position(after) < position(first[0]):
+            return length
+        untouched = info["max-deleted-entry-id"] == b"0-0" and info["entries-added"] == length
+        if untouched and found and found.get("lag") is not None:
+            exact: int = found["lag"]
+            return exact
+        # Something was deleted or trimmed: Redis then answers nil, and some versions a wrong number.
+        count = 0
+        async for _ in self._entries.forward(key, f"({after}"):
+            count += 1
+        return count
+
+    def _consumers(self, beats: dict[bytes, float], held: list[Any]) -> tuple[ConsumerState, ...]:
+        pending: dict[bytes, int] = dict.fromkeys(beats, 0)
+        for consumers in held:
+            for consumer in _unless_missing(consumers) or ():
+                pending[consumer["name"]] = pending.get(consumer["name"], 0) + consumer["pending"]
+        states = []
+        for name, count in pending.items():
+            age = (self._now - beats[name]) / 1000 if name in beats else None
+            alive = age is not None and age <= self._client.settings.lease
+            states.append(ConsumerState(name.decode("utf-8", "replace"), age, count, alive))
+        return tuple(sorted(states, key=lambda state: (not state.alive, state.name)))
+
+    async def _waiting(self, total: int) -> dict[str, int]:
+        """Who waits for what: by group, and under the empty name the delayed events."""
+        counts: dict[str, int] = {}
+        cursor = 0
+        while total:
+            cursor, members = await self._redis.zscan(self._keys.due(), cursor, count=_SCAN)
+            for member, _ in members:
+                group = member.decode("utf-8", "replace").rpartition(" ")[0].partition(" ")[0]
+                counts[group] = counts.get(group, 0) + 1
+            if cursor == 0:
+                break
+        return counts
+
+    def _age(self, entry_id: bytes) -> float:
+        return max(0.0, (self._now - milliseconds(entry_id)) / 1000)
+
+
+def _unless_missing(reply: Any) -> Any:
+    """A pipeline's reply, or None where the key or group does not exist; any other error is raised."""
+    if isinstance(reply, ResponseError) and ("no such key" in str(reply) or "NOGROUP" in str(reply)):
+        return None
+    if isinstance(reply, Exception):
+        raise reply
+    return reply

@@ -1,0 +1,226 @@
+"""Trail: where one event is: in which stream, and in each group waiting, unread, running, retried, acked or dead.
+
+Nothing indexes events by id: an index would cost a key per event. It is found because a UUIDv7 begins with the time it
+was made at; what is looked through beyond that is bounded, and the trail says so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from schemas.event import registered, registered_types
+from streams import scripts
+from streams.entries import Entries, Entry, decode, milliseconds, refusing
+from streams.errors import NotFound
+from streams.keys import HISTORY_LENGTH
+from streams.whereabouts import GroupTrail, Whereabouts
+
+if TYPE_CHECKING:
+    from streams.client import Streams
+    from streams.message import Message
+
+_BEFORE: Final = 5_000  # ms that a publisher's clock may be ahead of Redis'
+_AFTER: Final = 60_000  # ms that it may be behind, or a publish may have taken
+_SCAN: Final = 100_000  # entries of one stream looked at beyond that window
+_FOLLOW_UPS: Final = 5_000  # entries of one stream looked at for follow-ups
+_UUID7: Final = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+_ENTRY: Final = re.compile(r"\d{1,20}-\d{1,20}")
+
+
+@dataclass(frozen=True, slots=True)
+class FollowUp:
+    """An event that the handling of this one published."""
+
+    id: str
+    type: str
+    stream: str
+    time: str
+
+
+@dataclass(frozen=True, slots=True)
+class Trail:
+    """Where the event is. `stream` and `entry_id` are empty while it waits or when its stream was trimmed since;
+    `due_in` is in seconds, for an event that is delayed; `searched` says what was looked through.
+    """
+
+    id: str
+    message: Message | None
+    stream: str
+    entry_id: str
+    due_in: float | None
+    groups: tuple[GroupTrail, ...]
+    follow_ups: tuple[FollowUp, ...]
+    searched: str
+    complete: bool = field(default=True)
+
+    @classmethod
+    async def find(cls, client: Streams, id: str) -> Trail:
+        """Finds an event by its id (or, for a foreign entry, its entry id). Raises `NotFound`, naming what was looked
+        through, `Unreachable` or `Refused`.
+        """
+        with refusing(client.connections):
+            return await _Search(client, id).run()
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as JSON values, without the body."""
+        message = self.message
+        return {
+            "id": self.id,
+            "type": message.type if message is not None else "",
+            "source": message.source if message is not None else "",
+            "time": message.time if message is not None else "",
+            "version": message.version if message is not None else None,
+            "stream": self.stream,
+            "entry_id": self.entry_id,
+            "due_in": self.due_in,
+            "key": message.key if message is not None else "",
+            "correlation_id": message.correlation_id if message is not None else "",
+            "causation_id": message.causation_id if message is not None else "",
+            "traceparent": message.traceparent if message is not None else "",
+            "groups": [asdict(group) for group in self.groups],
+            "follow_ups": [asdict(follow_up) for follow_up in self.follow_ups],
+            "searched": self.searched,
+            "complete": self.complete,
+        }
+
+
+class _Search:
+    def __init__(self, client: Streams, id: str) -> None:
+        self._client = client
+        self._redis: Any = client.redis  # redis-py's annotations are unions over both protocols
+        self._keys = client.keys
+        self._entries = Entries(client)
+        self._id = id
+        self._wire_id = id.encode()
+        self._made = _made_at(id)
+        self._searched: list[str] = []
+        self._complete = True
+
+    async def run(self) -> Trail:
+        read = {
+            name.decode(): sources.decode().split()
+            for name, sources in (await self._redis.hgetall(self._keys.groups())).items()
+        }
+        streams = self._streams(read)
+        entry = await self._by_entry_id(streams)
+        if entry is None and self._made:
+            entry = await self._near(streams)
+        if entry is None:
+            waiting = await self._delayed()
+            if waiting is not None:
+                delayed, due_in, target = waiting
+                return Trail(self._id, delayed, self._keys.short(target), "", due_in, (), (), "what waits")
+            entry = await self._far(streams)
+        key, found = entry or ("", None)
+        message = decode(found) if found else None
+        start = str(max(0, (self._made or milliseconds(found[0] if found else "0")) - _BEFORE))
+        event_id = message.id if message is not None else self._id
+        whereabouts = Whereabouts(self._client, event_id, start)
+        if found:
+            names = {name for name, sources in read.items() if key in sources} | await self._groups_on(key)
+            places = [(key, found[0])]
+        else:
+            names, places = set(read), []
+        groups = await asyncio.gather(*(whereabouts.find(name, places) for name in sorted(names)))
+        known = tuple(group for group in groups if group is not None)
+        if not found and not known:
+            raise NotFound(f"no event {self._id} in {self._client.settings.app}; looked through {self._told()}")
+        follow_ups = await self._follow_ups(streams, event_id.encode(), start)
+        return Trail(
+            event_id,
+            message,
+            self._keys.short(key),
+            found[0].decode() if found else "",
+            None,
+            known,
+            follow_ups,
+            self._told(),
+            self._complete and whereabouts.complete,
+        )
+
+    def _streams(self, read: dict[str, list[str]]) -> list[str]:
+        known = {key for sources in read.values() for key in sources if ":stream:" in key}
+        for event in filter(None, map(registered, registered_types())):
+            known.update(self._keys.lanes(event.stream))
+        return sorted(known)
+
+    async def _by_entry_id(self, streams: list[str]) -> tuple[str, Entry] | None:
+        if not _ENTRY.fullmatch(self._id):
+            return None
+        self._searched.append("the entry of that id in every stream")
+        for key in streams:
+            entry = await self._entries.get(key, self._id)
+            if entry is not None:
+                return key, entry
+        return None
+
+    async def _near(self, streams: list[str]) -> tuple[str, Entry] | None:
+        start, end = str(max(0, self._made - _BEFORE)), str(self._made + _AFTER)
+        self._searched.append("every stream from 5 s before to 60 s after the event was made")
+        for key in streams:
+            async for entry in self._entries.forward(key, start, end):
+                if decode(entry).values[1] == self._wire_id:
+                    return key, entry
+        return None
+
+    async def _delayed(self) -> tuple[Message, float, str] | None:
+        self._searched.append("what waits")
+        found = await scripts.peek_waiting(
+            self._redis.execute_command, due=self._keys.due(), waiting=self._keys.waiting(), ids=[self._wire_id]
+        )
+        if not found:
+            return None
+        _, due, key, fields = found[0]
+        seconds, microseconds = await self._redis.time()
+        now = seconds * 1000 + microseconds // 1000
+        return decode((b"0-0", fields)), (due - now) / 1000, key.decode()
+
+    async def _far(self, streams: list[str]) -> tuple[str, Entry] | None:
+        """A delayed event is in its stream when it was due, an id of another system says nothing about its time."""
+        if _ENTRY.fullmatch(self._id):
+            return None
+        newest = "" if self._made else "the newest "
+        self._searched.append(f"{newest}{_SCAN:,} entries of every stream{' beyond that' if self._made else ''}")
+        for key in streams:
+            seen = 0
+            async for entry in self._beyond(key):
+                seen += 1
+                if decode(entry).values[1] == self._wire_id:
+                    return key, entry
+            self._complete = self._complete and seen < _SCAN
+        return None
+
+    def _beyond(self, key: str) -> AsyncIterator[Entry]:
+        if self._made:
+            return self._entries.forward(key, str(self._made + _AFTER), most=_SCAN)
+        return self._entries.backward(key, most=_SCAN)
+
+    async def _groups_on(self, key: str) -> set[str]:
+        return {group["name"].decode() for group in await self._redis.xinfo_groups(key)}
+
+    async def _follow_ups(self, streams: list[str], cause: bytes, start: str) -> tuple[FollowUp, ...]:
+        found = []
+        for key in streams:
+            seen = 0
+            async for entry in self._entries.forward(key, start, most=_FOLLOW_UPS):
+                seen += 1
+                message = decode(entry)
+                if message.values[8] == cause:
+                    found.append(FollowUp(message.id, message.type, self._keys.short(key), message.time))
+            if seen == _FOLLOW_UPS:
+                self._complete = False
+        self._searched.append(f"{_FOLLOW_UPS:,} entries of every stream for follow-ups")
+        return tuple(found)
+
+    def _told(self) -> str:
+        return f"{'; '.join(self._searched)}; the newest {HISTORY_LENGTH:,} lines of each history"
+
+
+def _made_at(id: str) -> int:
+    """The ms since 1970 in a UUIDv7, 0 for any other id."""
+    found = _UUID7.fullmatch(id.lower())
+    return int(found[1] + found[2], 16) if found else 0

@@ -1,0 +1,231 @@
+"""Whereabouts: where one group has one event: unread, running, waiting for its retry, acked or dead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from redis.exceptions import ResponseError
+
+from streams import scripts
+from streams.entries import Entries, Entry, decode, milliseconds, position
+from streams.keys import HISTORY_LENGTH
+from streams.letter import Letter
+from streams.message import Message
+
+if TYPE_CHECKING:
+    from streams.client import Streams
+
+_MOST: Final = 100_000  # entries of an inbox or of the dead letters looked at
+_PEEK: Final = 200  # waiting messages to a script call
+_WAITING_MOST: Final = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class GroupTrail:
+    """Where one group has the event.
+
+    `state` is `unread`, `running` (delivered, not settled), `retrying` or `snoozed` (waits, or is back in the inbox),
+    `acked` (handled, or nothing to do in this group), `dead`, `discarded` or `cancelled`. `where` is the stream and the
+    entry, or `due`, or empty. `due_in` and `idle` are in seconds. `history` holds how earlier deliveries ended.
+    """
+
+    group: str
+    state: str
+    where: str
+    attempts: int
+    deliveries: int
+    replays: int = 0
+    consumer: str = ""
+    idle: float | None = None
+    due_in: float | None = None
+    dead_letter: str = ""
+    reason: str = ""
+    error: str = ""
+    errors: tuple[dict[str, Any], ...] = ()
+    history: tuple[dict[str, str], ...] = ()
+
+
+class Whereabouts:
+    """Looks for one event in any group. Nothing of it can be older than the entry id `start`."""
+
+    def __init__(self, client: Streams, event_id: str, start: str) -> None:
+        self._client = client
+        self._keys = client.keys
+        self._redis: Any = client.redis  # redis-py's annotations are unions over both protocols
+        self._entries = Entries(client)
+        self._id = event_id.encode()
+        self._start = start
+        self.complete = True  # False when a bound ended a search
+
+    async def find(self, group: str, places: list[tuple[str, bytes]]) -> GroupTrail | None:
+        """Where `group` has it; `places` is where it was published. None when the group has never seen it."""
+        history, whole = await self._history(group)
+        known = tuple({**record, "entry_id": entry_id} for entry_id, record in history)
+        inbox = self._keys.inbox(group)
+        came_back = await self._in_inbox(group)
+        held: list[tuple[str, Entry | None, bytes]] = [(inbox, entry, entry[0]) for entry in reversed(came_back)]
+        held += [(key, None, entry_id) for key, entry_id in places]
+        for key, entry, entry_id in held:
+            found = await self._held(group, key, entry_id, decode(entry) if entry else None, known)
+            if found is not None:
+                return found
+        last = history[-1][1]["outcome"] if history else ""
+        if last in ("retried", "snoozed") and (found := await self._waits(group, known)) is not None:
+            return found
+        if last == "dead_lettered" or not whole:
+            found = await self._dead(group, history, known)
+            if found is not None:
+                return found
+        if not places and not history and not came_back:
+            return None
+        return self._settled(group, last, known)
+
+    async def _history(self, group: str) -> tuple[list[tuple[str, dict[str, str]]], bool]:
+        """The event's lines in the group's history, oldest first, and whether none can have been trimmed away."""
+        found, seen = [], 0
+        async for entry_id, fields in self._entries.backward(
+            self._keys.history(group), start=self._start, most=2 * HISTORY_LENGTH
+        ):
+            seen += 1
+            record = dict(zip(fields[::2], fields[1::2], strict=True))
+            if record.get(b"id") == self._id:
+                told = {name.decode(): value.decode("utf-8", "replace") for name, value in record.items()}
+                found.append((entry_id.decode(), told))
+        return found[::-1], seen < HISTORY_LENGTH
+
+    async def _in_inbox(self, group: str) -> list[Entry]:
+        found, seen = [], 0
+        async for entry in self._entries.forward(self._keys.inbox(group), self._start, most=_MOST):
+            seen += 1
+            if decode(entry).values[1] == self._id:
+                found.append(entry)
+        self.complete = self.complete and seen < _MOST
+        return found
+
+    async def _held(
+        self, group: str, key: str, entry_id: bytes, message: Message | None, history: tuple[dict[str, str], ...]
+    ) -> GroupTrail | None:
+        """The group's state by this one entry; None when it is settled there and does not wait because of it."""
+        where = f"{self._keys.short(key)} {entry_id.decode()}"
+        carried = message.carried if message else None
+        failures, before, replays = (carried.failures, carried.deliveries, carried.replays) if carried else (0, 0, 0)
+        errors = tuple(carried.errors) if carried else ()
+        if await self._is_unread(group, key, entry_id):
+            state = "retrying" if failures else "unread"
+            return GroupTrail(group, state, where, failures, before, replays, errors=errors, history=history)
+        try:
+            pending = await self._redis.xpending_range(key, group, entry_id, entry_id, 1)
+        except ResponseError:
+            pending = []
+        if pending:
+            return GroupTrail(
+                group,
+                "running",
+                where,
+                failures + 1,
+                before + pending[0]["times_delivered"],
+                replays,
+                pending[0]["consumer"].decode("utf-8", "replace"),
+                pending[0]["time_since_delivered"] / 1000,
+                errors=errors,
+                history=history,
+            )
+        waiting_id = f"{group} {self._keys.short(key)} {entry_id.decode()}"
+        return await self._peek(group, [waiting_id], history)
+
+    async def _is_unread(self, group: str, key: str, entry_id: bytes) -> bool:
+        try:
+            groups = await self._redis.xinfo_groups(key)
+        except ResponseError:
+            return False
+        for found in groups:
+            if found["name"] == group.encode():
+                return position(found["last-delivered-id"]) < position(entry_id)
+        return True  # the group is made at 0 when its first consumer starts: it will be delivered
+
+    async def _waits(self, group: str, history: tuple[dict[str, str], ...]) -> GroupTrail | None:
+        """Looks through what waits for the group, for an event whose last entry in the inbox is gone."""
+        cursor, seen, ids = 0, 0, list[bytes]()
+        while True:
+            cursor, members = await self._redis.zscan(self._keys.due(), cursor, match=f"{group} *", count=1000)
+            ids += [member for member, _ in members]
+            seen += len(members)
+            if cursor == 0 or seen >= _WAITING_MOST:
+                break
+        self.complete = self.complete and cursor == 0
+        for at in range(0, len(ids), _PEEK):
+            if (found := await self._peek(group, ids[at : at + _PEEK], history)) is not None:
+                return found
+        return None
+
+    async def _peek(self, group: str, ids: list[Any], history: tuple[dict[str, str], ...]) -> GroupTrail | None:
+        waiting = await scripts.peek_waiting(
+            self._redis.execute_command,
+            due=self._keys.due(), waiting=self._keys.waiting(), ids=ids, event_id=self._id.decode("utf-8", "replace"),
+        )  # fmt: skip
+        if not waiting:
+            return None
+        _, due, _, fields = waiting[0]
+        seconds, microseconds = await self._redis.time()
+        carried = Message.decode(b"0-0", fields).carried
+        last = history[-1] if history else {}
+        return GroupTrail(
+            group,
+            "snoozed" if last.get("outcome") == "snoozed" else "retrying",
+            "due",
+            carried.failures if carried else 0,
+            carried.deliveries if carried else 0,
+            carried.replays if carried else 0,
+            due_in=(due - seconds * 1000 - microseconds // 1000) / 1000,
+            reason=last.get("reason", ""),
+            error=last.get("error", ""),
+            errors=tuple(carried.errors) if carried else (),
+            history=history,
+        )
+
+    async def _dead(
+        self, group: str, history: list[tuple[str, dict[str, str]]], known: tuple[dict[str, str], ...]
+    ) -> GroupTrail | None:
+        letters = (entry_id for entry_id, record in reversed(history) if record["outcome"] == "dead_lettered")
+        given_up = next(letters, "")
+        # The letter and its line in the history are written by one script: within a moment of each other.
+        start = str(milliseconds(given_up) - 1000) if given_up else self._start
+        end = str(milliseconds(given_up) + 1000) if given_up else "+"
+        seen = 0
+        async for entry in self._entries.forward(self._keys.dead(group), start, end, most=_MOST):
+            seen += 1
+            letter = Letter.decode(group, entry)
+            if letter.message.values[1] == self._id:
+                return GroupTrail(
+                    group,
+                    "dead",
+                    f"dead:{group} {letter.id}",
+                    letter.attempts,
+                    letter.deliveries,
+                    letter.carried.replays,
+                    dead_letter=letter.id,
+                    reason=letter.reason,
+                    error=letter.error,
+                    errors=tuple(letter.carried.errors),
+                    history=known,
+                )
+        self.complete = self.complete and seen < _MOST
+        return None
+
+    def _settled(self, group: str, last: str, history: tuple[dict[str, str], ...]) -> GroupTrail:
+        state = last if last in ("discarded", "cancelled") else "acked"
+        record = history[-1] if history and last != "replayed" else {}  # after a replay it began anew
+        attempts = int(record.get("attempt") or 1)
+        replays = sum(line["outcome"] == "replayed" for line in history)
+        return GroupTrail(
+            group,
+            state,
+            "",
+            attempts,
+            int(record.get("deliveries") or 1),
+            replays,
+            reason=record.get("reason", "") if state != "acked" else "",
+            error=record.get("error", "") if state != "acked" else "",
+            history=history,
+        )

@@ -1,0 +1,138 @@
+"""status, doctor and schema."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from schemas import registered_types
+from streams import Settings, Streams
+from tests.child import Spawn
+from tests.cli.conftest import Cli
+from tests.cli.consuming import Desk, consuming, registered
+from tests.conftest import RedisFactory
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.newest_redis
+
+
+async def test_an_empty_redis(cli: Cli) -> None:
+    result = await cli("status")
+    assert (result.code, result.err) == (0, "")
+    assert "nothing is published yet" in result.out
+    shown = (await cli("status", "--json")).json()
+    assert (shown["streams"], shown["groups"], shown["waiting"]["total"]) == ([], [], 0)
+
+
+async def test_a_group_at_work(cli: Cli, client: Streams, settings: Settings) -> None:
+    desk = Desk()
+    await client.publish_many(map(registered, (Desk.REJECTED, Desk.HANGING, Desk.SNOOZED, 9)))
+    async with consuming(desk, settings) as consumer:
+        await wait_until(lambda: client.redis.xlen(client.keys.dead("email")))
+        await wait_until(lambda: client.redis.zcard(client.keys.due()))
+        shown = (await cli("status", "--json")).json()
+        (group,) = shown["groups"]
+        assert {key: group[key] for key in ("name", "lag", "pending", "waiting", "dead", "alive")} == {
+            "name": "email", "lag": 0, "pending": 1, "waiting": 1, "dead": 1, "alive": 1,
+        }  # fmt: skip
+        assert group["consumers"][0]["name"] == consumer.name
+        result = await cli("status")
+    assert result.code == 0
+    for part in ("users", "email", consumer.name, "waiting 1: 0 delayed, 1 retries and snoozes"):
+        assert part in result.out
+    assert not any(line.endswith(" ") for line in result.out.splitlines())
+
+
+async def test_watch(spawn: Spawn, client: Streams) -> None:
+    child = spawn("streams", "status", "--watch", "--json", "--every", "0.2")
+    await wait_until(lambda: child.stdout().count("\n") >= 2, 20)
+    await client.publish(registered())
+    await wait_until(lambda: json.loads(child.stdout().splitlines()[-1])["streams"], 20)
+    child.kill()
+
+
+def found(result: list[dict[str, str]]) -> dict[str, str]:
+    """The status of each check; the worst when there are several."""
+    order = ("ok", "warn", "fail")
+    statuses: dict[str, str] = {}
+    for finding in result:
+        known = statuses.get(finding["check"], "ok")
+        statuses[finding["check"]] = max(known, finding["status"], key=order.index)
+    return statuses
+
+
+async def test_doctor_when_all_is_well(cli: Cli, client: Streams, settings: Settings) -> None:
+    async with consuming(Desk(), settings):
+        result = await cli("doctor", "--json")
+        assert result.code == 0, result
+        findings = result.json()
+        assert {finding["status"] for finding in findings if not finding["check"].startswith("settings")} == {"ok"}
+        assert {
+            "reachable",
+            "version",
+            "policy",
+            "aof",
+            "appendfsync",
+            "memory",
+            "clock",
+            "group email",
+            "waiting",
+        } <= (found(findings).keys())
+        assert all(finding["mend"] for finding in findings if finding["status"] != "ok")
+        assert (await cli("doctor")).code == 0
+
+
+async def test_doctor_when_it_is_not(cli: Cli, client: Streams) -> None:
+    users = client.keys.stream("users")
+    await client.publish(registered())
+    await client.redis.hset(client.keys.groups(), "email", users)
+    await client.redis.xgroup_create(users, "email", "0")
+    await client.publish(registered())
+    await client.redis.xreadgroup("email", "gone-1-ff", {users: ">"}, count=1)
+    await client.redis.zadd(client.keys.consumers("email"), {"gone-1-ff": 1000})
+    await client.redis.zadd(client.keys.due(), {"email users 1-0": 1000})
+    await client.redis.xadd(client.keys.dead("email"), {"reason": "failed"})
+    result = await cli("doctor", "--json", env={"STREAMS_LEAES": "3", "STREAMS_ACCEPT_RISK": "no-aof"})
+    assert result.code == 1
+    statuses = found(result.json())
+    assert (statuses["group email"], statuses["gone email"], statuses["waiting"]) == ("fail", "fail", "fail")
+    assert (statuses["dead email"], statuses["settings"]) == ("warn", "warn")
+    assert any("STREAMS_LEASE" in finding["mend"] for finding in result.json())
+    text = await cli("doctor")
+    assert text.code == 1
+    assert "python -m processors.email" in text.out
+
+
+async def test_doctor_on_an_unsafe_server(cli: Cli, redis_factory: RedisFactory) -> None:
+    arguments = ["--maxmemory-policy", "volatile-lru", "--appendonly", "no", "--maxmemory", "64mb"]
+    server = redis_factory(args=arguments)
+    with server.client() as client:
+        for number in range(1000):
+            client.set(f"ballast{number}", b"x" * 10_000)  # no TTL: volatile-lru leaves them
+        client.config_set("maxmemory", client.info("memory")["used_memory"] + 200_000)
+        result = await cli("doctor", "--json", env={"REDIS_URL": server.url})
+        client.flushall()
+    statuses = found(result.json())
+    assert result.code == 1
+    assert (statuses["policy"], statuses["aof"], statuses["memory"]) == ("fail", "fail", "fail")
+
+
+async def test_schema(cli: Cli) -> None:
+    result = await cli("schema", "UserRegistered")
+    schema = result.json()
+    assert (schema["$id"], schema["x-stream"]) == ("UserRegistered/1", "users")
+    assert schema["properties"]["email"]["x-pii"]
+    assert [one["$id"].partition("/")[0] for one in (await cli("schema", "--json")).json()] == [
+        type for type in registered_types() if type in result.out or _is_domain(type)
+    ]
+    listed = (await cli("schema")).out
+    assert "UserRegistered" in listed
+    assert "user_id email name" in listed
+
+
+def _is_domain(type: str) -> bool:
+    from schemas import registered
+
+    event = registered(type)
+    return event is not None and event.__module__.startswith("schemas")
