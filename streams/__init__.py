@@ -1,20 +1,29 @@
-"""The engine: event processing on Redis Streams. This is its public face; the modules read as the way of an event."""
+"""The engine: event processing on Redis Streams. This is its public face; the modules read as the way of an event.
 
-from schemas.event import Event
-from streams.client import Receipt, Streams
-from streams.consumer import Consumer
-from streams.delivery import Delivery
-from streams.dependencies import CurrentDelivery, CurrentStreams, Depends, Shared
-from streams.errors import NotFound, PublishUncertain, Refused, StreamsError, TooLarge, UnknownEvent, Unreachable
-from streams.middleware import Middleware
-from streams.outcome import DeadLetter, Retry, Snooze, Unavailable
-from streams.processor import Processor
-from streams.retry import Backoff
-from streams.runner import run
-from streams.settings import Settings
+Names are imported when they are asked for: a command that publishes one event does not wait for the consumer's parts.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from schemas.event import Event
+    from streams.cancellation import Cancellation
+    from streams.client import Receipt, Streams
+    from streams.consumer import Consumer
+    from streams.delivery import Delivery
+    from streams.dependencies import CurrentDelivery, CurrentStreams, Depends, Shared
+    from streams.errors import NotFound, PublishUncertain, Refused, StreamsError, TooLarge, UnknownEvent, Unreachable
+    from streams.middleware import Middleware
+    from streams.outcome import DeadLetter, Retry, Snooze, Unavailable
+    from streams.processor import Processor
+    from streams.retry import Backoff
+    from streams.runner import run
+    from streams.settings import Settings
 
 __all__ = [
     "Backoff",
+    "Cancellation",
     "Consumer",
     "CurrentDelivery",
     "CurrentStreams",
@@ -40,3 +49,34 @@ __all__ = [
     "Unreachable",
     "run",
 ]
+
+_HOMES: Final = {
+    "schemas.event": ("Event",),
+    "streams.cancellation": ("Cancellation",),
+    "streams.client": ("Receipt", "Streams"),
+    "streams.consumer": ("Consumer",),
+    "streams.delivery": ("Delivery",),
+    "streams.dependencies": ("CurrentDelivery", "CurrentStreams", "Depends", "Shared"),
+    "streams.errors": (
+        "NotFound", "PublishUncertain", "Refused", "StreamsError", "TooLarge", "UnknownEvent", "Unreachable",
+    ),
+    "streams.middleware": ("Middleware",),
+    "streams.outcome": ("DeadLetter", "Retry", "Snooze", "Unavailable"),
+    "streams.processor": ("Processor",),
+    "streams.retry": ("Backoff",),
+    "streams.runner": ("run",),
+    "streams.settings": ("Settings",),
+}  # fmt: skip
+_HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'streams' has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(home), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

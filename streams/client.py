@@ -13,7 +13,7 @@ from schemas.event import Event
 from streams import boot
 from streams.connection import Connections
 from streams.dependencies import current_delivery
-from streams.errors import StreamsError, TooLarge
+from streams.errors import NotFound, StreamsError, TooLarge
 from streams.keys import Keys, Priority
 from streams.message import Message
 from streams.middleware import Middleware
@@ -24,6 +24,7 @@ from streams.settings import Settings
 if TYPE_CHECKING:
     import redis.asyncio
 
+    from streams.cancellation import Cancellation
     from streams.dead_letters import DeadLetters
     from streams.snapshot import Snapshot
     from streams.trail import Trail
@@ -142,6 +143,35 @@ class Streams:
         from streams.snapshot import Snapshot
 
         return await Snapshot.take(self)
+
+    async def cancel(self, id: str) -> Cancellation:
+        """Calls off one event in every group that has not finished it: see `Cancellation`."""
+        from streams.cancellation import cancel
+
+        return await cancel(self, id)
+
+    async def pause(self, group: str) -> bool:
+        """Stops a group's consumers from beginning anything; what runs is finished. False if it was paused already.
+
+        Raises `NotFound` for a group that no consumer has ever made.
+        """
+        return await self._pause(group, on=True)
+
+    async def resume(self, group: str) -> bool:
+        """Lets a paused group go on. False if it was not paused."""
+        return await self._pause(group, on=False)
+
+    async def _pause(self, group: str, *, on: bool) -> bool:
+        from streams import scripts
+        from streams.entries import refusing
+
+        control = self.keys.control(group)
+        with refusing(self.connections):
+            if not await self.redis.hexists(self.keys.groups(), group):
+                raise NotFound(f"no group {group} in {self.settings.app}; streams status lists them")
+            return await scripts.pause(
+                self.redis.execute_command, paused=self.keys.paused(), group=group, channel=control, on=on
+            )
 
     async def event(self, id: str) -> Trail:
         """Where one event is: see `Trail.find`."""

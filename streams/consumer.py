@@ -23,11 +23,12 @@ from uncalled_for import SharedContext
 from streams import scripts
 from streams.breaker import Breaker
 from streams.connection import LOST, DirectConnection
+from streams.control import Control
 from streams.dependencies import current_streams
 from streams.due import Mover
 from streams.errors import Refused, Unreachable
 from streams.executor import Executor
-from streams.keys import LANES
+from streams.keys import CALLS_KEPT, LANES
 from streams.leases import Leases
 from streams.outcome import Acked, DeadLettered, Outcome, Retried, Snoozed
 from streams.reader import Reader
@@ -127,6 +128,15 @@ class Consumer(Service):
             feed=self._feed,
         )
         self._mover = Mover(connections, keys, self._reconnect)
+        self._called_off: dict[tuple[str, bytes], None] = {}
+        self._control = Control(
+            connections,
+            keys,
+            group=group,
+            reconnect=self._reconnect,
+            call_off=self._call_off,
+            pause=self._pause,
+        )
         self._sharing: asyncio.Task[None] | None = None
         self._shared_ready, self._shared_done = asyncio.Event(), asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
@@ -144,12 +154,13 @@ class Consumer(Service):
             return
         self._reconnect.succeeded()
         await self._ensure_groups(self._connection)
+        await self._control.begin()
         self._leases.start()
         self._sharing = asyncio.get_running_loop().create_task(self._share())
         await self._shared_ready.wait()
         self._reading = [self._spawn(reader.run()) for reader in dict.fromkeys(self._readers.values())]
         self._settling = self._spawn(self._settlement.run())
-        for work in (self._reclaimer.run(), self._mover.run()):
+        for work in (self._reclaimer.run(), self._mover.run(), self._control.run()):
             _ = self._spawn(work)
         log.info(
             "consumer.started",
@@ -206,6 +217,31 @@ class Consumer(Service):
         self._count(deliveries, Reader.took)
         self._leases.hold(deliveries)
         self._slots.feed(deliveries)
+        if self._called_off:
+            for delivery in deliveries:
+                if (delivery.source, delivery.entry_id) in self._called_off:
+                    self._slots.call_off(delivery)
+
+    def _call_off(self, source: str, entry_id: bytes) -> None:
+        """Somebody called a delivery off: it is stopped if it is here, and not begun if it comes here."""
+        if (source, entry_id) in self._called_off:
+            return
+        self._called_off[source, entry_id] = None
+        if len(self._called_off) > CALLS_KEPT:
+            del self._called_off[next(iter(self._called_off))]
+        for delivery in self._leases.held:
+            if delivery.entry_id == entry_id and delivery.source == source:
+                self._slots.call_off(delivery)
+                return
+
+    def _pause(self, on: bool) -> None:
+        if on is self._slots.paused:
+            return
+        log.warning("group.paused" if on else "group.resumed", group=self._group)
+        self._slots.paused = on
+        for reader in dict.fromkeys(self._readers.values()):
+            reader.pause(on)
+        self._slots.wake()
 
     def _count(self, deliveries: Iterable[Delivery], tell: Callable[[Reader, int], None]) -> None:
         for source, count in Counter(delivery.source for delivery in deliveries).items():

@@ -12,6 +12,8 @@ Everything of one partition carries the hash tag `{app:p}`, so one script touche
 | {app:p}:history:GROUP | stream | deliveries that were not plain successes, capped | newest 10,000 |
 | {app:p}:groups | hash | the registry: group -> the streams it reads | for ever |
 | {app:p}:consumers:GROUP | zset | consumer -> its last heartbeat in ms | until retired |
+| {app:p}:cancelled:GROUP | zset | deliveries called off while running | newest 10,000 |
+| {app:p}:paused | set | groups that are paused | until resumed |
 | {app:p}:producer:ID | string | last batch a publisher added (idempotence) | 1 h after its last batch |
 | {app:p}:once:NAME | string | id of the first event published `once=NAME` (hashed) | 24 h |
 | {app:p}:own:CONCERN:... | any | what a processor keeps for itself, always with a TTL | its TTL |
@@ -30,6 +32,7 @@ Priority = Literal["high", "normal", "low"]
 LANES: Final[tuple[Priority, ...]] = get_args(Priority)
 
 HISTORY_LENGTH: Final = 10_000
+CALLS_KEPT: Final = 10_000
 PRODUCER_TTL_MS: Final = 3_600_000
 ONCE_TTL_MS: Final = 86_400_000
 
@@ -91,6 +94,18 @@ class Keys:
     def consumers(self, group: str) -> str:
         """The heartbeats of a group's consumers."""
         return f"{self.tag}:consumers:{checked_name('group', group)}"
+
+    def cancelled(self, group: str) -> str:
+        """The deliveries of a group that were called off while they ran or could start at any moment."""
+        return f"{self.tag}:cancelled:{checked_name('group', group)}"
+
+    def paused(self) -> str:
+        """The groups that are paused."""
+        return f"{self.tag}:paused"
+
+    def control(self, group: str) -> str:
+        """The channel (no key) over which a group's consumers are told to pause, resume, or call off."""
+        return f"{self.tag}:control:{checked_name('group', group)}"
 
     def producer(self, producer: str) -> str:
         """The last batch one publisher added."""

@@ -67,6 +67,7 @@ class Reader:
         self._active = 1
         self._handled, self._measured_at = 0, 0.0
         self._stopping = False
+        self._paused = False
         self._unsure = False
         self._client_id = 0
 
@@ -82,14 +83,19 @@ class Reader:
 
     def room(self) -> int:
         """How many more messages this consumer will hold."""
-        return self._target - self._held
+        return 0 if self._paused else self._target - self._held
+
+    def pause(self, on: bool) -> None:
+        """Stops reading, or goes on; a read that waits already may still bring something."""
+        self._paused = on
+        self._room.set()
 
     async def run(self) -> None:
         """Reads until `stop`; Redis going away is waited out."""
         while not self._stopping:
             self._adapt()
             room = self.room()
-            if room < (1 if self._target == self._least else self._target // 4):
+            if self._paused or room < (1 if self._target == self._least else self._target // 4):
                 self._room.clear()
                 await self._room.wait()
                 continue

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from redis.exceptions import NoScriptError
 
-from streams.keys import HISTORY_LENGTH, ONCE_TTL_MS, PRODUCER_TTL_MS
+from streams.keys import CALLS_KEPT, HISTORY_LENGTH, ONCE_TTL_MS, PRODUCER_TTL_MS
 from streams.message import FIELDS, Message
 
 Call = Callable[..., Awaitable[Any]]
@@ -64,6 +64,9 @@ ENSURE_GROUPS: Final = Script.load("ensure_groups")
 RETIRE_CONSUMER: Final = Script.load("retire_consumer")
 REPLAY: Final = Script.load("replay")
 DISCARD: Final = Script.load("discard")
+CANCEL: Final = Script.load("cancel")
+CANCEL_WAITING: Final = Script.load("cancel_waiting")
+PAUSE: Final = Script.load("pause")
 PEEK_WAITING: Final = Script.load("peek_waiting")
 
 _PUBLISH_FIELDS: Final[tuple[Value, ...]] = (len(FIELDS), *FIELDS)
@@ -198,3 +201,31 @@ async def peek_waiting(
     """
     found = await run(call, PEEK_WAITING, (due, waiting), (event_id, *ids))
     return [(waiting_id, due_ms, key, fields) for waiting_id, due_ms, key, fields in found]
+
+
+async def cancel(
+    call: Call, stream: str, *, entry_id: str, groups: Sequence[tuple[str, str, str, str, list[bytes]]]
+) -> dict[str, str]:
+    """Calls off an entry for (group, its calls, its channel, its history, history record) each; returns the state of
+    each: `cancelled`, `cancelling` or `delivered`. Empty when the entry is not there.
+    """
+    arguments: list[Value] = [entry_id, CALLS_KEPT]
+    for name, calls, channel, history, record in groups:
+        arguments += (name, calls, channel, history, HISTORY_LENGTH, len(record), *record)
+    answer = [part.decode() for part in await run(call, CANCEL, (stream,), arguments)]
+    return dict(zip(answer[::2], answer[1::2], strict=True))
+
+
+async def cancel_waiting(
+    call: Call, *, due: str, waiting: str, waiting_id: str, records: Sequence[tuple[str, list[bytes]]]
+) -> bool:
+    """Calls off what waits under an id, with a record in each (history, record); False when it is gone."""
+    arguments: list[Value] = [waiting_id, HISTORY_LENGTH]
+    for history, record in records:
+        arguments += (history, len(record), *record)
+    return bool(await run(call, CANCEL_WAITING, (due, waiting), arguments))
+
+
+async def pause(call: Call, *, paused: str, group: str, channel: str, on: bool) -> bool:
+    """Pauses a group or lets it go on; False when it was so already."""
+    return bool(await run(call, PAUSE, (paused,), (group, int(on), channel)))

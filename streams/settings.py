@@ -121,4 +121,4 @@ def _with_password(url: str, password: str) -> str:
 def place(url: str) -> str:
     """Names a Redis URL for people: scheme, host and path, without user or password."""
     parts = urlsplit(url)
-    return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment=""))
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -17,7 +16,7 @@ from redis.exceptions import RedisError
 
 from streams import scripts
 from streams.connection import LOST, Connections
-from streams.message import ID, TYPE
+from streams.history import record
 from streams.middleware import Middleware, settle_chain
 from streams.outcome import ACKED, SKIPPED, Acked, Cancelled, DeadLettered, Outcome, Released, Retried, Snoozed
 
@@ -207,19 +206,19 @@ class Settlement:
         self, delivery: Delivery, outcome: str, at: str, reason: str = "", error: str = "", after: float = 0.0
     ) -> list[Value]:
         """The line of a delivery in the group's history (see `Keys.history`)."""
-        record: dict[bytes, bytes] = {
-            b"id": delivery.message.values[ID],
-            b"type": delivery.message.values[TYPE],
-            b"outcome": outcome.encode(),
-            b"attempt": b"%d" % delivery.attempt,
-            b"deliveries": b"%d" % delivery.deliveries,
-            b"reason": reason.encode(),
-            b"error": error.encode(),
-            b"after": b"%.3f" % after,
-            b"consumer": self._consumer.encode(),
-            b"at": at.encode(),
-        }
-        return _counted(list(chain.from_iterable(record.items())))
+        return _counted(
+            record(
+                delivery.message,
+                outcome,
+                attempt=delivery.attempt,
+                deliveries=delivery.deliveries,
+                by=self._consumer,
+                reason=reason,
+                error=error,
+                after=after,
+                at=at,
+            )
+        )
 
     async def aclose(self) -> None:
         """Closes the connection."""

@@ -16,7 +16,7 @@ import structlog
 
 from streams.executor import Executor, HandlerCancelled, HandlerTimeout
 from streams.lanes import Lanes
-from streams.outcome import RELEASED, DeadLettered, Outcome
+from streams.outcome import RELEASED, Cancelled, DeadLettered, Outcome
 
 if TYPE_CHECKING:
     from streams.breaker import Breaker
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("streams.slots")
 
-Interrupt = Literal["timeout", "lost", "stop"]
+Interrupt = Literal["timeout", "lost", "stop", "cancel"]
 _TICK: Final = 0.05  # seconds: how late a timeout may be noticed
 
 
@@ -75,6 +75,7 @@ class Slots:
         self._alone = False
         self._waking = False
         self._taking = True
+        self.paused = False
         self.running = 0
         self._watch: asyncio.Task[None] | None = None
         self.suspect_from = min(3, limit)
@@ -109,7 +110,7 @@ class Slots:
                 idle.set_result(None)
 
     def _next(self) -> Delivery | None:
-        if not self._taking or self._alone:
+        if not self._taking or self._alone or self.paused:
             return None
         if self._suspects:
             if self.running:
@@ -192,6 +193,8 @@ class Slots:
                 return self._executor.failed(delivery, HandlerTimeout(f"the handler took longer than {limit:g} s"))
             case "stop":
                 return RELEASED
+            case "cancel":
+                return Cancelled()
             case "lost":
                 return None
 
@@ -217,6 +220,17 @@ class Slots:
                 self._interrupt(slot, "lost")
         self._ready.drop(deliveries)
         self._suspects = deque(delivery for delivery in self._suspects if delivery not in deliveries)
+
+    def call_off(self, delivery: Delivery) -> None:
+        """Stops one delivery because somebody called it off: `Cancelled`, unless its handler is done already."""
+        for slot in self._slots:
+            if slot.delivery is delivery:
+                self._interrupt(slot, "cancel")
+                return
+        before = len(self._ready) + len(self._suspects)
+        self.abandon({delivery})
+        if len(self._ready) + len(self._suspects) < before:
+            self._done(delivery, Cancelled())
 
     async def drain(self, grace: float) -> None:
         """Hands back what has not started, lets the running handlers finish for `grace` seconds, then cancels them

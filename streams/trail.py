@@ -114,7 +114,8 @@ class _Search:
             if waiting is not None:
                 delayed, due_in, target = waiting
                 return Trail(self._id, delayed, self._keys.short(target), "", due_in, (), (), "what waits")
-            entry = await self._far(streams)
+            # It may have been released between the two looks, so the streams are looked at once more.
+            entry = (await self._near(streams) if self._made else None) or await self._far(streams)
         key, found = entry or ("", None)
         message = decode(found) if found else None
         start = str(max(0, (self._made or milliseconds(found[0] if found else "0")) - _BEFORE))

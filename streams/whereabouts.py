@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _MOST: Final = 100_000  # entries of an inbox or of the dead letters looked at
 _PEEK: Final = 200  # waiting messages to a script call
 _WAITING_MOST: Final = 20_000
+_LOOKS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +45,7 @@ class GroupTrail:
     error: str = ""
     errors: tuple[dict[str, Any], ...] = ()
     history: tuple[dict[str, str], ...] = ()
+    waiting_id: str = ""
 
 
 class Whereabouts:
@@ -59,8 +61,24 @@ class Whereabouts:
         self.complete = True  # False when a bound ended a search
 
     async def find(self, group: str, places: list[tuple[str, bytes]]) -> GroupTrail | None:
-        """Where `group` has it; `places` is where it was published. None when the group has never seen it."""
-        history, whole = await self._history(group)
+        """Where `group` has it; `places` is where it was published. None when the group has never seen it.
+
+        The places are looked at one after the other while the event may move from one to the next. It is nowhere only
+        if its history says nothing new after the looks, and does not say that it must wait somewhere.
+        """
+        for _ in range(_LOOKS):
+            history, whole = await self._history(group)
+            found = await self._look(group, places, history, whole=whole)
+            if found is not None and found.where:
+                return found
+            last = history[-1][1]["outcome"] if history else ""
+            if last not in ("retried", "snoozed") and (await self._history(group))[0] == history:
+                return found
+        return found
+
+    async def _look(
+        self, group: str, places: list[tuple[str, bytes]], history: list[tuple[str, dict[str, str]]], *, whole: bool
+    ) -> GroupTrail | None:
         known = tuple({**record, "entry_id": entry_id} for entry_id, record in history)
         inbox = self._keys.inbox(group)
         came_back = await self._in_inbox(group)
@@ -166,7 +184,7 @@ class Whereabouts:
         )  # fmt: skip
         if not waiting:
             return None
-        _, due, _, fields = waiting[0]
+        waiting_id, due, _, fields = waiting[0]
         seconds, microseconds = await self._redis.time()
         carried = Message.decode(b"0-0", fields).carried
         last = history[-1] if history else {}
@@ -182,6 +200,7 @@ class Whereabouts:
             error=last.get("error", ""),
             errors=tuple(carried.errors) if carried else (),
             history=history,
+            waiting_id=waiting_id.decode("utf-8", "replace"),
         )
 
     async def _dead(

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     import redis
 
-PERMANENT: Final = frozenset({"stream", "inbox", "dead", "history", "groups", "consumers", "due", "waiting"})
+PERMANENT: Final = frozenset(
+    {"stream", "inbox", "dead", "history", "groups", "consumers", "due", "waiting", "cancelled", "paused"}
+)
 """The kinds of key that live until somebody trims or retires them: the table in `streams/keys.py`."""
 
 

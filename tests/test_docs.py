@@ -156,7 +156,8 @@ class Session:
             return
         shows = argument.removeprefix("shows ") if kind == "eventually" else argument
         if kind == "eventually":
-            wait_until_sync(lambda: shows in self._run(block, text, patient=True), 20, lambda: f"{text} shows {shows!r}")
+            shown = lambda: shows in self._run(block, text, patient=True)  # noqa: E731
+            wait_until_sync(shown, 20, lambda: f"{text} shows {shows!r}")
         else:
             output = self._run(block, text)
             assert shows in output, f"line {block.line} does not show {shows!r}:\n{output}"

@@ -12,6 +12,7 @@ from typing import Any, Final
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from streams.cli.control import cancel, pause, resume
 from streams.cli.dead import dead
 from streams.cli.doctor import doctor
 from streams.cli.event import event
@@ -22,7 +23,7 @@ from streams.cli.tail import tail
 from streams.errors import StreamsError
 
 GROUP: Final = "streams.commands"
-_ORDER: Final = ("publish", "status", "event", "tail", "dead", "doctor", "schema")
+_ORDER: Final = ("publish", "status", "event", "tail", "cancel", "pause", "resume", "dead", "doctor", "schema")
 _PLAIN: Final[dict[str, Any]] = {"add_completion": False, "rich_markup_mode": None}
 
 
@@ -78,7 +79,7 @@ def application() -> Any:
         **_PLAIN,
     )
     app.callback(invoke_without_command=True)(_help)
-    for command in (publish, status, event, tail, doctor, schema):
+    for command in (publish, status, event, tail, cancel, pause, resume, doctor, schema):
         app.command()(command)
     app.add_typer(dead, name="dead")
     return typer.main.get_group(app)

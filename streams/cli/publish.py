@@ -33,6 +33,7 @@ def publish(
     data: Annotated[str, typer.Option(help="Its fields as a JSON object; K=V are put over it.", metavar="JSON")] = "",
     delay: Annotated[str, typer.Option(help="Hold it back for so long: 10s, 5m, 2h, 1h30m.", metavar="TIME")] = "",
     at: Annotated[str, typer.Option(help="Hold it back until then: 2026-11-24T09:00:00+01:00.", metavar="ISO")] = "",
+    once: Annotated[str, typer.Option(help="Publish one event under this name in 24 hours.", metavar="NAME")] = "",
     key: Annotated[str, typer.Option(help="The ordering key.")] = "",
     priority: Annotated[Literal["high", "normal", "low"], typer.Option(help="The lane it goes to.")] = "normal",
     count: Annotated[
@@ -48,6 +49,8 @@ def publish(
     streams publish UserRegistered user_id=7 email=ada@example.com name=Ada
     """
     hold = _hold(delay, at)
+    if once and (ndjson or count is not None):
+        raise Usage("--once names one event; leave it out with --ndjson and --count")
     if ndjson:
         if type or fields or data or count:
             raise Usage("--ndjson takes every type and field from the file; leave TYPE, K=V, --data and --count out")
@@ -60,7 +63,7 @@ def publish(
     if count is not None:
         run(_publish_many(lambda: _copies(type, given, data, count), hold, key, priority, json, total=count))
     else:
-        run(_publish_one(type, given, data, hold, key, priority, json))
+        run(_publish_one(type, given, data, hold | ({"once": once} if once else {}), key, priority, json))
 
 
 async def _publish_one(

@@ -1,0 +1,145 @@
+"""Cancellation: calls off one event wherever it is: waiting, unread, running or between two tries."""
+
+from __future__ import annotations
+
+import getpass
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from streams import scripts
+from streams.entries import refusing
+from streams.errors import StreamsError
+from streams.history import record
+from streams.trail import Trail
+
+if TYPE_CHECKING:
+    from streams.client import Streams
+    from streams.message import Message
+    from streams.whereabouts import GroupTrail
+
+State = Literal["cancelled", "cancelling", "acked", "dead", "discarded"]
+
+_LOOKS: Final = 20  # an event that moves (due, delivered, retried) between the look and the script is looked for again
+
+
+@dataclass(frozen=True, slots=True)
+class Cancellation:
+    """What became of a call-off, group by group.
+
+    `cancelled`: it will not be handled. `cancelling`: it has been delivered, and its consumer is told to stop it; how
+    that ended is in its trail (`streams event ID`): `cancelled`, or `acked` if the handler was done first. `acked`,
+    `dead`, `discarded`: it was over already, and nothing changed. `groups` is empty if no group has ever read the
+    stream: the event is gone then.
+    """
+
+    id: str
+    groups: dict[str, State]
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as JSON values."""
+        return asdict(self)
+
+
+async def cancel(client: Streams, id: str, *, by: str = "") -> Cancellation:
+    """Calls off the event with this id in every group that has not finished it.
+
+    Raises `NotFound`, `Unreachable` or `Refused`; `StreamsError` when the event kept moving for 20 looks.
+    """
+    with refusing(client.connections):
+        for _ in range(_LOOKS):
+            done = await _Attempt(client, await Trail.find(client, id), by or _whoami()).run()
+            if done is not None:
+                return Cancellation(id, done)
+    raise StreamsError(f"event {id} moved at every look; try again")
+
+
+def _whoami() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a user without a name, as in many containers
+        return "unknown"
+
+
+class _Attempt:
+    def __init__(self, client: Streams, trail: Trail, by: str) -> None:
+        self._client = client
+        self._keys = client.keys
+        self._call = client.redis.execute_command
+        self._trail = trail
+        self._by = by
+        self._done: dict[str, State] = {}
+
+    async def run(self) -> dict[str, State] | None:
+        """The state of each group, or None when the event was not where the trail had seen it."""
+        message = self._trail.message
+        if message is None:
+            raise StreamsError(f"event {self._trail.id} was trimmed from its stream: only its history is left")
+        if self._trail.due_in is not None:
+            groups = await self._groups_reading()
+            if not await self._cancel_waiting(self._trail.id, message, groups):
+                return None
+            self._done = dict.fromkeys(groups, "cancelled")
+            return self._done
+        open_groups: list[GroupTrail] = []
+        for group in self._trail.groups:
+            match group.state:
+                case "acked" | "dead" | "discarded" | "cancelled":
+                    self._done[group.group] = group.state
+                case _:
+                    open_groups.append(group)
+        at_place = [group for group in open_groups if group.where == f"{self._trail.stream} {self._trail.entry_id}"]
+        steps = [await self._cancel_entry(f"{self._trail.stream} {self._trail.entry_id}", message, at_place)]
+        for group in open_groups:
+            if group in at_place:
+                continue
+            if group.waiting_id:
+                steps.append(await self._cancel_waiting(group.waiting_id, message, [group.group], group))
+                self._done[group.group] = "cancelled"
+            else:
+                steps.append(await self._cancel_entry(group.where, message, [group]))
+        return self._done if all(steps) else None
+
+    async def _groups_reading(self) -> list[str]:
+        redis: Any = self._client.redis  # redis-py's annotations are unions over both protocols
+        registry = await redis.hgetall(self._keys.groups())
+        message = self._trail.message
+        assert message is not None
+        stream = self._trail.stream or ""
+        key = f"{self._keys.tag}:stream:{stream}"
+        return sorted(name.decode() for name, sources in registry.items() if key in sources.decode().split())
+
+    async def _cancel_waiting(
+        self, waiting_id: str, message: Message, groups: list[str], at: GroupTrail | None = None
+    ) -> bool:
+        records = [(self._keys.history(group), self._record(message, at)) for group in groups]
+        return await scripts.cancel_waiting(
+            self._call, due=self._keys.due(), waiting=self._keys.waiting(), waiting_id=waiting_id, records=records
+        )
+
+    async def _cancel_entry(self, where: str, message: Message, groups: list[GroupTrail]) -> bool:
+        if not groups and where.startswith("inbox:"):
+            return True
+        short, _, entry_id = where.partition(" ")
+        key = f"{self._keys.tag}:{short}" if short.startswith("inbox:") else f"{self._keys.tag}:stream:{short}"
+        calls = [
+            (
+                group.group,
+                self._keys.cancelled(group.group),
+                self._keys.control(group.group),
+                self._keys.history(group.group),
+                self._record(message, group),
+            )
+            for group in groups
+        ]
+        if not calls and any(self._done.values()):
+            return True  # every group was through with it before
+        states = await scripts.cancel(self._call, key, entry_id=entry_id, groups=calls)
+        for group, state in states.items():
+            if state == "delivered":
+                return False
+            self._done[group] = "cancelled" if state == "cancelled" else "cancelling"
+        return len(states) == len(calls)
+
+    def _record(self, message: Message, at: GroupTrail | None) -> list[bytes]:
+        attempt, deliveries = (at.attempts, at.deliveries) if at else (0, 0)
+        return record(message, "cancelled", attempt=attempt, deliveries=deliveries, by=self._by)

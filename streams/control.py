@@ -1,0 +1,91 @@
+"""Control: what operators tell a group while it runs: pause, resume, and call off an event.
+
+It is told at once over a channel. Who was not listening (a consumer that starts, or was cut off) reads what is written:
+the channel only saves looking.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from redis.exceptions import RedisError
+
+from streams.connection import LOST, Connections
+
+if TYPE_CHECKING:
+    from streams.keys import Keys
+    from streams.reconnect import Reconnect
+
+log = structlog.get_logger("streams.control")
+
+_LOOK: Final = 15.0  # seconds of silence after which it looks for itself: a channel can die without a word
+
+
+class Control:
+    """Listens for one consumer; `call_off(source, entry id)` and `pause(bool)` do what is asked, however often."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        keys: Keys,
+        *,
+        group: str,
+        reconnect: Reconnect,
+        call_off: Callable[[str, bytes], None],
+        pause: Callable[[bool], None],
+    ) -> None:
+        self._client: Any = connections.client  # redis-py's annotations are unions over both protocols
+        self._keys = keys
+        self._group = group
+        self._reconnect = reconnect
+        self._call_off = call_off
+        self._pause = pause
+
+    async def run(self) -> None:
+        """Listens for as long as the consumer lives."""
+        while True:
+            try:
+                async with self._client.pubsub(ignore_subscribe_messages=True) as channel:
+                    await channel.subscribe(self._keys.control(self._group))
+                    await self._listen(channel)
+            except LOST as error:
+                await self._reconnect.failed(error)
+            except RedisError as error:
+                log.error("control.refused", group=self._group, error=str(error)[:300])
+                await asyncio.sleep(_LOOK)
+
+    async def _listen(self, channel: Any) -> None:
+        await self.look()
+        while True:
+            message = await channel.get_message(timeout=_LOOK)
+            if message is None:
+                await channel.ping()
+                await self.look()
+                continue
+            word, _, rest = message["data"].partition(b" ")
+            if word == b"cancel":
+                source, _, entry_id = rest.partition(b" ")
+                self._call_off(source.decode(), entry_id)
+            elif word in (b"pause", b"resume"):
+                self._pause(word == b"pause")
+
+    async def begin(self) -> None:
+        """Reads what has been asked before this consumer reads its first message, waiting for Redis if it is away."""
+        while True:
+            try:
+                await self.look()
+            except LOST as error:
+                await self._reconnect.failed(error)
+            else:
+                return
+
+    async def look(self) -> None:
+        """Reads what has been asked so far."""
+        self._pause(bool(await self._client.sismember(self._keys.paused(), self._group)))
+        for call in await self._client.zrange(self._keys.cancelled(self._group), 0, -1):
+            source, _, entry_id = call.partition(b" ")
+            self._call_off(source.decode(), entry_id)
+        self._reconnect.succeeded()

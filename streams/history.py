@@ -1,0 +1,42 @@
+"""History: the line that a group keeps of a delivery that was not a plain success (see `Keys.history`)."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from streams.message import ID, TYPE
+
+if TYPE_CHECKING:
+    from streams.message import Message
+
+
+def record(
+    message: Message,
+    outcome: str,
+    *,
+    attempt: int,
+    deliveries: int,
+    by: str,
+    reason: str = "",
+    error: str = "",
+    after: float = 0.0,
+    at: str = "",
+) -> list[bytes]:
+    """The entry's names and values, flat: which event, how it ended, why, by whom, and when (RFC 3339, UTC, now unless
+    given). `after` is in seconds.
+    """
+    values = {
+        b"id": message.values[ID],
+        b"type": message.values[TYPE],
+        b"outcome": outcome.encode(),
+        b"attempt": b"%d" % attempt,
+        b"deliveries": b"%d" % deliveries,
+        b"reason": reason.encode(),
+        b"error": error.encode(),
+        b"after": b"%.3f" % after,
+        b"consumer": by.encode(),
+        b"at": (at or datetime.now(UTC).isoformat(timespec="milliseconds")).encode(),
+    }
+    return list(chain.from_iterable(values.items()))

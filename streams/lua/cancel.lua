@@ -1,0 +1,70 @@
+#!lua flags=allow-oom
+-- Calls off an event where it stands: in a stream or an inbox, for every group that reads it.
+-- KEYS  1 the stream     ARGV  1 entry id  2 most a group's list of calls may keep, then per group: its name, the key of
+--       its list of calls, its control channel, the key of its history, history length, number of strings, history record
+-- Returns {group, state, ...}: `cancelled` (it will not be delivered), `cancelling` (it has been delivered or may be at
+-- any moment: its consumers are told to stop it) or `delivered` (nothing of it is in this stream for that group).
+-- Invariant: an entry is deleted only if no group has it pending, and only groups that had not read it are told
+-- `cancelled`: deleted under a running handler it would vanish instead of being settled.
+
+local stream, id = KEYS[1], ARGV[1]
+local answer, unread, running = {}, {}, {}
+if not redis.call('XRANGE', stream, id, id)[1] then return answer end
+
+local function parts(text)
+  local ms, seq = string.match(text, '^(%d+)-(%d+)$')
+  return tonumber(ms), tonumber(seq)
+end
+
+local read = {}
+for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+  local name, last
+  for i = 1, #info, 2 do
+    if info[i] == 'name' then name = info[i + 1] end
+    if info[i] == 'last-delivered-id' then last = info[i + 1] end
+  end
+  local last_ms, last_seq = parts(last)
+  local ms, seq = parts(id)
+  read[name] = ms < last_ms or (ms == last_ms and seq <= last_seq)
+end
+
+local at = 3
+while at <= #ARGV do
+  local group = {name = ARGV[at], calls = ARGV[at + 1], channel = ARGV[at + 2], history = ARGV[at + 3], record = {}}
+  group.length = ARGV[at + 4]
+  local count = tonumber(ARGV[at + 5])
+  for i = 1, count do group.record[i] = ARGV[at + 5 + i] end
+  at = at + 6 + count
+  if not read[group.name] then
+    unread[#unread + 1] = group
+  elseif redis.call('XPENDING', stream, group.name, id, id, 1)[1] then
+    running[#running + 1] = group
+  else
+    answer[#answer + 1] = group.name
+    answer[#answer + 1] = 'delivered'
+  end
+end
+
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function call_off(group)
+  redis.call('ZADD', group.calls, now, stream .. ' ' .. id)
+  redis.call('ZREMRANGEBYRANK', group.calls, 0, -1 - tonumber(ARGV[2]))
+  redis.call('PUBLISH', group.channel, 'cancel ' .. stream .. ' ' .. id)
+  answer[#answer + 1] = group.name
+  answer[#answer + 1] = 'cancelling'
+end
+
+for _, group in ipairs(running) do call_off(group) end
+for _, group in ipairs(unread) do
+  if #running > 0 then
+    call_off(group)
+  else
+    redis.call('XADD', group.history, 'MAXLEN', '~', group.length, '*', unpack(group.record))
+    answer[#answer + 1] = group.name
+    answer[#answer + 1] = 'cancelled'
+  end
+end
+if #unread > 0 and #running == 0 then redis.call('XDEL', stream, id) end
+return answer
