@@ -14,7 +14,7 @@ class Rule(BaseModel):
 
     A code of 400 and above is given `at` RCPT or after the content (`data`); nothing is kept then. `drop` cuts the
     connection after the content instead of replying: with a `code` below 400 the mail is kept all the same, which is
-    the case a client cannot tell from a loss.
+    the case a client cannot tell from a loss. `delay` is how many seconds the reply is late; a mail is kept before.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -23,6 +23,7 @@ class Rule(BaseModel):
     times: int | None = Field(None, ge=0)
     at: Literal["rcpt", "data"] = "rcpt"
     drop: bool = False
+    delay: float = Field(0.0, ge=0, le=3600)
     text: str = "as scripted"
 
 

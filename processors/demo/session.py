@@ -98,6 +98,7 @@ class _Answers:
         self._sink.note("rcpt", code, sender=envelope.mail_from or "", recipients=(address,))
         if code < 400:
             envelope.rcpt_tos.append(address)
+        await _wait(rule.delay if rule else 0.0)
         return f"{code} {text}"
 
     async def handle_DATA(self, server: Session, _state: State, envelope: Envelope) -> str:  # noqa: N802
@@ -114,6 +115,12 @@ class _Answers:
             sender=envelope.mail_from or "",
             recipients=tuple(envelope.rcpt_tos),
         )
+        await _wait(max((rule.delay for rule in rules), default=0.0))
         if rule.drop:
             server.cut()
         return f"{rule.code} {rule.text}"
+
+
+async def _wait(delay: float) -> None:
+    if delay:  # without one there is nothing to wait for, not even a turn of the loop
+        await asyncio.sleep(delay)

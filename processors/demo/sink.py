@@ -121,6 +121,7 @@ class Sink:
             self.listen()
         else:
             self.stop_listening()
+        self.note("scripted")
 
     def mails(self) -> list[EmailMessage]:
         """The mails taken so far, oldest first."""

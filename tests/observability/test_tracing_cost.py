@@ -1,7 +1,5 @@
 """What tracing costs an event that nobody records: printed (run with -s) and not asserted, because machines differ."""
 
-# ruff: noqa: T201 - it prints its figures
-
 from __future__ import annotations
 
 import time

@@ -1,0 +1,124 @@
+"""Lookout: sees how it stands with the demo's group, waits until it stands as it should, and shows it meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from typing import Any, Final
+
+from processors.demo.actor import Actor
+from processors.demo.cast import Cast
+from processors.demo.claim import NotInTime
+from processors.demo.screen import Screen, Standing
+from streams import Streams, StreamsError
+from streams.snapshot import GroupState, Snapshot
+from streams.whereabouts import GroupTrail
+
+GROUP: Final = "email"
+
+_PATIENCE: Final = 40.0  # seconds for any one thing: a busy machine is slow, a broken demo never gets there
+_POLL: Final = 0.05
+_LOOK_EVERY: Final = 0.25
+
+
+class Lookout:
+    """Looks from outside, through the engine's public face and the mail server's log. Changes nothing."""
+
+    def __init__(self, cast: Cast, streams: Streams) -> None:
+        self.expected = 0  # how many different mails there will be
+        self.killed: Actor | None = None  # the one whose end is part of the story
+        self._cast = cast
+        self._streams = streams
+
+    async def until(self, what: str, condition: Callable[[], Any]) -> None:
+        """Waits until `condition` (plain or async) is true.
+
+        Raises `NotInTime`, naming `what`, when that takes too long or one of the processes ends by itself.
+        """
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            answer = condition()
+            if await answer if inspect.isawaitable(answer) else answer:
+                return
+            self._nobody_ended()
+            if time.monotonic() > deadline:
+                raise NotInTime(f"waited {_PATIENCE:g} s for {what}")
+            await asyncio.sleep(_POLL)
+
+    async def group(self) -> GroupState:
+        """The group of the consumers."""
+        return group_of(await self._streams.snapshot())
+
+    async def trail(self, event: str) -> GroupTrail:
+        """Where the group has an event."""
+        for group in (await self._streams.event(event)).groups:
+            if group.group == GROUP:
+                return group
+        raise NotInTime(f"the group {GROUP} does not know the event {event}")
+
+    async def alive(self, count: int) -> bool:
+        """Whether so many consumers live, by their heartbeats."""
+        groups = (await self._streams.snapshot()).groups
+        return any(group.name == GROUP and group.alive >= count for group in groups)
+
+    async def has(self, state: str, *events: str) -> bool:
+        """Whether the group has all these events in this state."""
+        return all([(await self.trail(event)).state == state for event in events])
+
+    async def settled(self) -> bool:
+        """Whether everything published is delivered, and everything delivered is settled."""
+        group = await self.group()
+        return not (group.lag or group.pending)
+
+    async def held(self, actor: Actor) -> int:
+        """How many deliveries are pending on this process, as Redis sees it."""
+        return _held(await self.group(), actor)
+
+    @asynccontextmanager
+    async def showing(self, screen: Screen) -> AsyncIterator[None]:
+        """Shows how it stands, again and again, inside the block."""
+        # Told to stop, not cancelled: before Python 3.12 a cancelled call of redis-py may go on as if nothing had been.
+        over = asyncio.Event()
+        watching = asyncio.create_task(self._show(screen, over))
+        try:
+            yield
+        finally:
+            over.set()
+            await asyncio.wait([watching])
+
+    async def _show(self, screen: Screen, over: asyncio.Event) -> None:
+        while not over.is_set():
+            with suppress(StreamsError, NotInTime):  # only for the eye: the acts find out what is wrong
+                screen.stand(self._standing(await self.group()))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_EVERY):
+                    await over.wait()
+
+    def _standing(self, group: GroupState) -> Standing:
+        consumers = tuple(
+            (actor.name, f"pid {actor.pid}, {'holds' if actor.running else 'killed, held'} {_held(group, actor)}")
+            for actor in self._cast.consumers
+        )
+        mails = self._cast.mailbox.look().taken
+        return Standing(mails, self.expected, group.lag, group.pending, group.waiting, group.dead, consumers)
+
+    def _nobody_ended(self) -> None:
+        for actor in self._cast.actors():
+            if not actor.running and actor is not self.killed:
+                raise NotInTime(f"{actor.name} ended by itself (exit {actor.returncode}); see {actor.log}")
+
+
+def group_of(snapshot: Snapshot) -> GroupState:
+    """The demo's group; raises `NotInTime` when nobody has made it yet."""
+    for group in snapshot.groups:
+        if group.name == GROUP:
+            return group
+    raise NotInTime(f"there is no group {GROUP} yet")
+
+
+def _held(group: GroupState, actor: Actor) -> int:
+    # A consumer's name is host-pid-random.
+    return sum(consumer.pending for consumer in group.consumers if f"-{actor.pid}-" in consumer.name)
