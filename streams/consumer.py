@@ -7,30 +7,24 @@ slots run them, the settlement makes the outcomes durable, the mover brings back
 from __future__ import annotations
 
 import asyncio
-import os
-import re
-import secrets
-import socket
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
 from mode import Service
-from redis.exceptions import RedisError
 from uncalled_for import SharedContext
 
-from streams import scripts
 from streams.breaker import Breaker
-from streams.connection import LOST, DirectConnection
 from streams.control import Control
 from streams.dependencies import current_streams
 from streams.due import Mover
 from streams.errors import Refused, Unreachable
 from streams.executor import Executor
-from streams.keys import CALLS_KEPT, LANES
+from streams.keys import LANES
 from streams.leases import Leases
-from streams.outcome import Acked, DeadLettered, Outcome, Retried, Snoozed
+from streams.membership import Membership
+from streams.outcome import Outcome, Retried, Snoozed
 from streams.reader import Reader
 from streams.reclaim import Reclaimer
 from streams.reconnect import Reconnect
@@ -46,12 +40,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger("streams.consumer")
 
 
-def new_consumer_name() -> str:
-    """Makes host-pid-random: never reused, so a restarted process is never taken for the one that died."""
-    host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:40]
-    return f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
-
-
 class Consumer(Service):
     """Consumes a processor's events until it is stopped. `client` must be this consumer's own."""
 
@@ -60,13 +48,14 @@ class Consumer(Service):
     ) -> None:
         super().__init__(**options)
         self.processor = processor
-        self.name = new_consumer_name()
         self._client = client
         settings, keys, connections, group = client.settings, client.keys, client.connections, processor.name
         self._settings, self._keys, self._connections, self._group = settings, keys, connections, group
         self.sources = [keys.inbox(group), *(lane for stream in processor.streams for lane in keys.lanes(stream))]
         concurrency = processor.concurrency or settings.concurrency
         self._reconnect = Reconnect(connections.place)
+        self._membership = Membership(connections, keys, group=group, sources=self.sources, reconnect=self._reconnect)
+        self.name = self._membership.consumer
         self._breaker = Breaker(group, self._wake)
         self._executor = Executor(processor, client, self._breaker, middleware)
         self._leases = Leases(
@@ -96,7 +85,6 @@ class Consumer(Service):
             lost=lambda delivery: self._on_lost({delivery}),
             ended=self._on_loop_ended,
         )
-        self._connection = connections.direct(timeout=10.0)
         self._readers: dict[str, Reader] = {}  # by source
         for lane in LANES:
             sources = [keys.stream(stream, lane) for stream in processor.streams]
@@ -110,7 +98,7 @@ class Consumer(Service):
                 sources=sources,
                 concurrency=concurrency,
                 reconnect=self._reconnect,
-                ensure_groups=self._ensure_groups,
+                ensure_groups=self._membership.ensure_groups,
                 feed=self._feed,
                 is_held=self._is_held,
             )
@@ -128,7 +116,6 @@ class Consumer(Service):
             feed=self._feed,
         )
         self._mover = Mover(connections, keys, self._reconnect)
-        self._called_off: dict[tuple[str, bytes], None] = {}
         self._control = Control(
             connections,
             keys,
@@ -153,7 +140,7 @@ class Consumer(Service):
         if self.should_stop:
             return
         self._reconnect.succeeded()
-        await self._ensure_groups(self._connection)
+        await self._membership.ensure_groups()
         await self._control.begin()
         self._leases.start()
         self._sharing = asyncio.get_running_loop().create_task(self._share())
@@ -196,39 +183,15 @@ class Consumer(Service):
     def _wake(self) -> None:
         self._slots.wake()
 
-    async def _ensure_groups(self, connection: DirectConnection) -> None:
-        """Makes the group wherever it is missing, waiting for Redis if it is away."""
-        while True:
-            try:
-                made = await scripts.ensure_groups(
-                    connection.call, groups=self._keys.groups(), group=self._group, streams=self.sources
-                )
-            except LOST as error:
-                await self._reconnect.failed(error)
-            except RedisError as error:
-                log.error("groups.refused", group=self._group, error=str(error)[:300])
-                await self._reconnect.failed(error)
-            else:
-                if made:
-                    log.info("groups.made", group=self._group, count=made)
-                return
-
     def _feed(self, deliveries: list[Delivery]) -> None:
         self._count(deliveries, Reader.took)
         self._leases.hold(deliveries)
         self._slots.feed(deliveries)
-        if self._called_off:
-            for delivery in deliveries:
-                if (delivery.source, delivery.entry_id) in self._called_off:
-                    self._slots.call_off(delivery)
+        for delivery in self._control.called_off(deliveries):
+            self._slots.call_off(delivery)
 
     def _call_off(self, source: str, entry_id: bytes) -> None:
-        """Somebody called a delivery off: it is stopped if it is here, and not begun if it comes here."""
-        if (source, entry_id) in self._called_off:
-            return
-        self._called_off[source, entry_id] = None
-        if len(self._called_off) > CALLS_KEPT:
-            del self._called_off[next(iter(self._called_off))]
+        """Somebody called a delivery off: it is stopped if it is here."""
         for delivery in self._leases.held:
             if delivery.entry_id == entry_id and delivery.source == source:
                 self._slots.call_off(delivery)
@@ -252,21 +215,7 @@ class Consumer(Service):
 
     async def _begin(self, delivery: Delivery) -> bool:
         await self._settlement.flush()
-        if delivery.counted:
-            return True
-        while True:
-            try:
-                ours = await scripts.begin(
-                    self._connections.client.execute_command,
-                    delivery.source,
-                    group=self._group, consumer=self.name, entry_id=delivery.entry_id, count=delivery.count,
-                )  # fmt: skip
-                break
-            except (RedisError, OSError) as error:
-                await self._reconnect.failed(error)
-        if ours:
-            delivery.count, delivery.counted = delivery.count + 1, True
-        return ours
+        return delivery.counted or await self._membership.begin(delivery)
 
     def _on_lost(self, deliveries: set[Delivery]) -> None:
         """Leases that somebody else has now: stop working on them, settle nothing of them."""
@@ -282,27 +231,11 @@ class Consumer(Service):
         held = [delivery for delivery, _ in settled if delivery in self._leases.held]
         self._leases.drop(held)
         self._count(held, Reader.settled)
-        for delivery, outcome in settled:
-            if isinstance(outcome, Acked):
-                continue
+        for _, outcome in settled:
             if isinstance(outcome, Retried | Snoozed):
                 self._mover.nudge(outcome.after)
-            self._tell(delivery, outcome)
         if lost:
             log.warning("delivery.fenced", group=self._group, count=len(lost), ids=[d.message.id for d in lost][:5])
-
-    def _tell(self, delivery: Delivery, outcome: Outcome) -> None:
-        """One line for each delivery that was not a plain success."""
-        about = {"group": self._group, "id": delivery.message.id, "type": delivery.message.type}
-        match outcome:
-            case Retried(after=after, error=error):
-                log.warning("delivery.retried", **about, attempt=delivery.attempt, after=round(after, 2), error=error)
-            case DeadLettered(reason=reason, error=error):
-                log.error("delivery.dead_lettered", **about, attempt=delivery.attempt, reason=reason, error=error)
-            case Snoozed(after=after, reason=reason):
-                log.info("delivery.snoozed", **about, after=round(after, 2), reason=reason)
-            case _:
-                log.debug("delivery.ended", **about, outcome=type(outcome).__name__)
 
     async def on_stop(self) -> None:
         """Stops reading, finishes what runs, hands back what did not start, and leaves the group."""
@@ -329,26 +262,12 @@ class Consumer(Service):
         self._breaker.stop()
         await self._leases.stop()
         if self._loops:
-            await self._leave()
+            await self._membership.leave()
         if self._sharing is not None:
             self._shared_done.set()
             await asyncio.wait([self._sharing], timeout=10.0)
         for reader in dict.fromkeys(self._readers.values()):
             await reader.aclose()
-        for part in (self._reclaimer, self._mover, self._settlement, self._connection):
+        for part in (self._reclaimer, self._mover, self._settlement, self._membership):
             await part.aclose()
         await self._client.aclose()
-
-    async def _leave(self) -> None:
-        try:
-            async with asyncio.timeout(2.0):
-                await scripts.retire_consumer(
-                    self._connections.client.execute_command,
-                    consumers=self._keys.consumers(self._group),
-                    group=self._group,
-                    consumer=self.name,
-                    streams=self.sources,
-                    silent_ms=0,
-                )
-        except (RedisError, OSError, TimeoutError) as error:
-            log.debug("consumer.not_retired", group=self._group, error=error.__class__.__name__)

@@ -7,15 +7,17 @@ the channel only saves looking.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 from redis.exceptions import RedisError
 
 from streams.connection import LOST, Connections
+from streams.keys import CALLS_KEPT
 
 if TYPE_CHECKING:
+    from streams.delivery import Delivery
     from streams.keys import Keys
     from streams.reconnect import Reconnect
 
@@ -41,8 +43,22 @@ class Control:
         self._keys = keys
         self._group = group
         self._reconnect = reconnect
-        self._call_off = call_off
+        self._stop = call_off
         self._pause = pause
+        self._calls: dict[tuple[str, bytes], None] = {}
+
+    def called_off(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+        """Those of the deliveries that were called off before they came here."""
+        if not self._calls:
+            return []
+        return [delivery for delivery in deliveries if (delivery.source, delivery.entry_id) in self._calls]
+
+    def _call_off(self, source: str, entry_id: bytes) -> None:
+        if (source, entry_id) not in self._calls:
+            self._calls[source, entry_id] = None
+            if len(self._calls) > CALLS_KEPT:
+                del self._calls[next(iter(self._calls))]
+            self._stop(source, entry_id)
 
     async def run(self) -> None:
         """Listens for as long as the consumer lives."""

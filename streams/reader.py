@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 from redis.exceptions import RedisError, ResponseError
 
-from streams.connection import LOST, Connections, DirectConnection
+from streams.connection import LOST, Connections
 from streams.delivery import Delivery
 from streams.message import Message
 
@@ -42,7 +42,7 @@ class Reader:
         sources: list[str],
         concurrency: int,
         reconnect: Reconnect,
-        ensure_groups: Callable[[DirectConnection], Awaitable[None]],
+        ensure_groups: Callable[[], Awaitable[None]],
         feed: Callable[[list[Delivery]], None],
         is_held: Callable[[str, bytes], bool],
     ) -> None:
@@ -150,7 +150,7 @@ class Reader:
         if "NOGROUP" in str(error) or "no longer exists" in str(error):
             # Somebody flushed or evicted the stream. From 0, or what was published since would never be seen.
             log.error("stream.reset", group=self._group, error=str(error)[:200])
-            await self._ensure_groups(self._connection)
+            await self._ensure_groups()
         elif "UNBLOCKED" not in str(error):
             log.error("reader.refused", group=self._group, error=str(error)[:300])
         if not self._stopping:

@@ -120,6 +120,9 @@ class Settlement:
         self._reconnect.succeeded()
         # After a repetition the fence also refuses what the first call settled: that is no loss.
         lost = set() if repeated else {ordered[position - 1] for position in positions}
+        for delivery, outcome in batch:
+            if not isinstance(outcome, Acked) and delivery not in lost:
+                _tell(delivery, outcome)
         self._settled(batch, lost)
 
     def _operations(self, batch: Sequence[Settled]) -> tuple[list[str], list[Value], list[Delivery]]:
@@ -223,6 +226,20 @@ class Settlement:
     async def aclose(self) -> None:
         """Closes the connection."""
         await self._connection.aclose()
+
+
+def _tell(delivery: Delivery, outcome: Outcome) -> None:
+    """One line for each delivery that was not a plain success."""
+    about = {"group": delivery.group, "id": delivery.message.id, "type": delivery.message.type}
+    match outcome:
+        case Retried(after=after, error=error):
+            log.warning("delivery.retried", **about, attempt=delivery.attempt, after=round(after, 2), error=error)
+        case DeadLettered(reason=reason, error=error):
+            log.error("delivery.dead_lettered", **about, attempt=delivery.attempt, reason=reason, error=error)
+        case Snoozed(after=after, reason=reason):
+            log.info("delivery.snoozed", **about, after=round(after, 2), reason=reason)
+        case _:
+            log.debug("delivery.ended", **about, outcome=type(outcome).__name__)
 
 
 def _counted(fields: list[bytes]) -> list[Value]:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from time import monotonic
 from typing import TYPE_CHECKING, Final, Literal
 
 import structlog
@@ -26,6 +27,7 @@ log = structlog.get_logger("streams.slots")
 
 Interrupt = Literal["timeout", "lost", "stop", "cancel"]
 _TICK: Final = 0.05  # seconds: how late a timeout may be noticed
+_TURN: Final = 0.02  # seconds after which handlers that never wait give way to reading, settling and signals
 
 
 class _Slot:
@@ -125,19 +127,24 @@ class Slots:
 
     async def _run(self, slot: _Slot) -> None:
         loop, executor, breaker, done = asyncio.get_running_loop(), self._executor, self._breaker, self._done
+        turn_began = monotonic()
         while True:
+            if monotonic() - turn_began > _TURN:
+                await asyncio.sleep(0)
+                turn_began = monotonic()
             delivery = self._next()
             if delivery is None:
                 idle = loop.create_future()
                 self._idle.append(idle)
                 await idle
                 self._waking = False
+                turn_began = monotonic()
                 continue
             if self._idle and not self._waking and self._ready:
                 self.wake()
             self.running += 1
             slot.delivery, slot.interrupt = delivery, None
-            delivery.deadline = loop.time() + executor.route(delivery)
+            delivery.deadline = monotonic() + executor.route(delivery)
             outcome: Outcome | None = None
             try:
                 outcome = await (self._run_alone(delivery) if self._alone else executor.execute(delivery))
@@ -169,7 +176,7 @@ class Slots:
         if not await self._begin(delivery):
             self._lost(delivery)
             return None
-        delivery.deadline = asyncio.get_running_loop().time() + self._executor.route(delivery)
+        delivery.deadline = monotonic() + self._executor.route(delivery)
         return await self._executor.execute(delivery)
 
     async def _interrupted_late(self, slot: _Slot, outcome: Outcome | None) -> Outcome | None:
@@ -199,11 +206,10 @@ class Slots:
                 return None
 
     async def _watch_deadlines(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(_TICK)
             if self.running:
-                now = loop.time()
+                now = monotonic()
                 for slot in self._slots:
                     if slot.delivery is not None and 0 < slot.delivery.deadline < now:
                         self._interrupt(slot, "timeout")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from datetime import timedelta
 
 import orjson
@@ -381,3 +382,25 @@ async def test_an_entry_with_an_impossible_id_is_read(streams: Streams, start: S
     await streams.redis.xadd(streams.keys.stream("notes"), fields, id="18446744073709551614-1")
     await wait_until(lambda: seen == [""])
     await wait_until(lambda: settled(streams))
+
+
+async def test_handlers_that_never_wait_give_way(streams: Streams, start: StartConsumer) -> None:
+    """A thousand of them in a row do not keep the event loop from anything else for longer than a moment."""
+    probe = Processor("probe", concurrency=1)
+    seen: list[int] = []
+
+    @probe.on(Noted)
+    async def busy(event: Noted) -> None:
+        until = time.monotonic() + 0.001
+        while time.monotonic() < until:
+            pass
+        seen.append(event.n)
+
+    await streams.publish_many(Noted(n=n) for n in range(1000))
+    await start(probe)
+    began = last = time.monotonic()
+    longest = 0.0
+    while len(seen) < 1000:
+        await asyncio.sleep(0)
+        longest, last = max(longest, time.monotonic() - last), time.monotonic()
+    assert longest < (last - began) / 8

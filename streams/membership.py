@@ -1,0 +1,98 @@
+"""Membership: this process incarnation's place in its group: its name, the group it makes sure of, and its leaving."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import secrets
+import socket
+from typing import TYPE_CHECKING
+
+import structlog
+from redis.exceptions import RedisError
+
+from streams import scripts
+from streams.connection import LOST, Connections
+
+if TYPE_CHECKING:
+    from streams.delivery import Delivery
+    from streams.keys import Keys
+    from streams.reconnect import Reconnect
+
+log = structlog.get_logger("streams.membership")
+
+
+def new_consumer_name() -> str:
+    """Makes host-pid-random: never reused, so a restarted process is never taken for the one that died."""
+    host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())[:40]
+    return f"{host}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+class Membership:
+    """The membership of one consumer in one group over the streams it reads."""
+
+    def __init__(
+        self, connections: Connections, keys: Keys, *, group: str, sources: list[str], reconnect: Reconnect
+    ) -> None:
+        self.consumer = new_consumer_name()
+        self.group = group
+        self.sources = sources
+        self._keys = keys
+        self._reconnect = reconnect
+        self._connection = connections.direct(timeout=10.0)
+        self._one_at_a_time = asyncio.Lock()  # three readers may find the group gone at once
+
+    async def ensure_groups(self) -> None:
+        """Makes the group wherever it is missing, waiting for Redis if it is away."""
+        while True:
+            try:
+                async with self._one_at_a_time:
+                    made = await scripts.ensure_groups(
+                        self._connection.call, groups=self._keys.groups(), group=self.group, streams=self.sources
+                    )
+            except LOST as error:
+                await self._reconnect.failed(error)
+            except RedisError as error:
+                log.error("groups.refused", group=self.group, error=str(error)[:300])
+                await self._reconnect.failed(error)
+            else:
+                if made:
+                    log.info("groups.made", group=self.group, count=made)
+                return
+
+    async def begin(self, delivery: Delivery) -> bool:
+        """Counts the delivery of a suspect that is about to start; False when it is not ours any more."""
+        while True:
+            try:
+                async with self._one_at_a_time:
+                    ours = await scripts.begin(
+                        self._connection.call,
+                        delivery.source,
+                        group=self.group, consumer=self.consumer, entry_id=delivery.entry_id, count=delivery.count,
+                    )  # fmt: skip
+                break
+            except (*LOST, RedisError) as error:
+                await self._reconnect.failed(error)
+        if ours:
+            delivery.count, delivery.counted = delivery.count + 1, True
+        return ours
+
+    async def leave(self) -> None:
+        """Takes this consumer out of the group if it holds nothing; whoever is left does it otherwise."""
+        try:
+            async with asyncio.timeout(2.0), self._one_at_a_time:
+                await scripts.retire_consumer(
+                    self._connection.call,
+                    consumers=self._keys.consumers(self.group),
+                    group=self.group,
+                    consumer=self.consumer,
+                    streams=self.sources,
+                    silent_ms=0,
+                )
+        except (*LOST, RedisError) as error:
+            log.debug("consumer.not_retired", group=self.group, error=error.__class__.__name__)
+
+    async def aclose(self) -> None:
+        """Closes the connection."""
+        await self._connection.aclose()
