@@ -40,6 +40,21 @@ if TYPE_CHECKING:
 log = structlog.get_logger("streams.consumer")
 
 
+async def end_tasks(tasks: Iterable[asyncio.Task[Any]], within: float = 2.0) -> set[asyncio.Task[Any]]:
+    """Cancels tasks, again and again for `within` seconds, and returns those that have not ended.
+
+    Once is not enough: `asyncio.wait_for`, in which redis-py sends, loses a cancel on Python 3.11 that comes as its
+    inner call is done, and the loop around it goes on for ever.
+    """
+    give_up = asyncio.get_running_loop().time() + within
+    left = {task for task in tasks if not task.done()}
+    while left and asyncio.get_running_loop().time() < give_up:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=0.1)
+    return left
+
+
 class Consumer(Service):
     """Consumes a processor's events until it is stopped. `client` must be this consumer's own."""
 
@@ -112,7 +127,7 @@ class Consumer(Service):
             suspect=self._slots.suspect_from,
             reconnect=self._reconnect,
             fresh=self._leases.fresh,
-            room=lambda source: self._readers[source].room(),
+            room=lambda source: self._readers[source].room_to_reclaim(),
             feed=self._feed,
         )
         self._mover = Mover(connections, keys, self._reconnect)
@@ -254,10 +269,8 @@ class Consumer(Service):
         await self._end()
 
     async def _end(self) -> None:
-        for task in self._loops:
-            task.cancel()
         if self._loops:
-            await asyncio.wait(self._loops, timeout=2.0)
+            await end_tasks(self._loops)
             await self._slots.stop()
         self._breaker.stop()
         await self._leases.stop()

@@ -85,6 +85,12 @@ class Reader:
         """How many more messages this consumer will hold."""
         return 0 if self._paused else self._target - self._held
 
+    def room_to_reclaim(self) -> int:
+        """How many messages of dead consumers it takes over: some beyond what it holds otherwise, or a reader that
+        fills every free place under a steady load would keep them waiting for as long as the load lasts.
+        """
+        return 0 if self._paused else self._target + self._least - self._held
+
     def pause(self, on: bool) -> None:
         """Stops reading, or goes on; a read that waits already may still bring something."""
         self._paused = on

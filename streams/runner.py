@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import atexit
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import structlog
@@ -18,7 +19,7 @@ from mode import Worker
 from pydantic import ValidationError
 
 from streams.client import Streams
-from streams.consumer import Consumer
+from streams.consumer import Consumer, end_tasks
 from streams.errors import Refused, StreamsError
 from streams.failure import describe
 from streams.settings import Settings
@@ -112,7 +113,7 @@ def run(
         processor.concurrency = options.concurrency or processor.concurrency
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(serve(*processors, settings=Settings(), middleware=middleware))
+            runner.run(_serve_to_the_end(serve(*processors, settings=Settings(), middleware=middleware)))
     except Refused as error:
         _say(error)
         sys.exit(EXIT_REFUSED)
@@ -126,6 +127,21 @@ def run(
         log.error("runner.crashed", error=describe(error))
         sys.exit(EXIT_CRASHED)
     sys.exit(0)
+
+
+async def _serve_to_the_end(work: Coroutine[Any, Any, None]) -> None:
+    """Serves, and sees to it that the process ends afterwards: closing the event loop would wait for ever for a handler
+    that swallows its cancel. Its lease runs out, and somebody else takes its message over.
+    """
+    try:
+        await work
+    finally:
+        current = asyncio.current_task()
+        left = await end_tasks(task for task in asyncio.all_tasks() if task is not current)
+        if left:
+            log.error("runner.left_behind", tasks=[str(task.get_coro()) for task in left][:5])
+            atexit._run_exitfuncs()  # noqa: SLF001 - spans and logs are still flushed; nothing public runs them
+            os._exit(EXIT_CRASHED)
 
 
 def _loop_factory() -> Any:

@@ -264,7 +264,7 @@ class Slots:
             tasks.append(self._watch)
         for task in tasks:
             task.cancel()
-        await asyncio.wait(tasks, timeout=1.0)
+        await asyncio.wait(tasks, timeout=1.0)  # a handler that swallows its cancel is left behind
 
 
 def _absorb_cancel() -> None:

@@ -87,7 +87,7 @@ class Lookout:
             yield
         finally:
             over.set()
-            await asyncio.wait([watching])
+            await asyncio.gather(watching, return_exceptions=True)
 
     async def _show(self, screen: Screen, over: asyncio.Event) -> None:
         while not over.is_set():

@@ -223,10 +223,15 @@ class Story:
         return not await self._look.held(victim)
 
     async def _may_kill(self, victim: Actor, mails: int) -> bool:
-        """The kill must hit the crowd, and not the busy one's attempts, whose replies are counted."""
+        """The kill must hit the crowd, and not the busy one's attempts, whose replies are counted, nor their spans:
+        what a process had not exported yet dies with it.
+        """
         if self._cast.mailbox.look().taken < mails or not await self._look.held(victim):
             return False
         busy = await self._look.trail(self.told.events["busy"])
+        told = len(_of(self._cast.receiver.spans, self.told.events["busy"], "process"))
+        if told < busy.attempts:
+            return False
         return busy.state == "acked" or (busy.due_in is not None and busy.due_in > 0.3)
 
 

@@ -99,11 +99,11 @@ async def test_sigterm_under_load_loses_nothing_and_repeats_nothing(
     streams: Streams, spawn_probe: SpawnProbe, probe_log: ProbeLog
 ) -> None:
     """The stopped consumer finishes what runs and hands the rest back; the other goes on within a second."""
-    first = spawn_probe(STREAMS_CONCURRENCY="5", STREAMS_LEASE="10", STREAMS_PREFETCH="100")
+    first, second = (spawn_probe(STREAMS_CONCURRENCY="5", STREAMS_LEASE="10", STREAMS_PREFETCH="100") for _ in range(2))
+    await wait_until(lambda: all("consumer.started" in child.stdout() for child in (first, second)))
     await streams.publish_many([Probed(n=n, act="sleep", seconds=0.05) for n in range(400)])
+    await wait_until(lambda: {line["pid"] for line in probe_log.lines("end")} == {first.pid, second.pid})
     await wait_until(lambda: len(probe_log.numbers("end")) > 50)
-    second = spawn_probe(STREAMS_CONCURRENCY="5", STREAMS_LEASE="10", STREAMS_PREFETCH="100")
-    await wait_until(lambda: any(line["pid"] == second.pid for line in probe_log.lines("end")))
     first.terminate()
     assert first.wait(timeout=10) == 0
     exited = probe_log.lines("end")[-1]["at"]
@@ -184,3 +184,14 @@ async def test_a_redis_that_is_away_is_waited_for_and_sigterm_is_obeyed(
     await wait_until(lambda: probe_log.numbers("end") == [1])
     patient.terminate()
     assert patient.wait() == 0
+
+
+async def test_sigterm_ends_an_idle_consumer_every_time(streams: Streams, spawn_probe: SpawnProbe) -> None:
+    """Six of them, stopped at odd moments while Redis comes and goes: each ends by itself, soon, with 0."""
+    children = [spawn_probe(STREAMS_LEASE="0.4") for _ in range(6)]
+    await wait_until(lambda: all("consumer.started" in child.stdout() for child in children), timeout=20)
+    for child in children:
+        await streams.redis.client_kill_filter(_type="normal", skipme=True)
+        child.terminate()
+    for child in children:
+        assert child.wait(timeout=10) == 0

@@ -81,7 +81,7 @@ async def test_the_next_consumer_does_not_wait_for_a_lease(streams: Streams, sta
 
 
 @pytest.mark.newest_redis
-def test_a_process_ends_with_0_when_it_is_asked_to(spawn: Spawn) -> None:
+def test_a_process_ends_with_0_when_it_is_asked_to(spawn: Spawn, redis_url: str) -> None:
     """SIGTERM: it drains, leaves its group, and says so."""
     email = spawn("processors.email", env={"PYTHONPATH": str(Path(__file__).parents[2])})
     wait_until_sync(lambda: "consumer.started" in email.stderr(), message=email.output)

@@ -292,3 +292,23 @@ async def test_a_stopped_consumer_leaves_nothing_of_itself(
 
 async def _is(value: object, expected: object) -> bool:
     return (await value) == expected  # type: ignore[misc]
+
+
+async def test_a_steady_load_does_not_keep_the_dead_ones_work_waiting(streams: Streams, start: StartConsumer) -> None:
+    """The survivors' hands are always full; what a dead consumer held is taken over in time all the same."""
+    key = streams.keys.stream("notes")
+    await streams.publish_many(Noted(n=-n) for n in range(1, 11))
+    await streams.redis.xgroup_create(key, "probe", id="0")
+    await streams.redis.xreadgroup("probe", "dead", {key: ">"}, count=10)
+    seen: list[int] = []
+    probe = Processor("probe", concurrency=5)
+
+    @probe.on(Noted)
+    async def note(event: Noted) -> None:
+        seen.append(event.n)
+        await asyncio.sleep(0.01)
+
+    await streams.publish_many(Noted(n=n) for n in range(5000))
+    await start(probe, lease=0.5)
+    await wait_until(lambda: {-n for n in range(1, 11)} <= set(seen), timeout=5)
+    assert len(seen) < 4000, "the load was over before: the test is too slow"
