@@ -234,7 +234,8 @@ class Consumer(Service):
 
     def _on_lost(self, deliveries: set[Delivery]) -> None:
         """Leases that somebody else has now: stop working on them, settle nothing of them."""
-        lost = deliveries & self._leases.held
+        # What has just been settled is not pending any more either, and its settlement may not be back yet.
+        lost = {delivery for delivery in deliveries & self._leases.held if not delivery.settling}
         if lost:
             log.warning("delivery.lease_lost", group=self._group, count=len(lost), ids=[d.message.id for d in lost][:5])
             self._leases.drop(lost)

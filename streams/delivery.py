@@ -20,7 +20,7 @@ class Delivery:
 
     __slots__ = (
         "attempt", "consumer", "count", "counted", "deadline", "entry_id", "failures", "group", "message", "route",
-        "source",
+        "settling", "source",
     )  # fmt: skip
 
     def __init__(
@@ -44,6 +44,7 @@ class Delivery:
         self.failures = message.carried.failures if message.carried else 0
         self.attempt = self.failures + 1
         self.route: Route | None = None  # the handler it is for and its policy; set when its turn has come
+        self.settling = False  # on its way to Redis: whether it was still ours, the settlement will say
         self.deadline = 0.0  # monotonic; 0 while no handler runs. After it the lease is not renewed any more.
 
     @property

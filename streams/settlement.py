@@ -78,6 +78,8 @@ class Settlement:
             self._flushed.clear()
             batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
             self._durable = False
+            for delivery, _ in batch:
+                delivery.settling = True
             try:
                 await self._settle_batch(batch)
             except Exception:

@@ -130,7 +130,9 @@ class Sink:
 
     def events(self, event: str | None = None) -> list[dict[str, Any]]:
         """The log so far, or those of its lines that tell of `event`."""
-        lines = map(orjson.loads, (self.directory / "log.jsonl").read_bytes().splitlines())
+        # A read may come in the middle of a write: what has no end of line yet is not there yet.
+        written, _, _ = (self.directory / "log.jsonl").read_bytes().rpartition(b"\n")
+        lines = map(orjson.loads, written.splitlines())
         return [line for line in lines if event in (None, line["event"])]
 
     def note(

@@ -31,7 +31,8 @@ class ProbeLog:
         """The lines of one kind, in the order they were written."""
         if not self.path.exists():
             return []
-        lines = [orjson.loads(line) for line in self.path.read_bytes().splitlines()]
+        written, _, _ = self.path.read_bytes().rpartition(b"\n")  # a read may come in the middle of a write
+        lines = [orjson.loads(line) for line in written.splitlines()]
         return [line for line in lines if line["what"] == what]
 
     def numbers(self, what: str) -> list[int]:

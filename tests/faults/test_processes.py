@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import time
 
+import pytest
 from pydantic import SecretStr
 
 from streams import Streams
@@ -33,6 +34,7 @@ async def done(streams: Streams) -> bool:
     return not await streams.redis.zcard(streams.keys.due())
 
 
+@pytest.mark.timeout(120)
 async def test_a_message_that_kills_its_process_is_dead_lettered(
     streams: Streams, spawn_probe: SpawnProbe, probe_log: ProbeLog
 ) -> None:
@@ -51,6 +53,7 @@ async def test_a_message_that_kills_its_process_is_dead_lettered(
             child = spawn_probe(STREAMS_LEASE="0.5", STREAMS_DELIVERIES="5")
         await wait_until(
             lambda child=child: not child.running or streams.redis.xlen(streams.keys.dead("probe")),  # type: ignore[misc]
+            timeout=30,
         )
     assert crashes == 5
     assert probe_log.numbers("start").count(-1) == 5
