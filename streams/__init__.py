@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from streams.processor import Processor
     from streams.retry import Backoff
     from streams.runner import run
-    from streams.schedule import Slot
     from streams.settings import Settings
 
 __all__ = [
@@ -41,7 +40,6 @@ __all__ = [
     "Retry",
     "Settings",
     "Shared",
-    "Slot",
     "Snooze",
     "Streams",
     "StreamsError",
@@ -67,7 +65,6 @@ _HOMES: Final = {
     "streams.processor": ("Processor",),
     "streams.retry": ("Backoff",),
     "streams.runner": ("run",),
-    "streams.schedule": ("Slot",),
     "streams.settings": ("Settings",),
 }  # fmt: skip
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}

@@ -131,7 +131,6 @@ class Reclaimer:
             if await scripts.retire_consumer(
                 self._connection.call,
                 consumers=key,
-                books=self._keys.books(),
                 group=self._group,
                 consumer=name.decode(),
                 streams=self._sources,

@@ -12,22 +12,7 @@ if TYPE_CHECKING:
     import redis
 
 PERMANENT: Final = frozenset(
-    {
-        "stream",
-        "inbox",
-        "dead",
-        "history",
-        "groups",
-        "consumers",
-        "due",
-        "waiting",
-        "cancelled",
-        "paused",
-        "books",
-        "replays",
-        "schedules",
-        "slots",
-    }
+    {"stream", "inbox", "dead", "history", "groups", "consumers", "due", "waiting", "cancelled", "paused"}
 )
 """The kinds of key that live until somebody trims or retires them: the table in `streams/keys.py`."""
 

@@ -1,1 +1,0 @@
-"""Tests of streams.sql, on SQLite and on a real PostgreSQL."""
