@@ -115,7 +115,7 @@ class Consumer(Service):
                 reconnect=self._reconnect,
                 ensure_groups=self._membership.ensure_groups,
                 feed=self._feed,
-                is_held=self._is_held,
+                held=self._held_entries,
             )
             self._readers |= dict.fromkeys(sources, reader)
         self._reclaimer = Reclaimer(
@@ -225,8 +225,8 @@ class Consumer(Service):
         for source, count in Counter(delivery.source for delivery in deliveries).items():
             tell(self._readers[source], count)
 
-    def _is_held(self, source: str, entry_id: bytes) -> bool:
-        return any(d.entry_id == entry_id and d.source == source for d in self._leases.held)
+    def _held_entries(self, source: str) -> set[bytes]:
+        return {delivery.entry_id for delivery in self._leases.held if delivery.source == source}
 
     async def _begin(self, delivery: Delivery) -> bool:
         await self._settlement.flush()

@@ -44,7 +44,7 @@ class Reader:
         reconnect: Reconnect,
         ensure_groups: Callable[[], Awaitable[None]],
         feed: Callable[[list[Delivery]], None],
-        is_held: Callable[[str, bytes], bool],
+        held: Callable[[str], set[bytes]],
     ) -> None:
         settings = connections.settings
         self._connections = connections
@@ -61,7 +61,7 @@ class Reader:
         self._ensure_groups = ensure_groups
         self._held = 0
         self._feed = feed
-        self._is_held = is_held
+        self._held_entries = held
         self._connection = connections.direct(timeout=10.0)
         self._room = asyncio.Event()
         self._active = 1
@@ -167,12 +167,14 @@ class Reader:
         the delivery count of everything that is being handled, and break its fence.
         """
         for source in self._sources:
+            # Looked at before Redis is: what is settled meanwhile is pending in its answer and in our hands no more.
+            held = self._held_entries(source)
             pending = await self._connection.call(
                 b"XPENDING", source, self._group, b"-", b"+", self._most * 4, self._consumer
             )
             found = []
             for entry_id, _, _, count in pending:
-                if self._is_held(source, entry_id):
+                if entry_id in held:
                     continue
                 entries = await self._connection.call(b"XRANGE", source, entry_id, entry_id)
                 if entries:
