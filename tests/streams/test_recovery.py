@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 import structlog
@@ -312,3 +313,39 @@ async def test_a_steady_load_does_not_keep_the_dead_ones_work_waiting(streams: S
     await start(probe, lease=0.5)
     await wait_until(lambda: {-n for n in range(1, 11)} <= set(seen), timeout=5)
     assert len(seen) < 4000, "the load was over before: the test is too slow"
+
+
+async def test_what_is_settled_while_the_own_pending_list_is_read_is_not_run_again(
+    streams: Streams, start: StartConsumer
+) -> None:
+    """Redis' answer still names it, our hands are empty by the time it arrives: it was handled, not missed."""
+    probe, gate, seen = Processor("probe"), asyncio.Event(), list[int]()
+
+    @probe.on(Noted)
+    async def note(event: Noted) -> None:
+        seen.append(event.n)
+        await gate.wait()
+
+    consumer = await start(probe)
+    await streams.publish_many(Noted(n=n) for n in range(5))
+    await wait_until(lambda: len(seen) == 5)
+    reader = consumer._readers[streams.keys.stream("notes")]
+    answer = reader._connection.call
+    named: list[int] = []
+
+    async def answer_late(*command: Any, timeout: float | None = None) -> Any:
+        reply = await answer(*command, timeout=timeout)
+        if command[0] == b"XPENDING" and reply:
+            named.append(len(reply))
+            gate.set()
+            await wait_until(lambda: not consumer._leases.held)
+        return reply
+
+    reader._connection.call = answer_late  # type: ignore[method-assign]
+    reader._unsure = True
+    await wait_until(lambda: named == [5])
+    await wait_until(lambda: not reader._unsure)
+    await streams.publish(Noted(n=5))
+    await wait_until(lambda: 5 in seen)
+    await wait_until(lambda: settled(streams))
+    assert seen == [0, 1, 2, 3, 4, 5]
