@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from streams.processor import Processor
     from streams.retry import Backoff
     from streams.runner import run
+    from streams.schedule import Slot
     from streams.settings import Settings
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "Retry",
     "Settings",
     "Shared",
+    "Slot",
     "Snooze",
     "Streams",
     "StreamsError",
@@ -65,6 +67,7 @@ _HOMES: Final = {
     "streams.processor": ("Processor",),
     "streams.retry": ("Backoff",),
     "streams.runner": ("run",),
+    "streams.schedule": ("Slot",),
     "streams.settings": ("Settings",),
 }  # fmt: skip
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}

@@ -113,8 +113,9 @@ class _Attempt:
     ) -> bool:
         records = [(self._keys.history(group), self._record(message, at)) for group in groups]
         return await scripts.cancel_waiting(
-            self._call, due=self._keys.due(), waiting=self._keys.waiting(), waiting_id=waiting_id, records=records
-        )
+            self._call, due=self._keys.due(), waiting=self._keys.waiting(), books=self._keys.books(),
+            waiting_id=waiting_id, records=records,
+        )  # fmt: skip
 
     async def _cancel_entry(self, where: str, message: Message, groups: list[GroupTrail]) -> bool:
         if not groups and where.startswith("inbox:"):
@@ -133,7 +134,7 @@ class _Attempt:
         ]
         if not calls and any(self._done.values()):
             return True  # every group was through with it before
-        states = await scripts.cancel(self._call, key, entry_id=entry_id, groups=calls)
+        states = await scripts.cancel(self._call, key, books=self._keys.books(), entry_id=entry_id, groups=calls)
         for group, state in states.items():
             if state == "delivered":
                 return False

@@ -6,11 +6,12 @@ import asyncio
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import TYPE_CHECKING, Self
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any, Self
 
 from schemas.event import Event
 from streams import boot
+from streams.claims import ClaimStore
 from streams.connection import Connections
 from streams.dependencies import current_delivery
 from streams.errors import NotFound, StreamsError, TooLarge
@@ -24,8 +25,13 @@ from streams.settings import Settings
 if TYPE_CHECKING:
     import redis.asyncio
 
+    from streams.accounting import Accounts
     from streams.cancellation import Cancellation
     from streams.dead_letters import DeadLetters
+    from streams.replay import Replay
+    from streams.replays import Replays
+    from streams.retention import Retired, Trimmed
+    from streams.schedules import Schedules
     from streams.snapshot import Snapshot
     from streams.trail import Trail
 
@@ -49,7 +55,12 @@ class Streams:
     """
 
     def __init__(
-        self, url: str | None = None, *, settings: Settings | None = None, middleware: Sequence[Middleware] = ()
+        self,
+        url: str | None = None,
+        *,
+        settings: Settings | None = None,
+        middleware: Sequence[Middleware] = (),
+        claims: ClaimStore | None = None,
     ) -> None:
         settings = settings or Settings()
         if url is not None:
@@ -57,7 +68,11 @@ class Streams:
         self.settings = settings
         self.keys = Keys(settings.app)
         self.connections = Connections(settings)
+        if claims is None and settings.storage_url is not None:
+            claims = ClaimStore(settings.storage_url.get_secret_value())
+        self.claims = claims  # where data over the size cap goes; None: it is refused
         self._publisher = Publisher(self.connections, self.keys, middleware)
+        self._publish = self._publisher.publish if claims is None else self._check_in_and_publish
         self._targets: dict[tuple[str, Priority], str] = {}
         self._source = settings.source or f"/{settings.app}"
         self._checked = False
@@ -108,7 +123,7 @@ class Streams:
         message.once = self.keys.once(once) if once else ""
         if not self._checked:
             await self.check()
-        await self._publisher.publish((message,))
+        await self._publish((message,))
         return Receipt(message.id, event.stream, self.keys.partition)
 
     async def publish_many(
@@ -126,17 +141,66 @@ class Streams:
             batch.append(self.message(event, key=key, priority=priority))
             receipts.append(Receipt(batch[-1].id, event.stream, self.keys.partition))
             if len(batch) == _MANY:
-                await self._publisher.publish(batch)
+                await self._publish(batch)
                 batch = []
         if batch:
-            await self._publisher.publish(batch)
+            await self._publish(batch)
         return receipts
+
+    async def append(self, messages: Sequence[Message]) -> None:
+        """Adds messages that were made elsewhere (a relay's) in order, all of them or none, as `publish` does.
+
+        Each has its `target`; one whose `once` is taken is left out.
+        """
+        if not self._checked:
+            await self.check()
+        await self._publish(messages)
+
+    async def _check_in_and_publish(self, messages: Sequence[Message]) -> None:
+        assert self.claims is not None
+        await self.claims.check_in(messages, self.settings.max_bytes)
+        await self._publisher.publish(messages)
 
     def dead_letters(self, group: str) -> DeadLetters:
         """What one group gave up."""
         from streams.dead_letters import DeadLetters
 
         return DeadLetters(self, group)
+
+    async def trim(
+        self,
+        *streams: str,
+        keep: int | None = None,
+        older_than: timedelta | None = None,
+        dry_run: bool = False,
+    ) -> list[Trimmed]:
+        """Removes what every group is through with, beyond `keep` or older than `older_than`: see `retention.trim`."""
+        from streams.retention import trim
+
+        return await trim(self, streams, keep=keep, older_than=older_than, dry_run=dry_run)
+
+    async def retire(self, group: str, *, apply: bool = False) -> Retired:
+        """Gives up a group that nobody runs any more, or says what that would give up: see `retention.retire`."""
+        from streams.retention import retire
+
+        return await retire(self, group, apply=apply)
+
+    @property
+    def replays(self) -> Replays:
+        """Replays from history to one group."""
+        from streams.replays import Replays
+
+        return Replays(self)
+
+    async def replay(self, stream: str, *, group: str, rate: float | None = None, **which: Any) -> Replay:
+        """Delivers a stream's history again to one group; `which` as for `Replays.plan`, `rate`: a most per second."""
+        return await self.replays.begin(await self.replays.plan(stream, group=group, **which), rate=rate)
+
+    async def accounts(self) -> Accounts:
+        """What was published against what became of it: see `Accounts`."""
+        from streams.accounting import Accounts
+
+        return await Accounts.take(self)
 
     async def snapshot(self) -> Snapshot:
         """How it stands now: see `Snapshot.take`."""
@@ -173,6 +237,13 @@ class Streams:
                 self.redis.execute_command, paused=self.keys.paused(), group=group, channel=control, on=on
             )
 
+    @property
+    def schedules(self) -> Schedules:
+        """The schedules that processors have: list, pause, resume, run."""
+        from streams.schedules import Schedules
+
+        return Schedules(self)
+
     async def event(self, id: str) -> Trail:
         """Where one event is: see `Trail.find`."""
         from streams.trail import Trail
@@ -187,6 +258,7 @@ class Streams:
         key: str = "",
         priority: Priority = "normal",
         cause: Message | None = None,
+        id: str = "",
     ) -> Message:
         """Wraps an event for its stream; inside a handler it names the handled event as its cause."""
         if cause is None:
@@ -197,10 +269,11 @@ class Streams:
         target = self._targets.get((event.stream, priority))
         if target is None:
             target = self._targets[event.stream, priority] = self.keys.stream(event.stream, priority)
-        message = Message.for_event(event, source=self._source, target=target, when=when, key=key, cause=cause)
-        if len(message.data) > self.settings.max_bytes:
+        message = Message.for_event(event, source=self._source, target=target, when=when, key=key, cause=cause, id=id)
+        most = self.settings.max_bytes if self.claims is None else self.claims.most
+        if len(message.data) > most:
             raise TooLarge(
-                f"{event.type}: {len(message.data)} bytes of data are over the cap of {self.settings.max_bytes}; store "
+                f"{event.type}: {len(message.data)} bytes are over the cap of {most}; set STORAGE_URL, or store "
                 "the large part elsewhere and publish a reference (or raise STREAMS_MAX_BYTES here and at consumers)"
             )
         return message

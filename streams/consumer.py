@@ -28,8 +28,10 @@ from streams.outcome import Outcome, Retried, Snoozed
 from streams.reader import Reader
 from streams.reclaim import Reclaimer
 from streams.reconnect import Reconnect
+from streams.scheduler import Scheduler
 from streams.settlement import Settlement
 from streams.slots import Slots
+from streams.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from streams.client import Streams
@@ -105,6 +107,8 @@ class Consumer(Service):
             sources = [keys.stream(stream, lane) for stream in processor.streams]
             if lane == "normal":
                 sources.insert(0, keys.inbox(group))
+            elif not sources:
+                continue  # a processor of schedules alone
             reader = Reader(
                 connections,
                 keys,
@@ -131,6 +135,8 @@ class Consumer(Service):
             feed=self._feed,
         )
         self._mover = Mover(connections, keys, self._reconnect)
+        self._upkeep = Upkeep(client, processor)
+        self._scheduler = Scheduler(processor, client, self._reconnect, middleware) if processor.schedules else None
         self._control = Control(
             connections,
             keys,
@@ -162,7 +168,7 @@ class Consumer(Service):
         await self._shared_ready.wait()
         self._reading = [self._spawn(reader.run()) for reader in dict.fromkeys(self._readers.values())]
         self._settling = self._spawn(self._settlement.run())
-        for work in (self._reclaimer.run(), self._mover.run(), self._control.run()):
+        for work in (self._reclaimer.run(), self._mover.run(), self._upkeep.run(), self._control.run()):
             _ = self._spawn(work)
         log.info(
             "consumer.started",
@@ -179,6 +185,8 @@ class Consumer(Service):
         async with SharedContext():
             current_streams.set(self._client)
             self._slots.start()
+            if self._scheduler is not None:
+                _ = self._spawn(self._scheduler.run())
             self._shared_ready.set()
             await self._shared_done.wait()
 

@@ -9,13 +9,16 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from streams import scripts
+from streams import chores, scripts
+from streams.correction import corrected
 from streams.entries import Entries, milliseconds, refusing
 from streams.errors import NotFound, StreamsError
 from streams.keys import checked_name
+from streams.kind import Kind
 from streams.letter import Letter
 
 if TYPE_CHECKING:
+    from schemas.event import Event
     from streams.client import Streams
 
 _CHUNK: Final = 100  # dead letters in one script call
@@ -26,16 +29,20 @@ Progress = Callable[["Tally"], None]
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How many dead letters matched, and how many were replayed or discarded: fewer when somebody else was first."""
+    """How many dead letters matched, and how many were replayed or discarded: fewer when somebody else was first.
+
+    `parked` of them were left alone, since they were replayed too often already (`STREAMS_PARK_AFTER`).
+    """
 
     matched: int = 0
     done: int = 0
+    parked: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which dead letters are meant. `type` and `reason` are exact, `error` is a part of the text in any case; `since`:
-    given up within this time, `older_than`: longer ago than it, both by Redis' clock.
+    """Which dead letters are meant. `type`, `reason` and `fingerprint` are exact, `error` is a part of the text in any
+    case; `since`: given up within this time, `older_than`: longer ago than it, both by Redis' clock.
     """
 
     type: str | None = None
@@ -43,6 +50,7 @@ class Filter:
     reason: str | None = None
     since: timedelta | None = None
     older_than: timedelta | None = None
+    fingerprint: str | None = None
 
     def matches(self, letter: Letter) -> bool:
         """Whether all but the times fit; the times are a range of entry ids."""
@@ -50,6 +58,7 @@ class Filter:
             (self.type is None or self.type == letter.type)
             and (self.reason is None or self.reason == letter.reason)
             and (self.error is None or self.error.lower() in letter.error.lower())
+            and (self.fingerprint is None or self.fingerprint == letter.fingerprint)
         )
 
 
@@ -92,6 +101,7 @@ class DeadLetters:
         *,
         limit: int | None = None,
         rate: float | None = None,
+        force: bool = False,
         dry_run: bool = False,
         by: str = "",
         progress: Progress | None = None,
@@ -100,9 +110,11 @@ class DeadLetters:
 
         Those named by `ids`, else those that match `only`; only what was dead when the call began, so that what fails
         again is not replayed in a circle. `rate` is a most per second, `by` goes to the history. A replayed message
-        starts with all its attempts; its errors stay with it. Raises `NotFound` for an id, before anything is changed.
+        starts with all its attempts; its errors stay with it. One that was replayed `STREAMS_PARK_AFTER` times is
+        parked: it comes along only by its id or with `force`. Raises `NotFound` for an id, before anything is changed.
         """
-        return await self._apply(self._replay, ids, only, limit, rate, dry_run, by, progress)
+        most = None if ids or force else self._client.settings.park_after
+        return await self._apply(self._replay, ids, only, limit, rate, dry_run, by, progress, most)
 
     async def discard(
         self,
@@ -115,7 +127,35 @@ class DeadLetters:
         progress: Progress | None = None,
     ) -> Tally:
         """Drops dead letters for good, with a line each in the group's history; which ones as for `replay`."""
-        return await self._apply(self._discard, ids, only, limit, None, dry_run, by, progress)
+        return await self._apply(self._discard, ids, only, limit, None, dry_run, by, progress, None)
+
+    async def groups(self, only: Filter = EVERYTHING) -> list[Kind]:
+        """The dead letters by fingerprint, the most frequent first: which failures there are, not which events."""
+        kinds: dict[str, Kind] = {}
+        async for letter in self.ls(only):
+            known = kinds.get(letter.fingerprint)
+            kinds[letter.fingerprint] = known.with_one_more(letter) if known else Kind.of(letter)
+        return sorted(kinds.values(), key=lambda kind: (-kind.count, kind.fingerprint))
+
+    async def edit(self, id: str, event: Event, *, by: str = "") -> Letter:
+        """Puts a corrected event in the place of the one in a dead letter; returns the letter that has it now.
+
+        Making the event has validated it; it is written as its current version. Id, envelope, reason and errors stay,
+        the original data stays in the group's history. Raises `NotFound`, `StreamsError` for another type of event,
+        `TooLarge` over the cap.
+        """
+        await self._client.check()
+        letter = await self.show(id)
+        fields, record = corrected(letter, event, by, most=self._client.settings.max_bytes)
+        with refusing(self._client.connections):
+            made = await chores.edit(
+                self._redis.execute_command,
+                dead=self._key, history=self._keys.history(self.group), books=self._keys.books(),
+                entry_id=letter.id, letter=fields, record=record,
+            )  # fmt: skip
+        if not made:
+            raise NotFound(f"{self.group} has no dead letter {id} any more: somebody replayed or discarded it")
+        return await self.show(made)
 
     async def _apply(
         self,
@@ -127,6 +167,7 @@ class DeadLetters:
         dry_run: bool,
         by: str,
         progress: Progress | None,
+        park_after: int | None,
     ) -> Tally:
         if ids and only != EVERYTHING:
             raise StreamsError("give ids or filters, not both")
@@ -139,8 +180,9 @@ class DeadLetters:
         size = _CHUNK if rate is None else max(1, min(_CHUNK, int(rate / 10)))
         tally, began = Tally(), asyncio.get_running_loop().time()
         async for chunk in _chunks(letters, size):
-            done = 0 if dry_run else await act(chunk, by)
-            tally = Tally(tally.matched + len(chunk), tally.done + done)
+            ready = [each for each in chunk if park_after is None or each.carried.replays < park_after]
+            done = 0 if dry_run or not ready else await act(ready, by)
+            tally = Tally(tally.matched + len(chunk), tally.done + done, tally.parked + len(chunk) - len(ready))
             if progress is not None:
                 progress(tally)
             if rate is not None and not dry_run:
@@ -155,6 +197,7 @@ class DeadLetters:
                 inbox=self._keys.inbox(self.group),
                 groups=self._keys.groups(),
                 history=self._keys.history(self.group),
+                books=self._keys.books(),
                 letters=[(letter.id, letter.again(), letter.record("replayed", by)) for letter in chunk],
             )
 
@@ -164,6 +207,7 @@ class DeadLetters:
                 self._redis.execute_command,
                 dead=self._key,
                 history=self._keys.history(self.group),
+                books=self._keys.books(),
                 letters=[(letter.id, letter.record("discarded", by)) for letter in chunk],
             )
 

@@ -66,7 +66,8 @@ class Mover:
                 return min(_TICK, self._head_due - now) if head else _TICK
             moved, next_in, broken, self._head = await scripts.release_due(
                 self._connection.call,
-                due=self._keys.due(), waiting=self._keys.waiting(), groups=self._keys.groups(), most=_MOST,
+                due=self._keys.due(), waiting=self._keys.waiting(), groups=self._keys.groups(),
+                books=self._keys.books(), most=_MOST,
             )  # fmt: skip
         except LOST as error:
             await self._reconnect.failed(error)

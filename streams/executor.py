@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from uncalled_for import FailedDependency, resolved_dependencies
 
 from schemas.event import Event, registered
+from streams.claims import MARK
 from streams.dependencies import current_delivery
 from streams.errors import TooLarge
 from streams.failure import describe, describe_traceback
@@ -84,6 +85,7 @@ class Executor:
         self._timeout = timeout
         self._settings = settings
         self._client = client
+        self._claims = client.claims
         self._breaker = breaker
         self._stage = publish_chain(middleware, _staged)
         self.execute = deliver_chain(middleware, self._deliver)
@@ -97,19 +99,29 @@ class Executor:
         message, route = delivery.message, delivery.route
         if route is None:
             return _without_handler(message)
-        if len(message.values[DATA]) > self._settings.max_bytes:
-            size = len(message.values[DATA])
+        data = message.values[DATA]
+        if len(data) > self._settings.max_bytes:
+            size = len(data)
             return DeadLettered("too_large", f"{size} bytes of data are over the cap of {self._settings.max_bytes}")
+        if self._claims is not None and data.startswith(MARK):
+            try:
+                data = await self._claims.fetch(message)
+            except ValueError as error:
+                return DeadLettered("invalid", describe(error))
+            except Exception as error:  # noqa: BLE001 - a store that is away, or an object that is not there
+                return self.failed(delivery, error)
         try:
             if message.values[VERSION] == route.version:
-                event = route.decode(message.values[DATA], route.subscription.event.version)
+                event = route.decode(data, route.subscription.event.version)
             elif message.version > route.subscription.event.version:
                 return self._newer(delivery, route.subscription.event.version)
             elif message.version == 0:
                 return DeadLettered("invalid", "dataversion is not a positive number")
             else:
-                event = route.decode(message.values[DATA], message.version)
+                event = route.decode(data, message.version)
         except Exception as error:  # noqa: BLE001 - an upcaster is user code: what it raises, the message caused
+            if self._claims is None and data.startswith(MARK):
+                return DeadLettered("invalid", "the data is in a claim store; set STORAGE_URL and replay")
             return DeadLettered("invalid", describe(error))
         current_delivery.set(delivery)
         try:
@@ -146,6 +158,8 @@ class Executor:
             raise TypeError(_RETURNS.format(given=type(result).__name__))
         messages = tuple(self._client.message(event, cause=cause) for event in events)
         if messages:
+            if self._claims is not None:
+                await self._claims.check_in(messages, self._settings.max_bytes)
             await self._stage(messages)
         return messages
 

@@ -14,6 +14,10 @@ Everything of one partition carries the hash tag `{app:p}`, so one script touche
 | {app:p}:consumers:GROUP | zset | consumer -> its last heartbeat in ms | until retired |
 | {app:p}:cancelled:GROUP | zset | deliveries called off while running | newest 10,000 |
 | {app:p}:paused | set | groups that are paused | until resumed |
+| {app:p}:schedules | hash | schedule -> its definition (JSON) | until forgotten |
+| {app:p}:slots | hash | schedule -> its last slot in ms; SCHEDULE:paused and its like: its state | until forgotten |
+| {app:p}:books | hash | what was added, settled, removed, by stream and group: the loss accounting | for ever |
+| {app:p}:replays | hash | replays from history: id -> the job as JSON | newest 100 |
 | {app:p}:producer:ID | string | last batch a publisher added (idempotence) | 1 h after its last batch |
 | {app:p}:once:NAME | string | id of the first event published `once=NAME` (hashed) | 24 h |
 | {app:p}:own:CONCERN:... | any | what a processor keeps for itself, always with a TTL | its TTL |
@@ -35,6 +39,7 @@ HISTORY_LENGTH: Final = 10_000
 CALLS_KEPT: Final = 10_000
 PRODUCER_TTL_MS: Final = 3_600_000
 ONCE_TTL_MS: Final = 86_400_000
+RUN_TTL_MS: Final = 60_000
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
@@ -106,6 +111,22 @@ class Keys:
     def control(self, group: str) -> str:
         """The channel (no key) over which a group's consumers are told to pause, resume, or call off."""
         return f"{self.tag}:control:{checked_name('group', group)}"
+
+    def schedules(self) -> str:
+        """The definitions of the schedules."""
+        return f"{self.tag}:schedules"
+
+    def slots(self) -> str:
+        """The last slot of each schedule that was decided, and whether it is paused."""
+        return f"{self.tag}:slots"
+
+    def books(self) -> str:
+        """What the scripts added, settled and removed: the loss accounting."""
+        return f"{self.tag}:books"
+
+    def replays(self) -> str:
+        """The replays from history that somebody began."""
+        return f"{self.tag}:replays"
 
     def producer(self, producer: str) -> str:
         """The last batch one publisher added."""

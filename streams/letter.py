@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from streams.entries import Entry, milliseconds
-from streams.message import Carried, Message
+from streams.fingerprint import fingerprint
+from streams.message import DATA, VERSION, Carried, Message
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,11 @@ class Letter:
         return self.carried.deliveries
 
     @property
+    def fingerprint(self) -> str:
+        """The same for letters that failed in the same way: see `fingerprint`."""
+        return fingerprint(self.type, self.reason, self.error, self.traceback)
+
+    @property
     def data(self) -> bytes:
         """The body as it came; it may be no JSON at all."""
         return self.message.data
@@ -86,6 +92,7 @@ class Letter:
             "first_failed_at": self.first_failed_at,
             "last_failed_at": self.last_failed_at,
             "replays": carried.replays,
+            "fingerprint": self.fingerprint,
             "origin": carried.origin,
             "source": message.source,
             "time": message.time,
@@ -106,6 +113,20 @@ class Letter:
             self.carried, failures=0, deliveries=0, first_failed=first_failed, replays=self.carried.replays + 1
         )
         return self.message.encode_back(fresh)
+
+    def with_data(self, data: bytes, version: int) -> list[bytes]:
+        """The dead letter's own entry with other data; all else stays."""
+        values = [*self.message.values]
+        values[VERSION], values[DATA] = b"%d" % version, data
+        return [
+            *Message(values).encode_back(self.carried),
+            b"group", self.group.encode(),
+            b"reason", self.reason.encode(),
+            b"error", self.error.encode(),
+            b"traceback", self.traceback.encode(),
+            b"attempts", b"%d" % self.attempts,
+            b"at", self.last_failed_at.encode(),
+        ]  # fmt: skip
 
     def record(self, outcome: str, by: str) -> list[bytes]:
         """The line in the group's history, with the fields that the settlement writes."""

@@ -49,8 +49,9 @@ class Membership:
             try:
                 async with self._one_at_a_time:
                     made = await scripts.ensure_groups(
-                        self._connection.call, groups=self._keys.groups(), group=self.group, streams=self.sources
-                    )
+                        self._connection.call, groups=self._keys.groups(), books=self._keys.books(), group=self.group,
+                        streams=self.sources,
+                    )  # fmt: skip
             except LOST as error:
                 await self._reconnect.failed(error)
             except RedisError as error:
@@ -85,6 +86,7 @@ class Membership:
                 await scripts.retire_consumer(
                     self._connection.call,
                     consumers=self._keys.consumers(self.group),
+                    books=self._keys.books(),
                     group=self.group,
                     consumer=self.consumer,
                     streams=self.sources,

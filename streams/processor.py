@@ -11,9 +11,10 @@ from uncalled_for import get_dependency_parameters, validate_dependencies
 
 from schemas.event import Event
 from streams.errors import StreamsError
-from streams.keys import checked_name
+from streams.keys import Priority, checked_name
 from streams.outcome import Duration, seconds
 from streams.retry import Backoff
+from streams.schedule import Cron, Every, Misfire, Schedule
 from streams.transaction import Transaction
 
 Handler = Callable[..., Any]
@@ -69,6 +70,7 @@ class Processor:
         self.deliveries = deliveries
         self.transaction = transaction
         self.subscriptions: dict[str, Subscription] = {}
+        self.schedules: dict[str, Schedule] = {}
 
     def on(
         self,
@@ -107,6 +109,63 @@ class Processor:
             return handler
 
         return subscribe
+
+    def cron(
+        self,
+        expression: str,
+        *,
+        tz: str = "UTC",
+        name: str = "",
+        misfire: Misfire = "once",
+        most: int | None = None,
+        priority: Priority = "normal",
+        key: str = "",
+    ) -> Callable[[_H], _H]:
+        """Makes the decorated function publish at the slots of a cron expression in a time zone, and returns it.
+
+        `minute hour day month weekday`, or six fields beginning with seconds. The function, a plain one or a coroutine
+        function, may take the `Slot` first and dependencies as defaults; it returns the event of the slot, a list of
+        events, or None. Each slot is published once, however many consumers run. The schedule's name is
+        `processor.function`, or `processor.NAME` with `name=`. `misfire` says what becomes of slots that nobody was
+        there for: see `Schedule.due`. Raises `StreamsError` for what cannot be meant.
+        """
+        return self._scheduled(lambda: Cron(expression, tz), name, misfire, most, priority, key)
+
+    def every(
+        self,
+        interval: Duration,
+        *,
+        name: str = "",
+        misfire: Misfire = "once",
+        most: int | None = None,
+        priority: Priority = "normal",
+        key: str = "",
+    ) -> Callable[[_H], _H]:
+        """The same at a fixed distance (seconds or timedelta), counted from 1970-01-01T00:00Z; else as `cron`."""
+        return self._scheduled(lambda: Every.of(interval), name, misfire, most, priority, key)
+
+    def _scheduled(
+        self,
+        timing: Callable[[], Cron | Every],
+        name: str,
+        misfire: Misfire,
+        most: int | None,
+        priority: Priority,
+        key: str,
+    ) -> Callable[[_H], _H]:
+        try:
+            made = timing()
+        except StreamsError as error:
+            raise StreamsError(f"processor {self.name}: {error}") from None
+
+        def schedule(function: _H) -> _H:
+            full = f"{self.name}.{name or getattr(function, '__name__', '')}"
+            if full in self.schedules:
+                raise StreamsError(f"processor {self.name} already has a schedule {full}: give name=")
+            self.schedules[full] = Schedule(full, made, function, misfire, most, priority, key)
+            return function
+
+        return schedule
 
     @property
     def streams(self) -> list[str]:

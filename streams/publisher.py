@@ -143,6 +143,7 @@ class Publisher:
                     due=self._keys.due(),
                     waiting=self._keys.waiting(),
                     groups=self._keys.groups(),
+                    books=self._keys.books(),
                     streams=streams,
                     sequence=sequence,
                     messages=messages,

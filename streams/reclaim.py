@@ -131,6 +131,7 @@ class Reclaimer:
             if await scripts.retire_consumer(
                 self._connection.call,
                 consumers=key,
+                books=self._keys.books(),
                 group=self._group,
                 consumer=name.decode(),
                 streams=self._sources,

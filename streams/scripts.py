@@ -87,6 +87,7 @@ async def publish(
     due: str,
     waiting: str,
     groups: str,
+    books: str,
     streams: Sequence[str],
     sequence: int,
     messages: Sequence[Message],
@@ -100,7 +101,7 @@ async def publish(
     for message in messages:
         arguments += (index[message.target], message.when, message.once, message.once and ONCE_TTL_MS)
         arguments += message.values
-    taken = await run(call, PUBLISH, (producer, due, waiting, groups, *streams), arguments)
+    taken = await run(call, PUBLISH, (producer, due, waiting, groups, *streams, books), arguments)
     return {taken[at] - 1: taken[at + 1].decode() for at in range(0, len(taken), 2)}
 
 
@@ -112,20 +113,23 @@ async def settle(
     dead: str,
     history: str,
     groups: str,
+    books: str,
     streams: Sequence[str],
     group: str,
     consumer: str,
     operations: Sequence[Value],
 ) -> list[int]:
     """Settles a batch; returns the positions (from 1) that were not this consumer's any more."""
-    keys = (due, waiting, dead, history, groups, *streams)
+    keys = (due, waiting, dead, history, groups, *streams, books)
     lost: list[int] = await run(call, SETTLE, keys, (group, consumer, HISTORY_LENGTH, *operations))
     return lost
 
 
-async def release_due(call: Call, *, due: str, waiting: str, groups: str, most: int) -> tuple[int, int, int, bytes]:
+async def release_due(
+    call: Call, *, due: str, waiting: str, groups: str, books: str, most: int
+) -> tuple[int, int, int, bytes]:
     """Moves what is due; returns (moved, ms until the next or -1, members that cannot be moved, the next member)."""
-    moved, wait, broken, head = await run(call, RELEASE_DUE, (due, waiting, groups), (most,))
+    moved, wait, broken, head = await run(call, RELEASE_DUE, (due, waiting, groups, books), (most,))
     return moved, wait, broken, head
 
 
@@ -154,17 +158,17 @@ async def begin(call: Call, source: str, *, group: str, consumer: str, entry_id:
     return bool(await run(call, BEGIN, (source,), (group, consumer, entry_id, count)))
 
 
-async def ensure_groups(call: Call, *, groups: str, group: str, streams: Sequence[str]) -> int:
+async def ensure_groups(call: Call, *, groups: str, books: str, group: str, streams: Sequence[str]) -> int:
     """Makes the group at 0 wherever it is missing; returns how many were."""
-    made: int = await run(call, ENSURE_GROUPS, (groups, *streams), (group,))
+    made: int = await run(call, ENSURE_GROUPS, (groups, *streams, books), (group,))
     return made
 
 
 async def retire_consumer(
-    call: Call, *, consumers: str, group: str, consumer: str, streams: Sequence[str], silent_ms: int
+    call: Call, *, consumers: str, books: str, group: str, consumer: str, streams: Sequence[str], silent_ms: int
 ) -> bool:
     """Removes a consumer that holds nothing and has been silent for `silent_ms` (0: do not ask)."""
-    return bool(await run(call, RETIRE_CONSUMER, (consumers, *streams), (group, consumer, silent_ms)))
+    return bool(await run(call, RETIRE_CONSUMER, (consumers, *streams, books), (group, consumer, silent_ms)))
 
 
 async def replay(
@@ -174,22 +178,25 @@ async def replay(
     inbox: str,
     groups: str,
     history: str,
+    books: str,
     letters: Iterable[tuple[str, list[bytes], list[bytes]]],
 ) -> int:
     """Sends (entry id, message fields, history record) of dead letters back to their group; returns how many."""
     arguments: list[Value] = [HISTORY_LENGTH]
     for entry_id, fields, record in letters:
         arguments += (entry_id, len(fields), *fields, len(record), *record)
-    replayed: int = await run(call, REPLAY, (dead, inbox, groups, history), arguments)
+    replayed: int = await run(call, REPLAY, (dead, inbox, groups, history, books), arguments)
     return replayed
 
 
-async def discard(call: Call, *, dead: str, history: str, letters: Iterable[tuple[str, list[bytes]]]) -> int:
+async def discard(
+    call: Call, *, dead: str, history: str, books: str, letters: Iterable[tuple[str, list[bytes]]]
+) -> int:
     """Drops (entry id, history record) of dead letters; returns how many were there."""
     arguments: list[Value] = [HISTORY_LENGTH]
     for entry_id, record in letters:
         arguments += (entry_id, len(record), *record)
-    dropped: int = await run(call, DISCARD, (dead, history), arguments)
+    dropped: int = await run(call, DISCARD, (dead, history, books), arguments)
     return dropped
 
 
@@ -204,7 +211,7 @@ async def peek_waiting(
 
 
 async def cancel(
-    call: Call, stream: str, *, entry_id: str, groups: Sequence[tuple[str, str, str, str, list[bytes]]]
+    call: Call, stream: str, *, books: str, entry_id: str, groups: Sequence[tuple[str, str, str, str, list[bytes]]]
 ) -> dict[str, str]:
     """Calls off an entry for (group, its calls, its channel, its history, history record) each; returns the state of
     each: `cancelled`, `cancelling` or `delivered`. Empty when the entry is not there.
@@ -212,18 +219,18 @@ async def cancel(
     arguments: list[Value] = [entry_id, CALLS_KEPT]
     for name, calls, channel, history, record in groups:
         arguments += (name, calls, channel, history, HISTORY_LENGTH, len(record), *record)
-    answer = [part.decode() for part in await run(call, CANCEL, (stream,), arguments)]
+    answer = [part.decode() for part in await run(call, CANCEL, (stream, books), arguments)]
     return dict(zip(answer[::2], answer[1::2], strict=True))
 
 
 async def cancel_waiting(
-    call: Call, *, due: str, waiting: str, waiting_id: str, records: Sequence[tuple[str, list[bytes]]]
+    call: Call, *, due: str, waiting: str, books: str, waiting_id: str, records: Sequence[tuple[str, list[bytes]]]
 ) -> bool:
     """Calls off what waits under an id, with a record in each (history, record); False when it is gone."""
     arguments: list[Value] = [waiting_id, HISTORY_LENGTH]
     for history, record in records:
         arguments += (history, len(record), *record)
-    return bool(await run(call, CANCEL_WAITING, (due, waiting), arguments))
+    return bool(await run(call, CANCEL_WAITING, (due, waiting, books), arguments))
 
 
 async def pause(call: Call, *, paused: str, group: str, channel: str, on: bool) -> bool:

@@ -54,6 +54,8 @@ class Settings(BaseSettings):
 
     # Publishing.
     max_bytes: int = Field(256 * 1024, ge=1024)  # STREAMS_MAX_BYTES: cap of one event's data
+    # STORAGE_URL: where data over that cap goes, s3://bucket/prefix or file:///directory; refused unless set
+    storage_url: SecretStr | None = Field(None, validation_alias=AliasChoices("storage_url", "STORAGE_URL"))
     publish_timeout: float = Field(10.0, gt=0)  # STREAMS_PUBLISH_TIMEOUT: seconds before publish() gives up
 
     # Processing.
@@ -72,6 +74,13 @@ class Settings(BaseSettings):
     deliveries: int = Field(5, ge=1)  # STREAMS_DELIVERIES: hand-overs without any outcome before it is poison
     unsupported_for: float = Field(86_400.0, ge=0)  # STREAMS_UNSUPPORTED_FOR: seconds a newer version may wait
     unsupported_every: float = Field(60.0, gt=0)  # STREAMS_UNSUPPORTED_EVERY: seconds between looks at it
+
+    # Keeping. Nothing is removed unless one of these says so.
+    keep: int | None = Field(None, ge=0)  # STREAMS_KEEP: settled entries that stay in each lane
+    keep_for: float | None = Field(None, gt=0)  # STREAMS_KEEP_FOR: seconds that settled entries stay
+    abandoned_after: float = Field(604_800.0, gt=0)  # STREAMS_ABANDONED_AFTER: seconds without any consumer
+    dead_most: int | None = Field(None, ge=1)  # STREAMS_DEAD_MOST: dead letters of a group; the oldest go beyond it
+    park_after: int = Field(3, ge=1)  # STREAMS_PARK_AFTER: replays after which only a name or force replays again
 
     # Risks an operator takes knowingly: no-aof, eviction.
     accept_risk: Names = frozenset()  # STREAMS_ACCEPT_RISK

@@ -106,6 +106,7 @@ class Settlement:
                     dead=self._keys.dead(self._group),
                     history=self._keys.history(self._group),
                     groups=self._keys.groups(),
+                    books=self._keys.books(),
                     streams=streams,
                     group=self._group,
                     consumer=self._consumer,
@@ -187,7 +188,7 @@ class Settlement:
                 target = index.setdefault(inbox, len(index) + 1)
                 return [b"b", target, *_counted(message.encode_back(delivery.carried(ran=False))), 0]
             case Cancelled(by=by):
-                return [b"f", 0, *self._record(delivery, "cancelled", now, by)]
+                return [b"c", *self._record(delivery, "cancelled", now, by)]
 
     def _waiting_id(self, delivery: Delivery) -> str:
         # Not the event id: two foreign entries may carry the same one, and one must not overwrite the other.

@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, Final
 from redis.exceptions import ResponseError
 
 from schemas.event import registered, registered_types
+from streams.accounting import Accounts
 from streams.entries import Entries, milliseconds, position, refusing
 from streams.keys import LANES
 from streams.server import Server
+from streams.unread import count_unread
 
 if TYPE_CHECKING:
     from streams.client import Streams
@@ -119,6 +121,7 @@ class Snapshot:
     streams: tuple[StreamState, ...]
     groups: tuple[GroupState, ...]
     waiting: Waiting
+    accounts: Accounts
 
     @classmethod
     async def take(cls, client: Streams) -> Snapshot:
@@ -132,6 +135,7 @@ class Snapshot:
         document["at"] = self.at.isoformat(timespec="milliseconds")
         for shown, group in zip(document["groups"], self.groups, strict=True):
             shown |= {"lag": group.lag, "pending": group.pending, "alive": group.alive}
+        document["accounts"] = self.accounts.as_json()
         return document
 
 
@@ -171,6 +175,7 @@ class _Look:
             tuple(self._stream(key, infos[key]) for key in lanes if key in infos),
             tuple(states),
             Waiting(total, counts.get("", 0), overdue, next_due),
+            await Accounts.take(self._client),
         )
 
     def _lanes(self, read: Iterable[list[str]]) -> list[str]:
@@ -253,13 +258,9 @@ class _Look:
             return length
         untouched = info["max-deleted-entry-id"] == b"0-0" and info["entries-added"] == length
         if untouched and found and found.get("lag") is not None:
-            exact: int = found["lag"]
-            return exact
+            return int(found["lag"])
         # Something was deleted or trimmed: Redis then answers nil, and some versions a wrong number.
-        count = 0
-        async for _ in self._entries.forward(key, f"({after}"):
-            count += 1
-        return count
+        return await count_unread(self._entries, key, after=after, last=last[0].decode(), length=length)
 
     def _consumers(self, beats: dict[bytes, float], held: list[Any]) -> tuple[ConsumerState, ...]:
         pending: dict[bytes, int] = dict.fromkeys(beats, 0)

@@ -27,7 +27,7 @@ _BEFORE: Final = 5_000  # ms that a publisher's clock may be ahead of Redis'
 _AFTER: Final = 60_000  # ms that it may be behind, or a publish may have taken
 _SCAN: Final = 100_000  # entries of one stream looked at beyond that window
 _FOLLOW_UPS: Final = 5_000  # entries of one stream looked at for follow-ups
-_UUID7: Final = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
+_TIMED_UUID: Final = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-[78][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _ENTRY: Final = re.compile(r"\d{1,20}-\d{1,20}")
 
 
@@ -222,6 +222,6 @@ class _Search:
 
 
 def _made_at(id: str) -> int:
-    """The ms since 1970 in a UUIDv7, 0 for any other id."""
-    found = _UUID7.fullmatch(id.lower())
+    """The ms since 1970 in a UUIDv7, or in the UUIDv8 of a schedule's event; 0 for any other id."""
+    found = _TIMED_UUID.fullmatch(id.lower())
     return int(found[1] + found[2], 16) if found else 0

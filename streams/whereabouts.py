@@ -20,6 +20,7 @@ _MOST: Final = 100_000  # entries of an inbox or of the dead letters looked at
 _PEEK: Final = 200  # waiting messages to a script call
 _WAITING_MOST: Final = 20_000
 _LOOKS: Final = 5
+_DEAD: Final = ("dead_lettered", "edited")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +92,7 @@ class Whereabouts:
         last = history[-1][1]["outcome"] if history else ""
         if last in ("retried", "snoozed") and (found := await self._waits(group, known)) is not None:
             return found
-        if last == "dead_lettered" or not whole:
+        if last in _DEAD or not whole:
             found = await self._dead(group, history, known)
             if found is not None:
                 return found
@@ -108,7 +109,12 @@ class Whereabouts:
             seen += 1
             record = dict(zip(fields[::2], fields[1::2], strict=True))
             if record.get(b"id") == self._id:
-                told = {name.decode(): value.decode("utf-8", "replace") for name, value in record.items()}
+                # `original` is the body before a correction: private data does not belong into a trail.
+                told = {
+                    name.decode(): value.decode("utf-8", "replace")
+                    for name, value in record.items()
+                    if name != b"original"
+                }
                 found.append((entry_id.decode(), told))
         return found[::-1], seen < HISTORY_LENGTH
 
@@ -206,7 +212,7 @@ class Whereabouts:
     async def _dead(
         self, group: str, history: list[tuple[str, dict[str, str]]], known: tuple[dict[str, str], ...]
     ) -> GroupTrail | None:
-        letters = (entry_id for entry_id, record in reversed(history) if record["outcome"] == "dead_lettered")
+        letters = (entry_id for entry_id, record in reversed(history) if record["outcome"] in _DEAD)
         given_up = next(letters, "")
         # The letter and its line in the history are written by one script: within a moment of each other.
         start = str(milliseconds(given_up) - 1000) if given_up else self._start

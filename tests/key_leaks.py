@@ -12,7 +12,22 @@ if TYPE_CHECKING:
     import redis
 
 PERMANENT: Final = frozenset(
-    {"stream", "inbox", "dead", "history", "groups", "consumers", "due", "waiting", "cancelled", "paused"}
+    {
+        "stream",
+        "inbox",
+        "dead",
+        "history",
+        "groups",
+        "consumers",
+        "due",
+        "waiting",
+        "cancelled",
+        "paused",
+        "books",
+        "replays",
+        "schedules",
+        "slots",
+    }
 )
 """The kinds of key that live until somebody trims or retires them: the table in `streams/keys.py`."""
 

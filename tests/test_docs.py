@@ -41,6 +41,7 @@ from schemas.privacy import PII, marked_fields
 from streams import Settings
 from streams.cli.commands import application
 from streams.message import CARRIED, FIELDS
+from streams.sql import SqlSettings
 from tests.redis_server import RedisServer
 from tests.waiting import wait_until_sync
 
@@ -332,7 +333,10 @@ def _variables(model: type[BaseSettings]) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize(("heading", "model"), [("The engine", Settings), ("The email processor", EmailSettings)])
+@pytest.mark.parametrize(
+    ("heading", "model"),
+    [("The engine", Settings), ("The database", SqlSettings), ("The email processor", EmailSettings)],
+)
 def test_the_settings_are_the_documented_ones(heading: str, model: type[BaseSettings]) -> None:
     """Every variable with its default, and no other."""
     documented = {name: cells[0].strip("`") for name, cells in rows("docs/settings.md", heading).items()}

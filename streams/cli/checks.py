@@ -137,6 +137,43 @@ def check_state(snapshot: Snapshot, lease: float) -> Iterator[Finding]:
         yield Finding("waiting", "ok", f"{waiting.total:,} wait, none is late")
 
 
+def check_books(snapshot: Snapshot, settings: Settings) -> Iterator[Finding]:
+    """Whether everything is accounted for, who holds back what could be removed, and how full the dead letters are."""
+    gaps = list(snapshot.accounts.gaps())
+    for gap in gaps:
+        where = f"{gap.where} of {gap.group}" if gap.group and gap.group not in gap.where else gap.where
+        if gap.count < 0:
+            yield Finding(
+                "books", "warn", f"{where} settled {-gap.count:,} more than was published: it was made anew",
+                f"streams gaps --accept {gap.group or 'all'}",
+            )  # fmt: skip
+            continue
+        between = f" between {gap.after} and {gap.before}" if gap.before else ""
+        yield Finding(
+            "books", "fail", f"{gap.count:,} in {where} are gone{between}: removed before they were settled",
+            f"find out who ran XTRIM, XDEL or DEL; then streams gaps --accept {gap.group or 'all'}",
+        )  # fmt: skip
+    if not gaps:
+        yield Finding("books", "ok", "everything that was published is accounted for")
+    alive = {group.name for group in snapshot.groups if group.alive}
+    for account in snapshot.accounts.groups:
+        since = snapshot.at.timestamp() - account.last_seen
+        if account.group not in alive and account.last_seen and since > settings.abandoned_after:
+            yield Finding(
+                f"abandoned {account.group}", "warn",
+                f"{account.group} had no consumer for {told(since)}; no event it has not handled can be trimmed",
+                f"start it, or streams retire {account.group}",
+            )  # fmt: skip
+    for group in snapshot.groups:
+        most = settings.dead_most
+        if most is not None and group.dead >= 0.8 * most:
+            yield Finding(
+                f"cap {group.name}", "fail" if group.dead >= most else "warn",
+                f"{group.dead:,} dead letters of {group.name}, at most {most:,} stay (STREAMS_DEAD_MOST)",
+                f"streams dead ls {group.name} --group-by fingerprint",
+            )  # fmt: skip
+
+
 def _check_group(group: GroupState) -> Finding:
     name, start = f"group {group.name}", f"python -m processors.{group.name}"
     work = f"{group.lag:,} unread, {group.pending:,} pending, {group.waiting:,} waiting"

@@ -16,14 +16,22 @@ from streams.cli.control import cancel, pause, resume
 from streams.cli.dead import dead
 from streams.cli.doctor import doctor
 from streams.cli.event import event
+from streams.cli.gaps import gaps
+from streams.cli.mend import edit
 from streams.cli.publish import publish
+from streams.cli.replay import replay, replays
+from streams.cli.schedules import schedules
 from streams.cli.schema import schema
 from streams.cli.status import status
 from streams.cli.tail import tail
+from streams.cli.trim import retire, trim
 from streams.errors import StreamsError
 
 GROUP: Final = "streams.commands"
-_ORDER: Final = ("publish", "status", "event", "tail", "cancel", "pause", "resume", "dead", "doctor", "schema")
+_ORDER: Final = (
+    "publish", "status", "event", "tail", "cancel", "pause", "resume", "dead", "replay", "replays", "trim",
+    "retire", "gaps", "schedules", "doctor", "schema",
+)  # fmt: skip
 _PLAIN: Final[dict[str, Any]] = {"add_completion": False, "rich_markup_mode": None}
 
 
@@ -79,9 +87,12 @@ def application() -> Any:
         **_PLAIN,
     )
     app.callback(invoke_without_command=True)(_help)
-    for command in (publish, status, event, tail, cancel, pause, resume, doctor, schema):
+    for command in (publish, status, event, tail, cancel, pause, resume, replay, trim, retire, gaps, doctor, schema):
         app.command()(command)
+    dead.command("edit")(edit)
     app.add_typer(dead, name="dead")
+    app.add_typer(replays, name="replays")
+    app.add_typer(schedules, name="schedules")
     return typer.main.get_group(app)
 
 

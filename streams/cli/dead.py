@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
 import sys
 import time
 from contextlib import ExitStack
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
 from streams.cli.body import body, body_text
 from streams.cli.durations import parse_duration, told
 from streams.cli.ending import Usage, run
+from streams.cli.identity import who
+from streams.cli.mend import list_kinds, replay_in_stages
 from streams.cli.output import console, json_array, note, pairs, print_rich, row, table, write, write_json
 from streams.cli.session import opened
 
@@ -35,6 +35,7 @@ Reason = Annotated[
         "--reason", help="Only failed, rejected, invalid, unknown_type, too_large, unsupported or crashed ones."
     ),
 ]
+Fingerprint = Annotated[str | None, typer.Option("--fingerprint", help="Only those that failed in this one way.")]
 Since = Annotated[str, typer.Option("--since", help="Only given up within this time: 1h, 2d.", metavar="TIME")]
 OlderThan = Annotated[str, typer.Option("--older-than", help="Only given up longer ago: 7d.", metavar="TIME")]
 Limit = Annotated[int | None, typer.Option(min=1, help="At most so many, the oldest first.")]
@@ -51,6 +52,8 @@ def ls(
     reason: Reason = None,
     since: Since = "",
     older_than: OlderThan = "",
+    fingerprint: Fingerprint = None,
+    group_by: Annotated[Literal["fingerprint"] | None, typer.Option(help="Count those that failed alike.")] = None,
     limit: Limit = None,
     json: Json = False,
 ) -> None:
@@ -60,7 +63,8 @@ def ls(
 
     streams dead ls email --type UserRegistered --since 1d
     """
-    run(_ls(group, _filter(type, error, reason, since, older_than), limit, json))
+    only = _filter(type, error, reason, since, older_than, fingerprint)
+    run(list_kinds(group, only, json) if group_by else _ls(group, only, limit, json))
 
 
 async def _ls(group: str, only: Filter, limit: int | None, json: bool) -> None:
@@ -75,15 +79,9 @@ async def _ls(group: str, only: Filter, limit: int | None, json: bool) -> None:
                     item(letter.as_json())
             return
         made = table(
-            "ID",
-            "TYPE",
-            "REASON",
-            "TRIES",
-            "GIVEN UP",
-            "ERROR",
-            right=("TRIES",),
-            whole=("ID", "TYPE", "REASON", "GIVEN UP"),
-        )
+            "ID", "TYPE", "REASON", "TRIES", "GIVEN UP", "ERROR",
+            right=("TRIES",), whole=("ID", "TYPE", "REASON", "GIVEN UP"),
+        )  # fmt: skip
         rows = limit or _ROWS
         async for letter in letters.ls(only, limit=rows + (limit is None)):
             if made.row_count == rows:
@@ -145,6 +143,7 @@ def _lines(letter: Letter, origin: str, reveal: bool) -> list[tuple[str, object]
         ("attempts", letter.attempts),
         ("deliveries", letter.deliveries),
         ("replays", letter.carried.replays or None),
+        ("fingerprint", letter.fingerprint),
         ("first failed", letter.first_failed_at),
         ("last failed", letter.last_failed_at),
         ("came from", origin),
@@ -167,8 +166,14 @@ def replay(
     reason: Reason = None,
     since: Since = "",
     older_than: OlderThan = "",
+    fingerprint: Fingerprint = None,
     limit: Limit = None,
     rate: Annotated[float | None, typer.Option(help="At most so many a second.", metavar="N")] = None,
+    canary: Annotated[
+        bool, typer.Option("--canary", help="One, then ten, then the rest; stop when they fail.")
+    ] = False,
+    within: Annotated[str, typer.Option(help="How long a stage of --canary may take.", metavar="TIME")] = "2m",
+    force: Annotated[bool, typer.Option("--force", help="Also those that were replayed too often.")] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
     json: Json = False,
@@ -176,14 +181,20 @@ def replay(
     """Delivers dead letters again.
 
     To this group only, with all their attempts before them. Those named, else those that match, else (after asking)
-    all; what fails again meanwhile is not replayed again.
+    all; what fails again meanwhile is not replayed again, nor what was replayed three times already.
 
     streams dead replay email --error "mailbox full" --rate 50
     """
     if rate is not None and not rate > 0:
         raise Usage(f"--rate {rate:g} must be above 0 (dead letters a second)")
-    only = _filter(type, error, reason, since, older_than)
-    run(_act("replay", "replayed", group, ids or [], only, limit, dry_run, yes, json, rate))
+    only = _filter(type, error, reason, since, older_than, fingerprint)
+    options: dict[str, Any] = {"rate": rate, "force": force}
+    if not canary or dry_run:
+        run(_act("replay", "replayed", group, ids or [], only, limit, dry_run, yes, json, options))
+    elif ids:
+        raise Usage("--canary takes filters, not ids")
+    else:
+        run(replay_in_stages(group, only, limit=limit, within=parse_duration(within, "--within"), json=json, **options))
 
 
 @dead.command("discard")
@@ -195,6 +206,7 @@ def discard(
     reason: Reason = None,
     since: Since = "",
     older_than: OlderThan = "",
+    fingerprint: Fingerprint = None,
     limit: Limit = None,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -206,8 +218,8 @@ def discard(
 
     streams dead discard email --older-than 30d --dry-run
     """
-    only = _filter(type, error, reason, since, older_than)
-    run(_act("discard", "discarded", group, ids or [], only, limit, dry_run, yes, json, None))
+    only = _filter(type, error, reason, since, older_than, fingerprint)
+    run(_act("discard", "discarded", group, ids or [], only, limit, dry_run, yes, json, {}))
 
 
 async def _act(
@@ -220,7 +232,7 @@ async def _act(
     dry_run: bool,
     yes: bool,
     json: bool,
-    rate: float | None,
+    options: dict[str, Any],
 ) -> None:
     from streams.dead_letters import EVERYTHING
 
@@ -231,18 +243,22 @@ async def _act(
         if not (ids or dry_run or yes or only != EVERYTHING):
             await _confirm(letters, verb, limit)
         with ExitStack() as stack:
-            options: dict[str, Any] = {} if verb == "discard" else {"rate": rate}
             act = letters.discard if verb == "discard" else letters.replay
             tally = await act(
-                ids, only, limit=limit, dry_run=dry_run, by=_who(), progress=_progress(stack, past), **options
+                ids, only, limit=limit, dry_run=dry_run, by=who(), progress=_progress(stack, past), **options
             )
     if json:
-        write_json({"group": group, "matched": tally.matched, past: tally.done, "dry_run": dry_run})
-    elif dry_run:
-        write(f"would {verb} {tally.matched:,} of {group}")
+        parked = {} if verb == "discard" else {"parked": tally.parked}
+        write_json({"group": group, "matched": tally.matched, past: tally.done, **parked, "dry_run": dry_run})
+        return
+    gone = tally.matched - tally.done - tally.parked
+    parked_text = (
+        f"; {tally.parked:,} are parked (replayed too often: give their ids, or --force)" if tally.parked else ""
+    )
+    if dry_run:
+        write(f"would {verb} {gone:,} of {group}{parked_text}")
     else:
-        gone = tally.matched - tally.done
-        write(f"{past} {tally.done:,} of {group}" + (f"; {gone:,} were gone already" if gone else ""))
+        write(f"{past} {tally.done:,} of {group}" + (f"; {gone:,} were gone already" if gone else "") + parked_text)
 
 
 async def _confirm(letters: DeadLetters, verb: str, limit: int | None) -> None:
@@ -268,7 +284,9 @@ def _progress(stack: ExitStack, past: str) -> Any:
     return tell
 
 
-def _filter(type: str | None, error: str | None, reason: str | None, since: str, older_than: str) -> Filter:
+def _filter(
+    type: str | None, error: str | None, reason: str | None, since: str, older_than: str, fingerprint: str | None
+) -> Filter:
     from streams.dead_letters import Filter
 
     return Filter(
@@ -277,11 +295,5 @@ def _filter(type: str | None, error: str | None, reason: str | None, since: str,
         reason,
         parse_duration(since, "--since") if since else None,
         parse_duration(older_than, "--older-than") if older_than else None,
+        fingerprint,
     )
-
-
-def _who() -> str:
-    try:
-        return f"{getpass.getuser()}@{socket.gethostname()}"
-    except (OSError, KeyError):  # a container's user without a name
-        return socket.gethostname()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from streams.cli.checks import Finding, check_clock, check_server, check_settings, check_state
+from streams.cli.checks import Finding, check_books, check_clock, check_server, check_settings, check_state
 from streams.cli.ending import EXIT_FAILED, run
 from streams.cli.output import print_rich, row, table, write_json
 from streams.cli.session import opened
@@ -61,4 +61,5 @@ async def _examine(streams: Streams) -> list[Finding]:
         *check_server(snapshot.server),
         check_clock(difference),
         *check_state(snapshot, streams.settings.lease),
+        *check_books(snapshot, streams.settings),
     ]

@@ -98,6 +98,7 @@ def picture(snapshot: Snapshot) -> Group:
     parts += [_streams(snapshot), Text(), _groups(snapshot), Text()]
     consumers = _consumers(snapshot)
     parts += [consumers, Text()] if consumers else []
+    parts += [_accounts(snapshot), Text()] if snapshot.accounts.groups else []
     return Group(*parts, *_waiting(snapshot.waiting))
 
 
@@ -140,6 +141,24 @@ def _groups(snapshot: Snapshot) -> Any:
                     made, f"  {reading.stream}", f"{reading.lag:,}", told(reading.oldest_unread),
                     f"{reading.pending:,}", told(reading.oldest_idle), "", "", "", style="dim",
                 )  # fmt: skip
+    return made
+
+
+def _accounts(snapshot: Snapshot) -> Any:
+    """What was published, and what became of it: the line of a group adds up, or there is a gap."""
+    columns = (
+        "PUBLISHED", "REPLAYED", "ACKED", "DEAD", "DISCARDED", "CANCELLED", "WAITING", "PENDING", "UNREAD", "GAP",
+    )  # fmt: skip
+    made = table("ACCOUNT", *columns, right=columns, whole=("ACCOUNT",))
+    for group in snapshot.accounts.groups:
+        counts = (
+            group.published, group.replayed, group.acked, group.dead, group.discarded, group.cancelled, group.waiting,
+            group.pending, group.unread,
+        )  # fmt: skip
+        row(made, group.group, *(f"{count:,}" for count in counts), _loud(f"{group.gap:,}", group.gap != 0))
+        for gap in group.gaps:
+            between = f" between {gap.after} and {gap.before}" if gap.before else ""
+            row(made, f"  {gap.where}{between}", *("" for _ in counts), _loud(f"{gap.count:,}", True), style="dim")
     return made
 
 

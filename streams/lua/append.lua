@@ -1,7 +1,7 @@
 -- Included by the scripts that add to streams: not a script of its own.
 -- append(registry, key, fields): XADD, and when that makes the stream, first the groups that read it, at 0.
 -- Invariant: no entry exists that a registered group would not see (a group made at `$` afterwards would skip it).
-local existing = {}
+local existing, added, created = {}, {}, {}  -- the last two are for the books
 
 local function must_be(kind, key)
   local found = redis.call('TYPE', key).ok
@@ -20,8 +20,9 @@ local function append(registry, key, fields)
         redis.call('XGROUP', 'CREATE', key, groups[i], '0', 'MKSTREAM')
       end
     end
-    existing[key] = true
+    existing[key], created[key] = true, true
   end
+  added[key] = (added[key] or 0) + 1
   return redis.call('XADD', key, '*', unpack(fields))
 end
 

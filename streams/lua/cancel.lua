@@ -1,11 +1,13 @@
 #!lua flags=allow-oom
 -- Calls off an event where it stands: in a stream or an inbox, for every group that reads it.
--- KEYS  1 the stream     ARGV  1 entry id  2 most a group's list of calls may keep, then per group: its name, the key of
---       its list of calls, its control channel, the key of its history, history length, number of strings, history record
+-- KEYS  1 the stream  2 the books
+-- ARGV  1 entry id  2 most a group's list of calls may keep, then per group: its name, the key of its
+--       list of calls, its control channel, the key of its history, history length, number of strings, history record
 -- Returns {group, state, ...}: `cancelled` (it will not be delivered), `cancelling` (it has been delivered or may be at
 -- any moment: its consumers are told to stop it) or `delivered` (nothing of it is in this stream for that group).
 -- Invariant: an entry is deleted only if no group has it pending, and only groups that had not read it are told
 -- `cancelled`: deleted under a running handler it would vanish instead of being settled.
+-- include books.lua
 
 local stream, id = KEYS[1], ARGV[1]
 local answer, unread, running = {}, {}, {}
@@ -62,9 +64,13 @@ for _, group in ipairs(unread) do
     call_off(group)
   else
     redis.call('XADD', group.history, 'MAXLEN', '~', group.length, '*', unpack(group.record))
+    book('cancelled ' .. group.name .. ' ' .. short(stream), 1)
     answer[#answer + 1] = group.name
     answer[#answer + 1] = 'cancelled'
   end
 end
-if #unread > 0 and #running == 0 then redis.call('XDEL', stream, id) end
+if #unread > 0 and #running == 0 then
+  book('removed ' .. short(stream), redis.call('XDEL', stream, id))
+  write_books()
+end
 return answer

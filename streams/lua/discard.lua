@@ -1,8 +1,10 @@
 #!lua flags=allow-oom
 -- Drops dead letters for good, leaving a line each in the group's history.
--- KEYS  1 dead  2 history     ARGV  1 history length, then per dead letter: its entry id, number of strings, history record
+-- KEYS  1 dead  2 history  3 the books
+-- ARGV  1 history length, then per dead letter: its entry id, number of strings, history record
 -- Returns how many were there to drop.
 -- Invariant: a discarded dead letter can still be accounted for.
+-- include books.lua
 
 local at, dropped = 2, 0
 while at <= #ARGV do
@@ -16,4 +18,6 @@ while at <= #ARGV do
     dropped = dropped + 1
   end
 end
+book('discarded ' .. short(KEYS[1]), dropped)
+write_books()
 return dropped

@@ -1,17 +1,44 @@
 #!lua
 -- Makes a group on everything it reads, and enters it in the registry that publishers make groups from.
--- KEYS  1 groups  2.. streams     ARGV  1 group
+-- KEYS  1 groups  2.. streams, and last the books     ARGV  1 group
 -- Returns how many were missing.
--- Invariant: groups begin at 0. At `$`, what was published before the group existed would never be delivered.
+-- Invariant: groups begin at 0. At `$`, what was published before the group existed would never be delivered. What had
+-- been removed from a stream before the group was there is noted as missed: it is nothing that the group lost.
+-- include books.lua
 
-local made = 0
-for i = 2, #KEYS do
-  local reply = redis.pcall('XGROUP', 'CREATE', KEYS[i], ARGV[1], '0', 'MKSTREAM')
+local group, books, made = ARGV[1], KEYS[#KEYS], 0
+
+local function number(field)
+  return tonumber(redis.call('HGET', books, field) or '0')
+end
+
+local function note_missed(stream)
+  local place, info = short(stream), redis.call('XINFO', 'STREAM', stream)
+  local length, added
+  for i = 1, #info, 2 do
+    if info[i] == 'length' then length = info[i + 1] end
+    if info[i] == 'entries-added' then added = info[i + 1] end
+  end
+  local published, field = number('published ' .. place), 'missed ' .. group .. ' ' .. place
+  if added == 0 then redis.call('HDEL', books, 'removed ' .. place) end
+  -- A stream that was deleted has lost what was in it: then the group keeps its books, and they say so.
+  if published > added and redis.call('HEXISTS', books, field) == 1 then return end
+  local settled = 0
+  for _, what in ipairs({'acked', 'dead', 'cancelled', 'returned'}) do
+    settled = settled + number(what .. ' ' .. group .. ' ' .. place)
+  end
+  redis.call('HSET', books, field, math.max(published, added) - length - settled)
+end
+
+for i = 2, #KEYS - 1 do
+  local reply = redis.pcall('XGROUP', 'CREATE', KEYS[i], group, '0', 'MKSTREAM')
   if not reply.err then
     made = made + 1
+    if string.find(KEYS[i], '}:stream:', 1, true) then note_missed(KEYS[i]) end
   elseif not string.find(reply.err, 'BUSYGROUP', 1, true) then
     error(reply)
   end
 end
-redis.call('HSET', KEYS[1], ARGV[1], table.concat(KEYS, ' ', 2))
+redis.call('HSET', KEYS[1], group, table.concat(KEYS, ' ', 2, #KEYS - 1))
+redis.call('HSET', books, 'seen ' .. group, redis.call('TIME')[1])
 return made

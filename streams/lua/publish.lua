@@ -1,6 +1,6 @@
 #!lua
 -- Publishes one batch of one publisher, once.
--- KEYS  1 producer  2 due  3 waiting  4 groups  5.. streams
+-- KEYS  1 producer  2 due  3 waiting  4 groups  5.. streams, and last the books
 -- ARGV  1 batch sequence  2 producer ttl ms  3 1 if some message waits  4 number of fields  5.. field names, then per message:
 --       stream (index from 1), when ('' now, '+N' in N ms, '@N' at N ms since 1970), once ('' or the key that holds
 --       the id of the first event published under it), once ttl ms, one value per field
@@ -8,11 +8,12 @@
 -- Invariant: a batch with a sequence not above the producer's last one changes nothing, so a publisher whose reply
 -- was lost sends the same batch again. The flag `allow-oom` is absent on purpose: a full server refuses publishers.
 -- include append.lua
+-- include books.lua
 
 local last = tonumber(redis.call('GET', KEYS[1]) or '0')
 local sequence = tonumber(ARGV[1])
 local again = sequence <= last
-for i = 5, #KEYS do must_be('stream', KEYS[i]) end
+for i = 5, #KEYS - 1 do must_be('stream', KEYS[i]) end
 local now
 if ARGV[3] == '1' then
   must_be('zset', KEYS[2])
@@ -37,7 +38,7 @@ while at <= #ARGV do
       first = redis.call('SET', once, fields[4], 'NX', 'GET', 'PX', ttl)
     end
   end
-  if first and first ~= fields[4] then
+  if first and (first ~= fields[4] or not again) then  -- also by this event itself, published by who died since
     taken[#taken + 1] = position
     taken[#taken + 1] = first
   elseif again then  -- it is there already
@@ -48,9 +49,13 @@ while at <= #ARGV do
     if string.sub(when, 1, 1) == '+' then due = now + due end
     local id = fields[4]  -- the event id: a delayed event is found, and cancelled, by it
     redis.call('HSET', KEYS[3], id, cmsgpack.pack({key, unpack(fields)}))
-    redis.call('ZADD', KEYS[2], due, id)
+    book('waited ' .. short(key), redis.call('ZADD', KEYS[2], due, id))
   end
   at = at + 4 + count
 end
-if not again then redis.call('SET', KEYS[1], sequence, 'PX', ARGV[2]) end
+if not again then
+  book_added(added, created)
+  write_books()
+  redis.call('SET', KEYS[1], sequence, 'PX', ARGV[2])
+end
 return taken

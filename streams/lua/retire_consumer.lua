@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Removes a consumer that is gone, unless it still holds something.
--- KEYS  1 consumers  2.. source streams     ARGV  1 group  2 consumer  3 only if silent for this many ms (0: in any case)
+-- KEYS  1 consumers  2.. source streams, and last the books     ARGV  1 group  2 consumer  3 only if silent for this many ms (0: in any case)
 -- Returns 1 when it was removed, 0 when it is alive or holds something.
 -- Invariant: XGROUP DELCONSUMER destroys what is pending without a word, so it is called only when nothing is.
 
@@ -10,10 +10,16 @@ if silent > 0 and beat then
   local time = redis.call('TIME')
   if time[1] * 1000 + math.floor(time[2] / 1000) - tonumber(beat) < silent then return 0 end
 end
-for i = 2, #KEYS do
+for i = 2, #KEYS - 1 do
   local pending = redis.pcall('XPENDING', KEYS[i], group, '-', '+', 1, consumer)
   if not pending.err and #pending > 0 then return 0 end
 end
-for i = 2, #KEYS do redis.pcall('XGROUP', 'DELCONSUMER', KEYS[i], group, consumer) end
+for i = 2, #KEYS - 1 do redis.pcall('XGROUP', 'DELCONSUMER', KEYS[i], group, consumer) end
 redis.call('ZREM', KEYS[1], consumer)
+-- When the group was last alive: a member that is gone leaves no heartbeat.
+local seen = beat and math.floor(tonumber(beat) / 1000) or 0
+if silent == 0 then seen = tonumber(redis.call('TIME')[1]) end
+if seen > tonumber(redis.call('HGET', KEYS[#KEYS], 'seen ' .. group) or '0') then
+  redis.call('HSET', KEYS[#KEYS], 'seen ' .. group, seen)
+end
 return 1

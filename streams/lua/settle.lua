@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
 -- Makes the outcomes of a batch of deliveries durable.
--- KEYS  1 due  2 waiting  3 dead  4 history  5 groups  6.. streams named by index below
+-- KEYS  1 due  2 waiting  3 dead  4 history  5 groups  6.. streams named by index below, and last the books
 -- ARGV  1 group  2 consumer  3 history length, then per source stream: stream (index), 1 to delete what is settled
 --       (an inbox: nobody else reads it), first and last entry id (a hint), number of runs of plain acks, and per run: delivery count, number, entry ids; then number of other
 --       deliveries, and per delivery: entry id, delivery count, operation and its arguments:
---         f  done with follow-ups: number, per follow-up: stream, FIELDS
+--         f  done with follow-ups: number, per follow-up: stream, FIELDS      c  cancelled
 --         w  wait: milliseconds, waiting id, FIELDS      d  dead letter: FIELDS      b  back to the inbox: stream, FIELDS
 --       where FIELDS = number of strings, name, value, ...; every operation ends with the FIELDS of its history
 --       record (0 for none).
@@ -14,6 +14,7 @@
 -- always in at least one place. `allow-oom`: refusing to settle when memory is full would leave work that is done
 -- pending for ever; publishers are refused instead.
 -- include append.lua
+-- include books.lua
 
 local group, consumer, history_length = ARGV[1], ARGV[2], ARGV[3]
 local at = 4
@@ -35,15 +36,15 @@ end
 must_be('zset', KEYS[1])
 must_be('hash', KEYS[2])
 for i = 3, 4 do must_be('stream', KEYS[i]) end
-for i = 6, #KEYS do must_be('stream', KEYS[i]) end
+for i = 6, #KEYS - 1 do must_be('stream', KEYS[i]) end
 local now = now_ms()
 
 while at <= #ARGV do
   local source, delete, first, last = KEYS[5 + tonumber(take())], take() == '1', take(), take()
-  local owned = {}
+  local owned, place = {}, ' ' .. group .. ' ' .. short(source)
 
-  local function ack(ids)
-    redis.call('XACK', source, group, unpack(ids))
+  local function ack(ids, what)
+    book(what .. place, redis.call('XACK', source, group, unpack(ids)))
     if delete then redis.call('XDEL', source, unpack(ids)) end
   end
 
@@ -74,7 +75,7 @@ while at <= #ARGV do
     end
     position = position + number
     for from = 1, #acks, 1000 do
-      ack({unpack(acks, from, math.min(from + 999, #acks))})
+      ack({unpack(acks, from, math.min(from + 999, #acks))}, 'acked')
     end
   end
   for _ = 1, tonumber(take()) do
@@ -82,21 +83,27 @@ while at <= #ARGV do
     position = position + 1
     local mine = is_mine(id, count)
     if not mine then lost[#lost + 1] = position end
-    if operation == 'f' then
+    local what = 'acked'
+    if operation == 'c' then
+      what = 'cancelled'
+    elseif operation == 'f' then
       for _ = 1, tonumber(take()) do
         local key, fields = KEYS[5 + tonumber(take())], take_fields()
         if mine then append(KEYS[5], key, fields) end
       end
     elseif operation == 'w' then
+      what = 'returned'
       local due, waiting_id, fields = now + tonumber(take()), take(), take_fields()
       if mine then
         redis.call('HSET', KEYS[2], waiting_id, cmsgpack.pack(fields))
-        redis.call('ZADD', KEYS[1], due, waiting_id)
+        book('waited ' .. short(fields[1]), redis.call('ZADD', KEYS[1], due, waiting_id))
       end
     elseif operation == 'd' then
       local fields = take_fields()
+      what = 'dead'
       if mine then redis.call('XADD', KEYS[3], '*', unpack(fields)) end
     elseif operation == 'b' then
+      what = 'returned'
       local key, fields = KEYS[5 + tonumber(take())], take_fields()
       if mine then append(KEYS[5], key, fields) end
     else
@@ -107,8 +114,10 @@ while at <= #ARGV do
       if #record > 0 then
         redis.call('XADD', KEYS[4], 'MAXLEN', '~', history_length, '*', unpack(record))
       end
-      ack({id})
+      ack({id}, what)
     end
   end
 end
+book_added(added, created)
+write_books()
 return lost

@@ -6,7 +6,7 @@ import pytest
 import redis.asyncio
 from redis.exceptions import ResponseError
 
-from streams import scripts
+from streams import chores, scripts
 from streams.keys import Keys
 from streams.message import Message
 
@@ -37,7 +37,7 @@ async def publish(client: redis.asyncio.Redis, keys: Keys, source: str, sequence
     await scripts.publish(
         client.execute_command,
         producer=keys.producer("p"), due=keys.due(), waiting=keys.waiting(), groups=keys.groups(),
-        streams=[source], sequence=sequence, messages=[message] * count,
+        books=keys.books(), streams=[source], sequence=sequence, messages=[message] * count,
     )  # fmt: skip
 
 
@@ -53,7 +53,8 @@ async def settle(
     return await scripts.settle(
         client.execute_command,
         due=keys.due(), waiting=keys.waiting(), dead=keys.dead(GROUP), history=keys.history(GROUP),
-        groups=keys.groups(), streams=[source, *more], group=GROUP, consumer=consumer, operations=operations,
+        groups=keys.groups(), books=keys.books(), streams=[source, *more], group=GROUP,
+        consumer=consumer, operations=operations,
     )  # fmt: skip
 
 
@@ -94,7 +95,7 @@ async def test_a_new_stream_gets_its_registered_groups_at_0(
 ) -> None:
     """A publisher that recreates a vanished stream recreates its groups: nothing is skipped."""
     made = await scripts.ensure_groups(
-        redis_client.execute_command, groups=keys.groups(), group=GROUP, streams=[source]
+        redis_client.execute_command, groups=keys.groups(), books=keys.books(), group=GROUP, streams=[source]
     )
     assert made == 1
     await redis_client.delete(source)
@@ -105,7 +106,9 @@ async def test_a_new_stream_gets_its_registered_groups_at_0(
 @pytest.fixture
 async def delivered(redis_client: redis.asyncio.Redis, keys: Keys, source: str) -> list[bytes]:
     """Three entries delivered to consumer a, of which b has taken over the first."""
-    await scripts.ensure_groups(redis_client.execute_command, groups=keys.groups(), group=GROUP, streams=[source])
+    await scripts.ensure_groups(
+        redis_client.execute_command, groups=keys.groups(), books=keys.books(), group=GROUP, streams=[source]
+    )
     await publish(redis_client, keys, source, 1, 3)
     ids = await read(redis_client, source, "a")
     await redis_client.xclaim(source, GROUP, "b", 0, ids[:1])
@@ -234,7 +237,8 @@ async def test_a_consumer_that_holds_something_is_not_retired(
     async def retire(consumer: str, silent_ms: int) -> bool:
         return await scripts.retire_consumer(
             redis_client.execute_command,
-            consumers=keys.consumers(GROUP), group=GROUP, consumer=consumer, streams=[source], silent_ms=silent_ms,
+            consumers=keys.consumers(GROUP), books=keys.books(), group=GROUP, consumer=consumer, streams=[source],
+            silent_ms=silent_ms,
         )  # fmt: skip
 
     assert not await retire("b", 0)
@@ -258,8 +262,9 @@ async def test_due_messages_move_once_and_never_early(
 
     async def release() -> tuple[int, int, int]:
         moved, wait, broken, _ = await scripts.release_due(
-            redis_client.execute_command, due=keys.due(), waiting=keys.waiting(), groups=keys.groups(), most=100
-        )
+            redis_client.execute_command,
+            due=keys.due(), waiting=keys.waiting(), groups=keys.groups(), books=keys.books(), most=100,
+        )  # fmt: skip
         return moved, wait, broken
 
     moved, wait, broken = await release()
@@ -284,7 +289,7 @@ async def test_a_dead_letter_is_replayed_once(redis_client: redis.asyncio.Redis,
         return await scripts.replay(
             redis_client.execute_command,
             dead=keys.dead(GROUP), inbox=keys.inbox(GROUP), groups=keys.groups(), history=keys.history(GROUP),
-            letters=[(entry_id, [b"x", b"y"], [b"o", b"replayed"])],
+            books=keys.books(), letters=[(entry_id, [b"x", b"y"], [b"o", b"replayed"])],
         )  # fmt: skip
 
     assert [await replay(), await replay()] == [1, 0]
@@ -296,7 +301,7 @@ async def test_every_script_says_what_it_keeps_and_survives_script_flush(
     redis_client: redis.asyncio.Redis, keys: Keys, source: str
 ) -> None:
     """Each header lists KEYS, what it returns and its invariant; a server that forgot the script is sent it again."""
-    for script in vars(scripts).values():
+    for script in [*vars(scripts).values(), *vars(chores).values()]:
         if isinstance(script, scripts.Script):
             header = script.source.split("\n\n")[0]
             assert "KEYS" in header, script.name

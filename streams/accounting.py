@@ -1,0 +1,273 @@
+"""Accounting: what was published against what became of it, by stream and group, so that a loss cannot go unseen.
+
+Every script that moves messages notes in the books (`Keys.books`) how many, in the step in which it moves them. The
+fields of the books:
+
+    published STREAM, removed STREAM, trimmed-to STREAM      added by us; trimmed or called off by us; first id kept
+    acked|dead|cancelled|returned GROUP PLACE                settled from a stream or the group's inbox; `returned` goes
+                                                             on to wait, or to the inbox
+    missed GROUP STREAM                                      was gone before the group was made
+    waited|released|unwaited TARGET                          into `due`, out of it when due, out of it otherwise
+    discarded|revived|edited dead:GROUP                      dropped, replayed, replaced by a corrected one
+    replayed GROUP, given-up inbox:GROUP                     copies added from history; what a retired group left
+    accepted PLACE, seen GROUP                               gaps that somebody knows of; when it was last alive (s)
+
+What a stream was given is Redis' own count of entries added, which has the foreign ones too; after a stream was deleted
+that count begins anew, and ours does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from streams import chores
+from streams.entries import Entries, position, refusing
+from streams.unread import count_unread
+
+if TYPE_CHECKING:
+    from streams.chores import Holds
+    from streams.client import Streams
+
+_LOOKS: Final = 3
+_VANISHED: Final = 10_000
+_SETTLED: Final = ("acked", "dead", "cancelled", "returned")
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """So many are unaccounted for in `where`: they were between the entry ids `after` and `before` (empty: not known).
+
+    Below zero there is more than was published: the stream or its group was deleted and made again. `place` is its
+    name in the books.
+    """
+
+    group: str
+    where: str
+    count: int
+    after: str
+    before: str
+    place: str
+
+
+@dataclass(frozen=True, slots=True)
+class StreamAccount:
+    """One stream for one group: published = acked + dead + cancelled + returned + pending + unread + gap.
+
+    `published` counts from when the group was made; `returned` went on to a retry, a snooze or another consumer.
+    """
+
+    stream: str
+    published: int
+    acked: int
+    dead: int
+    cancelled: int
+    returned: int
+    pending: int
+    unread: int
+    gap: int
+
+
+@dataclass(frozen=True, slots=True)
+class GroupAccount:
+    """One group: published + replayed = acked + dead + discarded + cancelled + waiting + pending + unread + gap.
+
+    `acked` includes what was skipped, `dead` is what is dead now, `replayed` what was delivered again from history.
+    `last_seen` is when it had a consumer, in seconds since 1970, 0 when nobody knows.
+    """
+
+    group: str
+    published: int
+    replayed: int
+    acked: int
+    dead: int
+    discarded: int
+    cancelled: int
+    waiting: int
+    pending: int
+    unread: int
+    streams: tuple[StreamAccount, ...]
+    gaps: tuple[Gap, ...]
+    last_seen: int
+
+    @property
+    def gap(self) -> int:
+        """How many are unaccounted for."""
+        return sum(gap.count for gap in self.gaps)
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """All groups' accounts at one moment, and what is missing among what waits for any of them."""
+
+    groups: tuple[GroupAccount, ...]
+    due: Gap | None
+
+    @classmethod
+    async def take(cls, client: Streams) -> Accounts:
+        """Reads them. A difference is looked at again before it is told: counting what is unread takes a moment, in
+        which a trim may pass. Raises `Unreachable` or `Refused`.
+        """
+        with refusing(client.connections):
+            best = await _Look(client).take()
+            for _ in range(_LOOKS - 1):
+                if not any(best.gaps()):
+                    break
+                again = await _Look(client).take()
+                if sum(abs(gap.count) for gap in again.gaps()) <= sum(abs(gap.count) for gap in best.gaps()):
+                    best = again
+        return best
+
+    def gaps(self) -> Iterator[Gap]:
+        """Everything that is unaccounted for."""
+        for group in self.groups:
+            yield from group.gaps
+        if self.due is not None:
+            yield self.due
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as JSON values, with the gap of each group."""
+        document = asdict(self)
+        for shown, group in zip(document["groups"], self.groups, strict=True):
+            shown["gap"] = group.gap
+        return document
+
+    async def accept(self, client: Streams, group: str = "") -> int:
+        """Takes the gaps of a group (of all, without one) for known, so that only further ones are told; how many."""
+        gaps = [(gap.place, gap.count) for gap in self.gaps() if group in ("", gap.group)]
+        if not gaps:
+            return 0
+        await client.check()
+        with refusing(client.connections):
+            return await chores.accept_gap(client.redis.execute_command, books=client.keys.books(), gaps=gaps)
+
+
+class _Look:
+    def __init__(self, client: Streams) -> None:
+        self._client = client
+        self._keys = client.keys
+        self._redis: Any = client.redis  # redis-py's annotations are unions over both protocols
+        self._entries = Entries(client)
+        self._noted: dict[str, str] = {}
+        self._held: dict[str, Holds | None] = {}
+
+    async def take(self) -> Accounts:
+        keys = self._keys
+        registry = await self._redis.hgetall(keys.groups())
+        read = {
+            name.decode(): [key for key in sources.decode().split() if ":stream:" in key]
+            for name, sources in sorted(registry.items())
+        }
+        named = list(dict.fromkeys(key for sources in read.values() for key in sources))
+        named += [key for group in read for key in (keys.inbox(group), keys.dead(group))]
+        self._noted, waiting, held = await chores.accounts(
+            self._redis.execute_command, books=keys.books(), due=keys.due(), keys=named
+        )
+        self._held = dict(zip(named, held, strict=True))
+        groups = [await self._group(group, sources) for group, sources in read.items()]
+        return Accounts(tuple(groups), self._due(waiting))
+
+    def _count(self, field: str) -> int:
+        return int(self._noted.get(field, 0))
+
+    def _settled(self, group: str, key: str) -> dict[str, int]:
+        place = self._place(key)
+        return {what: self._count(f"{what} {group} {place}") for what in _SETTLED}
+
+    def _place(self, key: str) -> str:
+        return key.removeprefix(f"{self._keys.tag}:")
+
+    async def _group(self, group: str, sources: list[str]) -> GroupAccount:
+        inbox, dead = self._keys.inbox(group), self._keys.dead(group)
+        streams: list[StreamAccount] = []
+        gaps: list[Gap] = []
+        for key in sources:
+            account, gap = await self._stream(group, key)
+            streams.append(account)
+            gaps += [gap] if gap else []
+        back, back_pending, back_length, gap = self._inbox(group, inbox)
+        gaps += [gap] if gap else []
+        dead_now, gap = self._dead(group, dead, streams, back["dead"])
+        gaps += [gap] if gap else []
+        unwaited = self._count(f"unwaited {self._place(inbox)}")
+        waited, released = (self._count(f"{what} {self._place(inbox)}") for what in ("waited", "released"))
+        return GroupAccount(
+            group,
+            sum(stream.published for stream in streams),
+            self._count(f"replayed {group}"),
+            back["acked"] + sum(stream.acked for stream in streams),
+            dead_now,
+            self._count(f"discarded {self._place(dead)}"),
+            back["cancelled"] + unwaited + sum(stream.cancelled for stream in streams),
+            waited - released - unwaited,
+            back_pending + sum(stream.pending for stream in streams),
+            back_length - back_pending + sum(stream.unread for stream in streams),
+            tuple(streams),
+            tuple(gaps),
+            self._count(f"seen {group}"),
+        )
+
+    async def _stream(self, group: str, key: str) -> tuple[StreamAccount, Gap | None]:
+        place, settled, holds = self._place(key), self._settled(group, key), self._held[key]
+        added = max(self._count(f"published {place}"), holds.added if holds else 0)
+        published = added - self._count(f"missed {group} {place}")
+        pending, unread, vanished = await self._where(group, key, holds)
+        gap = published - sum(settled.values()) - pending - unread
+        account = StreamAccount(self._keys.short(key), published, **settled, pending=pending, unread=unread, gap=gap)
+        if vanished and len(vanished) == gap:
+            after, before = vanished[0], vanished[-1]
+        else:
+            after, before = self._noted.get(f"trimmed-to {place}", "0-0"), _upper(holds)
+        return account, self._gap(group, self._keys.short(key), gap, after, before, f"{group} {place}")
+
+    async def _where(self, group: str, key: str, holds: Holds | None) -> tuple[int, int, list[str]]:
+        """What the group has pending and unread there, and the ids that are pending without their entries."""
+        if holds is None:
+            return 0, 0, []
+        found = dict(zip(holds.groups[::4], zip(*(holds.groups[at::4] for at in (1, 2, 3)), strict=True), strict=True))
+        pending, after, lag = found.get(group.encode(), (0, b"0-0", b""))
+        foreign = holds.added - holds.length - self._count(f"removed {self._place(key)}")
+        if not foreign and holds.deleted == "0-0" and lag != b"":
+            return pending, lag, []
+        vanished: list[str] = []
+        if pending and foreign:
+            below = f"({holds.first}" if holds.first else "+"
+            listed = await self._redis.xpending_range(key, group, "-", below, _VANISHED)
+            vanished = [entry["message_id"].decode() for entry in listed]
+        unread = await count_unread(self._entries, key, after=after.decode(), last=holds.last, length=holds.length)
+        return pending - len(vanished), unread, vanished
+
+    def _inbox(self, group: str, inbox: str) -> tuple[dict[str, int], int, int, Gap | None]:
+        place, settled, holds = self._place(inbox), self._settled(group, inbox), self._held[inbox]
+        added = max(self._count(f"published {place}"), holds.added if holds else 0)
+        length = holds.length if holds else 0
+        pending = dict(zip(holds.groups[::4], holds.groups[1::4], strict=True)).get(group.encode(), 0) if holds else 0
+        gap = added - sum(settled.values()) - length - self._count(f"given-up {place}")
+        return settled, min(pending, length), length, self._gap(group, place, gap, "0-0", _upper(holds), place)
+
+    def _dead(self, group: str, dead: str, streams: list[StreamAccount], back: int) -> tuple[int, Gap | None]:
+        place, holds = self._place(dead), self._held[dead]
+        edited = self._count(f"edited {place}")
+        given = max(back + sum(stream.dead for stream in streams), holds.added - edited if holds else 0)
+        length = holds.length if holds else 0
+        gap = given - length - self._count(f"discarded {place}") - self._count(f"revived {place}")
+        return length, self._gap(group, place, gap, "0-0", holds.last if holds else "", place)
+
+    def _due(self, waiting: int) -> Gap | None:
+        given = sum(int(count) for field, count in self._noted.items() if field.startswith("waited "))
+        gone = sum(int(n) for field, n in self._noted.items() if field.startswith(("released ", "unwaited ")))
+        # More than the books know is nothing lost: somebody may put what waits there by hand.
+        return self._gap("", "due", max(0, given - gone - waiting), "", "", "due")
+
+    def _gap(self, group: str, where: str, count: int, after: str, before: str, place: str) -> Gap | None:
+        count -= self._count(f"accepted {place}")
+        return Gap(group, where, count, after, before, place) if count else None
+
+
+def _upper(holds: Holds | None) -> str:
+    """The first id above which nothing can have been removed."""
+    if holds is None:
+        return ""
+    ids = [holds.first or holds.last, holds.deleted]
+    return max(ids, key=position)

@@ -1,0 +1,127 @@
+"""Chores: the typed door to the scripts of those who look after what is there: trim, retire, replay, edit, account.
+
+What `streams/scripts.py` is to the way of an event; a module of its own so that the hot path imports none of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+from streams.keys import HISTORY_LENGTH
+from streams.scripts import Call, Script, Value, run
+
+TRIM: Final = Script.load("trim")
+RETIRE_GROUP: Final = Script.load("retire_group")
+DROP_WAITING: Final = Script.load("drop_waiting")
+REPLAY_STEP: Final = Script.load("replay_step")
+EDIT: Final = Script.load("edit")
+ACCOUNTS: Final = Script.load("accounts")
+ACCEPT_GAP: Final = Script.load("accept_gap")
+
+
+class Trimmed(NamedTuple):
+    """What one call of `trim` did, and what bounds it: see `lua/trim.lua`."""
+
+    removed: int
+    more: bool
+    holder: str
+    floor: str
+    cutoff: str
+
+
+class Holds(NamedTuple):
+    """One stream at one moment; `groups` is flat: name, pending, last delivered id, lag (empty when unknown)."""
+
+    length: int
+    added: int
+    first: str
+    last: str
+    deleted: str
+    groups: list[Any]
+
+
+async def trim(
+    call: Call, stream: str, *, groups: str, books: str, most: int, keep: int | None, age_ms: int | None, dry_run: bool
+) -> Trimmed:
+    """Removes at most `most` entries that every group is through with; with `dry_run` only says what bounds it."""
+    arguments = (most, "" if keep is None else keep, "" if age_ms is None else age_ms, int(dry_run))
+    removed, more, holder, floor, cutoff = await run(call, TRIM, (stream, groups, books), arguments)
+    return Trimmed(removed, bool(more), holder.decode(), floor.decode(), cutoff.decode())
+
+
+async def retire_group(
+    call: Call,
+    *,
+    groups: str,
+    consumers: str,
+    inbox: str,
+    paused: str,
+    cancelled: str,
+    streams: Sequence[str],
+    books: str,
+    group: str,
+    alive_ms: int,
+    apply: bool,
+) -> tuple[int, int, int, int]:
+    """Gives a group up; returns (-1 unknown, 0 unchanged, 1 done; consumers alive; pending; entries in the inbox)."""
+    keys = (groups, consumers, inbox, paused, cancelled, *streams, books)
+    done, alive, pending, held = await run(call, RETIRE_GROUP, keys, (group, alive_ms, int(apply)))
+    return done, alive, pending, held
+
+
+async def drop_waiting(
+    call: Call, *, due: str, waiting: str, groups: str, books: str, group: str, inbox: str, ids: Sequence[Value]
+) -> int:
+    """Drops what waits under `ids` for a group that is not registered any more; returns how many."""
+    dropped: int = await run(call, DROP_WAITING, (due, waiting, groups, books), (group, inbox, *ids))
+    return dropped
+
+
+async def replay_step(
+    call: Call,
+    *,
+    replays: str,
+    inbox: str,
+    groups: str,
+    books: str,
+    id: str,
+    before: bytes,
+    after: bytes,
+    group: str,
+    messages: Iterable[list[bytes]] = (),
+) -> int:
+    """Takes a replay from one state to the next; 1 when that was done, 0 when it is in another state, -1: no group."""
+    arguments: list[Value] = [id, before, after, group]
+    for fields in messages:
+        arguments += (len(fields), *fields)
+    done: int = await run(call, REPLAY_STEP, (replays, inbox, groups, books), arguments)
+    return done
+
+
+async def edit(
+    call: Call, *, dead: str, history: str, books: str, entry_id: str, letter: list[bytes], record: list[bytes]
+) -> str:
+    """Puts a corrected dead letter in the place of one; returns its id, empty when the dead letter is gone."""
+    arguments: list[Value] = [HISTORY_LENGTH, entry_id, len(letter), *letter, len(record), *record]
+    made: bytes = await run(call, EDIT, (dead, history, books), arguments)
+    return made.decode()
+
+
+async def accounts(
+    call: Call, *, books: str, due: str, keys: Sequence[str]
+) -> tuple[dict[str, str], int, list[Holds | None]]:
+    """Reads the books, the length of `due`, and what each of `keys` holds (None: it is not there), at one moment."""
+    flat, waiting, rows = await run(call, ACCOUNTS, (books, due, *keys), ())
+    noted = {name.decode(): value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)}
+    held = [
+        Holds(row[0], row[1], row[2].decode(), row[3].decode(), row[4].decode(), row[5]) if row else None
+        for row in rows
+    ]
+    return noted, waiting, held
+
+
+async def accept_gap(call: Call, *, books: str, gaps: Sequence[tuple[str, int]]) -> int:
+    """Takes gaps for known; returns how many."""
+    taken: int = await run(call, ACCEPT_GAP, (books,), [part for gap in gaps for part in gap])
+    return taken

@@ -1,0 +1,48 @@
+"""Correction: what a dead letter becomes when its event is corrected by hand. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import orjson
+
+from schemas.event import registered
+from streams.errors import StreamsError, TooLarge
+
+if TYPE_CHECKING:
+    from schemas.event import Event
+    from streams.letter import Letter
+
+
+def fields_of(letter: Letter) -> dict[str, Any]:
+    """The fields of the letter's event as far as they can be read, as its current version has them; a field that the
+    event does not know is left out.
+    """
+    model = registered(letter.type)
+    try:
+        document = orjson.loads(letter.data)
+    except orjson.JSONDecodeError:
+        return {}
+    if not isinstance(document, dict) or model is None:
+        return {}
+    for version in range(max(1, letter.message.version), model.version):
+        try:
+            document = model.upcasters[version](document)
+        except Exception:  # noqa: BLE001 - user code, on data that is known to be wrong
+            break
+    return {name: value for name, value in document.items() if name in model.model_fields}
+
+
+def corrected(letter: Letter, event: Event, by: str, *, most: int) -> tuple[list[bytes], list[bytes]]:
+    """The entry of the corrected letter, and the line of the history with the original data.
+
+    Raises `StreamsError` for an event of another type, `TooLarge` over `most` bytes.
+    """
+    if event.type != letter.type:
+        raise StreamsError(f"dead letter {letter.id} is a {letter.type}; it cannot become a {event.type}")
+    data = event.encode()
+    if len(data) > most:
+        raise TooLarge(f"{event.type}: {len(data)} bytes of data are over the cap of {most}")
+    record = letter.record("edited", by)
+    record += [b"original", letter.data, b"originalversion", b"%d" % letter.message.version]
+    return letter.with_data(data, event.version), record

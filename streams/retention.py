@@ -1,0 +1,224 @@
+"""Retention: removes what every group is through with, by number and by age, and gives up groups that nobody runs.
+
+Nothing that is unread or unsettled in any group goes, whatever the policy says: the bound is worked out inside the
+script (`lua/trim.lua`), in the step that removes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final
+
+from schemas.event import registered, registered_types
+from streams import chores
+from streams.entries import Entries, refusing
+from streams.errors import NotFound, StreamsError
+from streams.keys import LANES, checked_name
+
+if TYPE_CHECKING:
+    from streams.client import Streams
+
+_STEP: Final = 1000  # entries in one script call: about 1 ms in which Redis serves nobody else
+_SCAN: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Trimmed:
+    """What was removed from one lane of a stream, or would be; `held_by` is the group that keeps more from going."""
+
+    stream: str
+    removed: int
+    kept: int
+    held_by: str
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as JSON values."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """What a group gives up, or would: entries it has not read, holds, and that wait to come back to it."""
+
+    group: str
+    done: bool
+    unread: int
+    pending: int
+    waiting: int
+    dead: int
+
+
+Progress = Callable[[str, int], None]
+
+
+async def trim(
+    client: Streams,
+    streams: Sequence[str] = (),
+    *,
+    keep: int | None = None,
+    older_than: timedelta | None = None,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> list[Trimmed]:
+    """Removes the oldest entries of each lane of `streams` (all, without one): those beyond the newest `keep`, and
+    those older than `older_than` by Redis' clock; with both, what either lets go.
+
+    Only what is settled in every group: a lane that a group has not finished, or that a registered group is not yet
+    on, keeps it. At most 1,000 in a script call, so others are served between. `progress(stream, removed so far)`.
+    Raises `StreamsError` without a policy, `NotFound` for a stream nobody knows.
+    """
+    if keep is None and older_than is None:
+        raise StreamsError("say what may go: keep= (how many stay in each lane) or older_than=")
+    if keep is not None and keep < 0:
+        raise StreamsError(f"keep={keep} must not be below 0")
+    if not dry_run:
+        await client.check()
+    with refusing(client.connections):
+        lanes = await _lanes(client, streams)
+        return [await _trim(client, key, keep, older_than, dry_run, progress) for key in lanes]
+
+
+async def _trim(
+    client: Streams, key: str, keep: int | None, older_than: timedelta | None, dry_run: bool, progress: Progress | None
+) -> Trimmed:
+    redis: Any = client.redis  # redis-py's annotations are unions over both protocols
+    age = None if older_than is None else round(older_than.total_seconds() * 1000)
+    removed, most = 0, await redis.xlen(key)  # what is published meanwhile is for the next trim
+    while True:
+        step = await chores.trim(
+            redis.execute_command,
+            key,
+            groups=client.keys.groups(),
+            books=client.keys.books(),
+            most=_STEP,
+            keep=keep,
+            age_ms=age,
+            dry_run=dry_run,
+        )
+        removed += step.removed
+        if progress is not None:
+            progress(client.keys.short(key), removed)
+        if not step.more or removed >= most:
+            break
+        await asyncio.sleep(0)
+    length: int = await redis.xlen(key)
+    if dry_run:
+        removed = await _would_go(client, key, step, length, keep)
+    left = length - removed if dry_run else length
+    wanted = left and ((keep is not None and left > keep) or await _is_old(client, key, step, removed, dry_run))
+    return Trimmed(client.keys.short(key), removed, left, step.holder if wanted else "")
+
+
+async def _would_go(client: Streams, key: str, step: chores.Trimmed, length: int, keep: int | None) -> int:
+    """Counts what a trim would remove: what lies below the floor, and is too many or too old."""
+    surplus = max(0, length - keep) if keep is not None else 0
+    count = 0
+    entries = Entries(client)
+    if not step.floor:
+        return 0
+    async for entry_id, _ in entries.forward(key, "-", f"({step.floor}"):
+        too_old = bool(step.cutoff) and int(entry_id.partition(b"-")[0]) < int(step.cutoff.partition("-")[0])
+        if count >= surplus and not too_old:
+            break
+        count += 1
+    return count
+
+
+async def _is_old(client: Streams, key: str, step: chores.Trimmed, removed: int, dry_run: bool) -> bool:
+    """Whether something that is too old stays, because a group is not through with it."""
+    if not step.cutoff:
+        return False
+    seen = 0
+    async for entry_id, _ in Entries(client).forward(key, most=removed + 1 if dry_run else 1):
+        seen += 1
+        if seen > (removed if dry_run else 0):
+            return int(entry_id.partition(b"-")[0]) < int(step.cutoff.partition("-")[0])
+    return False
+
+
+async def _lanes(client: Streams, streams: Iterable[str]) -> list[str]:
+    """The keys of the lanes that exist, of these streams or of all."""
+    keys = client.keys
+    redis: Any = client.redis  # as above
+    known = {event.stream for event in filter(None, map(registered, registered_types()))}
+    registry = await redis.hgetall(keys.groups())
+    read = {key for sources in registry.values() for key in sources.decode().split() if ":stream:" in key}
+    known |= {keys.short(key).partition(":")[0] for key in read}
+    names = sorted(known)
+    if streams:
+        names = [checked_name("stream", name.partition(":")[0]) for name in streams]
+        missing = [name for name in names if name not in known and not await redis.exists(*keys.lanes(name))]
+        if missing:
+            raise NotFound(f"no stream {missing[0]} in {client.settings.app}; there are: {', '.join(sorted(known))}")
+    lanes = [key for name in dict.fromkeys(names) for key in keys.lanes(name)]
+    wanted = {name for name in streams if ":" in name}
+    if unknown := [name for name in wanted if name not in {keys.short(key) for key in lanes}]:
+        raise NotFound(f"no lane {unknown[0]}; the lanes are NAME:{', NAME:'.join(set(LANES) - {'normal'})} and NAME")
+    whole = {name for name in streams if ":" not in name}
+    if streams:
+        lanes = [key for key in lanes if keys.short(key) in wanted or keys.short(key).partition(":")[0] in whole]
+    return [key for key in lanes if await redis.exists(key)]
+
+
+async def retire(client: Streams, group: str, *, apply: bool = False) -> Retired:
+    """Gives up a group that nobody runs any more, so that it holds no retention; without `apply` only says what that
+    would give up.
+
+    It leaves the registry and its streams; what it had not read, held, or waits for it is not delivered. Its dead
+    letters stay, and its history. Started again, it begins with what the streams still have. Raises `NotFound` for an
+    unknown group, `StreamsError` while a consumer of it is alive.
+    """
+    keys = client.keys
+    redis: Any = client.redis  # as above
+    if apply:
+        await client.check()
+    with refusing(client.connections):
+        groups = (await client.snapshot()).groups
+        account = next((found for found in groups if found.name == checked_name("group", group)), None)
+        registry = await redis.hgetall(keys.groups())
+        reads = registry.get(group.encode(), b"").decode().split()
+        lanes = sorted({*reads, *await _lanes(client, ())} - {keys.inbox(group)})
+        done, alive, pending, _ = await chores.retire_group(
+            redis.execute_command,
+            groups=keys.groups(),
+            consumers=keys.consumers(group),
+            inbox=keys.inbox(group),
+            paused=keys.paused(),
+            cancelled=keys.cancelled(group),
+            streams=lanes,
+            books=keys.books(),
+            group=group,
+            alive_ms=round(client.settings.lease * 1000),
+            apply=apply,
+        )
+        if done < 0:
+            raise NotFound(f"no group {group} in {client.settings.app}; `streams status` lists them")
+        if alive:
+            raise StreamsError(
+                f"{alive} consumer(s) of {group} are alive; stop them first, or nothing of it is given up"
+            )
+        waiting = await _waiting(client, group, apply=apply)
+    unread = account.lag if account else 0
+    dead = account.dead if account else 0
+    return Retired(group, bool(done), unread, pending, waiting, dead)
+
+
+async def _waiting(client: Streams, group: str, *, apply: bool) -> int:
+    keys = client.keys
+    redis: Any = client.redis  # as above
+    cursor, count = 0, 0
+    while True:
+        cursor, members = await redis.zscan(keys.due(), cursor, match=f"{group} *", count=_SCAN)
+        ids = [member for member, _ in members]
+        if ids and apply:
+            count += await chores.drop_waiting(
+                redis.execute_command, due=keys.due(), waiting=keys.waiting(), groups=keys.groups(), books=keys.books(),
+                group=group, inbox=keys.inbox(group), ids=ids,
+            )  # fmt: skip
+        else:
+            count += len(ids)
+        if cursor == 0:
+            return count

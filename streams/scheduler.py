@@ -1,0 +1,273 @@
+"""Scheduler: fires a processor's schedules. Every consumer of the processor runs one; none is a leader.
+
+All of them wake up for a slot, and each may make its event; one script call decides it, and whoever comes later
+changes nothing. So a scheduler may die, or answer twice, at any point.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+import structlog
+from redis.exceptions import RedisError
+from uncalled_for import FailedDependency, resolved_dependencies
+
+from schemas.event import Event
+from streams import timetable
+from streams.connection import LOST
+from streams.errors import Refused
+from streams.failure import describe
+from streams.keys import RUN_TTL_MS
+from streams.middleware import Middleware, publish_chain
+from streams.schedule import Schedule, Slot, event_id
+
+if TYPE_CHECKING:
+    from streams.client import Streams
+    from streams.message import Message
+    from streams.processor import Processor
+    from streams.reconnect import Reconnect
+
+log = structlog.get_logger("streams.scheduler")
+
+HEAD_START: Final = (20.0, 80.0)  # ms
+_LOOK: Final = 0.5  # seconds: how late a pause, a resume or a run by hand is seen at most
+_TRIES: Final = (0.5, 1.0)  # seconds between the tries of a function that raises: three in all
+_REFUSED: Final = 5.0
+_RETURNS: Final = "a schedule's function returns None, an event, or a list of events, not {given}"
+
+
+class Scheduler:
+    """The schedules of one consumer."""
+
+    def __init__(
+        self, processor: Processor, client: Streams, reconnect: Reconnect, middleware: Sequence[Middleware] = ()
+    ) -> None:
+        self._schedules = processor.schedules
+        self._processor = processor.name
+        self._timeout = processor.timeout or client.settings.timeout
+        self._client = client
+        self._keys = client.keys
+        self._call = client.redis.execute_command
+        self._reconnect = reconnect
+        self._middleware = middleware
+        self._entered = False
+        self._woken = asyncio.Event()
+        self._busy: dict[str, asyncio.Task[None]] = {}
+        self._next: dict[str, tuple[int, int | None]] = {}  # schedule: last slot, the one after it
+        self._ahead = 0.0  # ms that Redis' clock is ahead of the event loop's
+        # Who fired a schedule's last slot goes first, the others a moment later: they find it done, and its function
+        # is called once and not once in each process. If the first has died, the next is that moment late.
+        self._first: set[str] = set()
+        self._behind = random.uniform(*HEAD_START)
+
+    async def run(self) -> None:
+        """Fires for as long as the consumer lives; Redis going away is waited out."""
+        try:
+            while True:
+                self._woken.clear()
+                try:
+                    wait = await self._look()
+                except LOST as error:
+                    await self._reconnect.failed(error)
+                    continue
+                except (RedisError, ValueError) as error:  # ValueError: somebody wrote nonsense into the hash of slots
+                    log.error("schedule.refused", processor=self._processor, error=str(error)[:300])
+                    wait = _REFUSED
+                try:
+                    async with asyncio.timeout(wait):
+                        await self._woken.wait()
+                except TimeoutError:
+                    pass
+        finally:
+            for task in self._busy.values():
+                task.cancel()
+            if self._busy:
+                await asyncio.wait(self._busy.values())
+
+    async def _look(self) -> float:
+        """Looks how the schedules stand and begins what is due; returns the seconds until the next look."""
+        if not self._entered:
+            await self._enter()
+        now, states = await timetable.look_schedules(self._call, slots=self._keys.slots(), names=list(self._schedules))
+        self._ahead = now - asyncio.get_running_loop().time() * 1000
+        self._reconnect.succeeded()
+        if not all(last for last, _, _ in states):
+            self._entered = False  # flushed, or forgotten by somebody while it runs here
+            return 0.0
+        wait = _LOOK
+        for schedule, (last, paused, asked) in zip(self._schedules.values(), states, strict=True):
+            if schedule.name in self._busy:
+                continue
+            if asked:
+                self._begin(schedule, self._run(schedule, int(asked)))
+            elif not paused:
+                head_start = 0 if schedule.name in self._first else self._behind
+                following = self._following(schedule, int(last))
+                if following is None:
+                    continue
+                if following + head_start <= now:
+                    self._begin(schedule, self._fire_due(schedule, int(last), now))
+                else:
+                    wait = min(wait, (following + head_start - now) / 1000)
+        return wait
+
+    async def _enter(self) -> None:
+        await timetable.register_schedules(
+            self._call,
+            schedules=self._keys.schedules(),
+            slots=self._keys.slots(),
+            definitions=[
+                (
+                    name,
+                    orjson.dumps(schedule.definition(self._processor)),
+                    f"{schedule.timing.text} {schedule.timing.tz}",
+                )
+                for name, schedule in self._schedules.items()
+            ],
+        )
+        self._entered = True
+
+    def _following(self, schedule: Schedule, last: int) -> int | None:
+        known = self._next.get(schedule.name)
+        if known is None or known[0] != last:
+            known = self._next[schedule.name] = last, schedule.timing.next_after(last)
+        return known[1]
+
+    def _begin(self, schedule: Schedule, work: Coroutine[Any, Any, None]) -> None:
+        """Each schedule has a task of its own: one that hangs or fails stops no other."""
+
+        def ended(task: asyncio.Task[None]) -> None:
+            del self._busy[schedule.name]
+            self._woken.set()
+            if not task.cancelled() and (error := task.exception()) and not isinstance(error, Refused):
+                log.error("schedule.crashed", schedule=schedule.name, exc_info=error)
+
+        task = asyncio.get_running_loop().create_task(work)
+        self._busy[schedule.name] = task
+        task.add_done_callback(ended)
+
+    def _now(self) -> int:
+        return int(asyncio.get_running_loop().time() * 1000 + self._ahead)
+
+    async def _fire_due(self, schedule: Schedule, last: int, now: int) -> None:
+        due = schedule.due(last, now)
+        missed = due.dropped
+        if not due.slots and await self._fire(schedule, due.until, "slot", missed, ()):
+            self._tell_missed(schedule, missed)
+        for at in due.slots:
+            if not await self._decide(schedule, at, "slot", missed):
+                self._first.discard(schedule.name)
+                return
+            self._first.add(schedule.name)
+            self._tell_missed(schedule, missed)
+            missed = 0
+
+    def _tell_missed(self, schedule: Schedule, count: int) -> None:
+        if count:
+            log.warning("schedule.missed", schedule=schedule.name, count=count, misfire=schedule.misfire)
+
+    async def _run(self, schedule: Schedule, at: int) -> None:
+        if self._now() - at > RUN_TTL_MS:
+            await self._fire(schedule, at, "run", 0, ())  # nobody was there: the script drops it
+        else:
+            await self._decide(schedule, at, "run", 0)
+
+    async def _decide(self, schedule: Schedule, at: int, kind: str, missed: int) -> bool:
+        """Makes the events of a slot and fires them; a function that keeps raising has missed the slot.
+
+        Returns whether it was this process that decided the slot.
+        """
+        for delay in (*_TRIES, None):
+            slot = schedule.slot(at, self._now())
+            try:
+                messages = await self._make(schedule, slot, kind, at)
+                return await self._publish(schedule, at, kind, missed, messages)
+            except (RedisError, Refused):
+                raise  # not the function's doing
+            except asyncio.CancelledError as error:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                problem: BaseException = error  # something that it awaited was cancelled by somebody else
+            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a function raises, it is its own slot's
+                problem = error
+            log.warning(
+                "schedule.failed", schedule=schedule.name, slot=slot.at.isoformat(), error=describe(problem),
+                retry_in=delay,
+            )  # fmt: skip
+            if delay is not None:
+                await asyncio.sleep(delay)
+        decided = await self._fire(schedule, at, kind, missed + 1, ())
+        if decided:
+            log.error("schedule.given_up", schedule=schedule.name, slot=slot.at.isoformat())
+        return decided
+
+    async def _make(self, schedule: Schedule, slot: Slot, kind: str, at: int) -> list[Message]:
+        async with asyncio.timeout(self._timeout):
+            result = await self._call_function(schedule, slot)
+        events = [] if result is None else [result] if isinstance(result, Event) else result
+        if not isinstance(events, list | tuple) or not all(isinstance(event, Event) for event in events):
+            raise TypeError(_RETURNS.format(given=type(result).__name__))
+        return [
+            self._client.message(
+                event, key=schedule.key, priority=schedule.priority,
+                id=event_id(self._keys.app, schedule.name, kind, at, index),
+            )
+            for index, event in enumerate(events)
+        ]  # fmt: skip
+
+    async def _call_function(self, schedule: Schedule, slot: Slot) -> Any:
+        given = {schedule.argument: slot} if schedule.argument else {}
+        async with resolved_dependencies(schedule.function, given) as dependencies:
+            for dependency in dependencies.values():
+                if isinstance(dependency, FailedDependency):
+                    raise dependency.error
+            if schedule.is_async:
+                return await schedule.function(**given, **dependencies)
+            result = await asyncio.to_thread(schedule.function, **given, **dependencies)
+            return await result if inspect.isawaitable(result) else result
+
+    async def _publish(self, schedule: Schedule, at: int, kind: str, missed: int, messages: Sequence[Message]) -> bool:
+        decided = False
+
+        async def fire(messages: Sequence[Message]) -> None:
+            nonlocal decided
+            decided = await self._fire(schedule, at, kind, missed, messages)
+
+        chain: Callable[[Sequence[Message]], Awaitable[None]] = fire
+        if messages:
+            chain = publish_chain(self._middleware, fire)
+        await chain(messages)
+        if decided:
+            ids = [message.id for message in messages]
+            slot = schedule.slot(at, self._now())
+            log.info(
+                "schedule.fired", schedule=schedule.name, slot=slot.at.isoformat(), kind=kind, count=len(ids),
+                ids=ids[:5], late=round(slot.late.total_seconds(), 3),
+            )  # fmt: skip
+        return decided
+
+    async def _fire(self, schedule: Schedule, at: int, kind: str, missed: int, messages: Sequence[Message]) -> bool:
+        """Decides a slot, again and again until Redis has answered; returns whether nobody had before."""
+        while True:
+            try:
+                decided, early = await timetable.fire(
+                    self._call,
+                    slots=self._keys.slots(), groups=self._keys.groups(), books=self._keys.books(),
+                    schedule=schedule.name, at=at, kind=kind,
+                    missed=missed, messages=messages,
+                )  # fmt: skip
+            except LOST as error:
+                await self._reconnect.failed(error)
+            except RedisError as error:
+                log.error("schedule.refused", schedule=schedule.name, error=str(error)[:300])
+                await asyncio.sleep(_REFUSED)
+            else:
+                if decided >= 0:
+                    return bool(decided)
+                await asyncio.sleep(early / 1000)

@@ -1,0 +1,58 @@
+"""make_engine: a SQLAlchemy engine for a database URL, with the driver and the pragmas this package is tested with."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from sqlalchemy import event, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from streams.errors import StreamsError
+from streams.sql.settings import SqlSettings
+
+_DRIVERS: Final = {
+    "postgresql": "postgresql+asyncpg",
+    "postgres": "postgresql+asyncpg",
+    "postgresql+asyncpg": "postgresql+asyncpg",
+    "sqlite": "sqlite+aiosqlite",
+    "sqlite+aiosqlite": "sqlite+aiosqlite",
+}
+_SQLITE_PATIENCE: Final = 20.0  # seconds
+
+
+def make_engine(url: str | None = None, **options: Any) -> AsyncEngine:
+    """Makes an engine for `postgresql://...` or `sqlite:///file`, or for `DATABASE_URL`; it connects to nothing yet.
+
+    `options` go to `create_async_engine` (`pool_size`: at least the handlers that run at once). SQLite files are
+    switched to WAL, so that reading does not stop the writer. Raises `StreamsError` for a URL that is missing, wrong,
+    or of another database.
+    """
+    if url is None:
+        configured = SqlSettings().database_url
+        url = configured.get_secret_value() if configured else ""
+    if not url:
+        raise StreamsError("no database is configured; set DATABASE_URL to postgresql://... or sqlite:///file")
+    try:
+        parsed = make_url(url)
+    except ArgumentError:
+        # Its text quotes the URL, which has a password in it.
+        raise StreamsError("the database URL cannot be parsed; write postgresql://user:password@host/name") from None
+    driver = _DRIVERS.get(parsed.drivername)
+    if driver is None:
+        raise StreamsError(f"database URLs begin with postgresql:// or sqlite:///, not {parsed.drivername}://")
+    if driver == "sqlite+aiosqlite":
+        # Who waits for SQLite's lock polls, and is not served in turn: with Python's 5 s, busy writers starve some.
+        options["connect_args"] = {"timeout": _SQLITE_PATIENCE, **options.get("connect_args", {})}
+    engine = create_async_engine(parsed.set(drivername=driver), **options)
+    if engine.dialect.name == "sqlite" and parsed.database not in (None, "", ":memory:"):
+        event.listen(engine.sync_engine, "connect", _configure_sqlite)
+    return engine
+
+
+def _configure_sqlite(connection: Any, _: Any) -> None:
+    cursor = connection.cursor()
+    try:
+        cursor.execute("PRAGMA journal_mode = WAL")
+    finally:
+        cursor.close()

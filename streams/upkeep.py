@@ -1,0 +1,89 @@
+"""Upkeep: once a minute each consumer looks after its streams: trims them if it is told to, and checks the books.
+
+Any number of consumers may do it at once: each step is a script that does what is left to do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from datetime import timedelta
+from typing import TYPE_CHECKING, Final
+
+import structlog
+from redis.exceptions import RedisError
+
+from streams.accounting import Accounts
+from streams.dead_letters import DeadLetters
+from streams.errors import StreamsError
+from streams.retention import trim
+
+if TYPE_CHECKING:
+    from streams.client import Streams
+    from streams.processor import Processor
+
+log = structlog.get_logger("streams.upkeep")
+
+_EVERY: Final = 60.0  # seconds
+_FULL: Final = 0.8  # the share of STREAMS_DEAD_MOST from which it is said
+
+
+class Upkeep:
+    """The upkeep of one consumer."""
+
+    def __init__(self, client: Streams, processor: Processor) -> None:
+        self._client = client
+        self._settings = client.settings
+        self._group = processor.name
+        self._streams = sorted(processor.streams)
+        self._gaps: dict[str, int] = {}
+
+    async def run(self) -> None:
+        """Looks after the streams for as long as the consumer lives."""
+        while True:
+            await asyncio.sleep(_EVERY * random.uniform(0.75, 1.25))
+            try:
+                await self.look()
+            except (RedisError, OSError, StreamsError) as error:
+                log.warning("upkeep.failed", group=self._group, error=str(error)[:300])
+
+    async def look(self) -> None:
+        """One look: trim, cap the dead letters, compare the books."""
+        await self._trim()
+        await self._cap()
+        await self._compare()
+
+    async def _trim(self) -> None:
+        keep, keep_for = self._settings.keep, self._settings.keep_for
+        if keep is None and keep_for is None:
+            return
+        age = None if keep_for is None else timedelta(seconds=keep_for)
+        for done in await trim(self._client, self._streams, keep=keep, older_than=age):
+            if done.removed:
+                log.info("stream.trimmed", stream=done.stream, removed=done.removed, kept=done.kept)
+            if done.held_by:
+                log.warning("stream.held", stream=done.stream, kept=done.kept, held_by=done.held_by)
+
+    async def _cap(self) -> None:
+        most = self._settings.dead_most
+        if most is None:
+            return
+        letters = DeadLetters(self._client, self._group)
+        count = await letters.count()
+        if count >= _FULL * most:
+            log.error("dead.filling", group=self._group, count=count, most=most)
+        if count > most:
+            tally = await letters.discard(limit=count - most, by="STREAMS_DEAD_MOST")
+            log.error("dead.dropped", group=self._group, count=tally.done)
+
+    async def _compare(self) -> None:
+        found = {}
+        for gap in (await Accounts.take(self._client)).gaps():
+            if gap.group in ("", self._group):
+                found[gap.place] = gap.count
+                if self._gaps.get(gap.place) != gap.count:
+                    log.error(
+                        "books.gap",
+                        group=gap.group, where=gap.where, count=gap.count, after=gap.after, before=gap.before,
+                    )  # fmt: skip
+        self._gaps = found

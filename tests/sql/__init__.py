@@ -1,0 +1,1 @@
+"""Tests of streams.sql, on SQLite and on a real PostgreSQL."""
