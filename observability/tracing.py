@@ -193,8 +193,9 @@ class TracingMiddleware(Middleware):
         span.set_attribute(OUTCOME, outcome_name(outcome))
         if isinstance(outcome, Retried | DeadLettered):
             error = redact_error(outcome.error, delivery.message.data)
-            raised = _RAISED.match(error) if outcome.reason in _HANDLERS_FAULT else None
-            _record_error(span, raised[0] if raised else outcome.reason, error)
+            reason = outcome.reason if isinstance(outcome, DeadLettered) else "error"
+            raised = _RAISED.match(error) if reason in _HANDLERS_FAULT else None
+            _record_error(span, raised[0] if raised else reason, error)
         self._processing[_key(delivery)] = span.get_span_context()
         if len(self._processing) > _MOST_KEPT:
             self._processing.popitem(last=False)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from streams.consumer import Consumer
     from streams.delivery import Delivery
     from streams.dependencies import CurrentDelivery, CurrentStreams, Depends, Shared
-    from streams.errors import NotFound, PublishUncertain, Refused, StreamsError, TooLarge, UnknownEvent, Unreachable
+    from streams.errors import NotFound, PublishUncertain, Refused, StreamsError, TooLarge, Unreachable
     from streams.middleware import Middleware
     from streams.outcome import DeadLetter, Retry, Snooze, Unavailable
     from streams.processor import Processor
@@ -47,7 +47,6 @@ __all__ = [
     "StreamsError",
     "TooLarge",
     "Unavailable",
-    "UnknownEvent",
     "Unreachable",
     "run",
 ]
@@ -60,7 +59,7 @@ _HOMES: Final = {
     "streams.delivery": ("Delivery",),
     "streams.dependencies": ("CurrentDelivery", "CurrentStreams", "Depends", "Shared"),
     "streams.errors": (
-        "NotFound", "PublishUncertain", "Refused", "StreamsError", "TooLarge", "UnknownEvent", "Unreachable",
+        "NotFound", "PublishUncertain", "Refused", "StreamsError", "TooLarge", "Unreachable",
     ),
     "streams.middleware": ("Middleware",),
     "streams.outcome": ("DeadLetter", "Retry", "Snooze", "Unavailable"),

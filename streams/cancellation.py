@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from streams import scripts
 from streams.entries import refusing
 from streams.errors import StreamsError
-from streams.history import record
+from streams.history import operator, record
 from streams.trail import Trail
 
 if TYPE_CHECKING:
@@ -47,17 +46,10 @@ async def cancel(client: Streams, id: str, *, by: str = "") -> Cancellation:
     """
     with refusing(client.connections):
         for _ in range(_LOOKS):
-            done = await _Attempt(client, await Trail.find(client, id), by or _whoami()).run()
+            done = await _Attempt(client, await Trail.find(client, id), by or operator()).run()
             if done is not None:
                 return Cancellation(id, done)
     raise StreamsError(f"event {id} moved at every look; try again")
-
-
-def _whoami() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):  # a user without a name, as in many containers
-        return "unknown"
 
 
 class _Attempt:

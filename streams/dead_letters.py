@@ -13,6 +13,7 @@ from streams import chores, scripts
 from streams.correction import corrected
 from streams.entries import Entries, milliseconds, refusing
 from streams.errors import NotFound, StreamsError
+from streams.history import operator
 from streams.keys import checked_name
 from streams.kind import Kind
 from streams.letter import Letter
@@ -109,9 +110,10 @@ class DeadLetters:
         """Delivers dead letters again, to this group only, each once however many people replay at the same time.
 
         Those named by `ids`, else those that match `only`; only what was dead when the call began, so that what fails
-        again is not replayed in a circle. `rate` is a most per second, `by` goes to the history. A replayed message
-        starts with all its attempts; its errors stay with it. One that was replayed `STREAMS_PARK_AFTER` times is
-        parked: it comes along only by its id or with `force`. Raises `NotFound` for an id, before anything is changed.
+        again is not replayed in a circle. `rate` is a most per second, `by` goes to the history (or user@host).
+        A replayed message starts with all its attempts; its errors stay with it. One that was replayed
+        `STREAMS_PARK_AFTER` times is parked: it comes along only by its id or with `force`. Raises `NotFound` for an
+        id, before anything is changed.
         """
         most = None if ids or force else self._client.settings.park_after
         return await self._apply(self._replay, ids, only, limit, rate, dry_run, by, progress, most)
@@ -146,7 +148,7 @@ class DeadLetters:
         """
         await self._client.check()
         letter = await self.show(id)
-        fields, record = corrected(letter, event, by, most=self._client.settings.max_bytes)
+        fields, record = corrected(letter, event, by or operator(), most=self._client.settings.max_bytes)
         with refusing(self._client.connections):
             made = await chores.edit(
                 self._redis.execute_command,
@@ -181,7 +183,7 @@ class DeadLetters:
         tally, began = Tally(), asyncio.get_running_loop().time()
         async for chunk in _chunks(letters, size):
             ready = [each for each in chunk if park_after is None or each.carried.replays < park_after]
-            done = 0 if dry_run or not ready else await act(ready, by)
+            done = 0 if dry_run or not ready else await act(ready, by or operator())
             tally = Tally(tally.matched + len(chunk), tally.done + done, tally.parked + len(chunk) - len(ready))
             if progress is not None:
                 progress(tally)

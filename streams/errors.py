@@ -30,9 +30,5 @@ class TooLarge(StreamsError):
     """An event's data is over the size cap (`STREAMS_MAX_BYTES`, 256 KiB unless set)."""
 
 
-class UnknownEvent(StreamsError):
-    """No event class is registered under this wire type."""
-
-
 class NotFound(StreamsError):
     """No such group, dead letter or event."""

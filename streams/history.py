@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import socket
 from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -10,6 +12,14 @@ from streams.message import ID, TYPE
 
 if TYPE_CHECKING:
     from streams.message import Message
+
+
+def operator() -> str:
+    """Who does what a person asks for: user@host, or the host alone for a user without a name (many containers)."""
+    try:
+        return f"{getpass.getuser()}@{socket.gethostname()}"
+    except (OSError, KeyError):
+        return socket.gethostname()
 
 
 def record(

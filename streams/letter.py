@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
+from streams import history
 from streams.entries import Entry, milliseconds
 from streams.fingerprint import fingerprint
 from streams.message import DATA, VERSION, Carried, Message
@@ -129,16 +130,13 @@ class Letter:
         ]  # fmt: skip
 
     def record(self, outcome: str, by: str) -> list[bytes]:
-        """The line in the group's history, with the fields that the settlement writes."""
-        return [
-            b"id", self.message.values[1],
-            b"type", self.message.values[2],
-            b"outcome", outcome.encode(),
-            b"attempt", b"%d" % self.attempts,
-            b"deliveries", b"%d" % self.deliveries,
-            b"reason", self.reason.encode(),
-            b"error", self.error.encode(),
-            b"after", b"0.000",
-            b"consumer", by.encode(),
-            b"at", datetime.now(UTC).isoformat(timespec="milliseconds").encode(),
-        ]  # fmt: skip
+        """The line in the group's history that says what a person did with it."""
+        return history.record(
+            self.message,
+            outcome,
+            attempt=self.attempts,
+            deliveries=self.deliveries,
+            by=by,
+            reason=self.reason,
+            error=self.error,
+        )

@@ -38,7 +38,6 @@ class Retried:
 
     after: float
     error: str
-    reason: str = "error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,9 +67,7 @@ class Released:
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """Called off by somebody while it waited or ran."""
-
-    by: str = ""
+    """Called off by somebody while it was in this consumer's hands."""
 
 
 Outcome = Acked | Retried | Snoozed | DeadLettered | Released | Cancelled

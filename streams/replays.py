@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 from streams import chores
 from streams.entries import Entries, decode, milliseconds, position, refusing
 from streams.errors import NotFound, StreamsError
+from streams.history import operator
 from streams.keys import LANES, checked_name
 from streams.message import Carried
 from streams.replay import Replay, Span
@@ -68,7 +69,9 @@ class Replays:
         with refusing(self._client.connections):
             spans = await self._spans(stream, group, _edge(since, "since"), _edge(until, "until"))
             now = datetime.now(UTC).isoformat(timespec="milliseconds")
-            job = Replay("", stream, group, by, tuple(types), tuple(ids), spans, 0, created_at=now, updated_at=now)
+            job = Replay(
+                "", stream, group, by or operator(), tuple(types), tuple(ids), spans, 0, created_at=now, updated_at=now
+            )
             matched, found = 0, set[str]()
             for span in spans:
                 async for entry in self._entries.forward(self._key(span.stream), span.first, span.last):

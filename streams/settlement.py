@@ -187,8 +187,8 @@ class Settlement:
             case Released():
                 target = index.setdefault(inbox, len(index) + 1)
                 return [b"b", target, *_counted(message.encode_back(delivery.carried(ran=False))), 0]
-            case Cancelled(by=by):
-                return [b"c", *self._record(delivery, "cancelled", now, by)]
+            case Cancelled():
+                return [b"c", *self._record(delivery, "cancelled", now)]
 
     def _waiting_id(self, delivery: Delivery) -> str:
         # Not the event id: two foreign entries may carry the same one, and one must not overwrite the other.

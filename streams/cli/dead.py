@@ -12,7 +12,6 @@ import typer
 from streams.cli.body import body, body_text
 from streams.cli.durations import parse_duration, told
 from streams.cli.ending import Usage, run
-from streams.cli.identity import who
 from streams.cli.mend import list_kinds, replay_in_stages
 from streams.cli.output import console, json_array, note, pairs, print_rich, row, table, write, write_json
 from streams.cli.session import opened
@@ -244,9 +243,7 @@ async def _act(
             await _confirm(letters, verb, limit)
         with ExitStack() as stack:
             act = letters.discard if verb == "discard" else letters.replay
-            tally = await act(
-                ids, only, limit=limit, dry_run=dry_run, by=who(), progress=_progress(stack, past), **options
-            )
+            tally = await act(ids, only, limit=limit, dry_run=dry_run, progress=_progress(stack, past), **options)
     if json:
         parked = {} if verb == "discard" else {"parked": tally.parked}
         write_json({"group": group, "matched": tally.matched, past: tally.done, **parked, "dry_run": dry_run})

@@ -9,7 +9,6 @@ import typer
 
 from streams.cli.ending import EXIT_FAILED, Usage, run
 from streams.cli.fields import event_class, make_event, parse_data, split_fields
-from streams.cli.identity import who
 from streams.cli.output import json_array, note, print_rich, row, safe, table, write, write_json
 from streams.cli.session import opened
 
@@ -56,7 +55,7 @@ async def _edit(
         letter = await letters.show(id)
         event = make_event(event_class(letter.type), fields_of(letter) if data is None else data, fields)
         changes = _changes(letter.data, event)
-        new = letter if dry_run else await letters.edit(letter.id, event, by=who())
+        new = letter if dry_run else await letters.edit(letter.id, event)
     if json:
         write_json({"group": group, "id": new.id, "event_id": new.event_id, "changes": changes, "dry_run": dry_run})
         return
@@ -117,7 +116,7 @@ async def replay_in_stages(
 
     async with opened() as streams:
         stages = await canary(
-            streams, group, only, limit=limit, rate=rate, force=force, within=within.total_seconds(), by=who(),
+            streams, group, only, limit=limit, rate=rate, force=force, within=within.total_seconds(),
             told=None if json else _tell,
         )  # fmt: skip
     if json:

@@ -12,7 +12,6 @@ import typer
 
 from streams.cli.durations import told
 from streams.cli.ending import Usage, run
-from streams.cli.identity import who
 from streams.cli.moments import parse_moment
 from streams.cli.output import console, json_array, note, print_rich, row, table, write, write_json
 from streams.cli.session import opened
@@ -57,7 +56,7 @@ async def _replay(
     stream: str, group: str, which: dict[str, Any], rate: float | None, dry_run: bool, yes: bool, json: bool
 ) -> None:
     async with opened() as streams:
-        planned = await streams.replays.plan(stream, group=group, by=who(), **which)
+        planned = await streams.replays.plan(stream, group=group, **which)
         if dry_run:
             if json:
                 write_json({"stream": stream, "group": group, "matched": planned.matched, "dry_run": True})
