@@ -60,7 +60,7 @@ class Replays:
     ) -> Replay:
         """Counts what would be replayed, and changes nothing. `stream` is a stream with all its lanes or one of them
         (`users:high`); `since` and `until` are aware datetimes or entry ids, both included; `types` and `ids` (of
-        events or entries) narrow it further.
+        events or entries; an entry id is unique in its lane only) narrow it further.
 
         Raises `NotFound` for an unknown group or stream, an id that is not there, or when nothing matches,
         `StreamsError` for a group that does not read the stream.

@@ -229,7 +229,7 @@ async def test_any_time_from_outside_is_survived(traced: Traced, time: bytes) ->
         (DeadLettered("failed", "KeyError: 'x'"), "dead_letter", "dead_lettered", "KeyError"),
         (DeadLettered("invalid", "UserRegistered: email: Field required"), "dead_letter", "dead_lettered", "invalid"),
         (RELEASED, "release", "released", None),
-        (Cancelled("ops"), "cancel", "cancelled", None),
+        (Cancelled(), "cancel", "cancelled", None),
     ],
 )
 async def test_each_outcome_has_its_name_and_its_verb(
