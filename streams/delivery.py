@@ -20,7 +20,7 @@ class Delivery:
 
     __slots__ = (
         "attempt", "consumer", "count", "counted", "deadline", "entry_id", "failures", "group", "message", "route",
-        "settling", "source",
+        "settling", "source", "spared",
     )  # fmt: skip
 
     def __init__(
@@ -40,7 +40,8 @@ class Delivery:
         self.source = source
         self.entry_id = entry_id
         self.count = count
-        self.counted = counted  # False: a suspect that was taken over and has not been started (reclaim.lua)
+        self.counted = counted  # False: a suspect that has not been started (reclaim.lua, begin.lua)
+        self.spared = 0  # 1: Redis counted when it was read, and a suspect is counted when it starts
         self.failures = message.carried.failures if message.carried else 0
         self.attempt = self.failures + 1
         self.route: Route | None = None  # the handler it is for and its policy; set when its turn has come
@@ -50,7 +51,7 @@ class Delivery:
     @property
     def deliveries(self) -> int:
         """Redis hand-overs of the event to this group, over every time it came back."""
-        return self.count + (self.message.carried.deliveries if self.message.carried else 0)
+        return self.count - self.spared + (self.message.carried.deliveries if self.message.carried else 0)
 
     @property
     def deliveries_before(self) -> int:
@@ -61,6 +62,15 @@ class Delivery:
     def crashes(self) -> int:
         """Earlier hand-overs that ended in no outcome at all: their process died."""
         return max(0, self.deliveries_before - self.failures)
+
+    def suspected(self, limit: int) -> bool:
+        """Says whether so many of its hand-overs ended with their process. Of what came back to the inbox as a suspect
+        the reading is not counted: many wait there for their turn alone, and others' deaths are none of theirs.
+        """
+        carried = self.message.carried
+        if carried is not None and carried.deliveries - carried.failures >= limit and not self.spared:
+            self.spared, self.counted = 1, False
+        return self.crashes >= limit
 
     @property
     def replays(self) -> int:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import structlog
 from redis.exceptions import RedisError, ResponseError
 
+from streams import scripts
 from streams.connection import LOST, Connections
 from streams.delivery import Delivery
 from streams.message import Message
@@ -172,9 +173,14 @@ class Reader:
             pending = await self._connection.call(
                 b"XPENDING", source, self._group, b"-", b"+", self._most * 4, self._consumer
             )
+            unseen = [(entry_id, count) for entry_id, _, _, count in pending if entry_id not in held]
+            if not unseen:
+                continue
+            # Their lease may be over, and this consumer's own reclaim would take them over a second time.
+            lost = await self._renew(source, unseen)
             found = []
-            for entry_id, _, _, count in pending:
-                if entry_id in held:
+            for position, (entry_id, count) in enumerate(unseen, 1):
+                if position in lost:
                     continue
                 entries = await self._connection.call(b"XRANGE", source, entry_id, entry_id)
                 if entries:
@@ -188,6 +194,11 @@ class Reader:
             if found:
                 log.info("reader.recovered", group=self._group, source=self._keys.short(source), count=len(found))
                 self._feed(found)
+
+    async def _renew(self, source: str, entries: list[tuple[bytes, int]]) -> set[int]:
+        consumers = self._keys.consumers(self._group)
+        keys, arguments = scripts.renew_arguments(consumers, self._group, self._consumer, {source: entries})
+        return set(await scripts.run(self._connection.call, scripts.RENEW, keys, arguments))
 
     async def stop(self) -> None:
         """Ends the loop soon: a read that waits is told to stop waiting."""

@@ -95,7 +95,7 @@ class Slots:
         fresh = [d for d in deliveries if d.count == 1 and d.message.carried is None and d.counted]
         if len(fresh) != len(deliveries):
             for delivery in deliveries:
-                if delivery.crashes >= self.suspect_from:
+                if delivery.suspected(self.suspect_from):
                     self._suspects.append(delivery)
                 else:
                     self._ready.put(delivery)

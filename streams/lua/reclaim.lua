@@ -1,13 +1,24 @@
 #!lua flags=allow-oom
 -- Takes over what a silent consumer held, a page at a time.
 -- KEYS  1 source stream
--- ARGV  1 group  2 consumer  3 lease in ms  4 cursor  5 most to look at  6 delivery count from which it is a suspect
+-- ARGV  1 group  2 consumer  3 lease in ms  4 cursor  5 most to look at  6 deaths from which it is a suspect
 -- Returns {next cursor, ids that vanished while pending, {{entry id, delivery count, 1 if counted, fields}, ...}}.
 -- Invariant: taking over counts as a delivery, except for suspects: they are run alone, one after the other, and are
 -- counted when they start (begin.lua), so that what waits beside a message that kills its process is not blamed.
+-- What came back to the inbox brings its earlier deaths along: its own entry was delivered once and may look innocent.
 -- XAUTOCLAIM walks the pending list by its cursor; XPENDING IDLE would scan all of it in one go.
 
 local source, group, consumer = KEYS[1], ARGV[1], ARGV[2]
+
+local function deaths(fields)
+  local failures, deliveries = 0, 0
+  for i = 1, #fields, 2 do
+    if fields[i] == 'failures' then failures = tonumber(fields[i + 1]) or 0 end
+    if fields[i] == 'deliveries' then deliveries = tonumber(fields[i + 1]) or 0 end
+  end
+  return math.max(0, deliveries - failures)
+end
+
 local reply = redis.call('XAUTOCLAIM', source, group, consumer, ARGV[3], ARGV[4], 'COUNT', ARGV[5], 'JUSTID')
 local ids, taken = reply[2], {}
 if #ids > 0 then
@@ -19,7 +30,7 @@ if #ids > 0 then
     local count = counts[ids[i]]
     if entry[1] and count then
       local counted = 0
-      if count < tonumber(ARGV[6]) then
+      if count + deaths(entry[1][2]) < tonumber(ARGV[6]) then
         count, counted = count + 1, 1
         redis.call('XCLAIM', source, group, consumer, 0, ids[i], 'RETRYCOUNT', count, 'JUSTID')
       end

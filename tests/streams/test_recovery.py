@@ -9,7 +9,8 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from streams import Backoff, Consumer, CurrentDelivery, Delivery, Processor, Refused, Streams, Unavailable
+from streams import Backoff, Consumer, CurrentDelivery, Delivery, Processor, Refused, Streams, Unavailable, scripts
+from streams.message import Carried, Message
 from streams.middleware import Deliver, Middleware
 from streams.outcome import Outcome
 from tests.conftest import RedisFactory
@@ -349,3 +350,44 @@ async def test_what_is_settled_while_the_own_pending_list_is_read_is_not_run_aga
     await wait_until(lambda: 5 in seen)
     await wait_until(lambda: settled(streams))
     assert seen == [0, 1, 2, 3, 4, 5]
+
+
+async def test_a_suspect_that_waits_for_its_turn_is_not_blamed(streams: Streams) -> None:
+    """It came back to the inbox with three deaths: read and taken over any number of times, it has three still, and
+    one more only when it starts. Without it, what waits beside messages that kill their process dies with them.
+    """
+    keys, group = streams.keys, "email"
+    inbox = keys.inbox(group)
+    await streams.redis.xgroup_create(inbox, group, id="0", mkstream=True)
+    message = Message.for_event(Noted(n=1), source="/t", target=inbox)
+    carried = Carried(f"{keys.stream('notes')} 1-0", failures=1, deliveries=4)
+    fields = message.encode_back(carried)
+    entry_id = await streams.redis.xadd(inbox, dict(zip(fields[::2], fields[1::2], strict=True)))  # type: ignore[arg-type]
+    await streams.redis.xreadgroup(group, "first", {inbox: ">"})
+
+    def held(count: int, *, counted: bool) -> Delivery:
+        back = Message.decode(entry_id, fields)
+        return Delivery(back, group=group, consumer="x", source=inbox, entry_id=entry_id, count=count, counted=counted)
+
+    read = held(1, counted=True)
+    assert read.suspected(3)
+    assert (read.crashes, read.counted, read.deliveries) == (3, False, 4)
+    for consumer in ("second", "third", "fourth"):
+        _, _, taken = await scripts.reclaim(
+            streams.redis.execute_command, inbox,
+            group=group, consumer=consumer, lease_ms=0, cursor=b"0-0", most=10, suspect=3,
+        )  # fmt: skip
+        ((_, count, counted, _),) = taken
+        delivery = held(count, counted=bool(counted))
+        assert delivery.suspected(3)
+        assert (delivery.crashes, delivery.carried(ran=False).deliveries) == (3, 4)
+    assert await scripts.begin(
+        streams.redis.execute_command, inbox, group=group, consumer="fourth", entry_id=entry_id, count=count
+    )
+    _, _, ((_, count, counted, _),) = await scripts.reclaim(
+        streams.redis.execute_command, inbox,
+        group=group, consumer="fifth", lease_ms=0, cursor=b"0-0", most=10, suspect=3,
+    )  # fmt: skip
+    delivery = held(count, counted=bool(counted))
+    assert delivery.suspected(3)
+    assert delivery.crashes == 4
