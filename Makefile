@@ -15,7 +15,7 @@ export UV_PYTHON_DOWNLOADS := never
 .PHONY: help demo test slow check format bench lock clean
 
 help: ## Shows these targets.
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: $(READY) ## Publishes, fails, kills, retries and replays before your eyes, on a Redis and a mail server of its own.
 	$(BIN)/streams demo $(ARGS)
@@ -39,6 +39,13 @@ format: $(READY) ## Formats, and mends what ruff can mend.
 
 bench: $(READY) ## Measures the engine against a hand-written loop, in one run.
 	$(BIN)/python -m benchmarks $(ARGS)
+
+soak: $(READY) ## Kills, cuts and stops everything for three minutes, by a seed, and judges what was written down.
+	$(BIN)/python -m tests.faults.soak $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+soak-long: $(READY) ## The same for an hour.
+	$(BIN)/python -m tests.faults.soak $(if $(SEED),--seed $(SEED)) --seconds 3600 --events 2000000 \
+		--kill 1000 --redis 200 --network 200 --stop 100 --deploy 20 $(ARGS)
 
 lock: $(BIN)/uv ## Resolves the dependencies anew into uv.lock.
 	$(BIN)/uv lock --upgrade

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from redis.exceptions import RedisError
+from redis.exceptions import BusyLoadingError, RedisError
 
 from streams.connection import refusal
-from streams.errors import Refused
+from streams.errors import Refused, Unreachable
 
 if TYPE_CHECKING:
     import redis.asyncio
@@ -23,11 +23,13 @@ OLDEST: Final = (7, 0, 0)
 async def check(client: redis.asyncio.Redis, settings: Settings, where: str) -> None:
     """Raises `Refused` for an unsafe or too old server, `Unreachable` when it does not answer."""
     try:
-        info: dict[str, Any] = {}
-        for section in ("server", "memory", "persistence"):
-            info |= await client.info(section)
+        info: dict[str, Any] = await client.info("server", "memory", "persistence")
     except (RedisError, OSError) as error:
         raise refusal(error, where) from error
+    if int(info.get("loading", 0)):
+        # It answers INFO meanwhile, and says that its append-only file is off: it turns it on when all is loaded.
+        cause = BusyLoadingError("loading")
+        raise Unreachable(f"Redis at {where} is loading its data; it answers when that is done") from cause
     problems = find_problems(info, settings)
     if problems:
         raise Refused(f"Redis at {where} is not safe for events: {'; '.join(problems)}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from bisect import insort
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from time import monotonic
@@ -73,7 +74,7 @@ class Slots:
         self._slots = [_Slot() for _ in range(concurrency)]
         self._idle: deque[asyncio.Future[None]] = deque()
         self._ready = Lanes()
-        self._suspects: deque[Delivery] = deque()
+        self._suspects: list[Delivery] = []
         self._alone = False
         self._waking = False
         self._taking = True
@@ -96,7 +97,8 @@ class Slots:
         if len(fresh) != len(deliveries):
             for delivery in deliveries:
                 if delivery.suspected(self.suspect_from):
-                    self._suspects.append(delivery)
+                    # The fewest deaths first: who was hit by somebody else's crash is done before the next one.
+                    insort(self._suspects, delivery, key=_deaths)
                 else:
                     self._ready.put(delivery)
         elif fresh:
@@ -120,7 +122,7 @@ class Slots:
             if not self._breaker.admits():
                 return None
             self._alone = True
-            return self._suspects.popleft()
+            return self._suspects.pop(0)
         if self._breaker.closed or (self._ready and self._breaker.admits()):
             return self._ready.take()
         return None
@@ -225,7 +227,7 @@ class Slots:
             if slot.delivery in deliveries:
                 self._interrupt(slot, "lost")
         self._ready.drop(deliveries)
-        self._suspects = deque(delivery for delivery in self._suspects if delivery not in deliveries)
+        self._suspects = [delivery for delivery in self._suspects if delivery not in deliveries]
 
     def call_off(self, delivery: Delivery) -> None:
         """Stops one delivery because somebody called it off: `Cancelled`, unless its handler is done already."""
@@ -265,6 +267,10 @@ class Slots:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks, timeout=1.0)  # a handler that swallows its cancel is left behind
+
+
+def _deaths(delivery: Delivery) -> int:
+    return delivery.crashes
 
 
 def _absorb_cancel() -> None:

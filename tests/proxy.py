@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 from typing import Literal, Self
 
-Mode = Literal["pass", "cut_reply", "cut_request", "blackhole", "refuse"]
+Mode = Literal["pass", "cut_reply", "cut_request", "blackhole", "stall", "drip", "refuse"]
 
 
 class Proxy:
     """Passes bytes on until `mode` says otherwise.
 
     `cut_reply` lets requests through and closes the connection instead of the next reply: Redis has run the command
-    and the client cannot know. `cut_request` closes before the request reaches Redis. `blackhole` swallows both ways
-    and keeps the connection open. `refuse` closes new connections at once. `cuts` counts what was cut.
+    and the client cannot know. `cut_request` closes before the request reaches Redis. `blackhole` keeps the connections
+    open and holds both ways back, as TCP would: it comes late, or never. `stall` holds the replies alone, `drip` slows
+    everything down. `refuse` closes new connections at once. `cuts` counts what was cut.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -78,8 +79,10 @@ class Proxy:
 
     async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, *, request: bool) -> None:
         while data := await source.read(65536):
-            if self.mode == "blackhole":
-                continue
+            while self.mode == "blackhole" or (self.mode == "stall" and not request):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            if self.mode == "drip":
+                await asyncio.sleep(0.05)
             if (self.mode == "cut_reply" and not request) or (self.mode == "cut_request" and request):
                 self._cut()
                 raise EOFError

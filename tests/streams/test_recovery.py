@@ -127,6 +127,29 @@ async def test_cut_replies_lose_and_repeat_nothing(
             assert await streams.redis.xlen(streams.keys.dead("probe")) == 0
 
 
+async def test_a_redis_that_is_loading_is_waited_for(
+    redis_factory: RedisFactory, make_settings: MakeSettings, start: StartConsumer, probe: Processor, seen: list[int]
+) -> None:
+    """While it loads it answers INFO, and says that its append-only file is off. That is no reason to give up."""
+    server = redis_factory(args=["--key-load-delay", "700"])  # microseconds
+    async with Streams(settings=make_settings(redis_url=server.url)) as streams:
+        async with streams.redis.pipeline(transaction=False) as pipeline:
+            for n in range(3_000):  # it looks at its clients after every 1024 of them
+                pipeline.incr("ballast", n)
+            await pipeline.execute()
+        await streams.publish(Noted(n=1))
+        server.kill()
+        restarting = asyncio.create_task(asyncio.to_thread(server.start))
+        try:
+            with capture_logs() as logs:
+                await start(probe, redis_url=server.url)
+                await wait_until(lambda: seen == [1], timeout=20)
+        finally:
+            await restarting
+        await streams.redis.delete("ballast")
+        assert any(line["event"] == "redis.away" and "Loading" in line["error"] for line in logs), logs
+
+
 async def test_a_blackhole_is_left_when_it_heals(
     redis_factory: RedisFactory, make_settings: MakeSettings, start: StartConsumer, probe: Processor, seen: list[int]
 ) -> None:
