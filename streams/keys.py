@@ -27,6 +27,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import zlib
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
@@ -49,6 +50,13 @@ def checked_name(kind: str, name: str) -> str:
     if not _NAME.fullmatch(name):
         raise StreamsError(f"{kind} {name!r} must be 1-64 of a-z 0-9 _ . - and start with a letter or digit")
     return name
+
+
+def partition_of(name: str, partitions: int) -> int:
+    """The partition of an event, of `partitions`: CRC-32 (IEEE, as in zlib and PNG) of its ordering key in UTF-8, or
+    of its id if it has none, modulo their number. Part of the wire format: others publish too.
+    """
+    return zlib.crc32(name.encode()) % partitions
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +147,10 @@ class Keys:
     def own(self, concern: str, *parts: str) -> str:
         """A key of a processor's own; whoever writes it gives it a TTL. Parts are taken as they are, so hash them."""
         return ":".join((self.tag, "own", checked_name("processor", concern), *parts))
+
+    def number_in(self, key: str) -> int:
+        """The partition that a key of this app belongs to."""
+        return int(key[len(self.app) + 2 : key.index("}")])
 
     def short(self, key: str) -> str:
         """The name a person reads: `users`, `users:high`, `inbox:email`."""
