@@ -80,6 +80,10 @@ class Keys:
         """The three lanes of a domain stream, the high one first."""
         return [self.stream(name, lane) for lane in LANES]
 
+    def lane(self, short: str) -> str:
+        """The key of a lane by the name a person reads: `users`, `users:high`."""
+        return f"{self.tag}:stream:{short}"
+
     def inbox(self, group: str) -> str:
         """What comes back to this group only."""
         return f"{self.tag}:inbox:{checked_name('group', group)}"

@@ -32,6 +32,11 @@ class Partition:
         self.publisher = Publisher(self.connections, self.keys, middleware)
 
     @property
+    def mark(self) -> str:
+        """What an entry id begins with where people see it: nothing while there is one partition, else `3:`."""
+        return "" if self.settings.partitions == 1 else f"{self.number}:"
+
+    @property
     def redis(self) -> redis.asyncio.Redis:
         """The client of the server that has this partition's keys."""
         return self.connections.client

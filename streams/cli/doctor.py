@@ -58,7 +58,7 @@ async def _examine(streams: Streams) -> list[Finding]:
     return [
         Finding("reachable", "ok", f"Redis at {streams.connections.place} answers"),
         *check_settings(streams.settings, os.environ),
-        *check_server(snapshot.server),
+        *(finding for server in snapshot.servers for finding in check_server(server)),
         check_clock(difference),
         *check_state(snapshot, streams.settings.lease),
         *check_books(snapshot, streams.settings),

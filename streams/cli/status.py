@@ -89,7 +89,8 @@ def picture(snapshot: Snapshot) -> Group:
         (snapshot.app, "bold"), f" on {safe(server.place)}, Redis {safe(server.version)}, ",
         (server.maxmemory_policy, "" if server.maxmemory_policy == "noeviction" else "bold red"), ", ",
         (f"AOF{fsync}" if server.aof else "AOF off", "" if server.aof else "bold red"),
-        f", {_size(server.used_memory)} used",
+        f", {_size(sum(each.used_memory for each in snapshot.servers))} used",
+        f", {snapshot.partitions} partitions on {len(snapshot.servers)} servers" if snapshot.partitions > 1 else "",
     )  # fmt: skip
     parts: list[Any] = [head, Text()]
     if not snapshot.streams and not snapshot.groups:
