@@ -19,6 +19,7 @@ from streams.middleware import Middleware
 from streams.moment import moment
 from streams.outcome import Duration
 from streams.partition import Partition
+from streams.partitioning import agree
 from streams.receipt import Receipt
 from streams.routing import Routing
 from streams.settings import Settings
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from streams.schedules import Schedules
     from streams.snapshot import Snapshot
     from streams.trail import Trail
-
-_MANY = 500
 
 
 class Streams:
@@ -95,10 +94,12 @@ class Streams:
         await self.connections.aclose()
 
     async def check(self) -> None:
-        """Raises `Refused` when the server is not safe for events, `Unreachable` when it does not answer."""
+        """Raises `Refused` when a server is not safe for events, `Unreachable` when one does not answer."""
         async with self._checking:
             if not self._checked:
-                await boot.check(self.connections.client, self.settings, self.connections.place)
+                for connections in dict.fromkeys(partition.connections for partition in self.partitions):
+                    await boot.check(connections.client, self.settings, connections.place)
+                await agree(self)
                 self._checked = True
 
     async def publish(
@@ -135,26 +136,8 @@ class Streams:
         """
         if not self._checked:
             await self.check()
-        receipts: list[Receipt] = []
-        batches: dict[int, list[Message]] = {}
-        sent: set[str] = set()
-        try:
-            for event in events:
-                message = self.message(event, key=key, priority=priority)
-                number = self._routing.number(message.target)
-                receipts.append(Receipt(message.id, event.stream, number))
-                batch = batches.setdefault(number, [])
-                batch.append(message)
-                if len(batch) == _MANY:
-                    await self._publish(batches.pop(number))
-                    sent.update(done.id for done in batch)
-            for batch in batches.values():
-                await self._publish(batch)
-                sent.update(done.id for done in batch)
-        except StreamsError as error:
-            error.published = tuple(receipt for receipt in receipts if receipt.id in sent)
-            raise
-        return receipts
+        messages = ((event.stream, self.message(event, key=key, priority=priority)) for event in events)
+        return await self._routing.add_many(messages, self._publish)
 
     async def append(self, messages: Sequence[Message]) -> None:
         """Adds messages that were made elsewhere (a relay's) in order, all of them or none, as `publish` does.

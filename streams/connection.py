@@ -46,6 +46,7 @@ class Connections:
 
     def at(self, tag: str) -> Connections:
         """The connections to the server that has the keys with this hash tag."""
+        del tag
         return self
 
     def direct(self, timeout: float) -> DirectConnection:

@@ -73,7 +73,8 @@ class Letters:
                         break
         if missing:
             raise NotFound(
-                f"{self._group} has no dead letter {', '.join(sorted(missing)[:5])}; see `streams dead ls {self._group}`"
+                f"{self._group} has no dead letter {', '.join(sorted(missing)[:5])}; "
+                f"see `streams dead ls {self._group}`"
             )
         return [found[id] for id in wanted]
 

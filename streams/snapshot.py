@@ -6,17 +6,17 @@ Read only, and cheap enough to be taken every second: three round trips, plus co
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
-
-from redis.exceptions import ResponseError
 
 from schemas.event import registered, registered_types
 from streams.accounting import Accounts
 from streams.entries import Entries, milliseconds, position, refusing
 from streams.joining import join
 from streams.keys import LANES
+from streams.missing import unless_missing
+from streams.partitioning import registered as registered_partitions
 from streams.server import Server
 from streams.unread import count_unread
 from streams.waiters import count_waiting
@@ -114,7 +114,9 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """How it stood at `at`, by Redis' clock. `server` has partition 0; `servers` are all that have one."""
+    """How it stood at `at`, by Redis' clock. `server` has partition 0, `servers` are all that have one; `partitions`
+    were looked at, `registered` are there.
+    """
 
     at: datetime
     app: str
@@ -125,15 +127,22 @@ class Snapshot:
     accounts: Accounts
     servers: tuple[Server, ...] = ()
     partitions: int = 1
+    registered: int = 1
 
     @classmethod
     async def take(cls, client: Streams) -> Snapshot:
         """Looks at everything. Raises `Unreachable` or `Refused` when Redis does not let it."""
+        parts = await cls.each(client)
+        return replace(join(parts, await Accounts.take(client)), registered=await registered_partitions(client))
+
+    @classmethod
+    async def each(cls, client: Streams) -> list[Snapshot]:
+        """Looks at each partition by itself, without the accounts."""
         parts = []
         for partition in client.partitions:
             with refusing(partition.connections):
                 parts.append(await _Look(partition).take())
-        return join(parts, await Accounts.take(client))
+        return parts
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values, with the sums of each group."""
@@ -200,9 +209,9 @@ class _Look:
             pipe.xinfo_stream(key)
             pipe.xinfo_groups(key)
         replies = await pipe.execute(raise_on_error=False)
-        infos = {key: _unless_missing(info) for key, info in zip(keys, replies[::2], strict=True)}
+        infos = {key: unless_missing(info) for key, info in zip(keys, replies[::2], strict=True)}
         groups = {
-            key: {group["name"].decode(): group for group in _unless_missing(found) or ()}
+            key: {group["name"].decode(): group for group in unless_missing(found) or ()}
             for key, found in zip(keys, replies[1::2], strict=True)
         }
         return {key: info for key, info in infos.items() if info is not None}, groups
@@ -233,8 +242,8 @@ class _Look:
             tuple(readings),
             await self._reading(inbox, name, infos.get(inbox), groups.get(inbox, {}).get(name)),
             waiting,
-            _unless_missing(dead) or 0,
-            self._consumers(dict(_unless_missing(beats) or ()), held),
+            unless_missing(dead) or 0,
+            self._consumers(dict(unless_missing(beats) or ()), held),
         )
 
     async def _reading(
@@ -273,7 +282,7 @@ class _Look:
     def _consumers(self, beats: dict[bytes, float], held: list[Any]) -> tuple[ConsumerState, ...]:
         pending: dict[bytes, int] = dict.fromkeys(beats, 0)
         for consumers in held:
-            for consumer in _unless_missing(consumers) or ():
+            for consumer in unless_missing(consumers) or ():
                 pending[consumer["name"]] = pending.get(consumer["name"], 0) + consumer["pending"]
         states = []
         for name, count in pending.items():
@@ -284,12 +293,3 @@ class _Look:
 
     def _age(self, entry_id: bytes) -> float:
         return max(0.0, (self._now - milliseconds(entry_id)) / 1000)
-
-
-def _unless_missing(reply: Any) -> Any:
-    """A pipeline's reply, or None where the key or group does not exist; any other error is raised."""
-    if isinstance(reply, ResponseError) and ("no such key" in str(reply) or "NOGROUP" in str(reply)):
-        return None
-    if isinstance(reply, Exception):
-        raise reply
-    return reply
