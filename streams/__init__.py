@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from schemas.event import Event
     from streams.cancellation import Cancellation
-    from streams.client import Receipt, Streams
+    from streams.client import Streams
     from streams.consumer import Consumer
     from streams.delivery import Delivery
     from streams.dependencies import CurrentDelivery, CurrentStreams, Depends, Shared
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from streams.middleware import Middleware
     from streams.outcome import DeadLetter, Retry, Snooze, Unavailable
     from streams.processor import Processor
+    from streams.receipt import Receipt
     from streams.retry import Backoff
     from streams.runner import run
     from streams.schedule import Slot
@@ -54,7 +55,7 @@ __all__ = [
 _HOMES: Final = {
     "schemas.event": ("Event",),
     "streams.cancellation": ("Cancellation",),
-    "streams.client": ("Receipt", "Streams"),
+    "streams.client": ("Streams",),
     "streams.consumer": ("Consumer",),
     "streams.delivery": ("Delivery",),
     "streams.dependencies": ("CurrentDelivery", "CurrentStreams", "Depends", "Shared"),
@@ -64,6 +65,7 @@ _HOMES: Final = {
     "streams.middleware": ("Middleware",),
     "streams.outcome": ("DeadLetter", "Retry", "Snooze", "Unavailable"),
     "streams.processor": ("Processor",),
+    "streams.receipt": ("Receipt",),
     "streams.retry": ("Backoff",),
     "streams.runner": ("run",),
     "streams.schedule": ("Slot",),

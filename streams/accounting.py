@@ -23,12 +23,14 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from streams import chores
+from streams.account import Gap, GroupAccount, StreamAccount
 from streams.entries import Entries, position, refusing
 from streams.unread import count_unread
 
 if TYPE_CHECKING:
     from streams.chores import Holds
     from streams.client import Streams
+    from streams.partition import Partition
 
 _LOOKS: Final = 3
 _VANISHED: Final = 10_000
@@ -36,85 +38,34 @@ _SETTLED: Final = ("acked", "dead", "cancelled", "returned")
 
 
 @dataclass(frozen=True, slots=True)
-class Gap:
-    """So many are unaccounted for in `where`: they were between the entry ids `after` and `before` (empty: not known).
-
-    Below zero there is more than was published: the stream or its group was deleted and made again. `place` is its
-    name in the books.
-    """
-
-    group: str
-    where: str
-    count: int
-    after: str
-    before: str
-    place: str
-
-
-@dataclass(frozen=True, slots=True)
-class StreamAccount:
-    """One stream for one group: published = acked + dead + cancelled + returned + pending + unread + gap.
-
-    `published` counts from when the group was made; `returned` went on to a retry, a snooze or another consumer.
-    """
-
-    stream: str
-    published: int
-    acked: int
-    dead: int
-    cancelled: int
-    returned: int
-    pending: int
-    unread: int
-    gap: int
-
-
-@dataclass(frozen=True, slots=True)
-class GroupAccount:
-    """One group: published + replayed = acked + dead + discarded + cancelled + waiting + pending + unread + gap.
-
-    `acked` includes what was skipped, `dead` is what is dead now, `replayed` what was delivered again from history.
-    `last_seen` is when it had a consumer, in seconds since 1970, 0 when nobody knows.
-    """
-
-    group: str
-    published: int
-    replayed: int
-    acked: int
-    dead: int
-    discarded: int
-    cancelled: int
-    waiting: int
-    pending: int
-    unread: int
-    streams: tuple[StreamAccount, ...]
-    gaps: tuple[Gap, ...]
-    last_seen: int
-
-    @property
-    def gap(self) -> int:
-        """How many are unaccounted for."""
-        return sum(gap.count for gap in self.gaps)
-
-
-@dataclass(frozen=True, slots=True)
 class Accounts:
     """All groups' accounts at one moment, and what is missing among what waits for any of them."""
 
     groups: tuple[GroupAccount, ...]
-    due: Gap | None
+    due: tuple[Gap, ...]
 
     @classmethod
     async def take(cls, client: Streams) -> Accounts:
         """Reads them. A difference is looked at again before it is told: counting what is unread takes a moment, in
         which a trim may pass. Raises `Unreachable` or `Refused`.
         """
-        with refusing(client.connections):
-            best = await _Look(client).take()
+        found = [await cls._take(partition) for partition in client.partitions]
+        if len(found) == 1:
+            return found[0]
+        groups: dict[str, GroupAccount] = {}
+        for group in (group for accounts in found for group in accounts.groups):
+            groups[group.group] = group.with_those_of(groups.get(group.group))
+        due = tuple(gap for accounts in found for gap in accounts.due)
+        return cls(tuple(groups[name] for name in sorted(groups)), due)
+
+    @classmethod
+    async def _take(cls, partition: Partition) -> Accounts:
+        with refusing(partition.connections):
+            best = await _Look(partition).take()
             for _ in range(_LOOKS - 1):
                 if not any(best.gaps()):
                     break
-                again = await _Look(client).take()
+                again = await _Look(partition).take()
                 if sum(abs(gap.count) for gap in again.gaps()) <= sum(abs(gap.count) for gap in best.gaps()):
                     best = again
         return best
@@ -123,8 +74,7 @@ class Accounts:
         """Everything that is unaccounted for."""
         for group in self.groups:
             yield from group.gaps
-        if self.due is not None:
-            yield self.due
+        yield from self.due
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values, with the gap of each group."""
@@ -135,20 +85,27 @@ class Accounts:
 
     async def accept(self, client: Streams, group: str = "") -> int:
         """Takes the gaps of a group (of all, without one) for known, so that only further ones are told; how many."""
-        gaps = [(gap.place, gap.count) for gap in self.gaps() if group in ("", gap.group)]
-        if not gaps:
+        by_partition: dict[int, list[tuple[str, int]]] = {}
+        for gap in self.gaps():
+            if group in ("", gap.group):
+                by_partition.setdefault(gap.partition, []).append((gap.place, gap.count))
+        if not by_partition:
             return 0
         await client.check()
-        with refusing(client.connections):
-            return await chores.accept_gap(client.redis.execute_command, books=client.keys.books(), gaps=gaps)
+        taken = 0
+        for number, gaps in by_partition.items():
+            at = client.partitions[number]
+            with refusing(at.connections):
+                taken += await chores.accept_gap(at.redis.execute_command, books=at.keys.books(), gaps=gaps)
+        return taken
 
 
 class _Look:
-    def __init__(self, client: Streams) -> None:
-        self._client = client
-        self._keys = client.keys
-        self._redis: Any = client.redis  # redis-py's annotations are unions over both protocols
-        self._entries = Entries(client)
+    def __init__(self, partition: Partition) -> None:
+        self._partition = partition
+        self._keys = partition.keys
+        self._redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
+        self._entries = Entries(partition)
         self._noted: dict[str, str] = {}
         self._held: dict[str, Holds | None] = {}
 
@@ -254,15 +211,19 @@ class _Look:
         gap = given - length - self._count(f"discarded {place}") - self._count(f"revived {place}")
         return length, self._gap(group, place, gap, "0-0", holds.last if holds else "", place)
 
-    def _due(self, waiting: int) -> Gap | None:
+    def _due(self, waiting: int) -> tuple[Gap, ...]:
         given = sum(int(count) for field, count in self._noted.items() if field.startswith("waited "))
         gone = sum(int(n) for field, n in self._noted.items() if field.startswith(("released ", "unwaited ")))
         # More than the books know is nothing lost: somebody may put what waits there by hand.
-        return self._gap("", "due", max(0, given - gone - waiting), "", "", "due")
+        gap = self._gap("", "due", max(0, given - gone - waiting), "", "", "due")
+        return (gap,) if gap else ()
 
     def _gap(self, group: str, where: str, count: int, after: str, before: str, place: str) -> Gap | None:
         count -= self._count(f"accepted {place}")
-        return Gap(group, where, count, after, before, place) if count else None
+        if not count:
+            return None
+        where = f"{where} (partition {self._partition.number})" if self._partition.mark else where
+        return Gap(group, where, count, after, before, place, self._partition.number)
 
 
 def _upper(holds: Holds | None) -> str:

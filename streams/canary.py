@@ -16,6 +16,7 @@ from streams.message import ID
 
 if TYPE_CHECKING:
     from streams.client import Streams
+    from streams.partition import Partition
 
 STAGES: Final = (1, 10)
 _CHUNK: Final = 100
@@ -78,7 +79,7 @@ class _Canary:
         self._by = by
         self._told = told
         self._replayed: dict[str, str] = {}  # event id -> fingerprint
-        self._since = "0"
+        self._since: dict[int, str] = {}  # by partition, whose server's clock counts
 
     async def run(self, only: Filter, limit: int | None, force: bool) -> list[Stage]:
         park_after = self._client.settings.park_after
@@ -87,8 +88,10 @@ class _Canary:
             async for letter in self._letters.ls(only, limit=limit)
             if force or letter.carried.replays < park_after
         ]
-        seconds, microseconds = await self._client.redis.time()
-        self._since = str(seconds * 1000 + microseconds // 1000)
+        for partition in self._client.partitions:
+            with refusing(partition.connections):
+                seconds, microseconds = await partition.redis.time()
+            self._since[partition.number] = str(seconds * 1000 + microseconds // 1000)
         stages: list[Stage] = []
         for number, part in enumerate(_parts(chosen), 1):
             left = len(chosen) - len(self._replayed) - len(part)
@@ -133,8 +136,10 @@ class _Canary:
         while True:
             if back := await self._back():
                 return "came_back", back
-            with refusing(self._client.connections):
-                going = bool(wanted & await self._going())
+            going = False
+            for partition in self._client.partitions:
+                with refusing(partition.connections):
+                    going = going or bool(wanted & await self._going(partition))
             # An event on its way from one place to the other is in neither: it takes two looks to be sure.
             if not going and sure:
                 back = await self._back()
@@ -146,17 +151,18 @@ class _Canary:
 
     async def _back(self) -> str:
         """A letter that is dead again as it was."""
-        with refusing(self._client.connections):
-            async for entry in Entries(self._client).backward(self._client.keys.dead(self._group), start=self._since):
-                letter = Letter.decode(self._group, entry)
+        for partition in self._client.partitions:
+            dead, since = partition.keys.dead(self._group), self._since[partition.number]
+            async for entry in Entries(partition).backward(dead, start=since):
+                letter = Letter.decode(self._group, entry, partition.mark)
                 if letter.carried.replays and self._replayed.get(letter.event_id) == letter.fingerprint:
                     return letter.id
         return ""
 
-    async def _going(self) -> set[bytes]:
+    async def _going(self, partition: Partition) -> set[bytes]:
         """The ids of all events that wait for the group, or are in its inbox."""
-        keys = self._client.keys
-        redis: Any = self._client.redis  # redis-py's annotations are unions over both protocols
+        keys = partition.keys
+        redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
         found: set[bytes] = set()
         cursor = 0
         while True:
@@ -167,7 +173,7 @@ class _Canary:
             found |= {decode((b"0-0", fields)).values[ID] for _, _, _, fields in waiting}
             if cursor == 0:
                 break
-        async for entry in Entries(self._client).forward(keys.inbox(self._group)):
+        async for entry in Entries(partition).forward(keys.inbox(self._group)):
             found.add(decode(entry).values[ID])
         return found
 

@@ -14,6 +14,7 @@ from streams.trail import Trail
 if TYPE_CHECKING:
     from streams.client import Streams
     from streams.message import Message
+    from streams.partition import Partition
     from streams.whereabouts import GroupTrail
 
 State = Literal["cancelled", "cancelling", "acked", "dead", "discarded"]
@@ -44,19 +45,21 @@ async def cancel(client: Streams, id: str, *, by: str = "") -> Cancellation:
 
     Raises `NotFound`, `Unreachable` or `Refused`; `StreamsError` when the event kept moving for 20 looks.
     """
-    with refusing(client.connections):
-        for _ in range(_LOOKS):
-            done = await _Attempt(client, await Trail.find(client, id), by or operator()).run()
-            if done is not None:
-                return Cancellation(id, done)
+    for _ in range(_LOOKS):
+        trail = await Trail.find(client, id)
+        partition = client.partitions[trail.partition]
+        with refusing(partition.connections):
+            done = await _Attempt(partition, trail, by or operator()).run()
+        if done is not None:
+            return Cancellation(id, done)
     raise StreamsError(f"event {id} moved at every look; try again")
 
 
 class _Attempt:
-    def __init__(self, client: Streams, trail: Trail, by: str) -> None:
-        self._client = client
-        self._keys = client.keys
-        self._call = client.redis.execute_command
+    def __init__(self, partition: Partition, trail: Trail, by: str) -> None:
+        self._redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
+        self._keys = partition.keys
+        self._call = self._redis.execute_command
         self._trail = trail
         self._by = by
         self._done: dict[str, State] = {}
@@ -92,8 +95,7 @@ class _Attempt:
         return self._done if all(steps) else None
 
     async def _groups_reading(self) -> list[str]:
-        redis: Any = self._client.redis  # redis-py's annotations are unions over both protocols
-        registry = await redis.hgetall(self._keys.groups())
+        registry = await self._redis.hgetall(self._keys.groups())
         message = self._trail.message
         assert message is not None
         stream = self._trail.stream or ""

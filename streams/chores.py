@@ -17,6 +17,7 @@ DROP_WAITING: Final = Script.load("drop_waiting")
 REPLAY_STEP: Final = Script.load("replay_step")
 EDIT: Final = Script.load("edit")
 ACCOUNTS: Final = Script.load("accounts")
+AGREE_PARTITIONS: Final = Script.load("agree_partitions")
 ACCEPT_GAP: Final = Script.load("accept_gap")
 
 
@@ -125,3 +126,9 @@ async def accept_gap(call: Call, *, books: str, gaps: Sequence[tuple[str, int]])
     """Takes gaps for known; returns how many."""
     taken: int = await run(call, ACCEPT_GAP, (books,), [part for gap in gaps for part in gap])
     return taken
+
+
+async def agree_partitions(call: Call, *, partitions: str, books: str, number: int, change: bool = False) -> int:
+    """How many partitions the app has: `number` if it is new or to be changed, else what was noted before."""
+    holds: int = await run(call, AGREE_PARTITIONS, (partitions, books), (number, int(change)))
+    return holds

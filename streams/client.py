@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
@@ -14,12 +12,16 @@ from streams import boot
 from streams.claims import ClaimStore
 from streams.connection import Connections
 from streams.dependencies import current_delivery
-from streams.errors import NotFound, StreamsError, TooLarge
+from streams.errors import StreamsError, TooLarge
 from streams.keys import Keys, Priority
-from streams.message import Message
+from streams.message import Message, new_id
 from streams.middleware import Middleware
-from streams.outcome import Duration, seconds
-from streams.publisher import Publisher
+from streams.moment import moment
+from streams.outcome import Duration
+from streams.partition import Partition
+from streams.partitioning import agree
+from streams.receipt import Receipt
+from streams.routing import Routing
 from streams.settings import Settings
 
 if TYPE_CHECKING:
@@ -34,17 +36,6 @@ if TYPE_CHECKING:
     from streams.schedules import Schedules
     from streams.snapshot import Snapshot
     from streams.trail import Trail
-
-_MANY = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Receipt:
-    """Says that an event is in Redis: its id, the stream it went to and the partition."""
-
-    id: str
-    stream: str
-    partition: int = 0
 
 
 class Streams:
@@ -66,22 +57,29 @@ class Streams:
         if url is not None:
             settings = settings.model_copy(update={"redis_url": type(settings)(redis_url=url).redis_url})
         self.settings = settings
-        self.keys = Keys(settings.app)
         self.connections = Connections(settings)
+        self.partitions = tuple(
+            Partition(number, settings, self.connections, middleware) for number in range(settings.partitions)
+        )
         if claims is None and settings.storage_url is not None:
             claims = ClaimStore(settings.storage_url.get_secret_value())
         self.claims = claims  # where data over the size cap goes; None: it is refused
-        self._publisher = Publisher(self.connections, self.keys, middleware)
-        self._publish = self._publisher.publish if claims is None else self._check_in_and_publish
-        self._targets: dict[tuple[str, Priority], str] = {}
+        self._routing = Routing(self.partitions)
+        self._publish = self._routing.add if claims is None else self._check_in_and_add
+        self._targets: dict[tuple[int, str, Priority], str] = {}
         self._source = settings.source or f"/{settings.app}"
         self._checked = False
         self._checking = asyncio.Lock()
 
     @property
+    def keys(self) -> Keys:
+        """The key names of partition 0, where a processor's own keys are (`keys.own`)."""
+        return self.partitions[0].keys
+
+    @property
     def redis(self) -> redis.asyncio.Redis:
-        """The shared client (bytes in, bytes out), for a processor's own keys (`keys.own`), never for the engine's."""
-        return self.connections.client
+        """The client (bytes in, bytes out) for a processor's own keys, never for the engine's."""
+        return self.partitions[0].redis
 
     async def __aenter__(self) -> Self:
         return self
@@ -91,14 +89,17 @@ class Streams:
 
     async def aclose(self) -> None:
         """Waits for publishes on their way and closes every connection."""
-        await self._publisher.aclose()
+        for partition in self.partitions:
+            await partition.aclose()
         await self.connections.aclose()
 
     async def check(self) -> None:
-        """Raises `Refused` when the server is not safe for events, `Unreachable` when it does not answer."""
+        """Raises `Refused` when a server is not safe for events, `Unreachable` when one does not answer."""
         async with self._checking:
             if not self._checked:
-                await boot.check(self.connections.client, self.settings, self.connections.place)
+                for connections in dict.fromkeys(partition.connections for partition in self.partitions):
+                    await boot.check(connections.client, self.settings, connections.place)
+                await agree(self)
                 self._checked = True
 
     async def publish(
@@ -119,33 +120,24 @@ class Streams:
         `STREAMS_PUBLISH_TIMEOUT`, never added twice.
         Raises `TooLarge`, `Refused`, `Unreachable` (nothing happened) or `PublishUncertain` (it may have).
         """
-        message = self.message(event, when=_when(delay, at), key=key, priority=priority)
-        message.once = self.keys.once(once) if once else ""
+        message = self.message(event, when=moment(delay, at), key=key, priority=priority, once=once)
         if not self._checked:
             await self.check()
         await self._publish((message,))
-        return Receipt(message.id, event.stream, self.keys.partition)
+        return Receipt(message.id, event.stream, self._routing.number(message.target))
 
     async def publish_many(
         self, events: Iterable[Event], *, key: str = "", priority: Priority = "normal"
     ) -> list[Receipt]:
         """Appends many events in order, 500 to a round trip; the receipts are in the same order.
 
-        Each round trip is all or nothing; an error says which events are in: those before it.
+        Each round trip, to one partition, is all or nothing; an error has the receipts of those before it in
+        `published`.
         """
         if not self._checked:
             await self.check()
-        receipts: list[Receipt] = []
-        batch: list[Message] = []
-        for event in events:
-            batch.append(self.message(event, key=key, priority=priority))
-            receipts.append(Receipt(batch[-1].id, event.stream, self.keys.partition))
-            if len(batch) == _MANY:
-                await self._publish(batch)
-                batch = []
-        if batch:
-            await self._publish(batch)
-        return receipts
+        messages = ((event.stream, self.message(event, key=key, priority=priority)) for event in events)
+        return await self._routing.add_many(messages, self._publish)
 
     async def append(self, messages: Sequence[Message]) -> None:
         """Adds messages that were made elsewhere (a relay's) in order, all of them or none, as `publish` does.
@@ -156,10 +148,20 @@ class Streams:
             await self.check()
         await self._publish(messages)
 
-    async def _check_in_and_publish(self, messages: Sequence[Message]) -> None:
+    def address(self, message: Message, stream: str, *, priority: Priority = "normal", once: str = "") -> None:
+        """Gives a message that was made elsewhere its `target`, and the key of its `once`."""
+        partition = self.partitions[self._routing.choose(message.key or once or message.id)]
+        message.target = partition.keys.stream(stream, priority)
+        message.once = partition.keys.once(once) if once else ""
+
+    def partition_of(self, key: str) -> int:
+        """The number of the partition that a Redis key belongs to."""
+        return self._routing.number(key)
+
+    async def _check_in_and_add(self, messages: Sequence[Message]) -> None:
         assert self.claims is not None
         await self.claims.check_in(messages, self.settings.max_bytes)
-        await self._publisher.publish(messages)
+        await self._routing.add(messages)
 
     def dead_letters(self, group: str) -> DeadLetters:
         """What one group gave up."""
@@ -219,23 +221,15 @@ class Streams:
 
         Raises `NotFound` for a group that no consumer has ever made.
         """
-        return await self._pause(group, on=True)
+        from streams.pausing import pause
+
+        return await pause(self, group, on=True)
 
     async def resume(self, group: str) -> bool:
         """Lets a paused group go on. False if it was not paused."""
-        return await self._pause(group, on=False)
+        from streams.pausing import pause
 
-    async def _pause(self, group: str, *, on: bool) -> bool:
-        from streams import scripts
-        from streams.entries import refusing
-
-        control = self.keys.control(group)
-        with refusing(self.connections):
-            if not await self.redis.hexists(self.keys.groups(), group):
-                raise NotFound(f"no group {group} in {self.settings.app}; streams status lists them")
-            return await scripts.pause(
-                self.redis.execute_command, paused=self.keys.paused(), group=group, channel=control, on=on
-            )
+        return await pause(self, group, on=False)
 
     @property
     def schedules(self) -> Schedules:
@@ -257,19 +251,29 @@ class Streams:
         when: str = "",
         key: str = "",
         priority: Priority = "normal",
+        once: str = "",
         cause: Message | None = None,
         id: str = "",
+        partition: int | None = None,
     ) -> Message:
-        """Wraps an event for its stream; inside a handler it names the handled event as its cause."""
+        """Wraps an event for its stream; inside a handler it names the handled event as its cause.
+
+        Its partition is that of its key; of its `once` name, so that the same name always meets; or of its id.
+        """
         if cause is None:
             delivery = current_delivery.get(None)
             cause = delivery.message if delivery is not None else None
         if len(key.encode()) > 200:
             raise StreamsError("the ordering key is longer than 200 bytes; use an id or a hash")
-        target = self._targets.get((event.stream, priority))
+        if partition is None:
+            id = id or new_id()
+            partition = self._routing.choose(key or once or id)
+        keys = self.partitions[partition].keys
+        target = self._targets.get((partition, event.stream, priority))
         if target is None:
-            target = self._targets[event.stream, priority] = self.keys.stream(event.stream, priority)
+            target = self._targets[partition, event.stream, priority] = keys.stream(event.stream, priority)
         message = Message.for_event(event, source=self._source, target=target, when=when, key=key, cause=cause, id=id)
+        message.once = keys.once(once) if once else ""
         most = self.settings.max_bytes if self.claims is None else self.claims.most
         if len(message.data) > most:
             raise TooLarge(
@@ -277,21 +281,3 @@ class Streams:
                 "the large part elsewhere and publish a reference (or raise STREAMS_MAX_BYTES here and at consumers)"
             )
         return message
-
-
-def _when(delay: Duration | None, at: datetime | None) -> str:
-    if delay is not None and at is not None:
-        raise StreamsError("give delay= or at=, not both")
-    if delay is not None:
-        try:
-            return f"+{round(seconds(delay) * 1000)}"
-        except ValueError as error:
-            raise StreamsError(str(error)) from error
-    if at is None:
-        return ""
-    if at.tzinfo is None:
-        raise StreamsError(f"at={at.isoformat()} has no time zone; use an aware datetime")
-    milliseconds = round(at.timestamp() * 1000)
-    if milliseconds < time.time() * 1000 - 1000:
-        raise StreamsError(f"at={at.isoformat()} is in the past")
-    return f"@{milliseconds}"

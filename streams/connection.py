@@ -44,6 +44,11 @@ class Connections:
             self.url, retry=AsyncRetry(NoBackoff(), 0), socket_connect_timeout=5, socket_timeout=10, **self._options
         )
 
+    def at(self, tag: str) -> Connections:
+        """The connections to the server that has the keys with this hash tag."""
+        del tag
+        return self
+
     def direct(self, timeout: float) -> DirectConnection:
         """A connection of its own for one loop (reading, settling, publishing); calls give up after `timeout` s."""
         return DirectConnection(self.client.connection_pool, timeout)

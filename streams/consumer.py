@@ -1,14 +1,13 @@
 """Consumer: one process incarnation's membership of a group, from its first heartbeat to its retirement.
 
-It owns the parts of the way of an event and wires them: reader and reclaimer bring deliveries, leases keep them,
-slots run them, the settlement makes the outcomes durable, the mover brings back what waited.
+It has a seat in each partition, which brings deliveries and makes their outcomes durable, and one set of slots, which
+run the deliveries of all partitions.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -16,28 +15,23 @@ from mode import Service
 from uncalled_for import SharedContext
 
 from streams.breaker import Breaker
-from streams.control import Control
 from streams.dependencies import current_streams
-from streams.due import Mover
 from streams.errors import Refused, Unreachable
 from streams.executor import Executor
-from streams.keys import LANES
-from streams.leases import Leases
-from streams.membership import Membership
-from streams.outcome import Outcome, Retried, Snoozed
-from streams.reader import Reader
-from streams.reclaim import Reclaimer
-from streams.reconnect import Reconnect
+from streams.keys import partition_of
+from streams.membership import new_consumer_name
 from streams.scheduler import Scheduler
-from streams.settlement import Settlement
-from streams.slots import Slots
+from streams.seat import Seat
+from streams.slots import Slots, suspect_from
 from streams.upkeep import Upkeep
 
 if TYPE_CHECKING:
     from streams.client import Streams
     from streams.delivery import Delivery
     from streams.middleware import Middleware
+    from streams.outcome import Outcome
     from streams.processor import Processor
+    from streams.schedule import Schedule
 
 log = structlog.get_logger("streams.consumer")
 
@@ -65,86 +59,44 @@ class Consumer(Service):
     ) -> None:
         super().__init__(**options)
         self.processor = processor
+        self.name = new_consumer_name()
         self._client = client
-        settings, keys, connections, group = client.settings, client.keys, client.connections, processor.name
-        self._settings, self._keys, self._connections, self._group = settings, keys, connections, group
-        self.sources = [keys.inbox(group), *(lane for stream in processor.streams for lane in keys.lanes(stream))]
-        concurrency = processor.concurrency or settings.concurrency
-        self._reconnect = Reconnect(connections.place)
-        self._membership = Membership(connections, keys, group=group, sources=self.sources, reconnect=self._reconnect)
-        self.name = self._membership.consumer
-        self._breaker = Breaker(group, self._wake)
+        self._group, self._settings = processor.name, client.settings
+        concurrency = processor.concurrency or client.settings.concurrency
+        limit = processor.deliveries or client.settings.deliveries
+        self._breaker = Breaker(self._group, self._wake)
         self._executor = Executor(processor, client, self._breaker, middleware)
-        self._leases = Leases(
-            connections,
-            consumers_key=keys.consumers(group),
-            group=group,
-            consumer=self.name,
-            lease=settings.lease,
-            lost=self._on_lost,
-        )
-        self._settlement = Settlement(
-            connections,
-            keys,
-            group=group,
-            consumer=self.name,
-            reconnect=self._reconnect,
-            middleware=middleware,
-            settled=self._on_settled,
-        )
+        self._seats = [
+            Seat(
+                processor,
+                partition,
+                consumer=self.name,
+                concurrency=concurrency,
+                suspect=suspect_from(limit),
+                middleware=middleware,
+                pause=self._pause,
+            )
+            for partition in client.partitions
+        ]
+        self._seat_of = {source: seat for seat in self._seats for source in seat.sources}
         self._slots = Slots(
             self._executor,
             self._breaker,
             concurrency=concurrency,
-            limit=processor.deliveries or settings.deliveries,
-            done=self._settlement.add,
+            limit=limit,
+            done=self._seats[0].settlement.add if len(self._seats) == 1 else self._done,
             begin=self._begin,
-            lost=lambda delivery: self._on_lost({delivery}),
+            lost=lambda delivery: self._seat_of[delivery.source].on_lost({delivery}),
             ended=self._on_loop_ended,
         )
-        self._readers: dict[str, Reader] = {}  # by source
-        for lane in LANES:
-            sources = [keys.stream(stream, lane) for stream in processor.streams]
-            if lane == "normal":
-                sources.insert(0, keys.inbox(group))
-            elif not sources:
-                continue  # a processor of schedules alone
-            reader = Reader(
-                connections,
-                keys,
-                group=group,
-                consumer=self.name,
-                sources=sources,
-                concurrency=concurrency,
-                reconnect=self._reconnect,
-                ensure_groups=self._membership.ensure_groups,
-                feed=self._feed,
-                held=self._held_entries,
-            )
-            self._readers |= dict.fromkeys(sources, reader)
-        self._reclaimer = Reclaimer(
-            connections,
-            keys,
-            group=group,
-            consumer=self.name,
-            sources=self.sources,
-            suspect=self._slots.suspect_from,
-            reconnect=self._reconnect,
-            fresh=self._leases.fresh,
-            room=lambda source: self._readers[source].room_to_reclaim(),
-            feed=self._feed,
-        )
-        self._mover = Mover(connections, keys, self._reconnect)
+        for seat in self._seats:
+            seat.slots = self._slots
         self._upkeep = Upkeep(client, processor)
-        self._scheduler = Scheduler(processor, client, self._reconnect, middleware) if processor.schedules else None
-        self._control = Control(
-            connections,
-            keys,
-            group=group,
-            reconnect=self._reconnect,
-            call_off=self._call_off,
-            pause=self._pause,
-        )
+        self._schedulers = [
+            Scheduler(processor, client, partition, schedules, seat.reconnect, middleware)
+            for partition, seat in zip(client.partitions, self._seats, strict=True)
+            if (schedules := _schedules_in(partition.number, len(self._seats), processor))
+        ]
         self._sharing: asyncio.Task[None] | None = None
         self._shared_ready, self._shared_done = asyncio.Event(), asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
@@ -152,29 +104,28 @@ class Consumer(Service):
 
     async def on_start(self) -> None:
         """Waits for a Redis that is away, refuses one that is unsafe, then begins to consume."""
+        reconnect = self._seats[0].reconnect
         while not self.should_stop:
             try:
                 await self._client.check()
                 break
             except Unreachable as error:
-                await self.wait(self._reconnect.failed(error.__cause__ or error))
+                await self.wait(reconnect.failed(error.__cause__ or error))
         if self.should_stop:
             return
-        self._reconnect.succeeded()
-        await self._membership.ensure_groups()
-        await self._control.begin()
-        self._leases.start()
+        reconnect.succeeded()
+        await asyncio.gather(*(seat.begin() for seat in self._seats))
         self._sharing = asyncio.get_running_loop().create_task(self._share())
         await self._shared_ready.wait()
-        self._reading = [self._spawn(reader.run()) for reader in dict.fromkeys(self._readers.values())]
-        self._settling = self._spawn(self._settlement.run())
-        for work in (self._reclaimer.run(), self._mover.run(), self._upkeep.run(), self._control.run()):
-            _ = self._spawn(work)
+        for seat in self._seats:
+            seat.run(self._spawn)
+        _ = self._spawn(self._upkeep.run())
         log.info(
             "consumer.started",
             group=self._group,
             consumer=self.name,
-            redis=self._connections.place,
+            redis=self._client.connections.place,
+            partitions=len(self._seats),
             events=sorted(self.processor.subscriptions),
         )
 
@@ -185,8 +136,8 @@ class Consumer(Service):
         async with SharedContext():
             current_streams.set(self._client)
             self._slots.start()
-            if self._scheduler is not None:
-                _ = self._spawn(self._scheduler.run())
+            for scheduler in self._schedulers:
+                _ = self._spawn(scheduler.run())
             self._shared_ready.set()
             await self._shared_done.wait()
 
@@ -206,90 +157,59 @@ class Consumer(Service):
     def _wake(self) -> None:
         self._slots.wake()
 
-    def _feed(self, deliveries: list[Delivery]) -> None:
-        self._count(deliveries, Reader.took)
-        self._leases.hold(deliveries)
-        self._slots.feed(deliveries)
-        for delivery in self._control.called_off(deliveries):
-            self._slots.call_off(delivery)
-
-    def _call_off(self, source: str, entry_id: bytes) -> None:
-        """Somebody called a delivery off: it is stopped if it is here."""
-        for delivery in self._leases.held:
-            if delivery.entry_id == entry_id and delivery.source == source:
-                self._slots.call_off(delivery)
-                return
-
     def _pause(self, on: bool) -> None:
         if on is self._slots.paused:
             return
         log.warning("group.paused" if on else "group.resumed", group=self._group)
         self._slots.paused = on
-        for reader in dict.fromkeys(self._readers.values()):
-            reader.pause(on)
+        for seat in self._seats:
+            seat.pause(on)
         self._slots.wake()
 
-    def _count(self, deliveries: Iterable[Delivery], tell: Callable[[Reader, int], None]) -> None:
-        for source, count in Counter(delivery.source for delivery in deliveries).items():
-            tell(self._readers[source], count)
-
-    def _held_entries(self, source: str) -> set[bytes]:
-        return {delivery.entry_id for delivery in self._leases.held if delivery.source == source}
-
     async def _begin(self, delivery: Delivery) -> bool:
-        await self._settlement.flush()
-        return delivery.counted or await self._membership.begin(delivery)
+        for seat in self._seats:
+            await seat.settlement.flush()
+        return await self._seat_of[delivery.source].count(delivery)
 
-    def _on_lost(self, deliveries: set[Delivery]) -> None:
-        """Leases that somebody else has now: stop working on them, settle nothing of them."""
-        # What has just been settled is not pending any more either, and its settlement may not be back yet.
-        lost = {delivery for delivery in deliveries & self._leases.held if not delivery.settling}
-        if lost:
-            log.warning("delivery.lease_lost", group=self._group, count=len(lost), ids=[d.message.id for d in lost][:5])
-            self._leases.drop(lost)
-            self._slots.abandon(lost)
-            self._count(lost, Reader.settled)
-
-    def _on_settled(self, settled: Sequence[tuple[Delivery, Outcome]], lost: set[Delivery]) -> None:
-        # Those that were lost meanwhile have been dropped, and counted, already.
-        held = [delivery for delivery, _ in settled if delivery in self._leases.held]
-        self._leases.drop(held)
-        self._count(held, Reader.settled)
-        for _, outcome in settled:
-            if isinstance(outcome, Retried | Snoozed):
-                self._mover.nudge(outcome.after)
-        if lost:
-            log.warning("delivery.fenced", group=self._group, count=len(lost), ids=[d.message.id for d in lost][:5])
+    def _done(self, delivery: Delivery, outcome: Outcome) -> None:
+        self._seat_of[delivery.source].settlement.add(delivery, outcome)
 
     async def on_stop(self) -> None:
         """Stops reading, finishes what runs, hands back what did not start, and leaves the group."""
         self._draining = True
-        if self._loops and not self._settling.done():
-            await asyncio.gather(*(reader.stop() for reader in dict.fromkeys(self._readers.values())))
-            await asyncio.wait(self._reading, timeout=self._settings.block + 5)
-            handed_back = len(self._leases.held) - self._slots.running
+        if any(seat.settles for seat in self._seats):
+            await asyncio.gather(*(seat.stop_reading(self._settings.block + 5) for seat in self._seats))
+            handed_back = self._held() - self._slots.running
             await self._slots.drain(self._settings.grace)
             try:
                 async with asyncio.timeout(5.0):
-                    await self._settlement.flush()
+                    await asyncio.gather(*(seat.settlement.flush() for seat in self._seats if seat.settles))
             except TimeoutError:
-                log.warning("consumer.not_settled", group=self._group, count=len(self._leases.held))
+                log.warning("consumer.not_settled", group=self._group, count=self._held())
             log.info("consumer.drained", group=self._group, consumer=self.name, handed_back=handed_back)
         await self._end()
+
+    def _held(self) -> int:
+        return sum(len(seat.leases.held) for seat in self._seats)
 
     async def _end(self) -> None:
         if self._loops:
             await end_tasks(self._loops)
             await self._slots.stop()
         self._breaker.stop()
-        await self._leases.stop()
-        if self._loops:
-            await self._membership.leave()
+        await asyncio.gather(*(seat.leave() for seat in self._seats))
         if self._sharing is not None:
             self._shared_done.set()
             await asyncio.wait([self._sharing], timeout=10.0)
-        for reader in dict.fromkeys(self._readers.values()):
-            await reader.aclose()
-        for part in (self._reclaimer, self._mover, self._settlement, self._membership):
-            await part.aclose()
+        for seat in self._seats:
+            await seat.aclose()
         await self._client.aclose()
+
+
+def _schedules_in(number: int, partitions: int, processor: Processor) -> dict[str, Schedule]:
+    """The schedules that live in one partition: where events with their key are, else by their name."""
+    return {
+        name: schedule
+        for name, schedule in processor.schedules.items()
+        if partition_of(schedule.key or name, partitions) == number
+    }

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from streams import chores, scripts
 from streams.correction import corrected
-from streams.entries import Entries, milliseconds, refusing
+from streams.entries import refusing
 from streams.errors import NotFound, StreamsError
 from streams.history import operator
 from streams.keys import checked_name
 from streams.kind import Kind
 from streams.letter import Letter
+from streams.letters import Letters
 
 if TYPE_CHECKING:
     from schemas.event import Event
     from streams.client import Streams
+    from streams.partition import Partition
 
 _CHUNK: Final = 100  # dead letters in one script call
 _CHUNK_BYTES: Final = 1024 * 1024
@@ -72,28 +73,27 @@ class DeadLetters:
     def __init__(self, client: Streams, group: str) -> None:
         self.group = checked_name("group", group)
         self._client = client
-        self._redis: Any = client.redis  # redis-py's annotations are unions over both protocols
-        self._keys = client.keys
-        self._key = client.keys.dead(group)
-        self._entries = Entries(client)
+        self._found = Letters(client, group)
 
     async def count(self) -> int:
         """How many there are."""
-        await self._must_exist()
-        with refusing(self._client.connections):
-            count: int = await self._redis.xlen(self._key)
+        await self._found.must_exist()
+        count = 0
+        for partition in self._client.partitions:
+            with refusing(partition.connections):
+                count += await partition.redis.xlen(partition.keys.dead(self.group))
         return count
 
     async def ls(self, only: Filter = EVERYTHING, *, limit: int | None = None) -> AsyncIterator[Letter]:
         """The dead letters, oldest first, in pages: a million of them need no more memory than a page."""
-        await self._must_exist()
-        async for letter in self._matching(only, await self._newest(), limit):
+        await self._found.must_exist()
+        async for letter in self._found.matching(only, await self._found.newest(), limit):
             yield letter
 
     async def show(self, id: str) -> Letter:
         """One dead letter by its own id or the event's; the newest when an event has several. Raises `NotFound`."""
-        await self._must_exist()
-        return (await self._named([id]))[0]
+        await self._found.must_exist()
+        return (await self._found.named([id]))[0]
 
     async def replay(
         self,
@@ -149,19 +149,21 @@ class DeadLetters:
         await self._client.check()
         letter = await self.show(id)
         fields, record = corrected(letter, event, by or operator(), most=self._client.settings.max_bytes)
-        with refusing(self._client.connections):
+        partition = self._client.partitions[letter.partition]
+        keys = partition.keys
+        with refusing(partition.connections):
             made = await chores.edit(
-                self._redis.execute_command,
-                dead=self._key, history=self._keys.history(self.group), books=self._keys.books(),
-                entry_id=letter.id, letter=fields, record=record,
+                partition.redis.execute_command,
+                dead=keys.dead(self.group), history=keys.history(self.group), books=keys.books(),
+                entry_id=letter.entry_id, letter=fields, record=record,
             )  # fmt: skip
         if not made:
             raise NotFound(f"{self.group} has no dead letter {id} any more: somebody replayed or discarded it")
-        return await self.show(made)
+        return await self.show(partition.mark + made)
 
     async def _apply(
         self,
-        act: Callable[[list[Letter], str], Awaitable[int]],
+        act: Callable[[Partition, list[Letter], str], Awaitable[int]],
         ids: Sequence[str],
         only: Filter,
         limit: int | None,
@@ -175,15 +177,19 @@ class DeadLetters:
             raise StreamsError("give ids or filters, not both")
         if rate is not None and not rate > 0:
             raise StreamsError(f"rate={rate:g} must be above 0 (dead letters a second)")
-        await self._must_exist()
+        await self._found.must_exist()
         if not dry_run:
             await self._client.check()
-        letters = _each(await self._named(ids)) if ids else self._matching(only, await self._newest(), limit)
+        letters = (
+            _each(await self._found.named(ids))
+            if ids
+            else self._found.matching(only, await self._found.newest(), limit)
+        )
         size = _CHUNK if rate is None else max(1, min(_CHUNK, int(rate / 10)))
         tally, began = Tally(), asyncio.get_running_loop().time()
         async for chunk in _chunks(letters, size):
             ready = [each for each in chunk if park_after is None or each.carried.replays < park_after]
-            done = 0 if dry_run or not ready else await act(ready, by or operator())
+            done = 0 if dry_run or not ready else await self._each_partition(act, ready, by or operator())
             tally = Tally(tally.matched + len(chunk), tally.done + done, tally.parked + len(chunk) - len(ready))
             if progress is not None:
                 progress(tally)
@@ -191,79 +197,37 @@ class DeadLetters:
                 await asyncio.sleep(began + tally.matched / rate - asyncio.get_running_loop().time())
         return tally
 
-    async def _replay(self, chunk: list[Letter], by: str) -> int:
-        with refusing(self._client.connections):
+    async def _each_partition(
+        self, act: Callable[[Partition, list[Letter], str], Awaitable[int]], letters: list[Letter], by: str
+    ) -> int:
+        parts: dict[int, list[Letter]] = {}
+        for letter in letters:
+            parts.setdefault(letter.partition, []).append(letter)
+        return sum([await act(self._client.partitions[number], part, by) for number, part in parts.items()])
+
+    async def _replay(self, partition: Partition, chunk: list[Letter], by: str) -> int:
+        keys = partition.keys
+        with refusing(partition.connections):
             return await scripts.replay(
-                self._redis.execute_command,
-                dead=self._key,
-                inbox=self._keys.inbox(self.group),
-                groups=self._keys.groups(),
-                history=self._keys.history(self.group),
-                books=self._keys.books(),
-                letters=[(letter.id, letter.again(), letter.record("replayed", by)) for letter in chunk],
+                partition.redis.execute_command,
+                dead=keys.dead(self.group),
+                inbox=keys.inbox(self.group),
+                groups=keys.groups(),
+                history=keys.history(self.group),
+                books=keys.books(),
+                letters=[(letter.entry_id, letter.again(), letter.record("replayed", by)) for letter in chunk],
             )
 
-    async def _discard(self, chunk: list[Letter], by: str) -> int:
-        with refusing(self._client.connections):
+    async def _discard(self, partition: Partition, chunk: list[Letter], by: str) -> int:
+        keys = partition.keys
+        with refusing(partition.connections):
             return await scripts.discard(
-                self._redis.execute_command,
-                dead=self._key,
-                history=self._keys.history(self.group),
-                books=self._keys.books(),
-                letters=[(letter.id, letter.record("discarded", by)) for letter in chunk],
+                partition.redis.execute_command,
+                dead=keys.dead(self.group),
+                history=keys.history(self.group),
+                books=keys.books(),
+                letters=[(letter.entry_id, letter.record("discarded", by)) for letter in chunk],
             )
-
-    async def _matching(self, only: Filter, newest: str, limit: int | None) -> AsyncIterator[Letter]:
-        seconds, microseconds = await self._redis.time()
-        now = seconds * 1000 + microseconds // 1000
-        start = "-" if only.since is None else str(max(0, now - _milliseconds(only.since)))
-        end = newest
-        if only.older_than is not None:
-            end = min(newest, str(max(0, now - _milliseconds(only.older_than))), key=milliseconds)
-        left = limit
-        async for entry in self._entries.forward(self._key, start, end):
-            if left == 0:
-                return
-            letter = Letter.decode(self.group, entry)
-            if only.matches(letter):
-                left = None if left is None else left - 1
-                yield letter
-
-    async def _named(self, ids: Iterable[str]) -> list[Letter]:
-        """The dead letters of these ids, in their order; raises `NotFound` with those that are not there."""
-        found: dict[str, Letter] = {}
-        wanted = dict.fromkeys(ids)
-        for id in wanted:
-            if _is_entry_id(id) and (entry := await self._entries.get(self._key, id)):
-                found[id] = Letter.decode(self.group, entry)
-        missing = {id for id in wanted if id not in found}
-        if missing:  # by the event's id: nothing leads from it to the entry but a walk
-            async for entry in self._entries.backward(self._key):
-                letter = Letter.decode(self.group, entry)
-                if letter.event_id in missing:
-                    found[letter.event_id] = letter
-                    missing.discard(letter.event_id)
-                    if not missing:
-                        break
-        if missing:
-            raise NotFound(
-                f"{self.group} has no dead letter {', '.join(sorted(missing)[:5])}; see `streams dead ls {self.group}`"
-            )
-        return [found[id] for id in wanted]
-
-    async def _newest(self) -> str:
-        async for entry_id, _ in self._entries.backward(self._key, most=1):
-            return entry_id.decode()
-        return "0-1"  # nothing is dead: an empty range
-
-    async def _must_exist(self) -> None:
-        with refusing(self._client.connections):
-            groups = [name.decode() for name in await self._redis.hkeys(self._keys.groups())]
-            if self.group in groups or await self._redis.exists(self._key):
-                return
-        close = difflib.get_close_matches(self.group, groups, 1)
-        told = f"did you mean {close[0]}?" if close else f"there are: {', '.join(sorted(groups)) or 'none yet'}"
-        raise NotFound(f"no group {self.group} in {self._client.settings.app}; {told}")
 
 
 async def _each(letters: list[Letter]) -> AsyncIterator[Letter]:
@@ -282,12 +246,3 @@ async def _chunks(letters: AsyncIterator[Letter], most: int) -> AsyncIterator[li
             chunk, size = [], 0
     if chunk:
         yield chunk
-
-
-def _milliseconds(duration: timedelta) -> int:
-    return round(duration.total_seconds() * 1000)
-
-
-def _is_entry_id(text: str) -> bool:
-    first, dash, second = text.partition("-")
-    return bool(dash) and first.isdigit() and second.isdigit() and len(text) < 42

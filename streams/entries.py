@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from redis.exceptions import NoPermissionError
 
@@ -14,9 +14,11 @@ from streams.message import Message
 
 if TYPE_CHECKING:
     from streams.client import Streams
+    from streams.partition import Partition
 
 PAGE: Final = 200  # entries to a round trip: with the largest bodies (256 KiB) still only 50 MiB
 
+T = TypeVar("T")
 Entry = tuple[bytes, list[bytes]]
 """An entry id and its fields, flat: what `Message.decode` takes."""
 
@@ -31,9 +33,11 @@ def refusing(connections: Connections) -> Iterator[None]:
 
 
 class Entries:
-    """The entries of any stream of one client. Raises `Unreachable` or `Refused` when Redis does not serve them."""
+    """The entries of any stream of one partition (of a client: its first). Raises `Unreachable` or `Refused` when Redis
+    does not serve them.
+    """
 
-    def __init__(self, client: Streams) -> None:
+    def __init__(self, client: Partition | Streams) -> None:
         self._connections = client.connections
         self._redis: Any = client.redis  # its annotations are unions
 
@@ -74,6 +78,28 @@ class Entries:
         with refusing(self._connections):
             page = await self._redis.execute_command(command, key, first, last, "COUNT", count)
         return [(entry_id, list(chain.from_iterable(fields.items()))) for entry_id, fields in page]
+
+
+async def merged(sources: Sequence[AsyncIterator[T]], position: Callable[[T], Any]) -> AsyncGenerator[T, None]:
+    """What several sources give, each in order, in the order of all."""
+    if len(sources) == 1:
+        async for item in sources[0]:
+            yield item
+        return
+    heads = {index: head async for index, head in _heads(sources)}
+    while heads:
+        at = min(heads, key=lambda index: position(heads[index]))
+        yield heads.pop(at)
+        async for head in sources[at]:
+            heads[at] = head
+            break
+
+
+async def _heads(sources: Sequence[AsyncIterator[T]]) -> AsyncGenerator[tuple[int, T], None]:
+    for index, source in enumerate(sources):
+        async for head in source:
+            yield index, head
+            break
 
 
 def milliseconds(entry_id: bytes | str) -> int:

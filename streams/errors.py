@@ -6,9 +6,19 @@ the engine and live with the outcomes.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from streams.receipt import Receipt
+
 
 class StreamsError(Exception):
-    """Something the engine refuses or could not do; the message is one line and says what to do about it."""
+    """Something the engine refuses or could not do; the message is one line and says what to do about it.
+
+    `published`: of several events that were to be published, those that are in Redis all the same.
+    """
+
+    published: tuple[Receipt, ...] = ()
 
 
 class Refused(StreamsError):

@@ -126,20 +126,20 @@ class Executor:
         current_delivery.set(delivery)
         try:
             if route.transaction is not None:
-                handle = partial(self._handle, route, event, message)
+                handle = partial(self._handle, route, event, delivery)
                 follow_ups = tuple(await route.transaction.run(delivery, handle))
                 return Acked(follow_ups) if follow_ups else ACKED
             result = await route.call(event)
             if result is None:
                 return ACKED
-            follow_ups = await self._follow_ups(message, result)
+            follow_ups = await self._follow_ups(delivery, result)
             return Acked(follow_ups) if follow_ups else ACKED
         except (Exception, SystemExit) as error:  # noqa: BLE001 - what a handler raises is an outcome
             return self.failed(delivery, error)
 
-    async def _handle(self, route: Route, event: Event, message: Message) -> tuple[Message, ...]:
+    async def _handle(self, route: Route, event: Event, delivery: Delivery) -> tuple[Message, ...]:
         result = await route.call(event)
-        return await self._follow_ups(message, result) if result is not None else ()
+        return await self._follow_ups(delivery, result) if result is not None else ()
 
     def _newer(self, delivery: Delivery, known: int) -> Outcome:
         """A message newer than this code waits for the deploy that knows it; it is nobody's failure yet."""
@@ -152,11 +152,13 @@ class Executor:
             return DeadLettered("unsupported", f"{reason}; it waited since {first_seen}")
         return Snoozed(self._settings.unsupported_every, f"unsupported: {reason}", first_seen)
 
-    async def _follow_ups(self, cause: Message, result: Any) -> tuple[Message, ...]:
+    async def _follow_ups(self, delivery: Delivery, result: Any) -> tuple[Message, ...]:
         events = [result] if isinstance(result, Event) else result
         if not isinstance(events, list | tuple) or not all(isinstance(event, Event) for event in events):
             raise TypeError(_RETURNS.format(given=type(result).__name__))
-        messages = tuple(self._client.message(event, cause=cause) for event in events)
+        # In the partition of their cause: they and its ack are one script, which touches one slot.
+        partition = self._client.partition_of(delivery.source)
+        messages = tuple(self._client.message(event, cause=delivery.message, partition=partition) for event in events)
         if messages:
             if self._claims is not None:
                 await self._claims.check_in(messages, self._settings.max_bytes)

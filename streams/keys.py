@@ -18,6 +18,7 @@ Everything of one partition carries the hash tag `{app:p}`, so one script touche
 | {app:p}:slots | hash | schedule -> its last slot in ms; SCHEDULE:paused and its like: its state | until forgotten |
 | {app:p}:books | hash | what was added, settled, removed, by stream and group: the loss accounting | for ever |
 | {app:p}:replays | hash | replays from history: id -> the job as JSON | newest 100 |
+| {app:0}:partitions | string | how many partitions the app has, unless it is one | for ever |
 | {app:p}:producer:ID | string | last batch a publisher added (idempotence) | 1 h after its last batch |
 | {app:p}:once:NAME | string | id of the first event published `once=NAME` (hashed) | 24 h |
 | {app:p}:own:CONCERN:... | any | what a processor keeps for itself, always with a TTL | its TTL |
@@ -27,6 +28,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import zlib
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
@@ -51,6 +53,13 @@ def checked_name(kind: str, name: str) -> str:
     return name
 
 
+def partition_of(name: str, partitions: int) -> int:
+    """The partition of an event, of `partitions`: CRC-32 (IEEE, as in zlib and PNG) of its ordering key in UTF-8, or
+    of its id if it has none, modulo their number. Part of the wire format: others publish too.
+    """
+    return zlib.crc32(name.encode()) % partitions
+
+
 @dataclass(frozen=True, slots=True)
 class Keys:
     """The key names of one partition of one app."""
@@ -71,6 +80,10 @@ class Keys:
     def lanes(self, name: str) -> list[str]:
         """The three lanes of a domain stream, the high one first."""
         return [self.stream(name, lane) for lane in LANES]
+
+    def lane(self, short: str) -> str:
+        """The key of a lane by the name a person reads: `users`, `users:high`."""
+        return f"{self.tag}:stream:{short}"
 
     def inbox(self, group: str) -> str:
         """What comes back to this group only."""
@@ -128,6 +141,10 @@ class Keys:
         """The replays from history that somebody began."""
         return f"{self.tag}:replays"
 
+    def partitions(self) -> str:
+        """How many partitions the app has (in partition 0 only)."""
+        return f"{self.tag}:partitions"
+
     def producer(self, producer: str) -> str:
         """The last batch one publisher added."""
         return f"{self.tag}:producer:{producer}"
@@ -139,6 +156,10 @@ class Keys:
     def own(self, concern: str, *parts: str) -> str:
         """A key of a processor's own; whoever writes it gives it a TTL. Parts are taken as they are, so hash them."""
         return ":".join((self.tag, "own", checked_name("processor", concern), *parts))
+
+    def number_in(self, key: str) -> int:
+        """The partition that a key of this app belongs to."""
+        return int(key[len(self.app) + 2 : key.index("}")])
 
     def short(self, key: str) -> str:
         """The name a person reads: `users`, `users:high`, `inbox:email`."""

@@ -14,7 +14,8 @@ from streams.message import DATA, VERSION, Carried, Message
 
 @dataclass(frozen=True, slots=True)
 class Letter:
-    """One dead letter. `id` is its entry among the group's dead letters, `event_id` the event's own.
+    """One dead letter. `id` is its entry among the group's dead letters (`3:` before it is the partition, where there
+    is more than one), `event_id` the event's own.
 
     `attempts` counts handler failures, `deliveries` Redis hand-overs, both until it was given
     up. `reason` is one of the reasons of `DeadLettered`. Times are RFC 3339.
@@ -32,7 +33,7 @@ class Letter:
     carried: Carried
 
     @classmethod
-    def decode(cls, group: str, entry: Entry) -> Letter:
+    def decode(cls, group: str, entry: Entry, mark: str = "") -> Letter:
         """Reads an entry of the dead letters. Never fails: what is missing reads as empty."""
         entry_id, fields = entry
         found = {name: value.decode("utf-8", "replace") for name, value in zip(fields[::2], fields[1::2], strict=True)}
@@ -41,7 +42,7 @@ class Letter:
         gave_up = found.get(b"at") or datetime.fromtimestamp(milliseconds(entry_id) / 1000, UTC).isoformat()
         attempts = found.get(b"attempts", "")
         return cls(
-            entry_id.decode(),
+            mark + entry_id.decode(),
             group,
             found.get(b"reason", ""),
             found.get(b"error", ""),
@@ -52,6 +53,16 @@ class Letter:
             message,
             carried,
         )
+
+    @property
+    def entry_id(self) -> str:
+        """Its entry, without the partition."""
+        return self.id.rpartition(":")[2]
+
+    @property
+    def partition(self) -> int:
+        """The number of its partition."""
+        return int(self.id.rpartition(":")[0] or 0)
 
     @property
     def event_id(self) -> str:

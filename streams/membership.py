@@ -30,12 +30,19 @@ def new_consumer_name() -> str:
 
 
 class Membership:
-    """The membership of one consumer in one group over the streams it reads."""
+    """The membership of one consumer in one group over the streams it reads in one partition."""
 
     def __init__(
-        self, connections: Connections, keys: Keys, *, group: str, sources: list[str], reconnect: Reconnect
+        self,
+        connections: Connections,
+        keys: Keys,
+        *,
+        group: str,
+        consumer: str,
+        sources: list[str],
+        reconnect: Reconnect,
     ) -> None:
-        self.consumer = new_consumer_name()
+        self.consumer = consumer
         self.group = group
         self.sources = sources
         self._keys = keys

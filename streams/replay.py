@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import orjson
 
@@ -13,17 +14,20 @@ if TYPE_CHECKING:
     from streams.entries import Entry
 
 State = Literal["running", "done", "cancelled"]
+_STATES: Final[tuple[State, ...]] = ("running", "cancelled", "done")
 
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """What is replayed of one lane: the entries from `first` to `last`, both included. The end is fixed when the replay
-    begins.
+    """What is replayed of one lane: the entries from `first` to `last`, both included, `matched` of them. The end is
+    fixed when the replay begins.
     """
 
     stream: str
     first: str
     last: str
+    partition: int = 0
+    matched: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +75,19 @@ class Replay:
         return (not self.types or message.type in self.types) and (
             not self.ids or message.id in self.ids or entry[0].decode() in self.ids
         )
+
+
+def joined(jobs: Sequence[Replay]) -> Replay:
+    """One replay of its jobs in all partitions: running while one of them is."""
+    if len(jobs) == 1:
+        return jobs[0]
+    states = {job.state for job in jobs}
+    going = next((job for job in jobs if job.state == "running"), jobs[-1])
+    return replace(
+        going,
+        spans=tuple(span for job in jobs for span in job.spans),
+        matched=sum(job.matched for job in jobs),
+        state=next(state for state in _STATES if state in states),
+        replayed=sum(job.replayed for job in jobs),
+        updated_at=max(job.updated_at for job in jobs),
+    )

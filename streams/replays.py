@@ -1,51 +1,48 @@
 """Replays: begins, resumes and cancels replays from history.
 
-A replay is a job in Redis: what it is for, up to which entries, how far it is. Each step adds its messages to the
-group's inbox and moves the cursor in one script, so an interrupted one is resumed where it was, and none comes twice.
+A replay is a job in Redis: what it is for, up to which entries, how far it is; `Replaying` takes its steps.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from datetime import datetime
+from functools import partial
+from typing import TYPE_CHECKING, Final
 
-from streams import chores
-from streams.entries import Entries, decode, milliseconds, position, refusing
+from streams.entries import milliseconds
 from streams.errors import NotFound, StreamsError
 from streams.history import operator
-from streams.keys import LANES, checked_name
-from streams.message import Carried
-from streams.replay import Replay, Span
+from streams.keys import checked_name
+from streams.replay import Replay, joined
+from streams.replaying import Replaying, stamp
 
 if TYPE_CHECKING:
     from streams.client import Streams
 
 _CHUNK: Final = 100  # messages in one step
-_CHUNK_BYTES: Final = 1024 * 1024
-_SCANNED: Final = 1_000  # entries one step passes at most, so that a rare match does not keep the cursor back
 _KEPT: Final = 100  # finished replays that are remembered
 
 Progress = Callable[[Replay], None]
 
 
 class Replays:
-    """The replays of one client's app."""
+    """The replays of one client's app. With several partitions a replay is a job in each, under one id."""
 
     def __init__(self, client: Streams) -> None:
         self._client = client
-        self._keys = client.keys
-        self._redis: Any = client.redis  # redis-py's annotations are unions over both protocols
-        self._entries = Entries(client)
+        self._parts = [Replaying(partition) for partition in client.partitions]
 
     async def ls(self) -> list[Replay]:
         """Those that are not finished and the last finished ones, oldest first."""
-        with refusing(self._client.connections):
-            jobs = [Replay.decode(raw) for raw in await self._redis.hvals(self._keys.replays())]
-        return sorted(jobs, key=lambda job: (job.created_at, job.id))
+        jobs: dict[str, list[Replay]] = {}
+        for part in self._parts:
+            for job in await part.ls():
+                jobs.setdefault(job.id, []).append(job)
+        return sorted(map(joined, jobs.values()), key=lambda job: (job.created_at, job.id))
 
     async def plan(
         self,
@@ -66,34 +63,37 @@ class Replays:
         `StreamsError` for a group that does not read the stream.
         """
         checked_name("group", group)
-        with refusing(self._client.connections):
-            spans = await self._spans(stream, group, _edge(since, "since"), _edge(until, "until"))
-            now = datetime.now(UTC).isoformat(timespec="milliseconds")
-            job = Replay(
-                "", stream, group, by or operator(), tuple(types), tuple(ids), spans, 0, created_at=now, updated_at=now
-            )
-            matched, found = 0, set[str]()
-            for span in spans:
-                async for entry in self._entries.forward(self._key(span.stream), span.first, span.last):
-                    if job.matches(entry):
-                        matched += 1
-                        found |= {decode(entry).id, entry[0].decode()}
+        first, last, now = _edge(since, "since"), _edge(until, "until"), stamp()
+        job = Replay(
+            "", stream, group, by or operator(), tuple(types), tuple(ids), (), 0, created_at=now, updated_at=now
+        )
+        found = set[str]()
+        spans = tuple([span for part in self._parts for span in await part.plan(job, first, last, found)])
+        if not spans:
+            if all([await part.registered(group) is None for part in self._parts]):
+                raise NotFound(f"no group {group} in {self._client.settings.app}; `streams status` lists them")
+            raise NotFound(f"there is nothing in {stream}")
         if missing := [id for id in ids if id not in found]:
             raise NotFound(f"{stream} has no event {', '.join(missing[:5])} in that range; see `streams tail {stream}`")
+        matched = sum(span.matched for span in spans)
         if not matched:
             raise NotFound(f"nothing in {stream} matches between {_told(since)} and {_told(until, 'now')}")
-        return replace(job, matched=matched)
+        return replace(job, spans=spans, matched=matched)
 
     async def begin(self, planned: Replay, *, rate: float | None = None, progress: Progress | None = None) -> Replay:
         """Begins what was planned and sees it through: see `resume`."""
         await self._client.check()
-        job = replace(planned, id=secrets.token_hex(4))
-        with refusing(self._client.connections):
-            await self._forget()
-            done = await self._step(job.id, b"", job.encode(), job.group)
-        if done != 1:
-            raise StreamsError(f"the replay {job.id} could not be begun; try again")
-        return await self.resume(job.id, rate=rate, progress=progress)
+        id = secrets.token_hex(4)
+        for part in self._parts:
+            spans = tuple(span for span in planned.spans if span.partition == part.number)
+            matched = sum(span.matched for span in spans)
+            if not matched:
+                continue
+            await self._forget(part)
+            job = replace(planned, id=id, spans=spans, matched=matched)
+            if await part.step(id, b"", job.encode(), job.group) != 1:
+                raise StreamsError(f"the replay {id} could not be begun; try again")
+        return await self.resume(id, rate=rate, progress=progress)
 
     async def resume(self, id: str, *, rate: float | None = None, progress: Progress | None = None) -> Replay:
         """Goes on with a replay until it is done or somebody cancels it; returns how it ended.
@@ -104,127 +104,82 @@ class Replays:
         if rate is not None and not rate > 0:
             raise StreamsError(f"rate={rate:g} must be above 0 (messages a second)")
         await self._client.check()
-        size = _CHUNK if rate is None else max(1, min(_CHUNK, int(rate / 10)))
-        began, sent = asyncio.get_running_loop().time(), 0
-        job, raw = await self._read(id)
-        while job.state == "running":
+        jobs = {part.number: job for part, job, _ in await self._read(id)}
+        pace = _Pace(rate)
+
+        def tell(number: int, job: Replay) -> None:
+            jobs[number] = job
             if progress is not None:
-                progress(job)
-            following, messages = await self._next(job, size)
+                progress(joined(list(jobs.values())))
+
+        for part in self._parts:
+            if part.number in jobs:
+                await self._see_through(part, id, pace, partial(tell, part.number))
+        return joined(list(jobs.values()))
+
+    async def _see_through(self, part: Replaying, id: str, pace: _Pace, tell: Progress) -> None:
+        read = await part.read(id)
+        while read is not None and read[0].state == "running":
+            job, raw = read
+            tell(job)
+            following, messages = await part.next(job, pace.size)
             written = following.encode()
-            with refusing(self._client.connections):
-                done = await self._step(id, raw, written, job.group, messages)
+            done = await part.step(id, raw, written, job.group, messages)
             if done < 0:
                 raise NotFound(f"the group {job.group} is registered no more; cancel the replay {id}")
             if done == 0:  # another process was faster, or somebody cancelled it
-                job, raw = await self._read(id)
+                read = await part.read(id)
                 continue
-            job, raw = following, written
-            sent += len(messages)
-            if rate is not None and messages:
-                await asyncio.sleep(began + sent / rate - asyncio.get_running_loop().time())
-        if progress is not None:
-            progress(job)
-        return job
+            read = following, written
+            await pace.sent(len(messages))
+        if read is None:
+            raise self._unknown(id)
+        tell(read[0])
 
     async def cancel(self, id: str) -> Replay:
         """Ends a replay where it is; what is in the inbox already is delivered. One that is finished stays as it is."""
         await self._client.check()
-        while True:
-            job, raw = await self._read(id)
+        return joined([await self._cancel(part, id) for part, _, _ in await self._read(id)])
+
+    async def _cancel(self, part: Replaying, id: str) -> Replay:
+        while (read := await part.read(id)) is not None:
+            job, raw = read
             if job.state != "running":
                 return job
-            ended = replace(job, state="cancelled", updated_at=_now())
-            with refusing(self._client.connections):
-                if await self._step(id, raw, ended.encode(), job.group):
-                    return ended
+            ended = replace(job, state="cancelled", updated_at=stamp())
+            if await part.step(id, raw, ended.encode(), job.group):
+                return ended
+        raise self._unknown(id)
 
-    async def _next(self, job: Replay, size: int) -> tuple[Replay, list[list[bytes]]]:
-        """The job one step further, and the messages of the step."""
-        if job.span >= len(job.spans):
-            return replace(job, state="done", updated_at=_now()), []
-        span = job.spans[job.span]
-        key, cursor = self._key(span.stream), job.cursor
-        start = f"({cursor}" if cursor else span.first
-        messages: list[list[bytes]] = []
-        scanned = total = 0
-        async for entry in self._entries.forward(key, start, span.last, most=_SCANNED):
-            scanned += 1
-            cursor = entry[0].decode()
-            if job.matches(entry):
-                carried = Carried(origin=f"{key} {cursor}", replays=1)
-                messages.append(decode(entry).encode_back(carried))
-                total += len(decode(entry).data)
-                if len(messages) >= size or total >= _CHUNK_BYTES:
-                    break
-        else:
-            if scanned < _SCANNED:  # the end of this span
-                done = job.span + 1 == len(job.spans)
-                return replace(
-                    job,
-                    state="done" if done else "running",
-                    replayed=job.replayed + len(messages),
-                    span=job.span + 1,
-                    cursor="",
-                    updated_at=_now(),
-                ), messages
-        return replace(job, replayed=job.replayed + len(messages), cursor=cursor, updated_at=_now()), messages
+    async def _read(self, id: str) -> list[tuple[Replaying, Replay, bytes]]:
+        found = [(part, *read) for part in self._parts if (read := await part.read(id)) is not None]
+        if not found:
+            raise self._unknown(id)
+        return found
 
-    async def _step(
-        self, id: str, before: bytes, after: bytes, group: str, messages: Sequence[list[bytes]] = ()
-    ) -> int:
-        return await chores.replay_step(
-            self._redis.execute_command,
-            replays=self._keys.replays(), inbox=self._keys.inbox(group), groups=self._keys.groups(),
-            books=self._keys.books(), id=id, before=before, after=after, group=group, messages=messages,
-        )  # fmt: skip
+    def _unknown(self, id: str) -> NotFound:
+        return NotFound(f"no replay {id} in {self._client.settings.app}; see `streams replays ls`")
 
-    async def _read(self, id: str) -> tuple[Replay, bytes]:
-        with refusing(self._client.connections):
-            raw = await self._redis.hget(self._keys.replays(), id)
-        if raw is None:
-            raise NotFound(f"no replay {id} in {self._client.settings.app}; see `streams replays ls`")
-        return Replay.decode(raw), raw
-
-    async def _forget(self) -> None:
-        finished = [job async for job in self._finished()]
+    async def _forget(self, part: Replaying) -> None:
+        finished = sorted(
+            (job for job in await part.ls() if job.state != "running"), key=lambda job: (job.created_at, job.id)
+        )
         for job in finished[: max(0, len(finished) - _KEPT + 1)]:
-            await self._step(job.id, job.encode(), b"", job.group)
-
-    async def _finished(self) -> AsyncIterator[Replay]:
-        for job in await self.ls():
-            if job.state != "running":
-                yield job
-
-    async def _spans(self, stream: str, group: str, first: str, last: str) -> tuple[Span, ...]:
-        name, _, lane = stream.partition(":")
-        if lane and lane not in LANES:
-            raise NotFound(f"no lane {stream}; a stream's lanes are {name}:high, {name} and {name}:low")
-        lanes = [self._keys.stream(name, lane)] if lane else self._keys.lanes(name)
-        sources = await self._redis.hget(self._keys.groups(), group)
-        if sources is None:
-            raise NotFound(f"no group {group} in {self._client.settings.app}; `streams status` lists them")
-        if not {key.encode() for key in lanes} & set(sources.split()):
-            read = sorted({self._keys.short(key.decode()).partition(":")[0] for key in sources.split()} - {"inbox"})
-            raise StreamsError(f"{group} does not read {name}; it reads {', '.join(read)}")
-        spans = []
-        for key in lanes:
-            newest = [entry_id async for entry_id, _ in self._entries.backward(key, most=1)]
-            if newest:
-                upper = newest[0].decode()
-                upper = min(upper, last, key=position) if last else upper
-                spans.append(Span(self._keys.short(key), first or "0-1", upper))
-        if not spans:
-            raise NotFound(f"there is nothing in {stream}")
-        return tuple(spans)
-
-    def _key(self, short: str) -> str:
-        name, _, lane = short.partition(":")
-        return self._keys.stream(name, lane or "normal")  # type: ignore[arg-type]
+            await part.step(job.id, job.encode(), b"", job.group)
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+class _Pace:
+    """How many messages a step has, and how long is waited after it."""
+
+    def __init__(self, rate: float | None) -> None:
+        self.size = _CHUNK if rate is None else max(1, min(_CHUNK, int(rate / 10)))
+        self._rate = rate
+        self._began, self._sent = asyncio.get_running_loop().time(), 0
+
+    async def sent(self, count: int) -> None:
+        self._sent += count
+        if self._rate is not None and count:
+            await asyncio.sleep(self._began + self._sent / self._rate - asyncio.get_running_loop().time())
 
 
 def _edge(moment: datetime | str | None, name: str) -> str:

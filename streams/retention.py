@@ -20,6 +20,7 @@ from streams.keys import LANES, checked_name
 
 if TYPE_CHECKING:
     from streams.client import Streams
+    from streams.partition import Partition
 
 _STEP: Final = 1000  # entries in one script call: about 1 ms in which Redis serves nobody else
 _SCAN: Final = 1000
@@ -37,6 +38,12 @@ class Trimmed:
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values."""
         return asdict(self)
+
+    def with_those_of(self, other: Trimmed | None) -> Trimmed:
+        """Together with the same lane of another partition."""
+        if other is None:
+            return self
+        return Trimmed(self.stream, self.removed + other.removed, self.kept + other.kept, other.held_by or self.held_by)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,23 +83,33 @@ async def trim(
         raise StreamsError(f"keep={keep} must not be below 0")
     if not dry_run:
         await client.check()
-    with refusing(client.connections):
-        lanes = await _lanes(client, streams)
-        return [await _trim(client, key, keep, older_than, dry_run, progress) for key in lanes]
+    lanes = await _lanes(client, streams)
+    done: dict[str, Trimmed] = {}
+    for partition in client.partitions:
+        with refusing(partition.connections):
+            for key in lanes[partition.number]:
+                step = await _trim(partition, key, keep, older_than, dry_run, progress)
+                done[step.stream] = step.with_those_of(done.get(step.stream))
+    return list(done.values())
 
 
 async def _trim(
-    client: Streams, key: str, keep: int | None, older_than: timedelta | None, dry_run: bool, progress: Progress | None
+    partition: Partition,
+    key: str,
+    keep: int | None,
+    older_than: timedelta | None,
+    dry_run: bool,
+    progress: Progress | None,
 ) -> Trimmed:
-    redis: Any = client.redis  # redis-py's annotations are unions over both protocols
+    redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
     age = None if older_than is None else round(older_than.total_seconds() * 1000)
     removed, most = 0, await redis.xlen(key)  # what is published meanwhile is for the next trim
     while True:
         step = await chores.trim(
             redis.execute_command,
             key,
-            groups=client.keys.groups(),
-            books=client.keys.books(),
+            groups=partition.keys.groups(),
+            books=partition.keys.books(),
             most=_STEP,
             keep=keep,
             age_ms=age,
@@ -100,23 +117,23 @@ async def _trim(
         )
         removed += step.removed
         if progress is not None:
-            progress(client.keys.short(key), removed)
+            progress(partition.keys.short(key), removed)
         if not step.more or removed >= most:
             break
         await asyncio.sleep(0)
     length: int = await redis.xlen(key)
     if dry_run:
-        removed = await _would_go(client, key, step, length, keep)
+        removed = await _would_go(partition, key, step, length, keep)
     left = length - removed if dry_run else length
-    wanted = left and ((keep is not None and left > keep) or await _is_old(client, key, step, removed, dry_run))
-    return Trimmed(client.keys.short(key), removed, left, step.holder if wanted else "")
+    wanted = left and ((keep is not None and left > keep) or await _is_old(partition, key, step, removed, dry_run))
+    return Trimmed(partition.keys.short(key), removed, left, step.holder if wanted else "")
 
 
-async def _would_go(client: Streams, key: str, step: chores.Trimmed, length: int, keep: int | None) -> int:
+async def _would_go(partition: Partition, key: str, step: chores.Trimmed, length: int, keep: int | None) -> int:
     """Counts what a trim would remove: what lies below the floor, and is too many or too old."""
     surplus = max(0, length - keep) if keep is not None else 0
     count = 0
-    entries = Entries(client)
+    entries = Entries(partition)
     if not step.floor:
         return 0
     async for entry_id, _ in entries.forward(key, "-", f"({step.floor}"):
@@ -127,40 +144,52 @@ async def _would_go(client: Streams, key: str, step: chores.Trimmed, length: int
     return count
 
 
-async def _is_old(client: Streams, key: str, step: chores.Trimmed, removed: int, dry_run: bool) -> bool:
+async def _is_old(partition: Partition, key: str, step: chores.Trimmed, removed: int, dry_run: bool) -> bool:
     """Whether something that is too old stays, because a group is not through with it."""
     if not step.cutoff:
         return False
     seen = 0
-    async for entry_id, _ in Entries(client).forward(key, most=removed + 1 if dry_run else 1):
+    async for entry_id, _ in Entries(partition).forward(key, most=removed + 1 if dry_run else 1):
         seen += 1
         if seen > (removed if dry_run else 0):
             return int(entry_id.partition(b"-")[0]) < int(step.cutoff.partition("-")[0])
     return False
 
 
-async def _lanes(client: Streams, streams: Iterable[str]) -> list[str]:
-    """The keys of the lanes that exist, of these streams or of all."""
-    keys = client.keys
-    redis: Any = client.redis  # as above
+async def _lanes(client: Streams, streams: Iterable[str]) -> list[list[str]]:
+    """The keys of the lanes that exist, of these streams or of all, by partition."""
     known = {event.stream for event in filter(None, map(registered, registered_types()))}
-    registry = await redis.hgetall(keys.groups())
-    read = {key for sources in registry.values() for key in sources.decode().split() if ":stream:" in key}
-    known |= {keys.short(key).partition(":")[0] for key in read}
-    names = sorted(known)
-    if streams:
-        names = [checked_name("stream", name.partition(":")[0]) for name in streams]
-        missing = [name for name in names if name not in known and not await redis.exists(*keys.lanes(name))]
-        if missing:
-            raise NotFound(f"no stream {missing[0]} in {client.settings.app}; there are: {', '.join(sorted(known))}")
-    lanes = [key for name in dict.fromkeys(names) for key in keys.lanes(name)]
-    wanted = {name for name in streams if ":" in name}
-    if unknown := [name for name in wanted if name not in {keys.short(key) for key in lanes}]:
+    existing: list[set[str]] = []  # the short names, by partition
+    for partition in client.partitions:
+        keys = partition.keys
+        redis: Any = partition.redis  # as above
+        with refusing(partition.connections):
+            registry = await redis.hgetall(keys.groups())
+            read = {key for sources in registry.values() for key in sources.decode().split() if ":stream:" in key}
+            known |= {keys.short(key).partition(":")[0] for key in read}
+            asked = {checked_name("stream", name.partition(":")[0]) for name in streams}
+            lanes = [key for name in known | asked for key in keys.lanes(name)]
+            existing.append({keys.short(key) for key in lanes if await redis.exists(key)})
+    wanted = _wanted(client, list(streams), known, set().union(*existing))
+    return [
+        [partition.keys.lane(short) for short in wanted if short in there]
+        for partition, there in zip(client.partitions, existing, strict=True)
+    ]
+
+
+def _wanted(client: Streams, streams: list[str], known: set[str], existing: set[str]) -> list[str]:
+    """The lanes that are meant, by their short names. Raises `NotFound` for one that nobody knows."""
+    keys = client.keys
+    names = [name.partition(":")[0] for name in streams] or sorted(known)
+    for name in names:
+        if name not in known and not existing & {keys.short(key) for key in keys.lanes(name)}:
+            raise NotFound(f"no stream {name} in {client.settings.app}; there are: {', '.join(sorted(known))}")
+    lanes = [keys.short(key) for name in dict.fromkeys(names) for key in keys.lanes(name)]
+    if unknown := [name for name in streams if ":" in name and name not in lanes]:
         raise NotFound(f"no lane {unknown[0]}; the lanes are NAME:{', NAME:'.join(set(LANES) - {'normal'})} and NAME")
-    whole = {name for name in streams if ":" not in name}
-    if streams:
-        lanes = [key for key in lanes if keys.short(key) in wanted or keys.short(key).partition(":")[0] in whole]
-    return [key for key in lanes if await redis.exists(key)]
+    if not streams:
+        return lanes
+    return [lane for lane in lanes if lane in streams or lane.partition(":")[0] in streams]
 
 
 async def retire(client: Streams, group: str, *, apply: bool = False) -> Retired:
@@ -171,44 +200,56 @@ async def retire(client: Streams, group: str, *, apply: bool = False) -> Retired
     letters stay, and its history. Started again, it begins with what the streams still have. Raises `NotFound` for an
     unknown group, `StreamsError` while a consumer of it is alive.
     """
-    keys = client.keys
-    redis: Any = client.redis  # as above
+    checked_name("group", group)
     if apply:
         await client.check()
-    with refusing(client.connections):
-        groups = (await client.snapshot()).groups
-        account = next((found for found in groups if found.name == checked_name("group", group)), None)
-        registry = await redis.hgetall(keys.groups())
-        reads = registry.get(group.encode(), b"").decode().split()
-        lanes = sorted({*reads, *await _lanes(client, ())} - {keys.inbox(group)})
-        done, alive, pending, _ = await chores.retire_group(
+    groups = (await client.snapshot()).groups
+    account = next((found for found in groups if found.name == group), None)
+    lanes = await _lanes(client, ())
+    # A look at all of them first: a consumer that is alive in one partition keeps the group in each.
+    found = [await _retire(at, group, lanes[at.number], apply=False) for at in client.partitions]
+    if all(done < 0 for done, _, _, _ in found):
+        raise NotFound(f"no group {group} in {client.settings.app}; `streams status` lists them")
+    if alive := max(alive for _, alive, _, _ in found):
+        raise StreamsError(f"{alive} consumer(s) of {group} are alive; stop them first, or nothing of it is given up")
+    if apply:
+        found = [await _retire(at, group, lanes[at.number], apply=True) for at in client.partitions]
+        if any(alive for _, alive, _, _ in found):
+            raise StreamsError(f"a consumer of {group} started meanwhile; stop it and retire the group again")
+    waiting = 0
+    for partition in client.partitions:
+        with refusing(partition.connections):
+            waiting += await _waiting(partition, group, apply=apply)
+    unread = account.lag if account else 0
+    dead = account.dead if account else 0
+    return Retired(
+        group, apply and any(done > 0 for done, _, _, _ in found), unread, sum(f[2] for f in found), waiting, dead
+    )
+
+
+async def _retire(partition: Partition, group: str, lanes: list[str], *, apply: bool) -> tuple[int, int, int, int]:
+    keys = partition.keys
+    redis: Any = partition.redis  # as above
+    with refusing(partition.connections):
+        reads = (await redis.hget(keys.groups(), group) or b"").decode().split()
+        return await chores.retire_group(
             redis.execute_command,
             groups=keys.groups(),
             consumers=keys.consumers(group),
             inbox=keys.inbox(group),
             paused=keys.paused(),
             cancelled=keys.cancelled(group),
-            streams=lanes,
+            streams=sorted({*reads, *lanes} - {keys.inbox(group)}),
             books=keys.books(),
             group=group,
-            alive_ms=round(client.settings.lease * 1000),
+            alive_ms=round(partition.settings.lease * 1000),
             apply=apply,
         )
-        if done < 0:
-            raise NotFound(f"no group {group} in {client.settings.app}; `streams status` lists them")
-        if alive:
-            raise StreamsError(
-                f"{alive} consumer(s) of {group} are alive; stop them first, or nothing of it is given up"
-            )
-        waiting = await _waiting(client, group, apply=apply)
-    unread = account.lag if account else 0
-    dead = account.dead if account else 0
-    return Retired(group, bool(done), unread, pending, waiting, dead)
 
 
-async def _waiting(client: Streams, group: str, *, apply: bool) -> int:
-    keys = client.keys
-    redis: Any = client.redis  # as above
+async def _waiting(partition: Partition, group: str, *, apply: bool) -> int:
+    keys = partition.keys
+    redis: Any = partition.redis  # as above
     cursor, count = 0, 0
     while True:
         cursor, members = await redis.zscan(keys.due(), cursor, match=f"{group} *", count=_SCAN)

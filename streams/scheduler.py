@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -29,6 +29,7 @@ from streams.schedule import Schedule, Slot, event_id
 if TYPE_CHECKING:
     from streams.client import Streams
     from streams.message import Message
+    from streams.partition import Partition
     from streams.processor import Processor
     from streams.reconnect import Reconnect
 
@@ -42,17 +43,24 @@ _RETURNS: Final = "a schedule's function returns None, an event, or a list of ev
 
 
 class Scheduler:
-    """The schedules of one consumer."""
+    """The schedules of one consumer that live in one partition."""
 
     def __init__(
-        self, processor: Processor, client: Streams, reconnect: Reconnect, middleware: Sequence[Middleware] = ()
+        self,
+        processor: Processor,
+        client: Streams,
+        partition: Partition,
+        schedules: Mapping[str, Schedule],
+        reconnect: Reconnect,
+        middleware: Sequence[Middleware] = (),
     ) -> None:
-        self._schedules = processor.schedules
+        self._schedules = schedules
         self._processor = processor.name
         self._timeout = processor.timeout or client.settings.timeout
         self._client = client
-        self._keys = client.keys
-        self._call = client.redis.execute_command
+        self._partition = partition.number
+        self._keys = partition.keys
+        self._call = partition.redis.execute_command
         self._reconnect = reconnect
         self._middleware = middleware
         self._entered = False
@@ -215,7 +223,7 @@ class Scheduler:
             raise TypeError(_RETURNS.format(given=type(result).__name__))
         return [
             self._client.message(
-                event, key=schedule.key, priority=schedule.priority,
+                event, key=schedule.key, priority=schedule.priority, partition=self._partition,
                 id=event_id(self._keys.app, schedule.name, kind, at, index),
             )
             for index, event in enumerate(events)

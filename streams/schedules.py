@@ -18,6 +18,7 @@ from streams.schedule import Cron, Every, event_id, timing_of
 
 if TYPE_CHECKING:
     from streams.client import Streams
+    from streams.partition import Partition
 
 _POLL: Final = 0.1  # seconds between two looks whether a run has happened
 
@@ -74,29 +75,33 @@ class Schedules:
 
     def __init__(self, client: Streams) -> None:
         self._client = client
-        self._keys = client.keys
-        self._redis: Any = client.redis  # its annotations are unions
 
     async def ls(self) -> list[ScheduleState]:
         """All of them, by name."""
-        with refusing(self._client.connections):
-            definitions: dict[bytes, bytes] = await self._redis.hgetall(self._keys.schedules())
-            slots: dict[bytes, bytes] = await self._redis.hgetall(self._keys.slots())
-            seconds, microseconds = await self._redis.time()
+        found = [state for partition in self._client.partitions for state in await self._in(partition)]
+        return sorted(found, key=lambda state: state.name)
+
+    async def _in(self, partition: Partition) -> list[ScheduleState]:
+        keys = partition.keys
+        redis: Any = partition.redis  # its annotations are unions
+        with refusing(partition.connections):
+            definitions: dict[bytes, bytes] = await redis.hgetall(keys.schedules())
+            slots: dict[bytes, bytes] = await redis.hgetall(keys.slots())
+            seconds, microseconds = await redis.time()
             now = seconds * 1000 + microseconds // 1000
             found = []
-            for raw, definition in sorted(definitions.items()):
+            for raw, definition in definitions.items():
                 read = _read(definition)
-                found.append(_state(raw, read, slots, now, await self._is_alive(read, now)))
+                found.append(_state(raw, read, slots, now, await self._is_alive(partition, read, now)))
             return found
 
     async def pause(self, name: str) -> bool:
         """Stops it: slots that pass are not made up for. Seen within a second; False if it was paused already."""
-        return (await self._steer(name, "pause"))[0] == 1
+        return (await self._steer(name, "pause"))[1] == 1
 
     async def resume(self, name: str) -> bool:
         """Lets it go on with the next slot; False if it was not paused."""
-        return (await self._steer(name, "resume"))[0] == 1
+        return (await self._steer(name, "resume"))[1] == 1
 
     async def forget(self, name: str) -> None:
         """Removes one that no code declares any more; a running processor that does would enter it again."""
@@ -107,45 +112,50 @@ class Schedules:
 
         The next slot is none the earlier. A running scheduler sees it within a second.
         """
-        done, at = await self._steer(name, "run")
+        partition, done, at = await self._steer(name, "run")
         loop = asyncio.get_running_loop()
         give_up = loop.time() + timeout
         when = datetime.fromtimestamp(at / 1000, UTC)
         while True:
-            count = await self._ran(name, at)
+            count = await self._ran(partition, name, at)
             if count is not None:
-                ids = tuple(event_id(self._keys.app, name, "run", at, index) for index in range(count))
+                ids = tuple(event_id(self._client.settings.app, name, "run", at, index) for index in range(count))
                 return Run(name, when, not done, ids, count == -1)
             if loop.time() >= give_up:
                 return Run(name, when, not done, None)
             await asyncio.sleep(_POLL)
 
-    async def _ran(self, name: str, at: int) -> int | None:
+    async def _ran(self, partition: Partition, name: str, at: int) -> int | None:
         """How many events a run has published, -1 when its function failed, None when it has not happened."""
-        with refusing(self._client.connections):
-            ran: bytes | None = await self._redis.hget(self._keys.slots(), f"{name}:ran")
+        redis: Any = partition.redis  # as above
+        with refusing(partition.connections):
+            ran: bytes | None = await redis.hget(partition.keys.slots(), f"{name}:ran")
         when, _, count = (ran or b"").partition(b" ")
         return int(count) if when == str(at).encode() else None
 
-    async def _steer(self, name: str, action: str) -> tuple[int, int]:
-        with refusing(self._client.connections):
-            done, at = await timetable.steer_schedule(
-                self._redis.execute_command,
-                schedules=self._keys.schedules(), slots=self._keys.slots(), name=name, action=action,
-            )  # fmt: skip
-            if done >= 0:
-                return done, at
-            names = [raw.decode("utf-8", "replace") for raw in await self._redis.hkeys(self._keys.schedules())]
+    async def _steer(self, name: str, action: str) -> tuple[Partition, int, int]:
+        names: list[str] = []
+        for partition in self._client.partitions:
+            redis: Any = partition.redis  # as above
+            keys = partition.keys
+            with refusing(partition.connections):
+                done, at = await timetable.steer_schedule(
+                    redis.execute_command, schedules=keys.schedules(), slots=keys.slots(), name=name, action=action
+                )
+                if done >= 0:
+                    return partition, done, at
+                names += [raw.decode("utf-8", "replace") for raw in await redis.hkeys(keys.schedules())]
         close = difflib.get_close_matches(name, names, 1)
         told = f"did you mean {close[0]}?" if close else f"there are: {', '.join(sorted(names)) or 'none yet'}"
         raise NotFound(f"no schedule {name} in {self._client.settings.app}; {told}")
 
-    async def _is_alive(self, definition: dict[str, Any], now: int) -> bool:
+    async def _is_alive(self, partition: Partition, definition: dict[str, Any], now: int) -> bool:
+        redis: Any = partition.redis  # as above
         try:
-            key = self._keys.consumers(checked_name("processor", str(definition.get("processor"))))
+            key = partition.keys.consumers(checked_name("processor", str(definition.get("processor"))))
         except StreamsError:
             return False
-        newest = await self._redis.zrange(key, 0, 0, desc=True, withscores=True)
+        newest = await redis.zrange(key, 0, 0, desc=True, withscores=True)
         return bool(newest) and now - newest[0][1] <= self._client.settings.lease * 1000
 
 

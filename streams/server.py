@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from redis.exceptions import ResponseError
 
 if TYPE_CHECKING:
-    from streams.client import Streams
+    from streams.partition import Partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +29,15 @@ class Server:
     clients: int
 
     @classmethod
-    async def read(cls, client: Streams, info: dict[str, Any]) -> Self:
+    async def read(cls, partition: Partition, info: dict[str, Any]) -> Self:
         """Picks the facts from INFO; only `appendfsync` needs CONFIG, which managed services hide."""
         try:
-            found: Any = await client.redis.config_get("appendfsync")
+            found: Any = await partition.redis.config_get("appendfsync")
             fsync = found.get("appendfsync", "")
         except ResponseError:
             fsync = ""
         return cls(
-            client.connections.place,
+            partition.connections.place,
             str(info.get("redis_version", "")),
             str(info.get("redis_mode", "")),
             str(info.get("maxmemory_policy", "")),

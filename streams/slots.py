@@ -31,6 +31,11 @@ _TICK: Final = 0.05  # seconds: how late a timeout may be noticed
 _TURN: Final = 0.02  # seconds after which handlers that never wait give way to reading, settling and signals
 
 
+def suspect_from(limit: int) -> int:
+    """The number of crashes from which a message runs alone; `limit` of them make it a dead letter."""
+    return min(3, limit)
+
+
 class _Slot:
     __slots__ = ("delivery", "interrupt", "task")
 
@@ -81,7 +86,7 @@ class Slots:
         self.paused = False
         self.running = 0
         self._watch: asyncio.Task[None] | None = None
-        self.suspect_from = min(3, limit)
+        self.suspect_from = suspect_from(limit)
 
     def start(self) -> None:
         """Starts the tasks."""

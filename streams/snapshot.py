@@ -6,23 +6,24 @@ Read only, and cheap enough to be taken every second: three round trips, plus co
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
-
-from redis.exceptions import ResponseError
+from typing import TYPE_CHECKING, Any
 
 from schemas.event import registered, registered_types
 from streams.accounting import Accounts
 from streams.entries import Entries, milliseconds, position, refusing
+from streams.joining import join
 from streams.keys import LANES
+from streams.missing import unless_missing
+from streams.partitioning import registered as registered_partitions
 from streams.server import Server
 from streams.unread import count_unread
+from streams.waiters import count_waiting
 
 if TYPE_CHECKING:
     from streams.client import Streams
-
-_SCAN: Final = 5_000
+    from streams.partition import Partition
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +114,9 @@ class Waiting:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """How it stood at `at`, by Redis' clock."""
+    """How it stood at `at`, by Redis' clock. `server` has partition 0, `servers` are all that have one; `partitions`
+    were looked at, `registered` are there.
+    """
 
     at: datetime
     app: str
@@ -122,12 +125,24 @@ class Snapshot:
     groups: tuple[GroupState, ...]
     waiting: Waiting
     accounts: Accounts
+    servers: tuple[Server, ...] = ()
+    partitions: int = 1
+    registered: int = 1
 
     @classmethod
     async def take(cls, client: Streams) -> Snapshot:
         """Looks at everything. Raises `Unreachable` or `Refused` when Redis does not let it."""
-        with refusing(client.connections):
-            return await _Look(client).take()
+        parts = await cls.each(client)
+        return replace(join(parts, await Accounts.take(client)), registered=await registered_partitions(client))
+
+    @classmethod
+    async def each(cls, client: Streams) -> list[Snapshot]:
+        """Looks at each partition by itself, without the accounts."""
+        parts = []
+        for partition in client.partitions:
+            with refusing(partition.connections):
+                parts.append(await _Look(partition).take())
+        return parts
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values, with the sums of each group."""
@@ -140,11 +155,11 @@ class Snapshot:
 
 
 class _Look:
-    def __init__(self, client: Streams) -> None:
-        self._client = client
-        self._keys = client.keys
-        self._redis: Any = client.redis  # redis-py's annotations are unions over both protocols
-        self._entries = Entries(client)
+    def __init__(self, partition: Partition) -> None:
+        self._partition = partition
+        self._keys = partition.keys
+        self._redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
+        self._entries = Entries(partition)
         self._now = 0
 
     async def take(self) -> Snapshot:
@@ -165,17 +180,19 @@ class _Look:
             for name in groups.get(key, {}):
                 if key not in read.setdefault(name, []):
                     read[name].append(key)
-        counts = await self._waiting(total)
+        counts = await count_waiting(self._redis, keys.due(), total)
         states = [await self._group(name, read[name], infos, groups, counts.get(name, 0)) for name in sorted(read)]
         next_due = (first[0][1] - self._now) / 1000 if first else None
+        server = await Server.read(self._partition, info)
         return Snapshot(
             datetime.fromtimestamp(self._now / 1000, UTC),
-            self._client.settings.app,
-            await Server.read(self._client, info),
+            self._partition.settings.app,
+            server,
             tuple(self._stream(key, infos[key]) for key in lanes if key in infos),
             tuple(states),
             Waiting(total, counts.get("", 0), overdue, next_due),
-            await Accounts.take(self._client),
+            Accounts((), ()),
+            (server,),
         )
 
     def _lanes(self, read: Iterable[list[str]]) -> list[str]:
@@ -192,9 +209,9 @@ class _Look:
             pipe.xinfo_stream(key)
             pipe.xinfo_groups(key)
         replies = await pipe.execute(raise_on_error=False)
-        infos = {key: _unless_missing(info) for key, info in zip(keys, replies[::2], strict=True)}
+        infos = {key: unless_missing(info) for key, info in zip(keys, replies[::2], strict=True)}
         groups = {
-            key: {group["name"].decode(): group for group in _unless_missing(found) or ()}
+            key: {group["name"].decode(): group for group in unless_missing(found) or ()}
             for key, found in zip(keys, replies[1::2], strict=True)
         }
         return {key: info for key, info in infos.items() if info is not None}, groups
@@ -225,8 +242,8 @@ class _Look:
             tuple(readings),
             await self._reading(inbox, name, infos.get(inbox), groups.get(inbox, {}).get(name)),
             waiting,
-            _unless_missing(dead) or 0,
-            self._consumers(dict(_unless_missing(beats) or ()), held),
+            unless_missing(dead) or 0,
+            self._consumers(dict(unless_missing(beats) or ()), held),
         )
 
     async def _reading(
@@ -265,36 +282,14 @@ class _Look:
     def _consumers(self, beats: dict[bytes, float], held: list[Any]) -> tuple[ConsumerState, ...]:
         pending: dict[bytes, int] = dict.fromkeys(beats, 0)
         for consumers in held:
-            for consumer in _unless_missing(consumers) or ():
+            for consumer in unless_missing(consumers) or ():
                 pending[consumer["name"]] = pending.get(consumer["name"], 0) + consumer["pending"]
         states = []
         for name, count in pending.items():
             age = (self._now - beats[name]) / 1000 if name in beats else None
-            alive = age is not None and age <= self._client.settings.lease
+            alive = age is not None and age <= self._partition.settings.lease
             states.append(ConsumerState(name.decode("utf-8", "replace"), age, count, alive))
         return tuple(sorted(states, key=lambda state: (not state.alive, state.name)))
 
-    async def _waiting(self, total: int) -> dict[str, int]:
-        """Who waits for what: by group, and under the empty name the delayed events."""
-        counts: dict[str, int] = {}
-        cursor = 0
-        while total:
-            cursor, members = await self._redis.zscan(self._keys.due(), cursor, count=_SCAN)
-            for member, _ in members:
-                group = member.decode("utf-8", "replace").rpartition(" ")[0].partition(" ")[0]
-                counts[group] = counts.get(group, 0) + 1
-            if cursor == 0:
-                break
-        return counts
-
     def _age(self, entry_id: bytes) -> float:
         return max(0.0, (self._now - milliseconds(entry_id)) / 1000)
-
-
-def _unless_missing(reply: Any) -> Any:
-    """A pipeline's reply, or None where the key or group does not exist; any other error is raised."""
-    if isinstance(reply, ResponseError) and ("no such key" in str(reply) or "NOGROUP" in str(reply)):
-        return None
-    if isinstance(reply, Exception):
-        raise reply
-    return reply

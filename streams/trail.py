@@ -9,19 +9,20 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from schemas.event import registered, registered_types
 from streams import scripts
 from streams.entries import Entries, Entry, decode, milliseconds, refusing
 from streams.errors import NotFound
-from streams.keys import HISTORY_LENGTH
+from streams.keys import HISTORY_LENGTH, partition_of
 from streams.whereabouts import GroupTrail, Whereabouts
 
 if TYPE_CHECKING:
     from streams.client import Streams
     from streams.message import Message
+    from streams.partition import Partition
 
 _BEFORE: Final = 5_000  # ms that a publisher's clock may be ahead of Redis'
 _AFTER: Final = 60_000  # ms that it may be behind, or a publish may have taken
@@ -56,14 +57,27 @@ class Trail:
     follow_ups: tuple[FollowUp, ...]
     searched: str
     complete: bool = field(default=True)
+    partition: int = 0
 
     @classmethod
     async def find(cls, client: Streams, id: str) -> Trail:
         """Finds an event by its id (or, for a foreign entry, its entry id). Raises `NotFound`, naming what was looked
         through, `Unreachable` or `Refused`.
         """
-        with refusing(client.connections):
-            return await _Search(client, id).run()
+        likely = partition_of(id, len(client.partitions))
+        parts = sorted(client.partitions, key=lambda partition: partition.number != likely)
+        searches = [_Search(partition, id) for partition in parts]
+        found = [search for search in searches if await search.soon()]
+        found = found or [search for search in searches if await search.late()]
+        trails = [trail for search in found or searches if (trail := await search.trail()) is not None]
+        if not trails:
+            raise NotFound(f"no event {id} in {client.settings.app}; looked through {searches[0].told()}")
+        trail = trails[0]
+        if len(searches) > 1 and trail.due_in is None:  # a handler may have published into any partition
+            others = [search for search in searches if search.number != trail.partition]
+            more = [one for search in others for one in await search.follow_ups_of(trail.id)]
+            trail = replace(trail, follow_ups=(*trail.follow_ups, *more))
+        return trail
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values, without the body."""
@@ -76,6 +90,7 @@ class Trail:
             "version": message.version if message is not None else None,
             "stream": self.stream,
             "entry_id": self.entry_id,
+            "partition": self.partition,
             "due_in": self.due_in,
             "key": message.key if message is not None else "",
             "correlation_id": message.correlation_id if message is not None else "",
@@ -89,48 +104,72 @@ class Trail:
 
 
 class _Search:
-    def __init__(self, client: Streams, id: str) -> None:
-        self._client = client
-        self._redis: Any = client.redis  # redis-py's annotations are unions over both protocols
-        self._keys = client.keys
-        self._entries = Entries(client)
+    """The search in one partition: `soon` where it is most likely, `late` everywhere else, then `trail`."""
+
+    def __init__(self, partition: Partition, id: str) -> None:
+        self.number = partition.number
+        self._partition = partition
+        self._redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
+        self._keys = partition.keys
+        self._entries = Entries(partition)
         self._id = id
         self._wire_id = id.encode()
         self._made = _made_at(id)
         self._searched: list[str] = []
         self._complete = True
+        self._read: dict[str, list[str]] = {}
+        self._known: list[str] = []
+        self._entry: tuple[str, Entry] | None = None
+        self._waiting: tuple[Message, float, str] | None = None
 
-    async def run(self) -> Trail:
-        read = {
-            name.decode(): sources.decode().split()
-            for name, sources in (await self._redis.hgetall(self._keys.groups())).items()
-        }
-        streams = self._streams(read)
-        entry = await self._by_entry_id(streams)
-        if entry is None and self._made:
-            entry = await self._near(streams)
-        if entry is None:
-            waiting = await self._delayed()
-            if waiting is not None:
-                delayed, due_in, target = waiting
-                return Trail(self._id, delayed, self._keys.short(target), "", due_in, (), (), "what waits")
+    async def soon(self) -> bool:
+        """Looks near the time it was made at, and at what waits."""
+        with refusing(self._partition.connections):
+            self._read = {
+                name.decode(): sources.decode().split()
+                for name, sources in (await self._redis.hgetall(self._keys.groups())).items()
+            }
+            self._known = self._streams(self._read)
+            self._entry = await self._by_entry_id(self._known)
+            if self._entry is None and self._made:
+                self._entry = await self._near(self._known)
+            if self._entry is None:
+                self._waiting = await self._delayed()
+        return self._entry is not None or self._waiting is not None
+
+    async def late(self) -> bool:
+        """Looks through the streams."""
+        with refusing(self._partition.connections):
             # It may have been released between the two looks, so the streams are looked at once more.
-            entry = (await self._near(streams) if self._made else None) or await self._far(streams)
-        key, found = entry or ("", None)
+            self._entry = (await self._near(self._known) if self._made else None) or await self._far(self._known)
+        return self._entry is not None
+
+    async def trail(self) -> Trail | None:
+        """What there is to say of it; None if that is nothing."""
+        with refusing(self._partition.connections):
+            return await self._trail()
+
+    async def _trail(self) -> Trail | None:
+        number = self._partition.number
+        if self._waiting is not None:
+            delayed, due_in, target = self._waiting
+            short = self._keys.short(target)
+            return Trail(self._id, delayed, short, "", due_in, (), (), "what waits", partition=number)
+        key, found = self._entry or ("", None)
         message = decode(found) if found else None
         start = str(max(0, (self._made or milliseconds(found[0] if found else "0")) - _BEFORE))
         event_id = message.id if message is not None else self._id
-        whereabouts = Whereabouts(self._client, event_id, start)
+        whereabouts = Whereabouts(self._partition, event_id, start)
         if found:
-            names = {name for name, sources in read.items() if key in sources} | await self._groups_on(key)
+            names = {name for name, sources in self._read.items() if key in sources} | await self._groups_on(key)
             places = [(key, found[0])]
         else:
-            names, places = set(read), []
+            names, places = set(self._read), []
         groups = await asyncio.gather(*(whereabouts.find(name, places) for name in sorted(names)))
         known = tuple(group for group in groups if group is not None)
         if not found and not known:
-            raise NotFound(f"no event {self._id} in {self._client.settings.app}; looked through {self._told()}")
-        follow_ups = await self._follow_ups(streams, event_id.encode(), start)
+            return None
+        follow_ups = await self._follow_ups(self._known, event_id.encode(), start)
         return Trail(
             event_id,
             message,
@@ -139,9 +178,15 @@ class _Search:
             None,
             known,
             follow_ups,
-            self._told(),
+            self.told(),
             self._complete and whereabouts.complete,
+            number,
         )
+
+    async def follow_ups_of(self, event_id: str) -> tuple[FollowUp, ...]:
+        """What the handling of an event of another partition published into this one."""
+        with refusing(self._partition.connections):
+            return await self._follow_ups(self._known, event_id.encode(), str(max(0, self._made - _BEFORE)))
 
     def _streams(self, read: dict[str, list[str]]) -> list[str]:
         known = {key for sources in read.values() for key in sources if ":stream:" in key}
@@ -217,7 +262,8 @@ class _Search:
         self._searched.append(f"{_FOLLOW_UPS:,} entries of every stream for follow-ups")
         return tuple(found)
 
-    def _told(self) -> str:
+    def told(self) -> str:
+        """What was looked through."""
         return f"{'; '.join(self._searched)}; the newest {HISTORY_LENGTH:,} lines of each history"
 
 

@@ -36,7 +36,7 @@ class Upkeep:
         self._settings = client.settings
         self._group = processor.name
         self._streams = sorted(processor.streams)
-        self._gaps: dict[str, int] = {}
+        self._gaps: dict[tuple[int, str], int] = {}
 
     async def run(self) -> None:
         """Looks after the streams for as long as the consumer lives."""
@@ -80,8 +80,9 @@ class Upkeep:
         found = {}
         for gap in (await Accounts.take(self._client)).gaps():
             if gap.group in ("", self._group):
-                found[gap.place] = gap.count
-                if self._gaps.get(gap.place) != gap.count:
+                place = gap.partition, gap.place
+                found[place] = gap.count
+                if self._gaps.get(place) != gap.count:
                     log.error(
                         "books.gap",
                         group=gap.group, where=gap.where, count=gap.count, after=gap.after, before=gap.before,

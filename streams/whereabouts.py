@@ -14,7 +14,7 @@ from streams.letter import Letter
 from streams.message import Message
 
 if TYPE_CHECKING:
-    from streams.client import Streams
+    from streams.partition import Partition
 
 _MOST: Final = 100_000  # entries of an inbox or of the dead letters looked at
 _PEEK: Final = 200  # waiting messages to a script call
@@ -50,13 +50,13 @@ class GroupTrail:
 
 
 class Whereabouts:
-    """Looks for one event in any group. Nothing of it can be older than the entry id `start`."""
+    """Looks for one event in any group, in one partition. Nothing of it can be older than the entry id `start`."""
 
-    def __init__(self, client: Streams, event_id: str, start: str) -> None:
-        self._client = client
-        self._keys = client.keys
-        self._redis: Any = client.redis  # redis-py's annotations are unions over both protocols
-        self._entries = Entries(client)
+    def __init__(self, partition: Partition, event_id: str, start: str) -> None:
+        self._mark = partition.mark
+        self._keys = partition.keys
+        self._redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
+        self._entries = Entries(partition)
         self._id = event_id.encode()
         self._start = start
         self.complete = True  # False when a bound ended a search
@@ -220,7 +220,7 @@ class Whereabouts:
         seen = 0
         async for entry in self._entries.forward(self._keys.dead(group), start, end, most=_MOST):
             seen += 1
-            letter = Letter.decode(group, entry)
+            letter = Letter.decode(group, entry, self._mark)
             if letter.message.values[1] == self._id:
                 return GroupTrail(
                     group,

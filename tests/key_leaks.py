@@ -24,6 +24,7 @@ PERMANENT: Final = frozenset(
         "cancelled",
         "paused",
         "books",
+        "partitions",
         "replays",
         "schedules",
         "slots",

@@ -102,6 +102,17 @@ def _check_memory(server: Server) -> Iterator[Finding]:
         yield Finding("memory", "fail" if share >= 0.9 else "warn", text, mend)
 
 
+def check_partitions(snapshot: Snapshot) -> Finding:
+    """Whether this process knows of all partitions: what it does not know of, nobody here sees or handles."""
+    if snapshot.partitions == snapshot.registered:
+        return Finding("partitions", "ok", f"{snapshot.partitions}, on {_count(len(snapshot.servers), 'server')}")
+    return Finding(
+        "partitions", "fail",
+        f"STREAMS_PARTITIONS is {snapshot.partitions} here, and the app has {snapshot.registered}",
+        f"set STREAMS_PARTITIONS={snapshot.registered}, or streams partitions --set {snapshot.partitions}",
+    )  # fmt: skip
+
+
 def check_clock(difference: float) -> Finding:
     """Compares this machine's clock with Redis': event ids and `--at` are made by this one."""
     text = f"this machine's clock is {abs(difference):.1f} s {'ahead of' if difference > 0 else 'behind'} Redis'"

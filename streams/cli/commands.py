@@ -18,6 +18,7 @@ from streams.cli.doctor import doctor
 from streams.cli.event import event
 from streams.cli.gaps import gaps
 from streams.cli.mend import edit
+from streams.cli.partitions import partitions
 from streams.cli.publish import publish
 from streams.cli.replay import replay, replays
 from streams.cli.schedules import schedules
@@ -30,7 +31,7 @@ from streams.errors import StreamsError
 GROUP: Final = "streams.commands"
 _ORDER: Final = (
     "publish", "status", "event", "tail", "cancel", "pause", "resume", "dead", "replay", "replays", "trim",
-    "retire", "gaps", "schedules", "doctor", "schema",
+    "retire", "gaps", "partitions", "schedules", "doctor", "schema",
 )  # fmt: skip
 _PLAIN: Final[dict[str, Any]] = {"add_completion": False, "rich_markup_mode": None}
 
@@ -87,7 +88,9 @@ def application() -> Any:
         **_PLAIN,
     )
     app.callback(invoke_without_command=True)(_help)
-    for command in (publish, status, event, tail, cancel, pause, resume, replay, trim, retire, gaps, doctor, schema):
+    for command in (
+        publish, status, event, tail, cancel, pause, resume, replay, trim, retire, gaps, partitions, doctor, schema,
+    ):  # fmt: skip
         app.command()(command)
     dead.command("edit")(edit)
     app.add_typer(dead, name="dead")

@@ -86,7 +86,7 @@ async def _ls(group: str, only: Filter, limit: int | None, json: bool) -> None:
             if made.row_count == rows:
                 note(f"the oldest {rows}; there are more (--limit N, or a filter)")
                 break
-            given_up = f"{told(time.time() - milliseconds(letter.id) / 1000)} ago"
+            given_up = f"{told(time.time() - milliseconds(letter.entry_id) / 1000)} ago"
             row(made, letter.id, letter.type, letter.reason, letter.attempts, given_up, letter.error)
         if made.row_count:
             print_rich(made)
@@ -113,7 +113,7 @@ def show(
 async def _show(group: str, id: str, reveal: bool, json: bool) -> None:
     async with opened() as streams:
         letter = await streams.dead_letters(group).show(id)
-        origin = streams.keys.short(letter.carried.origin)
+        origin = streams.partitions[letter.partition].keys.short(letter.carried.origin)
     if json:
         shown = body(letter.type, letter.data, reveal=reveal)
         write_json(letter.as_json() | {"traceback": letter.traceback, "data": shown})

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from streams.cli.checks import Finding, check_books, check_clock, check_server, check_settings, check_state
+from streams.cli.checks import (
+    Finding,
+    check_books,
+    check_clock,
+    check_partitions,
+    check_server,
+    check_settings,
+    check_state,
+)
 from streams.cli.ending import EXIT_FAILED, run
 from streams.cli.output import print_rich, row, table, write_json
 from streams.cli.session import opened
@@ -58,7 +66,8 @@ async def _examine(streams: Streams) -> list[Finding]:
     return [
         Finding("reachable", "ok", f"Redis at {streams.connections.place} answers"),
         *check_settings(streams.settings, os.environ),
-        *check_server(snapshot.server),
+        *(finding for server in snapshot.servers for finding in check_server(server)),
+        check_partitions(snapshot),
         check_clock(difference),
         *check_state(snapshot, streams.settings.lease),
         *check_books(snapshot, streams.settings),

@@ -20,7 +20,8 @@ from streams.cli.session import opened
 
 if TYPE_CHECKING:
     from schemas.event import Event
-    from streams.client import Receipt, Streams
+    from streams.client import Streams
+    from streams.receipt import Receipt
 
 _BATCH: Final = 500
 

@@ -89,7 +89,8 @@ def picture(snapshot: Snapshot) -> Group:
         (snapshot.app, "bold"), f" on {safe(server.place)}, Redis {safe(server.version)}, ",
         (server.maxmemory_policy, "" if server.maxmemory_policy == "noeviction" else "bold red"), ", ",
         (f"AOF{fsync}" if server.aof else "AOF off", "" if server.aof else "bold red"),
-        f", {_size(server.used_memory)} used",
+        f", {_size(sum(each.used_memory for each in snapshot.servers))} used",
+        _partitions(snapshot),
     )  # fmt: skip
     parts: list[Any] = [head, Text()]
     if not snapshot.streams and not snapshot.groups:
@@ -100,6 +101,16 @@ def picture(snapshot: Snapshot) -> Group:
     parts += [consumers, Text()] if consumers else []
     parts += [_accounts(snapshot), Text()] if snapshot.accounts.groups else []
     return Group(*parts, *_waiting(snapshot.waiting))
+
+
+def _partitions(snapshot: Snapshot) -> Text:
+    from rich.text import Text
+
+    if snapshot.registered != snapshot.partitions:
+        told = f", STREAMS_PARTITIONS is {snapshot.partitions}, but there are {snapshot.registered}"
+        return Text(told, style="bold red")
+    many = snapshot.partitions > 1
+    return Text(f", {snapshot.partitions} partitions on {len(snapshot.servers)} server(s)" if many else "")
 
 
 def _waiting(waiting: Waiting) -> Iterator[Text]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import difflib
 import sys
 from collections.abc import AsyncGenerator, Callable
@@ -20,6 +21,7 @@ from streams.cli.session import opened
 if TYPE_CHECKING:
     from streams.client import Streams
     from streams.entries import Entry
+    from streams.partition import Partition
 
 _BLOCK_MS: Final = 1_000
 _FOLLOW_PAGE: Final = 100
@@ -71,19 +73,23 @@ async def _keys(streams: Streams, name: str) -> list[str]:
 
     base, _, lane = name.partition(":")
     if base == "inbox":
-        keys = [streams.keys.inbox(lane)]
+        keys = [partition.keys.inbox(lane) for partition in streams.partitions]
     elif lane:
         if lane not in LANES:
             raise Usage(f"{name!r}: a lane is one of {', '.join(LANES)}")
-        keys = [streams.keys.stream(base, lane)]
+        keys = [partition.keys.stream(base, lane) for partition in streams.partitions]
     else:
-        keys = streams.keys.lanes(base)
+        keys = [key for partition in streams.partitions for key in partition.keys.lanes(base)]
     known = {event.stream for event in map(registered, registered_types()) if event is not None}
-    if base in known or await streams.redis.exists(*keys):
+    if base in known or any([await _at(streams, key).redis.exists(key) for key in keys]):
         return keys
     close = difflib.get_close_matches(base, known, 1)
     told = f"did you mean {close[0]}?" if close else f"there are: {', '.join(sorted(known))}"
     raise NotFound(f"no stream {name} in {streams.settings.app}; {told}")
+
+
+def _at(streams: Streams, key: str) -> Partition:
+    return streams.partitions[streams.partition_of(key)]
 
 
 async def _since(streams: Streams, start: str) -> str:
@@ -123,8 +129,7 @@ async def _print_past(
 async def _newest(streams: Streams, keys: list[str], count: int) -> list[tuple[str, Entry]]:
     from streams.entries import Entries, position
 
-    entries = Entries(streams)
-    found = [(key, entry) for key in keys async for entry in entries.backward(key, most=count)]
+    found = [(key, entry) for key in keys async for entry in Entries(_at(streams, key)).backward(key, most=count)]
     return sorted(found, key=lambda one: position(one[1][0]))[-count:]
 
 
@@ -132,7 +137,7 @@ async def _merged(streams: Streams, keys: list[str], since: str) -> AsyncGenerat
     """The entries of several streams in the order they were added, a page of each in memory."""
     from streams.entries import Entries, position
 
-    sources = {key: aiter(Entries(streams).forward(key, f"({since}")) for key in keys}
+    sources = {key: aiter(Entries(_at(streams, key)).forward(key, f"({since}")) for key in keys}
     heads = {key: await anext(source, None) for key, source in sources.items()}
     while any(heads.values()):
         key, head = min(((key, head) for key, head in heads.items() if head), key=lambda one: position(one[1][0]))
@@ -144,10 +149,19 @@ async def _follow(streams: Streams, last: dict[str, str], show: Callable[[str, E
     # What came before the first look is not shown again: the server's own clock decides, not `$`, which loses between.
     for key, entry_id in last.items():
         if not entry_id:
-            newest: Any = await streams.redis.xrevrange(key, count=1)
+            newest: Any = await _at(streams, key).redis.xrevrange(key, count=1)
             last[key] = newest[0][0].decode() if newest else "0-0"
     sys.stdout.flush()
-    connection = streams.connections.direct(timeout=10.0)
+    # One read may touch the keys of one partition only.
+    parts = [
+        {key: after for key, after in last.items() if streams.partition_of(key) == partition.number}
+        for partition in streams.partitions
+    ]
+    await asyncio.gather(*map(_follow_partition, streams.partitions, parts, [show] * len(parts)))
+
+
+async def _follow_partition(partition: Partition, last: dict[str, str], show: Callable[[str, Entry], None]) -> None:
+    connection = partition.connections.direct(timeout=10.0)
     try:
         while True:
             reply = await connection.call(
@@ -166,7 +180,7 @@ class _Shown:
     """How one message is shown."""
 
     def __init__(self, streams: Streams, reveal: bool) -> None:
-        self._keys = streams.keys
+        self._streams = streams
         self._reveal = reveal
 
     def as_json(self, key: str, entry: Entry) -> dict[str, Any]:
@@ -175,7 +189,8 @@ class _Shown:
         message = decode(entry)
         return {
             "entry_id": entry[0].decode(),
-            "stream": self._keys.short(key),
+            "stream": _at(self._streams, key).keys.short(key),
+            "partition": self._streams.partition_of(key),
             "id": message.id,
             "type": message.type,
             "version": message.version,
@@ -200,6 +215,7 @@ class _Shown:
 
         message = decode(entry)
         at = datetime.fromtimestamp(milliseconds(entry[0]) / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
-        lane = f" [{self._keys.short(key)}]" if ":" in self._keys.short(key) else ""
+        short = _at(self._streams, key).keys.short(key)
+        lane = f" [{short}]" if ":" in short else ""
         shown = body_text(message.type, message.data, reveal=self._reveal)
         return f"{at}  {safe(message.id)}  {safe(message.type)}{lane}  {safe(shown)}"

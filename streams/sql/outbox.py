@@ -11,11 +11,11 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from sqlalchemy import Executable, Integer, cast, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from streams.client import Receipt
 from streams.dependencies import current_delivery
 from streams.errors import StreamsError, TooLarge
 from streams.message import TRACEPARENT, TRACESTATE, Message
 from streams.outcome import Duration, seconds
+from streams.receipt import Receipt
 from streams.settings import Settings
 from streams.sql.stored import dump_message
 from streams.sql.tables import LOCK_SPACE, outbox

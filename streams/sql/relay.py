@@ -137,12 +137,11 @@ class Relay:
                 message = load_message(row.message)
                 if message.id != row.event_id or row.priority not in LANES:
                     raise ValueError("the row's columns do not fit its message")
-                message.target = self._streams.keys.stream(row.stream, row.priority)
+                self._streams.address(message, row.stream, priority=row.priority, once=f"outbox:{message.id}")
             except (ValueError, StreamsError) as error:
                 await self._put_aside(row.position, error)
                 continue
             message.when = f"@{row.due_ms}" if row.due_ms else ""
-            message.once = self._streams.keys.once(f"outbox:{message.id}")
             rows.append((row.position, message))
         return rows
 

@@ -1,0 +1,131 @@
+"""Replaying: a replay from history in one partition, step by step.
+
+Each step adds its messages to the group's inbox and moves the cursor in one script, so an interrupted replay is resumed
+where it was, and no message comes twice, however many processes are at it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from streams import chores
+from streams.entries import Entries, decode, position, refusing
+from streams.errors import NotFound, StreamsError
+from streams.keys import LANES
+from streams.message import Carried
+from streams.replay import Replay, Span
+
+if TYPE_CHECKING:
+    from streams.partition import Partition
+
+_CHUNK_BYTES: Final = 1024 * 1024
+_SCANNED: Final = 1_000  # entries one step passes at most, so that a rare match does not keep the cursor back
+
+
+class Replaying:
+    """The replays of one partition."""
+
+    def __init__(self, partition: Partition) -> None:
+        self.number = partition.number
+        self._partition = partition
+        self._keys = partition.keys
+        self._redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
+        self._entries = Entries(partition)
+
+    async def ls(self) -> list[Replay]:
+        """All that are remembered."""
+        with refusing(self._partition.connections):
+            return [Replay.decode(raw) for raw in await self._redis.hvals(self._keys.replays())]
+
+    async def read(self, id: str) -> tuple[Replay, bytes] | None:
+        """One, and how it is written; None if it is not here."""
+        with refusing(self._partition.connections):
+            raw = await self._redis.hget(self._keys.replays(), id)
+        return None if raw is None else (Replay.decode(raw), raw)
+
+    async def plan(self, job: Replay, first: str, last: str, found: set[str]) -> tuple[Span, ...]:
+        """What of the job's stream is here, and how many of each lane match; their ids go into `found`."""
+        counted = []
+        with refusing(self._partition.connections):
+            for span in await self._spans(job.stream, job.group, first, last):
+                matched = 0
+                async for entry in self._entries.forward(self._keys.lane(span.stream), span.first, span.last):
+                    if job.matches(entry):
+                        matched += 1
+                        found |= {decode(entry).id, entry[0].decode()}
+                counted.append(replace(span, matched=matched))
+        return tuple(counted)
+
+    async def registered(self, group: str) -> list[str] | None:
+        """The keys that a group reads here; None for a group that nobody has registered."""
+        with refusing(self._partition.connections):
+            sources = await self._redis.hget(self._keys.groups(), group)
+        return None if sources is None else sources.decode().split()
+
+    async def next(self, job: Replay, size: int) -> tuple[Replay, list[list[bytes]]]:
+        """The job one step further, and the messages of the step."""
+        if job.span >= len(job.spans):
+            return replace(job, state="done", updated_at=stamp()), []
+        span = job.spans[job.span]
+        key, cursor = self._keys.lane(span.stream), job.cursor
+        start = f"({cursor}" if cursor else span.first
+        messages: list[list[bytes]] = []
+        scanned = total = 0
+        async for entry in self._entries.forward(key, start, span.last, most=_SCANNED):
+            scanned += 1
+            cursor = entry[0].decode()
+            if job.matches(entry):
+                carried = Carried(origin=f"{key} {cursor}", replays=1)
+                messages.append(decode(entry).encode_back(carried))
+                total += len(decode(entry).data)
+                if len(messages) >= size or total >= _CHUNK_BYTES:
+                    break
+        else:
+            if scanned < _SCANNED:  # the end of this span
+                done = job.span + 1 == len(job.spans)
+                return replace(
+                    job,
+                    state="done" if done else "running",
+                    replayed=job.replayed + len(messages),
+                    span=job.span + 1,
+                    cursor="",
+                    updated_at=stamp(),
+                ), messages
+        return replace(job, replayed=job.replayed + len(messages), cursor=cursor, updated_at=stamp()), messages
+
+    async def step(self, id: str, before: bytes, after: bytes, group: str, messages: Sequence[list[bytes]] = ()) -> int:
+        """Takes the job from one state to the next: 1 done, 0 it is in another state, -1 the group is gone."""
+        with refusing(self._partition.connections):
+            return await chores.replay_step(
+                self._redis.execute_command,
+                replays=self._keys.replays(), inbox=self._keys.inbox(group), groups=self._keys.groups(),
+                books=self._keys.books(), id=id, before=before, after=after, group=group, messages=messages,
+            )  # fmt: skip
+
+    async def _spans(self, stream: str, group: str, first: str, last: str) -> list[Span]:
+        name, _, lane = stream.partition(":")
+        if lane and lane not in LANES:
+            raise NotFound(f"no lane {stream}; a stream's lanes are {name}:high, {name} and {name}:low")
+        lanes = [self._keys.stream(name, lane)] if lane else self._keys.lanes(name)
+        sources = await self.registered(group)
+        if sources is None:
+            return []
+        if not set(lanes) & set(sources):
+            read = sorted({self._keys.short(key).partition(":")[0] for key in sources} - {"inbox"})
+            raise StreamsError(f"{group} does not read {name}; it reads {', '.join(read)}")
+        spans = []
+        for key in lanes:
+            newest = [entry_id async for entry_id, _ in self._entries.backward(key, most=1)]
+            if newest:
+                upper = newest[0].decode()
+                upper = min(upper, last, key=position) if last else upper
+                spans.append(Span(self._keys.short(key), first or "0-1", upper, self.number))
+        return spans
+
+
+def stamp() -> str:
+    """Now, as a replay notes it."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

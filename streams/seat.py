@@ -1,0 +1,208 @@
+"""Seat: what a consumer has in one partition, from the reading of its streams to the leaving of its group.
+
+Readers and reclaimer bring deliveries, leases keep them, the settlement makes their outcomes durable, the mover brings
+back what waited. What runs them, for all partitions together, is the consumer's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from streams.control import Control
+from streams.due import Mover
+from streams.keys import LANES
+from streams.leases import Leases
+from streams.membership import Membership
+from streams.outcome import Outcome, Retried, Snoozed
+from streams.reader import Reader
+from streams.reclaim import Reclaimer
+from streams.reconnect import Reconnect
+from streams.settlement import Settlement
+
+if TYPE_CHECKING:
+    from streams.delivery import Delivery
+    from streams.middleware import Middleware
+    from streams.partition import Partition
+    from streams.processor import Processor
+    from streams.slots import Slots
+
+log = structlog.get_logger("streams.consumer")
+
+
+class Seat:
+    """The seat of one consumer in one partition. `slots` are given to it before it begins."""
+
+    slots: Slots
+
+    def __init__(
+        self,
+        processor: Processor,
+        partition: Partition,
+        *,
+        consumer: str,
+        concurrency: int,
+        suspect: int,
+        middleware: Sequence[Middleware],
+        pause: Callable[[bool], None],
+    ) -> None:
+        keys, connections, group = partition.keys, partition.connections, processor.name
+        self._group = group
+        self.number = partition.number
+        self.sources = [keys.inbox(group), *(lane for stream in processor.streams for lane in keys.lanes(stream))]
+        self.reconnect = Reconnect(connections.place)
+        self._membership = Membership(
+            connections, keys, group=group, consumer=consumer, sources=self.sources, reconnect=self.reconnect
+        )
+        self.leases = Leases(
+            connections,
+            consumers_key=keys.consumers(group),
+            group=group,
+            consumer=consumer,
+            lease=connections.settings.lease,
+            lost=self.on_lost,
+        )
+        self.settlement = Settlement(
+            connections,
+            keys,
+            group=group,
+            consumer=consumer,
+            reconnect=self.reconnect,
+            middleware=middleware,
+            settled=self._on_settled,
+        )
+        self.readers: dict[str, Reader] = {}  # by source
+        for lane in LANES:
+            sources = [keys.stream(stream, lane) for stream in processor.streams]
+            if lane == "normal":
+                sources.insert(0, keys.inbox(group))
+            elif not sources:
+                continue  # a processor of schedules alone
+            reader = Reader(
+                connections,
+                keys,
+                group=group,
+                consumer=consumer,
+                sources=sources,
+                concurrency=concurrency,
+                reconnect=self.reconnect,
+                ensure_groups=self._membership.ensure_groups,
+                feed=self._feed,
+                held=self._held_entries,
+            )
+            self.readers |= dict.fromkeys(sources, reader)
+        self._reclaimer = Reclaimer(
+            connections,
+            keys,
+            group=group,
+            consumer=consumer,
+            sources=self.sources,
+            suspect=suspect,
+            reconnect=self.reconnect,
+            fresh=self.leases.fresh,
+            room=lambda source: self.readers[source].room_to_reclaim(),
+            feed=self._feed,
+        )
+        self._mover = Mover(connections, keys, self.reconnect)
+        self._control = Control(
+            connections,
+            keys,
+            group=group,
+            reconnect=self.reconnect,
+            call_off=self._call_off,
+            pause=pause,
+        )
+        self._reading: list[asyncio.Task[None]] = []
+        self._settling: asyncio.Task[None] | None = None
+
+    async def begin(self) -> None:
+        """Makes sure of the group, learns what has been asked of it, and sends the first heartbeat."""
+        await self._membership.ensure_groups()
+        await self._control.begin()
+        self.leases.start()
+
+    def run(self, spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]) -> None:
+        """Begins to read, and all that goes with it."""
+        self._reading = [spawn(reader.run()) for reader in dict.fromkeys(self.readers.values())]
+        self._settling = spawn(self.settlement.run())
+        for work in (self._reclaimer.run(), self._mover.run(), self._control.run()):
+            _ = spawn(work)
+
+    @property
+    def settles(self) -> bool:
+        """Whether what is added to the settlement can become durable."""
+        return self._settling is not None and not self._settling.done()
+
+    def pause(self, on: bool) -> None:
+        """Stops reading, or goes on."""
+        for reader in dict.fromkeys(self.readers.values()):
+            reader.pause(on)
+
+    def _feed(self, deliveries: list[Delivery]) -> None:
+        self._count(deliveries, Reader.took)
+        self.leases.hold(deliveries)
+        self.slots.feed(deliveries)
+        for delivery in self._control.called_off(deliveries):
+            self.slots.call_off(delivery)
+
+    def _call_off(self, source: str, entry_id: bytes) -> None:
+        """Somebody called a delivery off: it is stopped if it is here."""
+        for delivery in self.leases.held:
+            if delivery.entry_id == entry_id and delivery.source == source:
+                self.slots.call_off(delivery)
+                return
+
+    def _count(self, deliveries: Iterable[Delivery], tell: Callable[[Reader, int], None]) -> None:
+        for source, count in Counter(delivery.source for delivery in deliveries).items():
+            tell(self.readers[source], count)
+
+    def _held_entries(self, source: str) -> set[bytes]:
+        return {delivery.entry_id for delivery in self.leases.held if delivery.source == source}
+
+    async def count(self, delivery: Delivery) -> bool:
+        """Makes a suspect's delivery count; False when it is not ours any more."""
+        return delivery.counted or await self._membership.begin(delivery)
+
+    def on_lost(self, deliveries: set[Delivery]) -> None:
+        """Leases that somebody else has now: stop working on them, settle nothing of them."""
+        # What has just been settled is not pending any more either, and its settlement may not be back yet.
+        lost = {delivery for delivery in deliveries & self.leases.held if not delivery.settling}
+        if lost:
+            log.warning("delivery.lease_lost", group=self._group, count=len(lost), ids=[d.message.id for d in lost][:5])
+            self.leases.drop(lost)
+            self.slots.abandon(lost)
+            self._count(lost, Reader.settled)
+
+    def _on_settled(self, settled: Sequence[tuple[Delivery, Outcome]], lost: set[Delivery]) -> None:
+        # Those that were lost meanwhile have been dropped, and counted, already.
+        held = [delivery for delivery, _ in settled if delivery in self.leases.held]
+        self.leases.drop(held)
+        self._count(held, Reader.settled)
+        for _, outcome in settled:
+            if isinstance(outcome, Retried | Snoozed):
+                self._mover.nudge(outcome.after)
+        if lost:
+            log.warning("delivery.fenced", group=self._group, count=len(lost), ids=[d.message.id for d in lost][:5])
+
+    async def stop_reading(self, within: float) -> None:
+        """Stops reading; what was read is held."""
+        await asyncio.gather(*(reader.stop() for reader in dict.fromkeys(self.readers.values())))
+        if self._reading:
+            await asyncio.wait(self._reading, timeout=within)
+
+    async def leave(self) -> None:
+        """Ends the leases and takes the consumer out of the group."""
+        await self.leases.stop()
+        if self._settling is not None:
+            await self._membership.leave()
+
+    async def aclose(self) -> None:
+        """Closes the connections."""
+        for reader in dict.fromkeys(self.readers.values()):
+            await reader.aclose()
+        for part in (self._reclaimer, self._mover, self.settlement, self._membership):
+            await part.aclose()
