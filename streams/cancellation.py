@@ -107,8 +107,8 @@ class _Attempt:
     ) -> bool:
         records = [(self._keys.history(group), self._record(message, at)) for group in groups]
         return await scripts.cancel_waiting(
-            self._call, due=self._keys.due(), waiting=self._keys.waiting(), books=self._keys.books(),
-            waiting_id=waiting_id, records=records,
+            self._call, due=self._keys.due(), waiting=self._keys.waiting(), groups=self._keys.groups(),
+            books=self._keys.books(), waiting_id=waiting_id, records=records,
         )  # fmt: skip
 
     async def _cancel_entry(self, where: str, message: Message, groups: list[GroupTrail]) -> bool:

@@ -13,6 +13,7 @@ from streams.scripts import Call, Script, Value, run
 
 TRIM: Final = Script.load("trim")
 RETIRE_GROUP: Final = Script.load("retire_group")
+MEND_TURN: Final = Script.load("mend_turn")
 DROP_WAITING: Final = Script.load("drop_waiting")
 REPLAY_STEP: Final = Script.load("replay_step")
 EDIT: Final = Script.load("edit")
@@ -59,6 +60,7 @@ async def retire_group(
     inbox: str,
     paused: str,
     cancelled: str,
+    turns: str,
     streams: Sequence[str],
     books: str,
     group: str,
@@ -66,9 +68,30 @@ async def retire_group(
     apply: bool,
 ) -> tuple[int, int, int, int]:
     """Gives a group up; returns (-1 unknown, 0 unchanged, 1 done; consumers alive; pending; entries in the inbox)."""
-    keys = (groups, consumers, inbox, paused, cancelled, *streams, books)
+    keys = (groups, consumers, inbox, paused, cancelled, turns, *streams, books)
     done, alive, pending, held = await run(call, RETIRE_GROUP, keys, (group, alive_ms, int(apply)))
     return done, alive, pending, held
+
+
+async def mend_turn(
+    call: Call,
+    *,
+    due: str,
+    waiting: str,
+    groups: str,
+    turns: str,
+    inbox: str,
+    source: str,
+    books: str,
+    group: str,
+    key: bytes,
+    origin: bytes,
+    entry_id: str,
+    disband: bool,
+) -> bool:
+    """Passes on the turn of a message that is nowhere any more (with `disband`, of any); False if it has none."""
+    keys = (due, waiting, groups, turns, inbox, source, books)
+    return bool(await run(call, MEND_TURN, keys, (group, key, origin, entry_id, int(disband))))
 
 
 async def drop_waiting(

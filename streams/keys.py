@@ -14,6 +14,8 @@ Everything of one partition carries the hash tag `{app:p}`, so one script touche
 | {app:p}:consumers:GROUP | zset | consumer -> its last heartbeat in ms | until retired |
 | {app:p}:cancelled:GROUP | zset | deliveries called off while running | newest 10,000 |
 | {app:p}:paused | set | groups that are paused | until resumed |
+| {app:p}:turns:GROUP | hash | of an ordered group: ordering key -> origin of whose turn it is | until settled |
+| {app:p}:turns:GROUP:KEYHASH | list | the line behind it: waiting ids | until the last one's turn |
 | {app:p}:schedules | hash | schedule -> its definition (JSON) | until forgotten |
 | {app:p}:slots | hash | schedule -> its last slot in ms; SCHEDULE:paused and its like: its state | until forgotten |
 | {app:p}:books | hash | what was added, settled, removed, by stream and group: the loss accounting | for ever |
@@ -42,6 +44,8 @@ CALLS_KEPT: Final = 10_000
 PRODUCER_TTL_MS: Final = 3_600_000
 ONCE_TTL_MS: Final = 86_400_000
 RUN_TTL_MS: Final = 60_000
+NEVER_MS: Final = 2**53 - 1
+"""The score in `due` of what stands in line: the greatest whole number that a score is exact to."""
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
@@ -120,6 +124,10 @@ class Keys:
     def paused(self) -> str:
         """The groups that are paused."""
         return f"{self.tag}:paused"
+
+    def turns(self, group: str) -> str:
+        """Whose turn it is for each ordering key of an ordered group; the lines behind have names that begin so."""
+        return f"{self.tag}:turns:{checked_name('group', group)}"
 
     def control(self, group: str) -> str:
         """The channel (no key) over which a group's consumers are told to pause, resume, or call off."""

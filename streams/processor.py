@@ -47,6 +47,10 @@ class Processor:
     `concurrency` is how many handlers one consumer process runs at once, `retry` and `timeout` (seconds) are the
     defaults of its handlers, `deliveries` is how often a message may be handed over without any outcome before it is
     dead-lettered as `crashed`. Each of these left out falls to the settings (`STREAMS_*`).
+
+    With `ordered`, messages that were published with the same `key=` are handled one at a time, and each succeeds for
+    the first time in the order of its stream and lane, whatever fails, crashes or is handed back meanwhile: a retry
+    keeps its key waiting, a dead letter does not. Messages without a key have no order.
     """
 
     def __init__(
@@ -58,6 +62,7 @@ class Processor:
         timeout: Duration | None = None,
         deliveries: int | None = None,
         transaction: Transaction | None = None,
+        ordered: bool = False,
     ) -> None:
         self.name = checked_name("processor", name)
         if concurrency is not None and concurrency < 1:
@@ -69,6 +74,7 @@ class Processor:
         self.timeout = None if timeout is None else seconds(timeout)
         self.deliveries = deliveries
         self.transaction = transaction
+        self.ordered = ordered
         self.subscriptions: dict[str, Subscription] = {}
         self.schedules: dict[str, Schedule] = {}
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -23,6 +24,7 @@ from streams.message import Message
 if TYPE_CHECKING:
     from streams.keys import Keys
     from streams.reconnect import Reconnect
+    from streams.turns import Turns
 
 log = structlog.get_logger("streams.reader")
 
@@ -45,7 +47,8 @@ class Reader:
         reconnect: Reconnect,
         ensure_groups: Callable[[], Awaitable[None]],
         feed: Callable[[list[Delivery]], None],
-        held: Callable[[str], set[bytes]],
+        watch: Callable[[str], AbstractContextManager[set[bytes]]],
+        turns: Turns | None = None,
     ) -> None:
         settings = connections.settings
         self._connections = connections
@@ -53,6 +56,7 @@ class Reader:
         self._group = group
         self._consumer = consumer
         self._sources = sources
+        self._turns = turns
         self._names = {source.encode(): source for source in sources}
         self._least = concurrency
         self._most = max(concurrency, settings.prefetch)
@@ -62,7 +66,7 @@ class Reader:
         self._ensure_groups = ensure_groups
         self._held = 0
         self._feed = feed
-        self._held_entries = held
+        self._watch = watch
         self._connection = connections.direct(timeout=10.0)
         self._room = asyncio.Event()
         self._active = 1
@@ -126,11 +130,16 @@ class Reader:
                     self._feed(self._deliveries(reply))
 
     async def _read(self, count: int) -> Any:
+        if self._turns is not None:
+            return await self._turns.read(self._call, self._consumer, self._sources, count, round(self._block * 1000))
         return await self._connection.call(
             b"XREADGROUP", b"GROUP", self._group, self._consumer, b"COUNT", count,
             b"BLOCK", round(self._block * 1000), b"STREAMS", *self._sources, *(b">" for _ in self._sources),
             timeout=self._block + 5,
         )  # fmt: skip
+
+    async def _call(self, *command: Any) -> Any:
+        return await self._connection.call(*command, timeout=self._block + 5)
 
     def _deliveries(self, reply: Any) -> list[Delivery]:
         group, consumer = self._group, self._consumer
@@ -168,32 +177,38 @@ class Reader:
         the delivery count of everything that is being handled, and break its fence.
         """
         for source in self._sources:
-            # Looked at before Redis is: what is settled meanwhile is pending in its answer and in our hands no more.
-            held = self._held_entries(source)
-            pending = await self._connection.call(
-                b"XPENDING", source, self._group, b"-", b"+", self._most * 4, self._consumer
-            )
-            unseen = [(entry_id, count) for entry_id, _, _, count in pending if entry_id not in held]
-            if not unseen:
-                continue
-            # Their lease may be over, and this consumer's own reclaim would take them over a second time.
-            lost = await self._renew(source, unseen)
-            found = []
-            for position, (entry_id, count) in enumerate(unseen, 1):
-                if position in lost:
-                    continue
-                entries = await self._connection.call(b"XRANGE", source, entry_id, entry_id)
-                if entries:
-                    message = Message.decode(entry_id, entries[0][1])
-                    found.append(
-                        Delivery(
-                            message,
-                            group=self._group, consumer=self._consumer, source=source, entry_id=entry_id, count=count,
-                        )
-                    )  # fmt: skip
+            # Watched from before Redis is asked: what is settled meanwhile is pending in its answer and in our hands no
+            # more, what is reclaimed meanwhile is in its answer and in our hands already.
+            with self._watch(source) as seen:
+                found = await self._find_own(source, seen)
+                found = [delivery for delivery in found if delivery.entry_id not in seen]
             if found:
                 log.info("reader.recovered", group=self._group, source=self._keys.short(source), count=len(found))
                 self._feed(found)
+
+    async def _find_own(self, source: str, seen: set[bytes]) -> list[Delivery]:
+        pending = await self._connection.call(
+            b"XPENDING", source, self._group, b"-", b"+", self._most * 4, self._consumer
+        )
+        unseen = [(entry_id, count) for entry_id, _, _, count in pending if entry_id not in seen]
+        if not unseen:
+            return []
+        # Their lease may be over, and this consumer's own reclaim would take them over a second time.
+        lost = await self._renew(source, unseen)
+        found = []
+        for position, (entry_id, count) in enumerate(unseen, 1):
+            if position in lost:
+                continue
+            entries = await self._connection.call(b"XRANGE", source, entry_id, entry_id)
+            if entries:
+                message = Message.decode(entry_id, entries[0][1])
+                found.append(
+                    Delivery(
+                        message,
+                        group=self._group, consumer=self._consumer, source=source, entry_id=entry_id, count=count,
+                    )
+                )  # fmt: skip
+        return found
 
     async def _renew(self, source: str, entries: list[tuple[bytes, int]]) -> set[int]:
         consumers = self._keys.consumers(self._group)

@@ -239,6 +239,7 @@ async def _retire(partition: Partition, group: str, lanes: list[str], *, apply: 
             inbox=keys.inbox(group),
             paused=keys.paused(),
             cancelled=keys.cancelled(group),
+            turns=keys.turns(group),
             streams=sorted({*reads, *lanes} - {keys.inbox(group)}),
             books=keys.books(),
             group=group,

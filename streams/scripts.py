@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from redis.exceptions import NoScriptError
 
-from streams.keys import CALLS_KEPT, HISTORY_LENGTH, ONCE_TTL_MS, PRODUCER_TTL_MS
+from streams.keys import CALLS_KEPT, HISTORY_LENGTH, NEVER_MS, ONCE_TTL_MS, PRODUCER_TTL_MS
 from streams.message import FIELDS, Message
 
 Call = Callable[..., Awaitable[Any]]
@@ -67,6 +67,7 @@ DISCARD: Final = Script.load("discard")
 CANCEL: Final = Script.load("cancel")
 CANCEL_WAITING: Final = Script.load("cancel_waiting")
 PAUSE: Final = Script.load("pause")
+READ_IN_TURN: Final = Script.load("read_in_turn")
 PEEK_WAITING: Final = Script.load("peek_waiting")
 
 _PUBLISH_FIELDS: Final[tuple[Value, ...]] = (len(FIELDS), *FIELDS)
@@ -117,12 +118,36 @@ async def settle(
     streams: Sequence[str],
     group: str,
     consumer: str,
+    turns: str,
     operations: Sequence[Value],
 ) -> list[int]:
-    """Settles a batch; returns the positions (from 1) that were not this consumer's any more."""
+    """Settles a batch (of an ordered group when `turns` is its key); returns the positions (from 1) that were not
+    this consumer's any more.
+    """
     keys = (due, waiting, dead, history, groups, *streams, books)
-    lost: list[int] = await run(call, SETTLE, keys, (group, consumer, HISTORY_LENGTH, *operations))
+    lost: list[int] = await run(call, SETTLE, keys, (group, consumer, HISTORY_LENGTH, turns, *operations))
     return lost
+
+
+async def read_in_turn(
+    call: Call,
+    *,
+    due: str,
+    waiting: str,
+    turns: str,
+    inbox: str,
+    books: str,
+    streams: Sequence[str],
+    group: str,
+    consumer: str,
+    most: int,
+) -> tuple[int, list[Any], list[bytes]]:
+    """Reads for an ordered group; returns how many were read, those whose turn it is in the form of XREADGROUP, and,
+    when nothing was read, the last delivered id of each stream.
+    """
+    keys = (due, waiting, turns, inbox, *streams, books)
+    number, found, last = await run(call, READ_IN_TURN, keys, (group, consumer, most, NEVER_MS))
+    return number, found, last
 
 
 async def release_due(
@@ -224,13 +249,20 @@ async def cancel(
 
 
 async def cancel_waiting(
-    call: Call, *, due: str, waiting: str, books: str, waiting_id: str, records: Sequence[tuple[str, list[bytes]]]
+    call: Call,
+    *,
+    due: str,
+    waiting: str,
+    groups: str,
+    books: str,
+    waiting_id: str,
+    records: Sequence[tuple[str, list[bytes]]],
 ) -> bool:
     """Calls off what waits under an id, with a record in each (history, record); False when it is gone."""
     arguments: list[Value] = [waiting_id, HISTORY_LENGTH]
     for history, record in records:
         arguments += (history, len(record), *record)
-    return bool(await run(call, CANCEL_WAITING, (due, waiting, books), arguments))
+    return bool(await run(call, CANCEL_WAITING, (due, waiting, groups, books), arguments))
 
 
 async def pause(call: Call, *, paused: str, group: str, channel: str, on: bool) -> bool:

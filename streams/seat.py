@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -23,6 +24,7 @@ from streams.reader import Reader
 from streams.reclaim import Reclaimer
 from streams.reconnect import Reconnect
 from streams.settlement import Settlement
+from streams.turns import Turns
 
 if TYPE_CHECKING:
     from streams.delivery import Delivery
@@ -74,7 +76,9 @@ class Seat:
             reconnect=self.reconnect,
             middleware=middleware,
             settled=self._on_settled,
+            ordered=processor.ordered,
         )
+        turns = Turns(keys, group) if processor.ordered else None
         self.readers: dict[str, Reader] = {}  # by source
         for lane in LANES:
             sources = [keys.stream(stream, lane) for stream in processor.streams]
@@ -92,7 +96,8 @@ class Seat:
                 reconnect=self.reconnect,
                 ensure_groups=self._membership.ensure_groups,
                 feed=self._feed,
-                held=self._held_entries,
+                watch=self._watch,
+                turns=turns,
             )
             self.readers |= dict.fromkeys(sources, reader)
         self._reclaimer = Reclaimer(
@@ -116,6 +121,7 @@ class Seat:
             call_off=self._call_off,
             pause=pause,
         )
+        self._watched: list[tuple[str, set[bytes]]] = []
         self._reading: list[asyncio.Task[None]] = []
         self._settling: asyncio.Task[None] | None = None
 
@@ -143,6 +149,8 @@ class Seat:
             reader.pause(on)
 
     def _feed(self, deliveries: list[Delivery]) -> None:
+        for source, seen in self._watched:
+            seen.update(delivery.entry_id for delivery in deliveries if delivery.source == source)
         self._count(deliveries, Reader.took)
         self.leases.hold(deliveries)
         self.slots.feed(deliveries)
@@ -160,8 +168,15 @@ class Seat:
         for source, count in Counter(delivery.source for delivery in deliveries).items():
             tell(self.readers[source], count)
 
-    def _held_entries(self, source: str) -> set[bytes]:
-        return {delivery.entry_id for delivery in self.leases.held if delivery.source == source}
+    @contextmanager
+    def _watch(self, source: str) -> Iterator[set[bytes]]:
+        """The entries of a source that are in hand, and all that come into hand while it is watched."""
+        watched = source, {delivery.entry_id for delivery in self.leases.held if delivery.source == source}
+        self._watched.append(watched)
+        try:
+            yield watched[1]
+        finally:
+            self._watched = [other for other in self._watched if other is not watched]
 
     async def count(self, delivery: Delivery) -> bool:
         """Makes a suspect's delivery count; False when it is not ours any more."""

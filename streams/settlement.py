@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 from streams import scripts
 from streams.connection import LOST, Connections
 from streams.history import record
+from streams.message import KEY
 from streams.middleware import Middleware, settle_chain
 from streams.outcome import ACKED, SKIPPED, Acked, Cancelled, DeadLettered, Outcome, Released, Retried, Snoozed
 
@@ -45,11 +46,14 @@ class Settlement:
         reconnect: Reconnect,
         middleware: Sequence[Middleware],
         settled: Callable[[Sequence[Settled], set[Delivery]], None],
+        ordered: bool = False,
     ) -> None:
         self._keys = keys
         self._group = group
         self._inbox = keys.inbox(group)
         self._consumer = consumer
+        self._ordered = ordered
+        self._turns = keys.turns(group) if ordered else ""
         self._reconnect = reconnect
         self._settled = settled  # called with the batch, and with those of it that were not ours any more
         self._connection = connections.direct(timeout=10.0)
@@ -110,6 +114,7 @@ class Settlement:
                     streams=streams,
                     group=self._group,
                     consumer=self._consumer,
+                    turns=self._turns,
                     operations=operations,
                 )
                 break
@@ -134,7 +139,8 @@ class Settlement:
         other: dict[str, list[Settled]] = {}
         for settled in batch:
             delivery, outcome = settled
-            if (outcome is ACKED or outcome is SKIPPED) and not delivery.failures:
+            keyed = self._ordered and delivery.message.values[KEY]
+            if (outcome is ACKED or outcome is SKIPPED) and not delivery.failures and not keyed:
                 plain.setdefault(delivery.source, {}).setdefault(delivery.count, []).append(delivery)
             else:
                 other.setdefault(delivery.source, []).append(settled)
@@ -154,7 +160,8 @@ class Settlement:
                 operations += [delivery.entry_id for delivery in run]
             operations.append(len(rest))
             for delivery, outcome in rest:
-                operations += (delivery.entry_id, delivery.count, *self._operation(delivery, outcome, index))
+                turn = (delivery.message.values[KEY], delivery.origin) if self._ordered else ()
+                operations += (delivery.entry_id, delivery.count, *turn, *self._operation(delivery, outcome, index))
         return list(index), operations, ordered
 
     def _operation(self, delivery: Delivery, outcome: Outcome, index: dict[str, int]) -> list[Value]:

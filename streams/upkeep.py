@@ -17,6 +17,7 @@ from streams.accounting import Accounts
 from streams.dead_letters import DeadLetters
 from streams.errors import StreamsError
 from streams.retention import trim
+from streams.turns import Turns
 
 if TYPE_CHECKING:
     from streams.client import Streams
@@ -36,22 +37,31 @@ class Upkeep:
         self._settings = client.settings
         self._group = processor.name
         self._streams = sorted(processor.streams)
+        self._ordered = processor.ordered
         self._gaps: dict[tuple[int, str], int] = {}
 
     async def run(self) -> None:
         """Looks after the streams for as long as the consumer lives."""
+        soon = True  # a processor that was ordered before must not leave its lines standing for a minute
         while True:
-            await asyncio.sleep(_EVERY * random.uniform(0.75, 1.25))
+            await asyncio.sleep(random.uniform(0.1, 1.0) if soon else _EVERY * random.uniform(0.75, 1.25))
+            soon = False
             try:
                 await self.look()
             except (RedisError, OSError, StreamsError) as error:
                 log.warning("upkeep.failed", group=self._group, error=str(error)[:300])
 
     async def look(self) -> None:
-        """One look: trim, cap the dead letters, compare the books."""
+        """One look: mend turns, trim, cap the dead letters, compare the books."""
+        await self._mend_turns()
         await self._trim()
         await self._cap()
         await self._compare()
+
+    async def _mend_turns(self) -> None:
+        for partition in self._client.partitions:
+            turns = Turns(partition.keys, self._group)
+            await turns.mend(partition.redis, disband=not self._ordered)
 
     async def _trim(self) -> None:
         keep, keep_for = self._settings.keep, self._settings.keep_for

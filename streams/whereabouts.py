@@ -9,9 +9,9 @@ from redis.exceptions import ResponseError
 
 from streams import scripts
 from streams.entries import Entries, Entry, decode, milliseconds, position
-from streams.keys import HISTORY_LENGTH
+from streams.keys import HISTORY_LENGTH, NEVER_MS
 from streams.letter import Letter
-from streams.message import Message
+from streams.message import KEY, Carried, Message
 
 if TYPE_CHECKING:
     from streams.partition import Partition
@@ -28,6 +28,7 @@ class GroupTrail:
     """Where one group has the event.
 
     `state` is `unread`, `running` (delivered, not settled), `retrying` or `snoozed` (waits, or is back in the inbox),
+    `in line` (another message of its key has the turn, in an ordered group),
     `acked` (handled, or nothing to do in this group), `dead`, `discarded` or `cancelled`. `where` is the stream and the
     entry, or `due`, or empty. `due_in` and `idle` are in seconds. `history` holds how earlier deliveries ended.
     """
@@ -194,6 +195,8 @@ class Whereabouts:
         seconds, microseconds = await self._redis.time()
         carried = Message.decode(b"0-0", fields).carried
         last = history[-1] if history else {}
+        if due >= NEVER_MS:
+            return await self._in_line(group, waiting_id.decode("utf-8", "replace"), fields, history)
         return GroupTrail(
             group,
             "snoozed" if last.get("outcome") == "snoozed" else "retrying",
@@ -207,6 +210,26 @@ class Whereabouts:
             errors=tuple(carried.errors) if carried else (),
             history=history,
             waiting_id=waiting_id.decode("utf-8", "replace"),
+        )
+
+    async def _in_line(
+        self, group: str, waiting_id: str, fields: list[bytes], history: tuple[dict[str, str], ...]
+    ) -> GroupTrail:
+        message = Message.decode(b"0-0", fields)
+        carried = message.carried or Carried()
+        holder = await self._redis.hget(self._keys.turns(group), message.values[KEY])
+        source, _, entry_id = (holder or b"").decode("utf-8", "replace").rpartition(" ")
+        return GroupTrail(
+            group,
+            "in line",
+            "due",
+            carried.failures,
+            carried.deliveries,
+            carried.replays,
+            reason=f"it is the turn of {self._keys.short(source)} {entry_id} with the same key {message.key}",
+            errors=tuple(carried.errors),
+            history=history,
+            waiting_id=waiting_id,
         )
 
     async def _dead(

@@ -28,6 +28,7 @@ PERMANENT: Final = frozenset(
         "replays",
         "schedules",
         "slots",
+        "turns",
     }
 )
 """The kinds of key that live until somebody trims or retires them: the table in `streams/keys.py`."""

@@ -1,10 +1,13 @@
 #!lua flags=allow-oom
 -- Calls off what waits: a delayed event for all groups, a retry or snooze for its own.
--- KEYS  1 due  2 waiting  3 the books     ARGV  1 waiting id  2 history length, then per group: the
+-- KEYS  1 due  2 waiting  3 groups  4 the books     ARGV  1 waiting id  2 history length, then per group: the
 --       key of its history, number of strings, history record
 -- Returns 1, or 0 when nothing waits under that id (any more).
--- Invariant: it leaves the set and the hash in one step, so it is either called off or delivered, never both.
+-- Invariant: it leaves the set and the hash in one step, so it is either called off or delivered, never both. What had
+-- the turn of its key in an ordered group passes it on.
+-- include append.lua
 -- include books.lua
+-- include turns.lua
 
 if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 then return 0 end
 local at = 3
@@ -15,8 +18,14 @@ while at <= #ARGV do
   redis.call('XADD', history, 'MAXLEN', '~', ARGV[2], '*', unpack(record))
 end
 local read, fields = pcall(cmsgpack.unpack, redis.call('HGET', KEYS[2], ARGV[1]))
-local target = read and type(fields) == 'table' and short(tostring(fields[1])) or '?'
-book('unwaited ' .. target, redis.call('ZREM', KEYS[1], ARGV[1]))
+local target = read and type(fields) == 'table' and tostring(table.remove(fields, 1)) or '?'
+local at_inbox, after = string.find(target, '}:inbox:', 1, true)
+if at_inbox then
+  local turns = string.sub(target, 1, at_inbox + 1) .. 'turns:' .. string.sub(target, after + 1)
+  pass_turn(KEYS[3], KEYS[1], KEYS[2], turns, field_of(fields, 'partitionkey'), field_of(fields, 'origin'))
+end
+book('unwaited ' .. short(target), redis.call('ZREM', KEYS[1], ARGV[1]))
+book_added(added, created)
 write_books()
 redis.call('HDEL', KEYS[2], ARGV[1])
 return 1

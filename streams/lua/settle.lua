@@ -1,9 +1,10 @@
 #!lua flags=allow-oom
 -- Makes the outcomes of a batch of deliveries durable.
 -- KEYS  1 due  2 waiting  3 dead  4 history  5 groups  6.. streams named by index below, and last the books
--- ARGV  1 group  2 consumer  3 history length, then per source stream: stream (index), 1 to delete what is settled
+-- ARGV  1 group  2 consumer  3 history length  4 turns ('': the group is not ordered), then per source stream: stream (index), 1 to delete what is settled
 --       (an inbox: nobody else reads it), first and last entry id (a hint), number of runs of plain acks, and per run: delivery count, number, entry ids; then number of other
---       deliveries, and per delivery: entry id, delivery count, operation and its arguments:
+--       deliveries, and per delivery: entry id, delivery count, in an ordered group its ordering key and its origin,
+--       operation and its arguments:
 --         f  done with follow-ups: number, per follow-up: stream, FIELDS      c  cancelled
 --         w  wait: milliseconds, waiting id, FIELDS      d  dead letter: FIELDS      b  back to the inbox: stream, FIELDS
 --       where FIELDS = number of strings, name, value, ...; every operation ends with the FIELDS of its history
@@ -15,9 +16,10 @@
 -- pending for ever; publishers are refused instead.
 -- include append.lua
 -- include books.lua
+-- include turns.lua
 
 local group, consumer, history_length = ARGV[1], ARGV[2], ARGV[3]
-local at = 4
+local turns, at = ARGV[4], 5
 local position, lost = 0, {}
 
 local function take()
@@ -79,7 +81,9 @@ while at <= #ARGV do
     end
   end
   for _ = 1, tonumber(take()) do
-    local id, count, operation = take(), tonumber(take()), take()
+    local id, count, key, origin = take(), tonumber(take()), '', ''
+    if turns ~= '' then key, origin = take(), take() end
+    local operation, over = take(), true
     position = position + 1
     local mine = is_mine(id, count)
     if not mine then lost[#lost + 1] = position end
@@ -92,7 +96,7 @@ while at <= #ARGV do
         if mine then append(KEYS[5], key, fields) end
       end
     elseif operation == 'w' then
-      what = 'returned'
+      what, over = 'returned', false
       local due, waiting_id, fields = now + tonumber(take()), take(), take_fields()
       if mine then
         redis.call('HSET', KEYS[2], waiting_id, cmsgpack.pack(fields))
@@ -103,7 +107,7 @@ while at <= #ARGV do
       what = 'dead'
       if mine then redis.call('XADD', KEYS[3], '*', unpack(fields)) end
     elseif operation == 'b' then
-      what = 'returned'
+      what, over = 'returned', false
       local key, fields = KEYS[5 + tonumber(take())], take_fields()
       if mine then append(KEYS[5], key, fields) end
     else
@@ -114,7 +118,9 @@ while at <= #ARGV do
       if #record > 0 then
         redis.call('XADD', KEYS[4], 'MAXLEN', '~', history_length, '*', unpack(record))
       end
+      if over and key ~= '' then pass_turn(KEYS[5], KEYS[1], KEYS[2], turns, key, origin) end
       ack({id}, what)
+      owned[id] = false  -- the same delivery twice in one batch is settled once
     end
   end
 end

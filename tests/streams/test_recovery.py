@@ -375,6 +375,40 @@ async def test_what_is_settled_while_the_own_pending_list_is_read_is_not_run_aga
     assert seen == [0, 1, 2, 3, 4, 5]
 
 
+async def test_what_is_reclaimed_while_the_own_pending_list_is_read_is_not_run_twice(
+    streams: Streams, start: StartConsumer
+) -> None:
+    """It is in Redis' answer and has come into our hands since we looked at them: one handler, not two."""
+    probe, gate, seen = Processor("probe"), asyncio.Event(), list[int]()
+
+    @probe.on(Noted)
+    async def note(event: Noted) -> None:
+        seen.append(event.n)
+        await gate.wait()
+
+    key = streams.keys.stream("notes")
+    await streams.publish_many(Noted(n=n) for n in range(5))
+    await streams.redis.xgroup_create(key, "probe", id="0")
+    await streams.redis.xreadgroup("probe", "dead-consumer", {key: ">"}, count=5)
+    consumer = await start(probe, lease=0.5)
+    reader = consumer._seats[0].readers[key]
+    answer = reader._connection.call
+
+    async def answer_late(*command: Any, timeout: float | None = None) -> Any:
+        if command[0] == b"XPENDING" and command[1] == key:
+            await wait_until(lambda: len(consumer._seats[0].leases.held) == 5)
+        return await answer(*command, timeout=timeout)
+
+    reader._connection.call = answer_late  # type: ignore[method-assign]
+    reader._unsure = True
+    await wait_until(lambda: len(seen) == 5)
+    await wait_until(lambda: not reader._unsure)
+    assert len(consumer._seats[0].leases.held) == 5
+    gate.set()
+    await wait_until(lambda: settled(streams))
+    assert sorted(seen) == [0, 1, 2, 3, 4]
+
+
 async def test_a_suspect_that_waits_for_its_turn_is_not_blamed(streams: Streams) -> None:
     """It came back to the inbox with three deaths: read and taken over any number of times, it has three still, and
     one more only when it starts. Without it, what waits beside messages that kill their process dies with them.

@@ -54,7 +54,7 @@ async def settle(
         client.execute_command,
         due=keys.due(), waiting=keys.waiting(), dead=keys.dead(GROUP), history=keys.history(GROUP),
         groups=keys.groups(), books=keys.books(), streams=[source, *more], group=GROUP,
-        consumer=consumer, operations=operations,
+        consumer=consumer, turns="", operations=operations,
     )  # fmt: skip
 
 
@@ -113,6 +113,18 @@ async def delivered(redis_client: redis.asyncio.Redis, keys: Keys, source: str) 
     ids = await read(redis_client, source, "a")
     await redis_client.xclaim(source, GROUP, "b", 0, ids[:1])
     return ids
+
+
+async def test_a_delivery_that_is_twice_in_a_batch_is_settled_once(
+    redis_client: redis.asyncio.Redis, keys: Keys, source: str, delivered: list[bytes]
+) -> None:
+    """The second one is not ours any more: its follow-up would be there twice."""
+    again = (delivered[1], 1, "f", 1, 2, 2, "x", "y", 0)
+    lost = await settle(
+        redis_client, keys, source, "a", 1, 0, "-", "+", 0, 2, *again, *again, more=(keys.stream("followed"),)
+    )
+    assert lost == [2]
+    assert await redis_client.xlen(keys.stream("followed")) == 1
 
 
 async def test_only_the_owner_settles(
