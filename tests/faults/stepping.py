@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from pathlib import Path
@@ -27,6 +28,7 @@ async def step(event: Stepped, delivery: Delivery = CurrentDelivery()) -> None:
     """Writes it down; one in ten first tries fails."""
     about = {"of": event.of, "n": event.n, "pid": os.getpid(), "attempt": delivery.attempt}
     journal.write("start", **about)
+    await asyncio.sleep(0.003)
     if delivery.attempt == 1 and (event.of * 7 + event.n * 13) % 10 == 0:
         raise ValueError("not yet")
     journal.write("end", **about)
