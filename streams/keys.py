@@ -14,6 +14,7 @@ Everything of one partition carries the hash tag `{app:p}`, so one script touche
 | {app:p}:consumers:GROUP | zset | consumer -> its last heartbeat in ms | until retired |
 | {app:p}:cancelled:GROUP | zset | deliveries called off while running | newest 10,000 |
 | {app:p}:paused | set | groups that are paused | until resumed |
+| {app:p}:reports:GROUP | hash | consumer -> what it said of itself when it was asked (JSON) | 1 min |
 | {app:p}:schedules | hash | schedule -> its definition (JSON) | until forgotten |
 | {app:p}:slots | hash | schedule -> its last slot in ms; SCHEDULE:paused and its like: its state | until forgotten |
 | {app:p}:books | hash | what was added, settled, removed, by stream and group: the loss accounting | for ever |
@@ -42,6 +43,7 @@ CALLS_KEPT: Final = 10_000
 PRODUCER_TTL_MS: Final = 3_600_000
 ONCE_TTL_MS: Final = 86_400_000
 RUN_TTL_MS: Final = 60_000
+REPORT_TTL_MS: Final = 60_000
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
@@ -121,8 +123,12 @@ class Keys:
         """The groups that are paused."""
         return f"{self.tag}:paused"
 
+    def reports(self, group: str) -> str:
+        """What the consumers of a group answered when they were asked."""
+        return f"{self.tag}:reports:{checked_name('group', group)}"
+
     def control(self, group: str) -> str:
-        """The channel (no key) over which a group's consumers are told to pause, resume, or call off."""
+        """The channel (no key) over which a group's consumers are told to pause, resume, or call off, and asked."""
         return f"{self.tag}:control:{checked_name('group', group)}"
 
     def schedules(self) -> str:

@@ -22,9 +22,11 @@ from streams.outcome import Outcome, Retried, Snoozed
 from streams.reader import Reader
 from streams.reclaim import Reclaimer
 from streams.reconnect import Reconnect
+from streams.reporter import Reporter
 from streams.settlement import Settlement
 
 if TYPE_CHECKING:
+    from streams.breaker import Breaker
     from streams.delivery import Delivery
     from streams.middleware import Middleware
     from streams.partition import Partition
@@ -49,6 +51,7 @@ class Seat:
         suspect: int,
         middleware: Sequence[Middleware],
         pause: Callable[[bool], None],
+        breaker: Breaker,
     ) -> None:
         keys, connections, group = partition.keys, partition.connections, processor.name
         self._group = group
@@ -115,6 +118,7 @@ class Seat:
             reconnect=self.reconnect,
             call_off=self._call_off,
             pause=pause,
+            answer=Reporter(processor, partition, consumer, self, breaker).answer,
         )
         self._reading: list[asyncio.Task[None]] = []
         self._settling: asyncio.Task[None] | None = None

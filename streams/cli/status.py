@@ -158,13 +158,14 @@ def _groups(snapshot: Snapshot) -> Any:
 def _accounts(snapshot: Snapshot) -> Any:
     """What was published, and what became of it: the line of a group adds up, or there is a gap."""
     columns = (
-        "PUBLISHED", "REPLAYED", "ACKED", "DEAD", "DISCARDED", "CANCELLED", "WAITING", "PENDING", "UNREAD", "GAP",
+        "PUBLISHED", "REPLAYED", "ACKED", "DEAD", "DISCARDED", "CANCELLED", "EXPIRED", "WAITING", "PENDING", "UNREAD",
+        "GAP",
     )  # fmt: skip
     made = table("ACCOUNT", *columns, right=columns, whole=("ACCOUNT",))
     for group in snapshot.accounts.groups:
         counts = (
-            group.published, group.replayed, group.acked, group.dead, group.discarded, group.cancelled, group.waiting,
-            group.pending, group.unread,
+            group.published, group.replayed, group.acked, group.dead, group.discarded, group.cancelled, group.expired,
+            group.waiting, group.pending, group.unread,
         )  # fmt: skip
         row(made, group.group, *(f"{count:,}" for count in counts), _loud(f"{group.gap:,}", group.gap != 0))
         for gap in group.gaps:

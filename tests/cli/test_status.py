@@ -136,3 +136,25 @@ def _is_domain(type: str) -> bool:
 
     event = registered(type)
     return event is not None and event.__module__.startswith("schemas")
+
+
+async def test_doctor_why(cli: Cli, client: Streams, settings: Settings) -> None:
+    receipt = await client.publish(registered(Desk.HANGING))
+    text = await cli("doctor", "why", receipt.id)
+    assert (text.code, text.err) == (0, "")
+    assert text.out.startswith("no group reads users")
+    async with consuming(Desk(), settings):
+        pass
+    await client.pause("email")
+    async with consuming(Desk(), settings):
+        other = await client.publish(registered(9))
+        text = await cli("doctor", "why", other.id)
+        assert text.out == "email: email is paused: it begins nothing\n  -> streams resume email\n"
+        (reason,) = (await cli("doctor", "why", other.id, "--json")).json()
+        assert reason == {
+            "group": "email", "state": "paused", "why": "email is paused: it begins nothing",
+            "mend": "streams resume email",
+        }  # fmt: skip
+    result = await cli("doctor", "why", "019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071")
+    assert result.code == 1
+    assert "never published" in result.out
