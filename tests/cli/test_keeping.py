@@ -86,7 +86,7 @@ def test_a_gap_is_shown_alarmed_and_accepted(command: Command, settings: Setting
     assert "users" in shown
     assert first in shown
     status = command("status")
-    assert f"users between 0-0 and {first}" in status.out
+    assert f"GAP 9 missing in users of email, between 0-0 and {first}: streams gaps" in status.out
     (found,) = command("status", "--json").json()["accounts"]["groups"]
     assert (found["published"], found["acked"], found["unread"], found["gap"]) == (10, 0, 1, 9)
     doctor = command("doctor")
