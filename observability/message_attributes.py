@@ -14,7 +14,7 @@ from opentelemetry.semconv._incubating.attributes import messaging_attributes as
 from schemas import registered
 from streams.delivery import Delivery
 from streams.message import Message
-from streams.outcome import Acked, Cancelled, DeadLettered, Outcome, Released, Retried, Snoozed
+from streams.outcome import Acked, Cancelled, DeadLettered, Expired, Outcome, Released, Retried, Snoozed
 
 ATTEMPT: Final = "messaging.redis.message.attempt"
 """Handler failures of the event in this group, plus one."""
@@ -23,7 +23,7 @@ DELIVERIES: Final = "messaging.redis.message.deliveries"
 """Redis hand-overs of the event to this group, crashes included."""
 
 OUTCOME: Final = "messaging.redis.outcome"
-"""How the delivery ended: acked, skipped, retried, snoozed, dead_lettered, released or cancelled."""
+"""How the delivery ended: acked, skipped, retried, snoozed, dead_lettered, released, cancelled or expired."""
 
 _LONGEST_NAME: Final = 128
 _LONGEST_ID: Final = 256
@@ -34,6 +34,7 @@ _ENDED: Final[dict[type[Outcome], tuple[str, str]]] = {  # outcome -> the verb t
     DeadLettered: ("dead_letter", "dead_lettered"),
     Released: ("release", "released"),
     Cancelled: ("cancel", "cancelled"),
+    Expired: ("expire", "expired"),
 }
 
 

@@ -7,7 +7,7 @@ from operator import add
 from typing import Final
 
 _COUNTS: Final = (
-    "published", "replayed", "acked", "dead", "discarded", "cancelled", "waiting", "pending", "unread",
+    "published", "replayed", "acked", "dead", "discarded", "cancelled", "expired", "waiting", "pending", "unread",
 )  # fmt: skip
 
 
@@ -30,7 +30,7 @@ class Gap:
 
 @dataclass(frozen=True, slots=True)
 class StreamAccount:
-    """One stream for one group: published = acked + dead + cancelled + returned + pending + unread + gap.
+    """One stream for one group: published = acked + dead + cancelled + expired + returned + pending + unread + gap.
 
     `published` counts from when the group was made; `returned` went on to a retry, a snooze or another consumer.
     """
@@ -40,6 +40,7 @@ class StreamAccount:
     acked: int
     dead: int
     cancelled: int
+    expired: int
     returned: int
     pending: int
     unread: int
@@ -52,7 +53,8 @@ class StreamAccount:
 
 @dataclass(frozen=True, slots=True)
 class GroupAccount:
-    """One group: published + replayed = acked + dead + discarded + cancelled + waiting + pending + unread + gap.
+    """One group: published + replayed = what is over (acked + dead + discarded + cancelled + expired) + what is not
+    (waiting + pending + unread) + gap.
 
     `acked` includes what was skipped, `dead` is what is dead now, `replayed` what was delivered again from history.
     `last_seen` is when it had a consumer, in seconds since 1970, 0 when nobody knows.
@@ -65,6 +67,7 @@ class GroupAccount:
     dead: int
     discarded: int
     cancelled: int
+    expired: int
     waiting: int
     pending: int
     unread: int

@@ -4,9 +4,10 @@ Every script that moves messages notes in the books (`Keys.books`) how many, in 
 fields of the books:
 
     published STREAM, removed STREAM, trimmed-to STREAM      added by us; trimmed or called off by us; first id kept
-    acked|dead|cancelled|returned GROUP PLACE                settled from a stream or the group's inbox; `returned` goes
+    acked|dead|cancelled|expired|returned GROUP PLACE        settled from a stream or the group's inbox; `returned` goes
                                                              on to wait, or to the inbox
     missed GROUP STREAM                                      was gone before the group was made
+    began GROUP STREAM                                       the first entry id it is given; `(ID`: those after it
     waited|released|unwaited TARGET                          into `due`, out of it when due, out of it otherwise
     discarded|revived|edited dead:GROUP                      dropped, replayed, replaced by a corrected one
     replayed GROUP, given-up inbox:GROUP                     copies added from history; what a retired group left
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 
 _LOOKS: Final = 3
 _VANISHED: Final = 10_000
-_SETTLED: Final = ("acked", "dead", "cancelled", "returned")
+_SETTLED: Final = ("acked", "dead", "cancelled", "expired", "returned")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +158,7 @@ class _Look:
             dead_now,
             self._count(f"discarded {self._place(dead)}"),
             back["cancelled"] + unwaited + sum(stream.cancelled for stream in streams),
+            back["expired"] + sum(stream.expired for stream in streams),
             waited - released - unwaited,
             back_pending + sum(stream.pending for stream in streams),
             back_length - back_pending + sum(stream.unread for stream in streams),
@@ -189,11 +191,23 @@ class _Look:
             return pending, lag, []
         vanished: list[str] = []
         if pending and foreign:
-            below = f"({holds.first}" if holds.first else "+"
-            listed = await self._redis.xpending_range(key, group, "-", below, _VANISHED)
-            vanished = [entry["message_id"].decode() for entry in listed]
+            vanished = await self._vanished(group, key, holds)
         unread = await count_unread(self._entries, key, after=after.decode(), last=holds.last, length=holds.length)
         return pending - len(vanished), unread, vanished
+
+    async def _vanished(self, group: str, key: str, holds: Holds) -> list[str]:
+        """What is pending without its entry: below the first one all of it, up to the last that was deleted some."""
+        below = f"({holds.first}" if holds.first else "+"
+        listed = await self._redis.xpending_range(key, group, "-", below, _VANISHED)
+        vanished = [entry["message_id"].decode() for entry in listed]
+        if holds.first and position(holds.first) < position(holds.deleted):
+            listed = await self._redis.xpending_range(key, group, holds.first, holds.deleted, _VANISHED)
+            pipe = self._redis.pipeline(transaction=False)
+            for entry in listed:
+                pipe.xrange(key, entry["message_id"], entry["message_id"])
+            found = await pipe.execute()
+            vanished += [entry["message_id"].decode() for entry, kept in zip(listed, found, strict=True) if not kept]
+        return vanished
 
     def _inbox(self, group: str, inbox: str) -> tuple[dict[str, int], int, int, Gap | None]:
         place, settled, holds = self._place(inbox), self._settled(group, inbox), self._held[inbox]

@@ -70,6 +70,10 @@ class Breaker:
                 self._probes = 1
         self._wake()
 
+    def opens_in(self) -> float:
+        """Seconds until the next probe; 0 when closed, or when a probe is under way."""
+        return max(0.0, self._timer.when() - asyncio.get_running_loop().time()) if self._timer is not None else 0.0
+
     def _half_open(self) -> None:
         self._timer = None
         self._probes = 1

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from streams.partition import Partition
     from streams.whereabouts import GroupTrail
 
-State = Literal["cancelled", "cancelling", "acked", "dead", "discarded"]
+State = Literal["cancelled", "cancelling", "acked", "dead", "discarded", "expired", "missed"]
 
 _LOOKS: Final = 20  # an event that moves (due, delivered, retried) between the look and the script is looked for again
 
@@ -28,8 +28,8 @@ class Cancellation:
 
     `cancelled`: it will not be handled. `cancelling`: it has been delivered, and its consumer is told to stop it; how
     that ended is in its trail (`streams event ID`): `cancelled`, or `acked` if the handler was done first. `acked`,
-    `dead`, `discarded`: it was over already, and nothing changed. `groups` is empty if no group has ever read the
-    stream: the event is gone then.
+    `dead`, `discarded`, `expired`, `missed`: it was over already, and nothing changed. `groups` is empty if no group
+    has ever read the stream: the event is gone then.
     """
 
     id: str
@@ -51,6 +51,8 @@ async def cancel(client: Streams, id: str, *, by: str = "") -> Cancellation:
         with refusing(partition.connections):
             done = await _Attempt(partition, trail, by or operator()).run()
         if done is not None:
+            if trail.message is not None:
+                await client.release([trail.message])
             return Cancellation(id, done)
     raise StreamsError(f"event {id} moved at every look; try again")
 
@@ -70,7 +72,7 @@ class _Attempt:
         if message is None:
             raise StreamsError(f"event {self._trail.id} was trimmed from its stream: only its history is left")
         if self._trail.due_in is not None:
-            groups = await self._groups_reading()
+            groups = [group.group for group in self._trail.groups]
             if not await self._cancel_waiting(self._trail.id, message, groups):
                 return None
             self._done = dict.fromkeys(groups, "cancelled")
@@ -78,7 +80,7 @@ class _Attempt:
         open_groups: list[GroupTrail] = []
         for group in self._trail.groups:
             match group.state:
-                case "acked" | "dead" | "discarded" | "cancelled":
+                case "acked" | "dead" | "discarded" | "cancelled" | "expired" | "missed":
                     self._done[group.group] = group.state
                 case _:
                     open_groups.append(group)
@@ -93,14 +95,6 @@ class _Attempt:
             else:
                 steps.append(await self._cancel_entry(group.where, message, [group]))
         return self._done if all(steps) else None
-
-    async def _groups_reading(self) -> list[str]:
-        registry = await self._redis.hgetall(self._keys.groups())
-        message = self._trail.message
-        assert message is not None
-        stream = self._trail.stream or ""
-        key = f"{self._keys.tag}:stream:{stream}"
-        return sorted(name.decode() for name, sources in registry.items() if key in sources.decode().split())
 
     async def _cancel_waiting(
         self, waiting_id: str, message: Message, groups: list[str], at: GroupTrail | None = None

@@ -20,6 +20,7 @@ EDIT: Final = Script.load("edit")
 ACCOUNTS: Final = Script.load("accounts")
 AGREE_PARTITIONS: Final = Script.load("agree_partitions")
 ACCEPT_GAP: Final = Script.load("accept_gap")
+FIND_ENTRIES: Final = Script.load("find_entries")
 
 
 class Trimmed(NamedTuple):
@@ -30,6 +31,7 @@ class Trimmed(NamedTuple):
     holder: str
     floor: str
     cutoff: str
+    told: list[Any]
 
 
 class Holds(NamedTuple):
@@ -44,12 +46,23 @@ class Holds(NamedTuple):
 
 
 async def trim(
-    call: Call, stream: str, *, groups: str, books: str, most: int, keep: int | None, age_ms: int | None, dry_run: bool
+    call: Call,
+    stream: str,
+    *,
+    groups: str,
+    books: str,
+    most: int,
+    keep: int | None,
+    age_ms: int | None,
+    dry_run: bool,
+    tell: bytes = b"",
 ) -> Trimmed:
-    """Removes at most `most` entries that every group is through with; with `dry_run` only says what bounds it."""
-    arguments = (most, "" if keep is None else keep, "" if age_ms is None else age_ms, int(dry_run))
-    removed, more, holder, floor, cutoff = await run(call, TRIM, (stream, groups, books), arguments)
-    return Trimmed(removed, bool(more), holder.decode(), floor.decode(), cutoff.decode())
+    """Removes at most `most` entries that every group is through with; with `dry_run` only says what bounds it. Those
+    whose data begins with `tell` are told.
+    """
+    arguments = (most, "" if keep is None else keep, "" if age_ms is None else age_ms, int(dry_run), tell)
+    removed, more, holder, floor, cutoff, told = await run(call, TRIM, (stream, groups, books), arguments)
+    return Trimmed(removed, bool(more), holder.decode(), floor.decode(), cutoff.decode(), told)
 
 
 async def retire_group(
@@ -155,3 +168,12 @@ async def agree_partitions(call: Call, *, partitions: str, books: str, number: i
     """How many partitions the app has: `number` if it is new or to be changed, else what was noted before."""
     holds: int = await run(call, AGREE_PARTITIONS, (partitions, books), (number, int(change)))
     return holds
+
+
+async def find_entries(
+    call: Call, stream: str, *, start: str, end: str, most: int, field: bytes, value: bytes, backward: bool = False
+) -> tuple[int, str, list[tuple[bytes, list[bytes]]]]:
+    """Looks through at most `most` entries from `start`; returns (looked at, the last id, those with that value)."""
+    command = "XREVRANGE" if backward else "XRANGE"
+    seen, last, found = await run(call, FIND_ENTRIES, (stream,), (command, start, end, most, field, value))
+    return seen, last.decode(), [(entry_id, fields) for entry_id, fields in found]

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
-from datetime import timedelta
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -29,7 +30,19 @@ MARK: Final = b'{"$claim":'
 MOST: Final = 64 * 1024 * 1024
 
 _PLAIN_ID: Final = re.compile(rb"[A-Za-z0-9-]{1,64}")
+_STORED: Final = re.compile(r"[0-9a-f]{2}/[0-9a-f]{64}-([A-Za-z0-9-]{1,64})")
+_DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _TRIES: Final[dict[str, Any]] = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One object: `event_id` is empty when its key does not tell it, `size` in bytes."""
+
+    key: str
+    event_id: str
+    at: datetime
+    size: int
 
 
 class ClaimStore:
@@ -126,6 +139,30 @@ class ClaimStore:
         except (BaseError, OSError) as error:
             raise Unavailable("storage", f"storage: {describe(error)}") from error
         return True
+
+    async def ls(self) -> AsyncIterator[Stored]:
+        """Every object, in no order. Raises `Unavailable` when the store does not answer."""
+        from obstore.exceptions import BaseError
+
+        try:
+            async for page in self._store.list():
+                for found in page:
+                    named = _STORED.fullmatch(found["path"])
+                    event_id = named[1] if named and not _DIGEST.fullmatch(named[1]) else ""
+                    yield Stored(found["path"], event_id, found["last_modified"], found["size"])
+        except (BaseError, OSError) as error:
+            raise Unavailable("storage", f"storage: {describe(error)}") from error
+
+    async def drop(self, stored: Stored) -> None:
+        """Removes an object of the listing. Raises `Unavailable` when the store does not answer."""
+        from obstore.exceptions import BaseError
+
+        try:
+            await self._store.delete_async(stored.key)
+        except FileNotFoundError:
+            return
+        except (BaseError, OSError) as error:
+            raise Unavailable("storage", f"storage: {describe(error)}") from error
 
 
 def _key(digest: str, message: Message) -> str:

@@ -16,7 +16,7 @@ from streams.errors import StreamsError, TooLarge
 from streams.keys import Keys, Priority
 from streams.message import Message, new_id
 from streams.middleware import Middleware
-from streams.moment import moment
+from streams.moment import expiry, moment
 from streams.outcome import Duration
 from streams.partition import Partition
 from streams.partitioning import agree
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from streams.accounting import Accounts
     from streams.cancellation import Cancellation
     from streams.dead_letters import DeadLetters
+    from streams.reason import Reason
     from streams.replay import Replay
     from streams.replays import Replays
     from streams.retention import Retired, Trimmed
@@ -111,16 +112,18 @@ class Streams:
         once: str = "",
         key: str = "",
         priority: Priority = "normal",
+        expires: timedelta | datetime | None = None,
     ) -> Receipt:
         """Appends one event to its stream and returns when it is in Redis.
 
         `delay` (seconds or timedelta) or `at` (an aware datetime) hold it back, never released early. `once` is a name
-        of the business (`order-7:paid`) under which only one event is published in 24 hours: the receipt of a later
-        one is the first one's. `key` is the ordering key, at most 200 bytes. Repeated by itself until
-        `STREAMS_PUBLISH_TIMEOUT`, never added twice.
-        Raises `TooLarge`, `Refused`, `Unreachable` (nothing happened) or `PublishUncertain` (it may have).
+        of the business (`order-7:paid`) under which only one event is published in 24 hours: the receipt of a later one
+        is the first one's. `key` is the ordering key, at most 200 bytes. After `expires` (an aware datetime, or a
+        timedelta from now) no handler is begun for it. Repeated by itself until `STREAMS_PUBLISH_TIMEOUT`, never added
+        twice. Raises `TooLarge`, `Refused`, `Unreachable` (nothing happened) or `PublishUncertain` (it may have).
         """
-        message = self.message(event, when=moment(delay, at), key=key, priority=priority, once=once)
+        when = moment(delay, at)
+        message = self.message(event, when=when, key=key, priority=priority, once=once, expires=expiry(expires, when))
         if not self._checked:
             await self.check()
         await self._publish((message,))
@@ -170,16 +173,18 @@ class Streams:
         return DeadLetters(self, group)
 
     async def trim(
-        self,
-        *streams: str,
-        keep: int | None = None,
-        older_than: timedelta | None = None,
-        dry_run: bool = False,
+        self, *streams: str, keep: int | None = None, older_than: timedelta | None = None, dry_run: bool = False
     ) -> list[Trimmed]:
         """Removes what every group is through with, beyond `keep` or older than `older_than`: see `retention.trim`."""
         from streams.retention import trim
 
         return await trim(self, streams, keep=keep, older_than=older_than, dry_run=dry_run)
+
+    async def release(self, messages: Sequence[Message]) -> int:
+        """Removes from the claim store what removed messages had there: see `orphans.release`."""
+        from streams.orphans import release
+
+        return await release(self, messages)
 
     async def retire(self, group: str, *, apply: bool = False) -> Retired:
         """Gives up a group that nobody runs any more, or says what that would give up: see `retention.retire`."""
@@ -244,6 +249,12 @@ class Streams:
 
         return await Trail.find(self, id)
 
+    async def why(self, id: str) -> tuple[Reason, ...]:
+        """Why one event is not done, group by group, and what mends it: see `why.why`."""
+        from streams.why import why
+
+        return await why(self, id)
+
     def message(
         self,
         event: Event,
@@ -255,6 +266,7 @@ class Streams:
         cause: Message | None = None,
         id: str = "",
         partition: int | None = None,
+        expires: str = "",
     ) -> Message:
         """Wraps an event for its stream; inside a handler it names the handled event as its cause.
 
@@ -272,7 +284,9 @@ class Streams:
         target = self._targets.get((partition, event.stream, priority))
         if target is None:
             target = self._targets[partition, event.stream, priority] = keys.stream(event.stream, priority)
-        message = Message.for_event(event, source=self._source, target=target, when=when, key=key, cause=cause, id=id)
+        message = Message.for_event(
+            event, source=self._source, target=target, when=when, key=key, cause=cause, id=id, expires=expires
+        )
         message.once = keys.once(once) if once else ""
         most = self.settings.max_bytes if self.claims is None else self.claims.most
         if len(message.data) > most:

@@ -75,6 +75,7 @@ class Consumer(Service):
                 suspect=suspect_from(limit),
                 middleware=middleware,
                 pause=self._pause,
+                breaker=self._breaker,
             )
             for partition in client.partitions
         ]

@@ -1,4 +1,4 @@
-"""Control: what operators tell a group while it runs: pause, resume, and call off an event.
+"""Control: what operators tell a group while it runs: pause, resume, call off an event; and what they ask it.
 
 It is told at once over a channel. Who was not listening (a consumer that starts, or was cut off) reads what is written:
 the channel only saves looking.
@@ -7,7 +7,7 @@ the channel only saves looking.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -27,7 +27,9 @@ _LOOK: Final = 15.0  # seconds of silence after which it looks for itself: a cha
 
 
 class Control:
-    """Listens for one consumer; `call_off(source, entry id)` and `pause(bool)` do what is asked, however often."""
+    """Listens for one consumer; `call_off(source, entry id)` and `pause(bool)` do what is asked, however often;
+    `answer(question)` answers.
+    """
 
     def __init__(
         self,
@@ -38,6 +40,7 @@ class Control:
         reconnect: Reconnect,
         call_off: Callable[[str, bytes], None],
         pause: Callable[[bool], None],
+        answer: Callable[[bytes], Awaitable[None]],
     ) -> None:
         self._client: Any = connections.client  # redis-py's annotations are unions over both protocols
         self._keys = keys
@@ -45,6 +48,7 @@ class Control:
         self._reconnect = reconnect
         self._stop = call_off
         self._pause = pause
+        self._answer = answer
         self._calls: dict[tuple[str, bytes], None] = {}
 
     def called_off(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
@@ -87,6 +91,8 @@ class Control:
                 self._call_off(source.decode(), entry_id)
             elif word in (b"pause", b"resume"):
                 self._pause(word == b"pause")
+            elif word == b"report":
+                await self._answer(rest)
 
     async def begin(self) -> None:
         """Reads what has been asked before this consumer reads its first message, waiting for Redis if it is away."""

@@ -221,13 +221,15 @@ class DeadLetters:
     async def _discard(self, partition: Partition, chunk: list[Letter], by: str) -> int:
         keys = partition.keys
         with refusing(partition.connections):
-            return await scripts.discard(
+            dropped = await scripts.discard(
                 partition.redis.execute_command,
                 dead=keys.dead(self.group),
                 history=keys.history(self.group),
                 books=keys.books(),
                 letters=[(letter.entry_id, letter.record("discarded", by)) for letter in chunk],
             )
+        await self._client.release([letter.message for letter in chunk])
+        return dropped
 
 
 async def _each(letters: list[Letter]) -> AsyncIterator[Letter]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from redis.exceptions import NoPermissionError
 
+from streams import chores
 from streams.connection import LOST, Connections, refusal
 from streams.message import Message
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from streams.partition import Partition
 
 PAGE: Final = 200  # entries to a round trip: with the largest bodies (256 KiB) still only 50 MiB
+_STEP: Final = 500  # entries looked through in one script call: about 1 ms in which Redis serves nobody else
 
 T = TypeVar("T")
 Entry = tuple[bytes, list[bytes]]
@@ -59,6 +61,37 @@ class Entries:
         """One entry by its id, or None."""
         page = await self._page("XRANGE", key, entry_id, entry_id, 1)
         return page[0] if page else None
+
+    async def search(
+        self,
+        key: str,
+        field: bytes,
+        value: bytes,
+        *,
+        start: str = "-",
+        end: str = "+",
+        most: int | None = None,
+        backward: bool = False,
+    ) -> AsyncGenerator[Entry | None, None]:
+        """The entries whose `field` has that value, looked for inside Redis; last of all None, if `most` were looked
+        through and there are more.
+        """
+        first, last = (end, start) if backward else (start, end)
+        left = most
+        while left is None or left > 0:
+            count = _STEP if left is None else min(_STEP, left)
+            with refusing(self._connections):
+                seen, at, found = await chores.find_entries(
+                    self._redis.execute_command,
+                    key, start=first, end=last, most=count, field=field, value=value, backward=backward,
+                )  # fmt: skip
+            for entry in found:
+                yield entry
+            if seen < count:
+                return
+            first = f"({at}"
+            left = None if left is None else left - seen
+        yield None
 
     async def _walk(
         self, command: str, key: str, first: str, last: str, most: int | None

@@ -19,7 +19,7 @@ from streams.claims import MARK
 from streams.dependencies import current_delivery
 from streams.errors import TooLarge
 from streams.failure import describe, describe_traceback
-from streams.message import DATA, TYPE, VERSION, Message
+from streams.message import DATA, EXPIRES, TYPE, VERSION, Message
 from streams.middleware import Middleware, deliver_chain, publish_chain
 from streams.outcome import (
     ACKED,
@@ -27,6 +27,7 @@ from streams.outcome import (
     Acked,
     DeadLetter,
     DeadLettered,
+    Expired,
     Outcome,
     Retried,
     Retry,
@@ -97,6 +98,8 @@ class Executor:
 
     async def _deliver(self, delivery: Delivery) -> Outcome:
         message, route = delivery.message, delivery.route
+        if len(message.values) > EXPIRES and (late := _expired(message)) is not None:
+            return late
         if route is None:
             return _without_handler(message)
         data = message.values[DATA]
@@ -183,6 +186,15 @@ class Executor:
         if isinstance(error, Retry) and error.after is not None:
             delay = error.after
         return Retried(delay, describe(error))
+
+
+def _expired(message: Message) -> Outcome | None:
+    """By this machine's clock: the publisher's expiry is a time of day, and `doctor` compares the clocks."""
+    try:
+        at = message.expires
+    except ValueError as error:
+        return DeadLettered("invalid", str(error))
+    return Expired(at.isoformat()) if at is not None and datetime.now(UTC) >= at else None
 
 
 def _without_handler(message: Message) -> Outcome:

@@ -16,6 +16,7 @@ Everything of one partition carries the hash tag `{app:p}`, so one script touche
 | {app:p}:paused | set | groups that are paused | until resumed |
 | {app:p}:turns:GROUP | hash | of an ordered group: ordering key -> origin of whose turn it is | until settled |
 | {app:p}:turns:GROUP:KEYHASH | list | the line behind it: waiting ids | until the last one's turn |
+| {app:p}:reports:GROUP | hash | consumer -> what it said of itself when it was asked (JSON) | 1 min |
 | {app:p}:schedules | hash | schedule -> its definition (JSON) | until forgotten |
 | {app:p}:slots | hash | schedule -> its last slot in ms; SCHEDULE:paused and its like: its state | until forgotten |
 | {app:p}:books | hash | what was added, settled, removed, by stream and group: the loss accounting | for ever |
@@ -46,6 +47,7 @@ ONCE_TTL_MS: Final = 86_400_000
 RUN_TTL_MS: Final = 60_000
 NEVER_MS: Final = 2**53 - 1
 """The score in `due` of what stands in line: the greatest whole number that a score is exact to."""
+REPORT_TTL_MS: Final = 60_000
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
@@ -129,8 +131,12 @@ class Keys:
         """Whose turn it is for each ordering key of an ordered group; the lines behind have names that begin so."""
         return f"{self.tag}:turns:{checked_name('group', group)}"
 
+    def reports(self, group: str) -> str:
+        """What the consumers of a group answered when they were asked."""
+        return f"{self.tag}:reports:{checked_name('group', group)}"
+
     def control(self, group: str) -> str:
-        """The channel (no key) over which a group's consumers are told to pause, resume, or call off."""
+        """The channel (no key) over which a group's consumers are told to pause, resume, or call off, and asked."""
         return f"{self.tag}:control:{checked_name('group', group)}"
 
     def schedules(self) -> str:

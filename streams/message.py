@@ -2,7 +2,8 @@
 
 The envelope is CloudEvents 1.0 in binary mode: each attribute is an entry field, the body is one JSON field `data`.
 Every message this project writes has the same fields in the same order, so Redis stores their names once per node.
-Any other order, or a foreign entry with just `type` and `data`, is read as well (docs/wire-format.md).
+Any other order, or a foreign entry with just `type` and `data`, is read as well (docs/wire-format.md). One that must
+not be handled after some time has one field more, `expirytime`.
 
 What comes back to one group carries, after these, the fields of `CARRIED`: where it was first, and what happened.
 """
@@ -27,12 +28,17 @@ FIELDS: Final = [
 ]  # fmt: skip
 ID, TYPE, SOURCE, TIME, VERSION, KEY, CORRELATION, CAUSATION, TRACEPARENT, TRACESTATE, DATA = range(1, 12)
 
+EXPIRY: Final = b"expirytime"
+EXPIRES: Final = len(FIELDS)
+"""Where the values of a message that expires go on, RFC 3339; those of any other end before it."""
+
 CARRIED: Final = [
     b"origin", b"failures", b"deliveries", b"firstfailed", b"lastfailed", b"errors", b"replays",
 ]  # fmt: skip
 
-_SEND_BACK: Final = FIELDS + CARRIED
+_EXPIRING: Final = [*FIELDS, EXPIRY]
 _ERRORS_KEPT: Final = 5
+_TIME_MOST: Final = 40  # characters
 
 
 def new_id() -> str:
@@ -111,10 +117,11 @@ class Message:
         key: str = "",
         cause: Message | None = None,
         id: str = "",
+        expires: str = "",
     ) -> Message:
         """Wraps an event for publishing; with a cause it joins that message's conversation."""
         id = id or new_id()
-        return cls(
+        made = cls(
             [
                 b"1.0",
                 id.encode(),
@@ -132,6 +139,9 @@ class Message:
             target=target,
             when=when,
         )
+        if expires:
+            made.values.append(expires.encode())
+        return made
 
     @classmethod
     def decode(cls, entry_id: bytes, fields: list[bytes]) -> Message:
@@ -147,6 +157,8 @@ class Message:
         values[ID] = values[ID] or entry_id
         values[TIME] = values[TIME] or _entry_time(entry_id)
         values[VERSION] = values[VERSION] or b"1"
+        if found.get(EXPIRY):
+            values.append(found[EXPIRY])
         if b"origin" not in found:
             return cls(values)
         return cls(
@@ -164,11 +176,15 @@ class Message:
 
     def encode(self) -> list[bytes]:
         """The entry for a stream: names and values, flat, in the fixed order."""
-        return list(chain.from_iterable(zip(FIELDS, self.values, strict=True)))
+        return list(chain.from_iterable(zip(self._names, self.values, strict=True)))
 
     def encode_back(self, carried: Carried) -> list[bytes]:
         """The entry for the group's own inbox (or its dead letters): the message and what it carries."""
-        return list(chain.from_iterable(zip(_SEND_BACK, self.values + carried.encode(), strict=True)))
+        return list(chain.from_iterable(zip(self._names + CARRIED, self.values + carried.encode(), strict=True)))
+
+    @property
+    def _names(self) -> list[bytes]:
+        return FIELDS if len(self.values) == EXPIRES else _EXPIRING
 
     @property
     def id(self) -> str:
@@ -219,6 +235,20 @@ class Message:
     def sampled(self) -> bool:
         """Whether the publisher's trace is recorded: the one look the hot path takes before it skips tracing."""
         return self.values[TRACEPARENT][-2:-1] == b"0" and self.values[TRACEPARENT][-1:] in b"13579bdf"
+
+    @property
+    def expires(self) -> datetime | None:
+        """After when it must not be handled any more; None for ever. Raises `ValueError` for what is no time."""
+        if len(self.values) == EXPIRES:
+            return None
+        text = _text(self.values[EXPIRES])[:_TIME_MOST]
+        try:
+            at = datetime.fromisoformat(text)
+        except ValueError:
+            at = datetime.min  # noqa: DTZ901 - without a time zone, as what is refused below
+        if at.tzinfo is None:
+            raise ValueError(f"expirytime {text!r} is no RFC 3339 time")
+        return at
 
     @property
     def data(self) -> bytes:

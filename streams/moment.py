@@ -1,9 +1,9 @@
-"""Moment: when an event is due, as the publish script takes it."""
+"""Moment: when an event is due, as the publish script takes it, and until when it may be handled."""
 
 from __future__ import annotations
 
 import time
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 from streams.errors import StreamsError
 from streams.outcome import Duration, seconds
@@ -26,3 +26,20 @@ def moment(delay: Duration | None, at: datetime | None) -> str:
     if milliseconds < time.time() * 1000 - 1000:
         raise StreamsError(f"at={at.isoformat()} is in the past")
     return f"@{milliseconds}"
+
+
+def expiry(expires: timedelta | datetime | None, when: str) -> str:
+    """The `expirytime` of a message, RFC 3339 in UTC, or empty. Raises `StreamsError` for a time without zone, and for
+    one at which the message is not yet due: it would be published for nothing.
+    """
+    if expires is None:
+        return ""
+    now = datetime.now(UTC)
+    at = expires if isinstance(expires, datetime) else now + expires
+    if at.tzinfo is None:
+        raise StreamsError(f"expires={at.isoformat()} has no time zone; use an aware datetime")
+    wait = int(when[1:]) / 1000 if when else 0.0
+    start = datetime.fromtimestamp(wait, UTC) if when.startswith("@") else now + timedelta(seconds=wait)
+    if at <= start:
+        raise StreamsError(f"expires={at.isoformat()} is before the event would be handled")
+    return at.astimezone(UTC).isoformat(timespec="milliseconds")

@@ -70,7 +70,14 @@ class Cancelled:
     """Called off by somebody while it was in this consumer's hands."""
 
 
-Outcome = Acked | Retried | Snoozed | DeadLettered | Released | Cancelled
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """Not handled, because its publisher said until when it may be (`publish(expires=...)`); `at` is that time."""
+
+    at: str
+
+
+Outcome = Acked | Retried | Snoozed | DeadLettered | Released | Cancelled | Expired
 
 ACKED: Final = Acked()
 SKIPPED: Final = Acked(skipped=True)

@@ -109,7 +109,7 @@ class Publisher:
             waiting = self._queue.popleft()
             batch.append(waiting)
             count += len(waiting.messages)
-            size += sum(len(message.values[-1]) for message in waiting.messages)
+            size += sum(len(message.data) for message in waiting.messages)
         return batch
 
     async def _send(self, batch: list[_Waiting], sequence: int) -> None:

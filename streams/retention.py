@@ -13,13 +13,15 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from schemas.event import registered, registered_types
-from streams import chores
-from streams.entries import Entries, refusing
+from streams import chores, scripts
+from streams.claims import MARK
+from streams.entries import Entries, decode, refusing
 from streams.errors import NotFound, StreamsError
 from streams.keys import LANES, checked_name
 
 if TYPE_CHECKING:
     from streams.client import Streams
+    from streams.message import Message
     from streams.partition import Partition
 
 _STEP: Final = 1000  # entries in one script call: about 1 ms in which Redis serves nobody else
@@ -88,12 +90,13 @@ async def trim(
     for partition in client.partitions:
         with refusing(partition.connections):
             for key in lanes[partition.number]:
-                step = await _trim(partition, key, keep, older_than, dry_run, progress)
+                step = await _trim(client, partition, key, keep, older_than, dry_run, progress)
                 done[step.stream] = step.with_those_of(done.get(step.stream))
     return list(done.values())
 
 
 async def _trim(
+    client: Streams,
     partition: Partition,
     key: str,
     keep: int | None,
@@ -114,7 +117,9 @@ async def _trim(
             keep=keep,
             age_ms=age,
             dry_run=dry_run,
+            tell=MARK if client.claims is not None else b"",
         )
+        await client.release([decode((entry_id, fields)) for entry_id, fields in step.told])
         removed += step.removed
         if progress is not None:
             progress(partition.keys.short(key), removed)
@@ -212,6 +217,9 @@ async def retire(client: Streams, group: str, *, apply: bool = False) -> Retired
         raise NotFound(f"no group {group} in {client.settings.app}; `streams status` lists them")
     if alive := max(alive for _, alive, _, _ in found):
         raise StreamsError(f"{alive} consumer(s) of {group} are alive; stop them first, or nothing of it is given up")
+    carried: list[Message] = []
+    if apply and client.claims is not None:
+        carried = [message for at in client.partitions for message in await _claims(at, group)]
     if apply:
         found = [await _retire(at, group, lanes[at.number], apply=True) for at in client.partitions]
         if any(alive for _, alive, _, _ in found):
@@ -220,6 +228,7 @@ async def retire(client: Streams, group: str, *, apply: bool = False) -> Retired
     for partition in client.partitions:
         with refusing(partition.connections):
             waiting += await _waiting(partition, group, apply=apply)
+    await client.release(carried)
     unread = account.lag if account else 0
     dead = account.dead if account else 0
     return Retired(
@@ -264,3 +273,19 @@ async def _waiting(partition: Partition, group: str, *, apply: bool) -> int:
             count += len(ids)
         if cursor == 0:
             return count
+
+
+async def _claims(partition: Partition, group: str) -> list[Message]:
+    """What is about to go with the group's inbox, or waits to come back to it, and has an object in the claim store."""
+    keys = partition.keys
+    redis: Any = partition.redis  # as above
+    found = [decode(entry) async for entry in Entries(partition).forward(keys.inbox(group))]
+    cursor = 0
+    while True:
+        cursor, members = await redis.zscan(keys.due(), cursor, match=f"{group} *", count=_SCAN)
+        waiting = await scripts.peek_waiting(
+            redis.execute_command, due=keys.due(), waiting=keys.waiting(), ids=[member for member, _ in members]
+        )
+        found += [decode((b"0-0", fields)) for _, _, _, fields in waiting]
+        if cursor == 0:
+            return [message for message in found if message.data.startswith(MARK)]

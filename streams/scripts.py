@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from redis.exceptions import NoScriptError
 
-from streams.keys import CALLS_KEPT, HISTORY_LENGTH, NEVER_MS, ONCE_TTL_MS, PRODUCER_TTL_MS
-from streams.message import FIELDS, Message
+from streams.keys import CALLS_KEPT, HISTORY_LENGTH, NEVER_MS, ONCE_TTL_MS, PRODUCER_TTL_MS, REPORT_TTL_MS
+from streams.message import EXPIRES, EXPIRY, FIELDS, Message
 
 Call = Callable[..., Awaitable[Any]]
 Value = bytes | str | int
@@ -69,8 +69,10 @@ CANCEL_WAITING: Final = Script.load("cancel_waiting")
 PAUSE: Final = Script.load("pause")
 READ_IN_TURN: Final = Script.load("read_in_turn")
 PEEK_WAITING: Final = Script.load("peek_waiting")
+REPORT: Final = Script.load("report")
 
 _PUBLISH_FIELDS: Final[tuple[Value, ...]] = (len(FIELDS), *FIELDS)
+_EXPIRING_FIELDS: Final[tuple[Value, ...]] = (len(FIELDS) + 1, *FIELDS, EXPIRY)
 
 
 async def run(call: Call, script: Script, keys: Sequence[str], arguments: Sequence[Value]) -> Any:
@@ -98,10 +100,13 @@ async def publish(
     """
     index = {key: number for number, key in enumerate(streams, 1)}
     waits = any(message.when for message in messages)
-    arguments: list[Value] = [sequence, PRODUCER_TTL_MS, int(waits), *_PUBLISH_FIELDS]
+    expire = any(len(message.values) > EXPIRES for message in messages)
+    arguments: list[Value] = [sequence, PRODUCER_TTL_MS, int(waits), *(_EXPIRING_FIELDS if expire else _PUBLISH_FIELDS)]
     for message in messages:
         arguments += (index[message.target], message.when, message.once, message.once and ONCE_TTL_MS)
         arguments += message.values
+        if expire and len(message.values) == EXPIRES:
+            arguments.append("")
     taken = await run(call, PUBLISH, (producer, due, waiting, groups, *streams, books), arguments)
     return {taken[at] - 1: taken[at + 1].decode() for at in range(0, len(taken), 2)}
 
@@ -268,3 +273,8 @@ async def cancel_waiting(
 async def pause(call: Call, *, paused: str, group: str, channel: str, on: bool) -> bool:
     """Pauses a group or lets it go on; False when it was so already."""
     return bool(await run(call, PAUSE, (paused,), (group, int(on), channel)))
+
+
+async def report(call: Call, *, reports: str, consumer: str, report: bytes) -> None:
+    """Writes down what a consumer says of itself; it is kept for a minute."""
+    await run(call, REPORT, (reports,), (consumer, report, REPORT_TTL_MS))

@@ -23,10 +23,12 @@ from streams.outcome import Outcome, Retried, Snoozed
 from streams.reader import Reader
 from streams.reclaim import Reclaimer
 from streams.reconnect import Reconnect
+from streams.reporter import Reporter
 from streams.settlement import Settlement
 from streams.turns import Turns
 
 if TYPE_CHECKING:
+    from streams.breaker import Breaker
     from streams.delivery import Delivery
     from streams.middleware import Middleware
     from streams.partition import Partition
@@ -51,6 +53,7 @@ class Seat:
         suspect: int,
         middleware: Sequence[Middleware],
         pause: Callable[[bool], None],
+        breaker: Breaker,
     ) -> None:
         keys, connections, group = partition.keys, partition.connections, processor.name
         self._group = group
@@ -120,6 +123,7 @@ class Seat:
             reconnect=self.reconnect,
             call_off=self._call_off,
             pause=pause,
+            answer=Reporter(processor, partition, consumer, self, breaker).answer,
         )
         self._watched: list[tuple[str, set[bytes]]] = []
         self._reading: list[asyncio.Task[None]] = []

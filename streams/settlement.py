@@ -19,7 +19,7 @@ from streams.connection import LOST, Connections
 from streams.history import record
 from streams.message import KEY
 from streams.middleware import Middleware, settle_chain
-from streams.outcome import ACKED, SKIPPED, Acked, Cancelled, DeadLettered, Outcome, Released, Retried, Snoozed
+from streams.outcome import ACKED, SKIPPED, Acked, Cancelled, DeadLettered, Expired, Outcome, Released, Retried, Snoozed
 
 if TYPE_CHECKING:
     from streams.delivery import Delivery
@@ -196,6 +196,8 @@ class Settlement:
                 return [b"b", target, *_counted(message.encode_back(delivery.carried(ran=False))), 0]
             case Cancelled():
                 return [b"c", *self._record(delivery, "cancelled", now)]
+            case Expired(at=at):
+                return [b"x", *self._record(delivery, "expired", now, reason=f"it had to be handled before {at}")]
 
     def _waiting_id(self, delivery: Delivery) -> str:
         # Not the event id: two foreign entries may carry the same one, and one must not overwrite the other.
@@ -248,6 +250,8 @@ def _tell(delivery: Delivery, outcome: Outcome) -> None:
             log.error("delivery.dead_lettered", **about, attempt=delivery.attempt, reason=reason, error=error)
         case Snoozed(after=after, reason=reason):
             log.info("delivery.snoozed", **about, after=round(after, 2), reason=reason)
+        case Expired(at=at):
+            log.warning("delivery.expired", **about, expired_at=at)
         case _:
             log.debug("delivery.ended", **about, outcome=type(outcome).__name__)
 

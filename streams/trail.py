@@ -17,6 +17,7 @@ from streams import scripts
 from streams.entries import Entries, Entry, decode, milliseconds, refusing
 from streams.errors import NotFound
 from streams.keys import HISTORY_LENGTH, partition_of
+from streams.message import CAUSATION, FIELDS, ID
 from streams.whereabouts import GroupTrail, Whereabouts
 
 if TYPE_CHECKING:
@@ -26,8 +27,7 @@ if TYPE_CHECKING:
 
 _BEFORE: Final = 5_000  # ms that a publisher's clock may be ahead of Redis'
 _AFTER: Final = 60_000  # ms that it may be behind, or a publish may have taken
-_SCAN: Final = 100_000  # entries of one stream looked at beyond that window
-_FOLLOW_UPS: Final = 5_000  # entries of one stream looked at for follow-ups
+_SCAN: Final = 100_000  # entries of one stream looked through beyond that window, and for follow-ups
 _TIMED_UUID: Final = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-[78][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _ENTRY: Final = re.compile(r"\d{1,20}-\d{1,20}")
 
@@ -114,7 +114,7 @@ class _Search:
         self._entries = Entries(partition)
         self._id = id
         self._wire_id = id.encode()
-        self._made = _made_at(id)
+        self._made = made_at(id)
         self._searched: list[str] = []
         self._complete = True
         self._read: dict[str, list[str]] = {}
@@ -154,7 +154,13 @@ class _Search:
         if self._waiting is not None:
             delayed, due_in, target = self._waiting
             short = self._keys.short(target)
-            return Trail(self._id, delayed, short, "", due_in, (), (), "what waits", partition=number)
+            # Every group that reads the stream it will come to waits for it.
+            waiting = tuple(
+                GroupTrail(name, "waiting", "due", 0, 0, due_in=due_in, waiting_id=self._id)
+                for name, sources in sorted(self._read.items())
+                if target in sources
+            )
+            return Trail(self._id, delayed, short, "", due_in, waiting, (), "what waits", partition=number)
         key, found = self._entry or ("", None)
         message = decode(found) if found else None
         start = str(max(0, (self._made or milliseconds(found[0] if found else "0")) - _BEFORE))
@@ -208,8 +214,8 @@ class _Search:
         start, end = str(max(0, self._made - _BEFORE)), str(self._made + _AFTER)
         self._searched.append("every stream from 5 s before to 60 s after the event was made")
         for key in streams:
-            async for entry in self._entries.forward(key, start, end):
-                if decode(entry).values[1] == self._wire_id:
+            async for entry in self._entries.search(key, FIELDS[ID], self._wire_id, start=start, end=end):
+                if entry is not None:
                     return key, entry
         return None
 
@@ -232,18 +238,17 @@ class _Search:
         newest = "" if self._made else "the newest "
         self._searched.append(f"{newest}{_SCAN:,} entries of every stream{' beyond that' if self._made else ''}")
         for key in streams:
-            seen = 0
             async for entry in self._beyond(key):
-                seen += 1
-                if decode(entry).values[1] == self._wire_id:
+                if entry is not None:
                     return key, entry
-            self._complete = self._complete and seen < _SCAN
+                self._complete = False
         return None
 
-    def _beyond(self, key: str) -> AsyncIterator[Entry]:
+    def _beyond(self, key: str) -> AsyncIterator[Entry | None]:
         if self._made:
-            return self._entries.forward(key, str(self._made + _AFTER), most=_SCAN)
-        return self._entries.backward(key, most=_SCAN)
+            start = str(self._made + _AFTER)
+            return self._entries.search(key, FIELDS[ID], self._wire_id, start=start, most=_SCAN)
+        return self._entries.search(key, FIELDS[ID], self._wire_id, most=_SCAN, backward=True)
 
     async def _groups_on(self, key: str) -> set[str]:
         return {group["name"].decode() for group in await self._redis.xinfo_groups(key)}
@@ -251,15 +256,13 @@ class _Search:
     async def _follow_ups(self, streams: list[str], cause: bytes, start: str) -> tuple[FollowUp, ...]:
         found = []
         for key in streams:
-            seen = 0
-            async for entry in self._entries.forward(key, start, most=_FOLLOW_UPS):
-                seen += 1
+            async for entry in self._entries.search(key, FIELDS[CAUSATION], cause, start=start, most=_SCAN):
+                if entry is None:
+                    self._complete = False
+                    break
                 message = decode(entry)
-                if message.values[8] == cause:
-                    found.append(FollowUp(message.id, message.type, self._keys.short(key), message.time))
-            if seen == _FOLLOW_UPS:
-                self._complete = False
-        self._searched.append(f"{_FOLLOW_UPS:,} entries of every stream for follow-ups")
+                found.append(FollowUp(message.id, message.type, self._keys.short(key), message.time))
+        self._searched.append(f"{_SCAN:,} entries of every stream for follow-ups")
         return tuple(found)
 
     def told(self) -> str:
@@ -267,7 +270,7 @@ class _Search:
         return f"{'; '.join(self._searched)}; the newest {HISTORY_LENGTH:,} lines of each history"
 
 
-def _made_at(id: str) -> int:
+def made_at(id: str) -> int:
     """The ms since 1970 in a UUIDv7, or in the UUIDv8 of a schedule's event; 0 for any other id."""
     found = _TIMED_UUID.fullmatch(id.lower())
     return int(found[1] + found[2], 16) if found else 0

@@ -27,10 +27,11 @@ _DEAD: Final = ("dead_lettered", "edited")
 class GroupTrail:
     """Where one group has the event.
 
-    `state` is `unread`, `running` (delivered, not settled), `retrying` or `snoozed` (waits, or is back in the inbox),
-    `in line` (another message of its key has the turn, in an ordered group),
-    `acked` (handled, or nothing to do in this group), `dead`, `discarded` or `cancelled`. `where` is the stream and the
-    entry, or `due`, or empty. `due_in` and `idle` are in seconds. `history` holds how earlier deliveries ended.
+    `state` is `waiting` (delayed, not in the stream yet), `unread`, `running` (delivered, not settled), `retrying` or
+    `snoozed` (waits, or is back in the inbox), `in line` (in an ordered group, another message of its key has the
+    turn), `acked` (handled, or nothing to do in this group), `dead`, `discarded`, `cancelled`, `expired` or `missed`
+    (the group began further on in its stream). `where` is the stream and the entry, or `due`, or empty. `due_in` and
+    `idle` are in seconds. `history` holds how earlier deliveries ended.
     """
 
     group: str
@@ -157,7 +158,18 @@ class Whereabouts:
                 history=history,
             )
         waiting_id = f"{group} {self._keys.short(key)} {entry_id.decode()}"
-        return await self._peek(group, [waiting_id], history)
+        waits = await self._peek(group, [waiting_id], history)
+        if waits is None and not history and await self._is_missed(group, key, entry_id):
+            return GroupTrail(group, "missed", where, 0, 0)
+        return waits
+
+    async def _is_missed(self, group: str, key: str, entry_id: bytes) -> bool:
+        began = await self._redis.hget(self._keys.books(), f"began {group} {key.removeprefix(f'{self._keys.tag}:')}")
+        if not began:
+            return False
+        if began.startswith(b"("):
+            return position(entry_id) <= position(began[1:])
+        return position(entry_id) < position(began)
 
     async def _is_unread(self, group: str, key: str, entry_id: bytes) -> bool:
         try:
@@ -262,7 +274,7 @@ class Whereabouts:
         return None
 
     def _settled(self, group: str, last: str, history: tuple[dict[str, str], ...]) -> GroupTrail:
-        state = last if last in ("discarded", "cancelled") else "acked"
+        state = last if last in ("discarded", "cancelled", "expired") else "acked"
         record = history[-1] if history and last != "replayed" else {}  # after a replay it began anew
         attempts = int(record.get("attempt") or 1)
         replays = sum(line["outcome"] == "replayed" for line in history)

@@ -14,14 +14,14 @@ from typing import Literal
 import orjson
 
 from schemas import Event
-from streams import Backoff, CurrentDelivery, Delivery, Processor, Unavailable, run
+from streams import Backoff, CurrentDelivery, DeadLetter, Delivery, Processor, Snooze, Unavailable, run
 
 
 class Probed(Event, stream="probes", version=1):
     """Something to do in a certain way."""
 
     n: int
-    act: Literal["ok", "exit", "sleep", "block", "fail"] = "ok"
+    act: Literal["ok", "exit", "sleep", "block", "fail", "raise", "reject", "later"] = "ok"
     seconds: float = 0.0
 
 
@@ -53,6 +53,12 @@ async def act(event: Probed, delivery: Delivery = CurrentDelivery()) -> None:
             time.sleep(event.seconds)  # noqa: ASYNC251 - blocking the loop is the point
         case "fail":
             raise Unavailable("probe")
+        case "raise":
+            raise RuntimeError("no")
+        case "reject":
+            raise DeadLetter("never")
+        case "later" if delivery.deliveries < 2 and not delivery.message.carried:
+            raise Snooze(0.1)
     note("end", event, delivery)
 
 

@@ -29,7 +29,7 @@ import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import pytest
 from pydantic_settings import BaseSettings
@@ -41,8 +41,11 @@ from schemas.privacy import PII, marked_fields
 from streams import Settings
 from streams.cli.commands import application
 from streams.message import CARRIED, FIELDS
+from streams.reason import State
 from streams.sql import SqlSettings
+from tests.faults import test_why as processes
 from tests.redis_server import RedisServer
+from tests.streams import test_why
 from tests.waiting import wait_until_sync
 
 ROOT: Final = Path(__file__).parents[1]
@@ -255,7 +258,7 @@ def test_every_command_line_that_is_shown_can_be_typed(page: str) -> None:
     for line in lines:
         command, arguments = application(), shlex.split(line)[1:]
         context = command.make_context("streams", list(arguments))
-        while hasattr(command, "commands"):
+        while hasattr(command, "commands") and (arguments or not command.invoke_without_command):
             name, command, arguments = command.resolve_command(context, arguments)
             context = command.make_context(name, list(arguments), parent=context)
 
@@ -354,6 +357,13 @@ def test_the_fields_of_a_message_are_the_documented_ones() -> None:
     """In the order in which they are written."""
     assert [name.encode() for name in rows("docs/wire-format.md", "The fields")] == FIELDS
     assert [name.encode() for name in rows("docs/wire-format.md", "What comes back")] == CARRIED
+
+
+def test_the_reasons_are_the_documented_ones() -> None:
+    """Every state that `doctor why` tells has its row, and a test that constructs it."""
+    known = set(get_args(State))
+    assert set(rows("docs/why.md", "The states")) == known
+    assert {state for state, *_ in test_why.SITUATIONS.values()} | processes.COVERED == known
 
 
 def test_the_events_are_the_documented_ones() -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
 from streams.cli.durations import told
 
 if TYPE_CHECKING:
+    from streams.schedules import ScheduleState
     from streams.server import Server
     from streams.settings import Settings
     from streams.snapshot import GroupState, Snapshot
@@ -183,6 +184,30 @@ def check_books(snapshot: Snapshot, settings: Settings) -> Iterator[Finding]:
                 f"{group.dead:,} dead letters of {group.name}, at most {most:,} stay (STREAMS_DEAD_MOST)",
                 f"streams dead ls {group.name} --group-by fingerprint",
             )  # fmt: skip
+
+
+def check_schedules(schedules: Sequence[ScheduleState]) -> Iterator[Finding]:
+    """Schedules that nobody runs, that cannot be read, or whose slots were missed."""
+    for schedule in schedules:
+        name = f"schedule {schedule.name}"
+        if schedule.problem:
+            yield Finding(
+                name, "fail", f"its definition is unreadable: {schedule.problem}", "deploy its processor anew"
+            )
+        elif schedule.paused:
+            yield Finding(name, "ok", "it is paused")
+        elif not schedule.alive:
+            yield Finding(
+                name, "fail", f"nobody runs it: no consumer of {schedule.processor} is alive ({schedule.words})",
+                f"python -m processors.{schedule.processor}, or streams schedules forget {schedule.name}",
+            )  # fmt: skip
+        elif schedule.missed:
+            yield Finding(
+                name, "warn", f"{_count(schedule.missed, 'slot')} of it passed without anybody there to publish them",
+                "keep one consumer running at any time; see docs/schedules.md",
+            )  # fmt: skip
+        else:
+            yield Finding(name, "ok", f"it runs ({schedule.words})")
 
 
 def _check_group(group: GroupState) -> Finding:

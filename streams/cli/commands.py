@@ -25,13 +25,13 @@ from streams.cli.schedules import schedules
 from streams.cli.schema import schema
 from streams.cli.status import status
 from streams.cli.tail import tail
-from streams.cli.trim import retire, trim
+from streams.cli.trim import orphans, retire, trim
 from streams.errors import StreamsError
 
 GROUP: Final = "streams.commands"
 _ORDER: Final = (
     "publish", "status", "event", "tail", "cancel", "pause", "resume", "dead", "replay", "replays", "trim",
-    "retire", "gaps", "partitions", "schedules", "doctor", "schema",
+    "retire", "orphans", "gaps", "partitions", "schedules", "doctor", "schema",
 )  # fmt: skip
 _PLAIN: Final[dict[str, Any]] = {"add_completion": False, "rich_markup_mode": None}
 
@@ -89,13 +89,14 @@ def application() -> Any:
     )
     app.callback(invoke_without_command=True)(_help)
     for command in (
-        publish, status, event, tail, cancel, pause, resume, replay, trim, retire, gaps, partitions, doctor, schema,
+        publish, status, event, tail, cancel, pause, resume, replay, trim, retire, orphans, gaps, partitions, schema,
     ):  # fmt: skip
         app.command()(command)
     dead.command("edit")(edit)
     app.add_typer(dead, name="dead")
     app.add_typer(replays, name="replays")
     app.add_typer(schedules, name="schedules")
+    app.add_typer(doctor, name="doctor")
     return typer.main.get_group(app)
 
 

@@ -16,6 +16,8 @@ _SAID = {
     "acked": "acked: it was handled before",
     "dead": "dead: it was given up before",
     "discarded": "discarded before",
+    "expired": "expired before",
+    "missed": "missed: it was never delivered to this group",
 }
 
 

@@ -1,4 +1,4 @@
-"""doctor: is all well, and if not, what mends it."""
+"""doctor: is all well, and if not, what mends it; and why one event is not done."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from streams.cli.checks import (
     check_books,
     check_clock,
     check_partitions,
+    check_schedules,
     check_server,
     check_settings,
     check_state,
 )
 from streams.cli.ending import EXIT_FAILED, run
-from streams.cli.output import print_rich, row, table, write_json
+from streams.cli.output import json_array, print_rich, row, safe, table, write, write_json
 from streams.cli.session import opened
 
 if TYPE_CHECKING:
@@ -27,14 +28,52 @@ if TYPE_CHECKING:
 _STYLES: Final = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 
 
-def doctor(json: Annotated[bool, typer.Option("--json", help="Print an array of findings.")] = False) -> None:
+doctor = typer.Typer(add_completion=False, rich_markup_mode=None)
+
+
+@doctor.callback(invoke_without_command=True)
+def examine(
+    context: typer.Context,
+    json: Annotated[bool, typer.Option("--json", help="Print an array of findings.")] = False,
+) -> None:
     """Checks that all is well.
 
     Redis, the settings, the groups, what waits; exits 1 when something must be mended.
 
-    streams doctor
+    streams doctor; streams doctor why 019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071
     """
-    run(_doctor(json))
+    if context.invoked_subcommand is None:
+        run(_doctor(json))
+
+
+@doctor.command()
+def why(
+    id: Annotated[str, typer.Argument(help="The event's id (of an entry without one: the entry's).", metavar="ID")],
+    json: Annotated[bool, typer.Option("--json", help="Print an array.")] = False,
+) -> None:
+    """Says why an event is not done.
+
+    One sentence for each group, and the command that mends it; exits 1 when there is no such event.
+
+    streams doctor why 019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071
+    """
+    run(_why(id, json))
+
+
+async def _why(id: str, json: bool) -> None:
+    async with opened() as streams:
+        reasons = await streams.why(id)
+    if json:
+        with json_array() as item:
+            for reason in reasons:
+                item(reason.as_json())
+    else:
+        for reason in reasons:
+            write(safe(f"{reason.group}: {reason.why}" if reason.group else reason.why))
+            if reason.mend:
+                write(safe(f"  -> {reason.mend}"))
+    if any(not reason.group and reason.state in ("unknown", "trimmed") for reason in reasons):
+        raise typer.Exit(EXIT_FAILED)
 
 
 async def _doctor(json: bool) -> None:
@@ -71,4 +110,5 @@ async def _examine(streams: Streams) -> list[Finding]:
         check_clock(difference),
         *check_state(snapshot, streams.settings.lease),
         *check_books(snapshot, streams.settings),
+        *check_schedules(await streams.schedules.ls()),
     ]

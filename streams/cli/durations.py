@@ -7,6 +7,9 @@ from datetime import timedelta
 from typing import Final
 
 from streams.cli.ending import Usage
+from streams.duration import told
+
+__all__ = ["parse_duration", "told"]
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _PART: Final = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)(ms|s|m|h|d)")
@@ -26,23 +29,3 @@ def parse_duration(text: str, option: str) -> timedelta:
     if total > _LONGEST:
         raise Usage(f"{option} {text!r} is longer than ten years")
     return timedelta(seconds=total)
-
-
-def told(seconds: float | None) -> str:
-    """A duration in at most two units: `0.4 s`, `12 s`, `3 min`, `2 h 5 min`, `4 d 3 h`; `-` for None."""
-    if seconds is None:
-        return "-"
-    if seconds < 0:
-        return f"-{told(-seconds)}"
-    if seconds < 10:
-        return f"{seconds:.1f} s"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = int(seconds // 60)
-    if minutes < 120:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    days, hours = divmod(hours, 24)
-    return f"{days} d {hours} h" if hours else f"{days} d"

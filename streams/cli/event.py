@@ -16,7 +16,15 @@ if TYPE_CHECKING:
     from streams.trail import Trail
     from streams.whereabouts import GroupTrail
 
-_STYLES: Final = {"acked": "green", "dead": "bold red", "retrying": "yellow", "snoozed": "yellow", "running": "cyan"}
+_STYLES: Final = {
+    "expired": "yellow",
+    "missed": "bold red",
+    "acked": "green",
+    "dead": "bold red",
+    "retrying": "yellow",
+    "snoozed": "yellow",
+    "running": "cyan",
+}
 
 
 def event(

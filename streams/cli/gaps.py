@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from streams.cli.ending import Usage, run
+from streams.cli.ending import EXIT_FAILED, Usage, run
 from streams.cli.output import json_array, note, print_rich, row, table, write
 from streams.cli.session import opened
+
+if TYPE_CHECKING:
+    from streams.account import Gap
 
 
 def gaps(
@@ -21,7 +24,7 @@ def gaps(
     """Shows what was lost.
 
     Entries that somebody removed (XTRIM, XDEL, DEL) before every group was through with them, and between which ids
-    they were. --accept stops telling those of now.
+    they were. Exits 1 when there are any; --accept stops telling those of now.
 
     streams gaps
     """
@@ -42,7 +45,13 @@ async def _gaps(accept: str, json: bool) -> None:
         with json_array() as item:
             for gap in found:
                 item(asdict(gap))
-        return
+    else:
+        _show(found)
+    if found:
+        raise typer.Exit(EXIT_FAILED)
+
+
+def _show(found: list[Gap]) -> None:
     made = table("GROUP", "WHERE", "MISSING", "BETWEEN", right=("MISSING",), whole=("GROUP", "WHERE"))
     for gap in found:
         row(made, gap.group or "-", gap.where, f"{gap.count:,}", f"{gap.after} and {gap.before}" if gap.before else "-")

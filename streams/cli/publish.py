@@ -36,6 +36,7 @@ def publish(
     at: Annotated[str, typer.Option(help="Hold it back until then: 2026-11-24T09:00:00+01:00.", metavar="ISO")] = "",
     once: Annotated[str, typer.Option(help="Publish one event under this name in 24 hours.", metavar="NAME")] = "",
     key: Annotated[str, typer.Option(help="The ordering key.")] = "",
+    expires: Annotated[str, typer.Option(help="Begin no handler for it after so long: 30s, 5m.", metavar="TIME")] = "",
     priority: Annotated[Literal["high", "normal", "low"], typer.Option(help="The lane it goes to.")] = "normal",
     count: Annotated[
         int | None, typer.Option(min=1, help="Publish so many, with {n} in values replaced by 1, 2, ...", metavar="N")
@@ -49,7 +50,7 @@ def publish(
 
     streams publish UserRegistered user_id=7 email=ada@example.com name=Ada
     """
-    hold = _hold(delay, at)
+    hold = _hold(delay, at) | ({"expires": parse_duration(expires, "--expires")} if expires else {})
     if once and (ndjson or count is not None):
         raise Usage("--once names one event; leave it out with --ndjson and --count")
     if ndjson:

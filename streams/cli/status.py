@@ -17,9 +17,15 @@ if TYPE_CHECKING:
     from rich.console import Group
     from rich.text import Text
 
+    from streams.accounting import Accounts
     from streams.client import Streams
     from streams.snapshot import GroupState, Snapshot, Waiting
 
+_COUNTS: Final = (
+    "published", "replayed", "acked", "dead", "discarded", "cancelled", "expired",
+    "waiting", "pending", "unread", "gap",
+)  # fmt: skip
+_ALWAYS: Final = ("published", "acked", "unread", "gap")
 _LATE: Final = 2.0  # seconds that something due may wait without a word: movers look every half second
 
 
@@ -78,8 +84,8 @@ async def _look(streams: Streams) -> Any:
         return Text(safe(error), style="red")
 
 
-def picture(snapshot: Snapshot) -> Group:
-    """The snapshot for people."""
+def picture(snapshot: Snapshot, width: int | None = None) -> Group:
+    """The snapshot for people whose terminal has `width` columns, by itself this one."""
     from rich.console import Group
     from rich.text import Text
 
@@ -99,7 +105,7 @@ def picture(snapshot: Snapshot) -> Group:
     parts += [_streams(snapshot), Text(), _groups(snapshot), Text()]
     consumers = _consumers(snapshot)
     parts += [consumers, Text()] if consumers else []
-    parts += [_accounts(snapshot), Text()] if snapshot.accounts.groups else []
+    parts += [*_accounts(snapshot, width or console().width), Text()] if snapshot.accounts.groups else []
     return Group(*parts, *_waiting(snapshot.waiting))
 
 
@@ -155,22 +161,39 @@ def _groups(snapshot: Snapshot) -> Any:
     return made
 
 
-def _accounts(snapshot: Snapshot) -> Any:
-    """What was published, and what became of it: the line of a group adds up, or there is a gap."""
-    columns = (
-        "PUBLISHED", "REPLAYED", "ACKED", "DEAD", "DISCARDED", "CANCELLED", "WAITING", "PENDING", "UNREAD", "GAP",
-    )  # fmt: skip
+def _accounts(snapshot: Snapshot, width: int) -> Iterator[Any]:
+    """What was published, and what became of it: the line of a group adds up, or there is a gap.
+
+    Columns without anything in them are left out; what is too wide all the same goes on in a further table.
+    """
+    accounts = snapshot.accounts
+    shown = [name for name in _COUNTS if name in _ALWAYS or any(getattr(group, name) for group in accounts.groups)]
+    lines: list[list[str]] = [[]]
+    for name in shown:
+        if _measure(_account(accounts, [*lines[-1], name])) > width and lines[-1]:
+            lines.append([])
+        lines[-1].append(name)
+    for names in lines:
+        yield _account(accounts, names)
+    for gap in accounts.gaps():
+        between = f", between {gap.after} and {gap.before}" if gap.before else ""
+        of = f" of {gap.group}" if gap.group and gap.group not in gap.where else ""
+        yield _loud(safe(f"GAP {gap.count:,} missing in {gap.where}{of}{between}: streams gaps"), True)
+
+
+def _account(accounts: Accounts, names: list[str]) -> Any:
+    columns = [name.upper() for name in names]
     made = table("ACCOUNT", *columns, right=columns, whole=("ACCOUNT",))
-    for group in snapshot.accounts.groups:
-        counts = (
-            group.published, group.replayed, group.acked, group.dead, group.discarded, group.cancelled, group.waiting,
-            group.pending, group.unread,
-        )  # fmt: skip
-        row(made, group.group, *(f"{count:,}" for count in counts), _loud(f"{group.gap:,}", group.gap != 0))
-        for gap in group.gaps:
-            between = f" between {gap.after} and {gap.before}" if gap.before else ""
-            row(made, f"  {gap.where}{between}", *("" for _ in counts), _loud(f"{gap.count:,}", True), style="dim")
+    for group in accounts.groups:
+        counts = (_loud(f"{getattr(group, name):,}", name == "gap" and group.gap != 0) for name in names)
+        row(made, group.group, *counts)
     return made
+
+
+def _measure(made: Any) -> int:
+    from rich.console import Console
+
+    return Console(width=10_000).measure(made).maximum
 
 
 def _is_stuck(group: GroupState) -> bool:

@@ -1,4 +1,4 @@
-"""trim, retire: removes what every group is through with, and gives up groups that nobody runs."""
+"""trim, retire, orphans: removes what every group is through with, groups that nobody runs, objects without events."""
 
 from __future__ import annotations
 
@@ -83,3 +83,32 @@ async def _retire(group: str, yes: bool, json: bool) -> None:
         f"{given_up.waiting:,} waiting; keeps {given_up.dead:,} dead letters"
     )
     write(text if given_up.done else f"{text} (--yes does it)")
+
+
+def orphans(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove them; without, it only says how many.")] = False,
+    older_than: Annotated[
+        str, typer.Option("--older-than", help="Only those stored before: 2h, 1d.", metavar="TIME")
+    ] = "1d",
+    json: Json = False,
+) -> None:
+    """Removes stored data without an event.
+
+    Objects in the claim store (STORAGE_URL, this app's alone) whose event is gone from every stream and group.
+
+    streams orphans --older-than 7d
+    """
+    run(_orphans(yes, older_than, json))
+
+
+async def _orphans(yes: bool, older_than: str, json: bool) -> None:
+    from streams.orphans import sweep
+
+    async with opened() as streams:
+        swept = await sweep(streams, older_than=parse_duration(older_than, "--older-than"), apply=yes)
+    if json:
+        write_json(swept.as_json())
+        return
+    size = f"{swept.bytes / 2**20:,.1f} MB"
+    text = f"{'removed' if yes else 'would remove'} {swept.orphans:,} of {swept.objects:,} objects, {size}"
+    write(text if yes or not swept.orphans else f"{text} (--yes does it)")

@@ -3,7 +3,8 @@
 -- KEYS  1 groups  2.. streams, and last the books     ARGV  1 group
 -- Returns how many were missing.
 -- Invariant: groups begin at 0. At `$`, what was published before the group existed would never be delivered. What had
--- been removed from a stream before the group was there is noted as missed: it is nothing that the group lost.
+-- been removed from a stream before the group was there is noted as missed: it is nothing that the group lost; and from
+-- which id on it is given entries, also for a group that somebody made by hand further on.
 -- include books.lua
 
 local group, books, made = ARGV[1], KEYS[#KEYS], 0
@@ -24,19 +25,45 @@ local function note_missed(stream)
   -- A stream that was deleted has lost what was in it: then the group keeps its books, and they say so.
   if published > added and redis.call('HEXISTS', books, field) == 1 then return end
   local settled = 0
-  for _, what in ipairs({'acked', 'dead', 'cancelled', 'returned'}) do
+  for _, what in ipairs({'acked', 'dead', 'cancelled', 'expired', 'returned'}) do
     settled = settled + number(what .. ' ' .. group .. ' ' .. place)
   end
   redis.call('HSET', books, field, math.max(published, added) - length - settled)
 end
 
+local function note_began(stream, field)
+  local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
+  if first and number('missed ' .. group .. ' ' .. short(stream)) > 0 then
+    redis.call('HSET', books, field, first[1])
+  else
+    redis.call('HDEL', books, field)
+  end
+end
+
+local function note_skipped(stream, field)
+  for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+    local found = {}
+    for i = 1, #info, 2 do found[info[i]] = info[i + 1] end
+    if found['name'] == group and found['last-delivered-id'] ~= '0-0' then
+      redis.call('HSET', books, field, '(' .. found['last-delivered-id'])
+    end
+  end
+end
+
+local known = redis.call('HEXISTS', KEYS[1], group) == 1
 for i = 2, #KEYS - 1 do
+  local began = 'began ' .. group .. ' ' .. short(KEYS[i])
   local reply = redis.pcall('XGROUP', 'CREATE', KEYS[i], group, '0', 'MKSTREAM')
   if not reply.err then
     made = made + 1
-    if string.find(KEYS[i], '}:stream:', 1, true) then note_missed(KEYS[i]) end
+    if string.find(KEYS[i], '}:stream:', 1, true) then
+      note_missed(KEYS[i])
+      note_began(KEYS[i], began)
+    end
   elseif not string.find(reply.err, 'BUSYGROUP', 1, true) then
     error(reply)
+  elseif not known then
+    note_skipped(KEYS[i], began)
   end
 end
 redis.call('HSET', KEYS[1], group, table.concat(KEYS, ' ', 2, #KEYS - 1))

@@ -3,7 +3,8 @@
 -- KEYS  1 producer  2 due  3 waiting  4 groups  5.. streams, and last the books
 -- ARGV  1 batch sequence  2 producer ttl ms  3 1 if some message waits  4 number of fields  5.. field names, then per message:
 --       stream (index from 1), when ('' now, '+N' in N ms, '@N' at N ms since 1970), once ('' or the key that holds
---       the id of the first event published under it), once ttl ms, one value per field
+--       the id of the first event published under it), once ttl ms, one value per field (the last field is left out of
+--       an entry in which it is empty: only some expire)
 -- Returns {position (from 1), id, ...} of the messages that were left out because their `once` was taken by that id.
 -- Invariant: a batch with a sequence not above the producer's last one changes nothing, so a publisher whose reply
 -- was lost sends the same batch again. The flag `allow-oom` is absent on purpose: a full server refuses publishers.
@@ -29,6 +30,8 @@ local at, position, taken = 5 + count, 0, {}
 while at <= #ARGV do
   local key, when, once, ttl = KEYS[4 + tonumber(ARGV[at])], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   for i = 1, count do fields[2 * i] = ARGV[at + 3 + i] end
+  fields[2 * count - 1] = ARGV[4 + count]
+  if fields[2 * count] == '' then fields[2 * count - 1], fields[2 * count] = nil, nil end
   position = position + 1
   local first
   if once ~= '' then

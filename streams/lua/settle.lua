@@ -5,7 +5,7 @@
 --       (an inbox: nobody else reads it), first and last entry id (a hint), number of runs of plain acks, and per run: delivery count, number, entry ids; then number of other
 --       deliveries, and per delivery: entry id, delivery count, in an ordered group its ordering key and its origin,
 --       operation and its arguments:
---         f  done with follow-ups: number, per follow-up: stream, FIELDS      c  cancelled
+--         f  done with follow-ups: number, per follow-up: stream, FIELDS      c  cancelled      x  expired
 --         w  wait: milliseconds, waiting id, FIELDS      d  dead letter: FIELDS      b  back to the inbox: stream, FIELDS
 --       where FIELDS = number of strings, name, value, ...; every operation ends with the FIELDS of its history
 --       record (0 for none).
@@ -90,6 +90,8 @@ while at <= #ARGV do
     local what = 'acked'
     if operation == 'c' then
       what = 'cancelled'
+    elseif operation == 'x' then
+      what = 'expired'
     elseif operation == 'f' then
       for _ = 1, tonumber(take()) do
         local key, fields = KEYS[5 + tonumber(take())], take_fields()

@@ -2,9 +2,10 @@
 -- Removes the oldest entries of one stream, at most so many in a call, and only what every group is through with.
 -- KEYS  1 stream  2 groups  3 the books
 -- ARGV  1 most to remove  2 how many to keep ('': any number)  3 age in ms from which it may go ('': any age)
---       4 1 to change nothing
+--       4 1 to change nothing  5 what the data of an entry begins with that must be told ('': none)
 -- Returns {removed, 1 if there may be more to remove, the group that holds the next entry back or '', the first id that
--- must stay ('': the stream is not there), the first id that is too young ('' when age does not matter)}.
+-- must stay ('': the stream is not there), the first id that is too young ('' when age does not matter), the removed
+-- entries that were to be told}.
 -- Invariant: nothing goes that is not below every group's lowest pending id and its last delivered id. That floor is
 -- read in here: read outside, a group could be made, or begin to hold something, before the entries are gone. A
 -- registered group that is not on the stream will be made at 0 and must find everything: it holds all. Never by
@@ -28,7 +29,7 @@ end
 
 local info = redis.pcall('XINFO', 'STREAM', stream)
 if info.err then
-  if string.find(info.err, 'no such key', 1, true) then return {0, 0, '', '', ''} end
+  if string.find(info.err, 'no such key', 1, true) then return {0, 0, '', '', '', {}} end
   error(info)
 end
 local length, last
@@ -60,16 +61,27 @@ if age then
   local time = redis.call('TIME')
   cutoff = string.format('%.0f-0', math.max(0, time[1] * 1000 + math.floor(time[2] / 1000) - age))
 end
-if ARGV[4] == '1' then return {0, 0, holder, floor, cutoff} end
+if ARGV[4] == '1' then return {0, 0, holder, floor, cutoff, {}} end
 
-local removed = 0
+local removed, told = 0, {}
+
+local function tell(entry)
+  local fields = entry[2]
+  for i = 1, #fields, 2 do
+    if fields[i] == 'data' and string.sub(fields[i + 1], 1, #ARGV[5]) == ARGV[5] then told[#told + 1] = entry end
+  end
+end
 
 local function trim(minid, surplus)  -- below `minid`, and at most `surplus` of them
   local room = math.min(most - removed, surplus)
   if room < 1 then return end
-  local gone = redis.call('XTRIM', stream, 'MINID', '~', minid, 'LIMIT', room)
+  local gone = 0
+  if ARGV[5] == '' then gone = redis.call('XTRIM', stream, 'MINID', '~', minid, 'LIMIT', room) end
   if gone == 0 then
     local page = redis.call('XRANGE', stream, '-', '(' .. minid, 'COUNT', math.min(room, 100))
+    if ARGV[5] ~= '' then
+      for _, entry in ipairs(page) do tell(entry) end
+    end
     if #page > 0 then gone = redis.call('XTRIM', stream, 'MINID', '=', after(page[#page][1])) end
   end
   removed = removed + gone
@@ -87,4 +99,4 @@ if removed > 0 then
   book('removed ' .. short(stream), removed)
   write_books()
 end
-return {removed, removed > 0 and 1 or 0, holder, floor, cutoff}
+return {removed, removed > 0 and 1 or 0, holder, floor, cutoff, told}

@@ -11,6 +11,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from sqlalchemy import Executable, Integer, cast, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
+from streams.claims import MOST
 from streams.dependencies import current_delivery
 from streams.errors import StreamsError, TooLarge
 from streams.message import TRACEPARENT, TRACESTATE, Message
@@ -34,12 +35,13 @@ class Outbox:
     """Writes events into the outbox table; a relay (`python -m streams.sql.relay`) publishes them.
 
     Nothing is sent to Redis here, which may be away. `settings` are the environment's unless given: the size cap and
-    the events' `source`.
+    the events' `source`. With a `STORAGE_URL`, data over the cap stands in the row until the relay, which needs the
+    same, moves it to the claim store: what is rolled back leaves no object there.
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
         settings = settings or Settings()
-        self._max_bytes = settings.max_bytes
+        self._most = settings.max_bytes if settings.storage_url is None else MOST
         self._source = settings.source or f"/{settings.app}"
 
     async def publish(
@@ -86,10 +88,10 @@ class Outbox:
         delivery = current_delivery.get(None)
         cause = delivery.message if delivery is not None else None
         message = Message.for_event(event, source=self._source, target="", key=key, cause=cause)
-        if len(message.data) > self._max_bytes:
+        if len(message.data) > self._most:
             raise TooLarge(
-                f"{event.type}: {len(message.data)} bytes of data are over the cap of {self._max_bytes}; store the "
-                "large part elsewhere and publish a reference"
+                f"{event.type}: {len(message.data)} bytes of data are over the cap of {self._most}; set STORAGE_URL, "
+                "or store the large part elsewhere and publish a reference"
             )
         carrier: dict[str, str] = {}
         _CONTEXT.inject(carrier)  # the trace of whoever commits, not the relay's

@@ -156,6 +156,8 @@ class Relay:
         step: list[Message] = []
         size = 0
         for _, message in rows:
+            if self._streams.claims is None and len(message.data) > self._streams.settings.max_bytes:
+                raise StreamsError(f"event {message.id} is over the cap; the relay needs the STORAGE_URL of its outbox")
             if step and size + len(message.data) > _BYTES:
                 await self._streams.append(step)
                 step, size = [], 0

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from streams.message import FIELDS, Message
+from streams.message import EXPIRY, FIELDS, Message
 
 
 def dump_follow_ups(messages: Iterable[Message]) -> str:
@@ -44,11 +44,15 @@ def load_message(text: str) -> Message:
 
 
 def _dump_values(message: Message) -> dict[str, Any]:
-    return {name.decode(): _dump(value) for name, value in zip(FIELDS, message.values, strict=True)}
+    named = zip([*FIELDS, EXPIRY], message.values, strict=False)  # only some expire
+    return {name.decode(): _dump(value) for name, value in named}
 
 
 def _load_values(values: dict[str, Any]) -> list[bytes]:
-    return [_load(values.get(name.decode(), "")) for name in FIELDS]
+    loaded = [_load(values.get(name.decode(), "")) for name in FIELDS]
+    if expiry := values.get(EXPIRY.decode()):
+        loaded.append(_load(expiry))
+    return loaded
 
 
 def _dump(value: bytes) -> str | dict[str, str]:

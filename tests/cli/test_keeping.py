@@ -78,13 +78,15 @@ def test_a_gap_is_shown_alarmed_and_accepted(command: Command, settings: Setting
     users = keys.stream("users")
     server.xtrim(users, maxlen=1, approximate=False)
     first = (server.xrange(users))[0][0].decode()
-    (gap,) = command("gaps", "--json").json()
+    result = command("gaps", "--json")
+    assert result.code == 1, "a gap alarms whoever watches exit codes"
+    (gap,) = result.json()
     assert (gap["group"], gap["where"], gap["count"], gap["before"]) == ("email", "users", 9, first)
     shown = command("gaps").out
     assert "users" in shown
     assert first in shown
     status = command("status")
-    assert f"users between 0-0 and {first}" in status.out
+    assert f"GAP 9 missing in users of email, between 0-0 and {first}: streams gaps" in status.out
     (found,) = command("status", "--json").json()["accounts"]["groups"]
     assert (found["published"], found["acked"], found["unread"], found["gap"]) == (10, 0, 1, 9)
     doctor = command("doctor")
@@ -92,7 +94,8 @@ def test_a_gap_is_shown_alarmed_and_accepted(command: Command, settings: Setting
     assert "are gone between" in doctor.out
     assert "streams gaps --accept email" in doctor.out
     assert command("gaps", "--accept", "email").out == "accepted 1 gap\n"
-    assert command("gaps", "--json").json() == []
+    result = command("gaps", "--json")
+    assert (result.code, result.json()) == (0, [])
     assert "accounted for" in command("doctor").out
 
 

@@ -103,3 +103,19 @@ async def test_forget(cli: Cli, settings: Settings) -> None:
 @pytest.mark.parametrize("verb", ["pause", "resume", "run", "forget"])
 def test_a_schedule_that_is_not_there(command: Command, verb: str) -> None:
     command("schedules", verb, "report.\x1b[2Jx").refused(1, "no schedule report.\\x1b[2Jx", "there are: none yet")
+
+
+async def test_doctor_says_that_nobody_runs_it(cli: Cli, client: Streams, settings: Settings) -> None:
+    async with running(settings):
+        findings = (await cli("doctor", "--json")).json()
+        assert {found["check"]: found["status"] for found in findings}[f"schedule {NAME}"] == "ok"
+    await client.redis.delete(client.keys.consumers("report"))
+    result = await cli("doctor", "--json")
+    assert result.code == 1
+    (found,) = [found for found in result.json() if found["check"] == f"schedule {NAME}"]
+    assert found["status"] == "fail"
+    assert "At 07:00 on Monday through Friday" in found["text"]
+    assert found["mend"] == f"python -m processors.report, or streams schedules forget {NAME}"
+    await client.schedules.pause(NAME)
+    findings = (await cli("doctor", "--json")).json()
+    assert {found["check"]: found["status"] for found in findings}[f"schedule {NAME}"] == "ok"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
+from dataclasses import replace
 
 import pytest
 
 from schemas import registered_types
 from streams import Settings, Streams
+from streams.account import Gap
+from streams.accounting import Accounts
+from streams.cli.status import picture
 from tests.child import Spawn
 from tests.cli.conftest import Cli
 from tests.cli.consuming import Desk, consuming, registered
@@ -136,3 +141,68 @@ def _is_domain(type: str) -> bool:
 
     event = registered(type)
     return event is not None and event.__module__.startswith("schemas")
+
+
+async def test_doctor_why(cli: Cli, client: Streams, settings: Settings) -> None:
+    receipt = await client.publish(registered(Desk.HANGING))
+    text = await cli("doctor", "why", receipt.id)
+    assert (text.code, text.err) == (0, "")
+    assert text.out.startswith("no group reads users")
+    async with consuming(Desk(), settings):
+        pass
+    await client.pause("email")
+    async with consuming(Desk(), settings):
+        other = await client.publish(registered(9))
+        text = await cli("doctor", "why", other.id)
+        assert text.out == "email: email is paused: it begins nothing\n  -> streams resume email\n"
+        (reason,) = (await cli("doctor", "why", other.id, "--json")).json()
+        assert reason == {
+            "group": "email", "state": "paused", "why": "email is paused: it begins nothing",
+            "mend": "streams resume email",
+        }  # fmt: skip
+    result = await cli("doctor", "why", "019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071")
+    assert result.code == 1
+    assert "never published" in result.out
+
+
+async def test_it_fits_into_80_columns(client: Streams, settings: Settings) -> None:
+    """Whatever there is to count: no heading is cut, no line is longer, and a gap is one sentence."""
+    from rich.console import Console
+
+    await client.publish_many(map(registered, (Desk.REJECTED, 9, 9)))
+    async with consuming(Desk(), settings):
+        await wait_until(lambda: client.redis.xlen(client.keys.dead("email")))
+    snapshot = await client.snapshot()
+    (group,) = snapshot.accounts.groups
+
+    def shown(**counts: int) -> list[str]:
+        gap = Gap("email", "users", 3, "0-0", "1795515390907-2", "email stream:users")
+        many = replace(group, gaps=(gap,), **counts)  # type: ignore[arg-type]
+        there = replace(snapshot, accounts=Accounts((many,), ()))
+        screen = Console(width=80, file=io.StringIO(), highlight=False)
+        screen.print(picture(there, 80))
+        text = screen.file.getvalue()  # type: ignore[attr-defined]
+        return [line.rstrip() for line in str(text).splitlines()]
+
+    few = shown()
+    head = next(line.split() for line in few if line.startswith("ACCOUNT"))
+    assert head == ["ACCOUNT", "PUBLISHED", "ACKED", "DEAD", "UNREAD", "GAP"]
+    assert "GAP 3 missing in users of email, between 0-0 and 1795515390907-2: streams gaps" in few
+    names = (
+        "published",
+        "replayed",
+        "acked",
+        "dead",
+        "discarded",
+        "cancelled",
+        "expired",
+        "waiting",
+        "pending",
+        "unread",
+    )
+    full = shown(**dict.fromkeys(names, 1_234_567))
+    heads = [line.split() for line in full if line.startswith("ACCOUNT")]
+    assert [name for line in heads for name in line[1:]] == [*map(str.upper, names), "GAP"]
+    assert len(heads) == 2
+    assert max(map(len, few + full)) <= 80
+    assert sum("1,234,567" in line for line in full) == 2

@@ -39,6 +39,7 @@ from streams.outcome import (
     SKIPPED,
     Cancelled,
     DeadLettered,
+    Expired,
     Outcome,
     Retried,
     Snoozed,
@@ -230,6 +231,7 @@ async def test_any_time_from_outside_is_survived(traced: Traced, time: bytes) ->
         (DeadLettered("invalid", "UserRegistered: email: Field required"), "dead_letter", "dead_lettered", "invalid"),
         (RELEASED, "release", "released", None),
         (Cancelled(), "cancel", "cancelled", None),
+        (Expired("2026-11-24T09:00:00+00:00"), "expire", "expired", None),
     ],
 )
 async def test_each_outcome_has_its_name_and_its_verb(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
 from streams import Processor, Settings, Streams, StreamsError, TooLarge
+from streams.claims import MARK, ClaimStore
 from streams.sql import CurrentTransaction, Outbox, SqlInbox, create_tables, make_engine
 from streams.sql.relay import Relay
 from streams.sql.tables import outbox as outbox_table
@@ -266,3 +268,31 @@ async def test_the_order_of_commits_is_kept_per_key(engine: AsyncEngine, streams
     for key in {row.key for row in found}:
         in_streams = [fields[b"id"].decode() for fields in entries if fields[b"partitionkey"].decode() == key]
         assert in_streams == [row.id for row in found if row.key == key]
+
+
+async def test_data_over_the_cap_goes_through_the_outbox_to_the_claim_store(
+    engine: AsyncEngine, streams: Streams, app: str, tmp_path: Path
+) -> None:
+    """It stands in the row until the relay publishes it, so what is rolled back leaves no object."""
+    url = f"file://{tmp_path}/claims"
+    settings = Settings(app=app, storage_url=url)  # type: ignore[arg-type]
+    large = Noted(n=1, text="x" * 300_000)
+    async with AsyncSession(engine) as session:
+        await Outbox(settings).publish(session, large)
+        await session.rollback()
+    async with AsyncSession(engine) as session, session.begin():
+        receipt = await Outbox(settings).publish(session, large)
+    store = ClaimStore(url)
+    assert [stored.key async for stored in store.ls()] == []
+    with pytest.raises(StreamsError, match="STORAGE_URL"):
+        await Relay(engine, streams, lease=0.05).relay()
+    async with Streams(settings=streams.settings.model_copy(), claims=store) as client:
+        relay = Relay(engine, client, lease=60)
+        await wait_until(relay.relay)
+        (entry,) = await published(client)
+        assert entry[b"data"].startswith(MARK)
+        assert len([stored async for stored in store.ls()]) == 1
+        assert client.claims is not None
+        trail = await client.event(receipt.id)
+        assert trail.message is not None
+        assert Noted.decode(await client.claims.fetch(trail.message), 1) == large

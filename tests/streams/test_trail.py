@@ -69,6 +69,19 @@ async def test_delayed(streams: Streams) -> None:
     assert 490 < trail.due_in <= 500
 
 
+async def test_a_delayed_event_waits_for_every_group_that_reads_its_stream(
+    streams: Streams, start: StartConsumer, desk: Desk
+) -> None:
+    await start(desk.processor)
+    receipt = await streams.publish(registered(9), delay=500, priority="low")
+    group = await email(streams, receipt.id)
+    assert (group.state, group.where, group.attempts) == ("waiting", "due", 0)
+    assert group.due_in is not None
+    assert 490 < group.due_in <= 500
+    assert (await streams.cancel(receipt.id)).groups == {"email": "cancelled"}
+    assert (await in_state(streams, receipt.id, "cancelled")).history[-1]["outcome"] == "cancelled"
+
+
 async def test_a_delayed_event_is_found_after_it_was_released(
     streams: Streams, start: StartConsumer, desk: Desk
 ) -> None:
@@ -221,6 +234,28 @@ async def test_follow_ups(streams: Streams, start: StartConsumer, desk: Desk) ->
     trail = await streams.event(follow_up.id)
     assert trail.message is not None
     assert trail.message.causation_id == receipt.id
+
+
+async def test_follow_ups_far_behind_their_cause(
+    streams: Streams, start: StartConsumer, desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are looked for inside Redis, so far that the trail says when it did not look at everything."""
+    receipt = await streams.publish(registered(Desk.FOLLOWED))
+    filler = registered(9)
+    emails = streams.keys.stream("emails")
+    for _ in range(3):
+        async with streams.redis.pipeline(transaction=False) as pipe:
+            for _ in range(2000):
+                pipe.xadd(emails, {"data": filler.encode(), "type": "EmailRefused", "causationid": "another"})
+            await pipe.execute()
+    await start(desk.processor)
+    await in_state(streams, receipt.id, "acked")
+    trail = await streams.event(receipt.id)
+    assert [follow_up.stream for follow_up in trail.follow_ups] == ["emails"]
+    assert trail.complete
+    monkeypatch.setattr("streams.trail._SCAN", 1000)
+    trail = await streams.event(receipt.id)
+    assert (trail.follow_ups, trail.complete) == ((), False)
 
 
 async def test_foreign_entries(streams: Streams, start: StartConsumer, desk: Desk) -> None:

@@ -1,0 +1,109 @@
+"""Report: what a consumer says of itself when it is asked: it costs nothing until somebody asks.
+
+The question goes over the channel on which a group is also paused; each consumer that hears it writes its answer under
+`Keys.reports`. One that does not answer while its heartbeat goes on has an event loop that something blocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import orjson
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from streams.partition import Partition
+
+_PATIENCE: Final = 2.0  # seconds an answer may take
+_POLL: Final = 0.02
+
+Standing = Literal["", "ready", "suspect", "running", "settling"]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Which entry is asked about; `token` tells the answers to this question from those to another."""
+
+    type: str
+    source: str
+    entry_id: str
+    token: str = ""
+
+    def encode(self) -> bytes:
+        """As it goes over the channel."""
+        return b"report " + orjson.dumps(asdict(self))
+
+    @classmethod
+    def decode(cls, text: bytes) -> Question:
+        """Raises `ValueError` for what is no question: anybody may publish to the channel."""
+        found = orjson.loads(text)
+        names = tuple(cls.__slots__)
+        if not isinstance(found, dict) or not all(isinstance(found.get(name), str) for name in names):
+            raise ValueError("no question")
+        return cls(*(found[name] for name in names))
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One consumer's answer. `version` is the newest it knows of the asked type, 0 when it has no handler for it.
+
+    `standing` is what it does with the entry: nothing (it does not hold it), `ready` (in memory, its turn is to come),
+    `suspect` (will run alone), `running` for `seconds` of at most `limit`, or `settling`. `longest` is how long its
+    longest handler runs, `breaker` the dependency that does not answer, tried again in `breaker_for` seconds.
+    """
+
+    token: str
+    version: int
+    concurrency: int
+    running: int
+    held: int
+    longest: float
+    paused: bool
+    breaker: str = ""
+    breaker_for: float = 0.0
+    standing: Standing = ""
+    seconds: float = 0.0
+    limit: float = 0.0
+
+    def encode(self) -> bytes:
+        """As it is kept."""
+        return orjson.dumps(asdict(self))
+
+    @classmethod
+    def decode(cls, text: bytes) -> Report:
+        """Reads one; raises `TypeError` or `ValueError` for one of another version of this code."""
+        return cls(**orjson.loads(text))
+
+    @property
+    def is_full(self) -> bool:
+        """Whether every handler it may run at once is running."""
+        return self.running >= self.concurrency
+
+
+async def ask(partition: Partition, group: str, question: Question, consumers: Iterable[str]) -> dict[str, Report]:
+    """Asks the consumers of a group in one partition; returns what was answered within 2 s, by consumer."""
+    redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
+    asked = Question(question.type, question.source, question.entry_id, secrets.token_hex(8))
+    wanted = set(consumers)
+    if not wanted or not await redis.publish(partition.keys.control(group), asked.encode()):
+        return {}
+    loop = asyncio.get_running_loop()
+    give_up = loop.time() + _PATIENCE
+    while True:
+        found = await redis.hgetall(partition.keys.reports(group))
+        answers = {name.decode(): report for name, text in found.items() if (report := _read(text, asked.token))}
+        if wanted <= answers.keys() or loop.time() >= give_up:
+            return answers
+        await asyncio.sleep(_POLL)
+
+
+def _read(text: bytes, token: str) -> Report | None:
+    try:
+        report = Report.decode(text)
+    except (TypeError, ValueError):
+        return None
+    return report if report.token == token else None
