@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -18,7 +19,7 @@ from redis.retry import Retry
 from tests.waiting import wait_until_sync
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from streams.embedded import ServerBinary
 
@@ -117,6 +118,12 @@ class RedisServer:
         """Runs one command on a connection of its own, as `redis-cli` would; strings in replies are bytes."""
         with self.client() as client:
             return client.execute_command(*command)
+
+    @contextmanager
+    def clients(self) -> Iterator[list[redis.Redis]]:
+        """As a list, for who deals with a cluster as well."""
+        with self.client() as client:
+            yield [client]
 
     def client(self) -> redis.Redis:
         """A plain client that does not retry; use it in a `with`."""

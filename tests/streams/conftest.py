@@ -22,12 +22,21 @@ MakeSettings = Callable[..., Settings]
 
 
 @pytest.fixture
-def make_settings(redis_url: str, app: str) -> MakeSettings:
+def make_settings(redis_url: str, app: str, partitions: int) -> MakeSettings:
     """Settings for this test's Redis and prefix, with a lease and a block short enough to wait for."""
 
     def make(**given: Any) -> Settings:
         return Settings(
-            **{"redis_url": redis_url, "app": app, "lease": 1.0, "block": 0.2, "grace": 2.0, "backoff": 100} | given
+            **{
+                "redis_url": redis_url,
+                "app": app,
+                "partitions": partitions,
+                "lease": 1.0,
+                "block": 0.2,
+                "grace": 2.0,
+                "backoff": 100,
+            }
+            | given
         )
 
     return make

@@ -95,7 +95,8 @@ async def test_status_is_one(streams: Streams, start: StartConsumer) -> None:
     assert [(lane.name, lane.length) for lane in snapshot.streams if lane.length] == [("followers", 30), ("places", 30)]
     (group,) = snapshot.groups
     assert [(member.name, member.alive) for member in group.consumers] == [(consumer.name, True)]
-    assert (snapshot.partitions, snapshot.registered, len(snapshot.servers)) == (N, N, 1)
+    assert (snapshot.partitions, snapshot.registered) == (N, N)
+    assert len(snapshot.servers) == len({server.place for server in snapshot.servers}) <= N
 
 
 async def test_pause_cancel_and_delay(streams: Streams, start: StartConsumer) -> None:
