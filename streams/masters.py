@@ -117,11 +117,12 @@ class ClusterMasters:
                 cluster = await self._ask()
                 self._cluster = cluster
         try:
-            place = self.found[tag] = _place(cluster.get_node_from_key(tag))
-            return place
+            place = _place(cluster.get_node_from_key(tag))
         except RedisClusterException as error:
             self.forget()
             raise ConnectionError(f"no master has the slot of {tag}") from error
+        self.found[tag] = place
+        return place
 
     async def _ask(self) -> Any:
         nodes = [redis.asyncio.cluster.ClusterNode(host, port) for host, port in self._hosts]
