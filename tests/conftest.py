@@ -77,6 +77,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("redis_binary", found or [pytest.param(None, id="no-redis", marks=skip)])
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what cannot be on a cluster."""
+    if config.getoption("--redis") == "cluster":
+        for item in items:
+            if mark := item.get_closest_marker("single"):
+                item.add_marker(pytest.mark.skip(reason=mark.args[0]))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Shows what the child processes of a failed test have written."""

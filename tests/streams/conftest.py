@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
 import pytest
 
 from streams import Consumer, Middleware, Processor, Settings, Streams
+
+
+@pytest.fixture(autouse=True)
+def home(request: pytest.FixtureRequest, partitions: int, monkeypatch: pytest.MonkeyPatch) -> int:
+    """With `--partitions=6`: the one partition of six, chosen by the test's name, in which everything of it lives.
+
+    Most tests of the engine look at keys, so they must know where an event is. The consumers have all their seats;
+    what is spread over partitions is tests/streams/test_partitions.py and the guide, which are marked `spread`.
+    """
+    number = zlib.crc32(request.node.name.encode()) % partitions
+    if partitions > 1 and not request.node.get_closest_marker("spread"):
+        for module in ("routing", "consumer", "trail"):
+            monkeypatch.setattr(f"streams.{module}.partition_of", lambda name, count: number % count)
+        at_home = property(lambda self: self.partitions[number % len(self.partitions)])
+        monkeypatch.setattr(Streams, "keys", property(lambda self: at_home.fget(self).keys))
+        monkeypatch.setattr(Streams, "redis", property(lambda self: at_home.fget(self).redis))
+    return number
 
 
 class StartConsumer(Protocol):

@@ -23,6 +23,7 @@ from tests.streams.test_accounting import adds_up
 from tests.waiting import wait_until
 
 N = 3
+pytestmark = pytest.mark.spread
 
 
 class Placed(Event, stream="places", version=1):
