@@ -111,23 +111,32 @@ class Streams:
         once: str = "",
         key: str = "",
         priority: Priority = "normal",
+        replicated: bool | None = None,
     ) -> Receipt:
         """Appends one event to its stream and returns when it is in Redis.
 
         `delay` (seconds or timedelta) or `at` (an aware datetime) hold it back, never released early. `once` is a name
         of the business (`order-7:paid`) under which only one event is published in 24 hours: the receipt of a later
         one is the first one's. `key` is the ordering key, at most 200 bytes. Repeated by itself until
-        `STREAMS_PUBLISH_TIMEOUT`, never added twice.
-        Raises `TooLarge`, `Refused`, `Unreachable` (nothing happened) or `PublishUncertain` (it may have).
+        `STREAMS_PUBLISH_TIMEOUT`, never added twice. `replicated` (or `STREAMS_REPLICATED`): returns when
+        `STREAMS_REPLICAS` replicas have it as well.
+        Raises `TooLarge`, `Refused`, `Unreachable` (nothing happened), `PublishUncertain` (it may have), or
+        `NotReplicated` (it is in Redis, and no replica has confirmed it).
         """
         message = self.message(event, when=moment(delay, at), key=key, priority=priority, once=once)
+        message.replicated = self.settings.replicated if replicated is None else replicated
         if not self._checked:
             await self.check()
         await self._publish((message,))
         return Receipt(message.id, event.stream, self._routing.number(message.target))
 
     async def publish_many(
-        self, events: Iterable[Event], *, key: str = "", priority: Priority = "normal"
+        self,
+        events: Iterable[Event],
+        *,
+        key: str = "",
+        priority: Priority = "normal",
+        replicated: bool | None = None,
     ) -> list[Receipt]:
         """Appends many events in order, 500 to a round trip; the receipts are in the same order.
 
@@ -137,7 +146,8 @@ class Streams:
         if not self._checked:
             await self.check()
         messages = ((event.stream, self.message(event, key=key, priority=priority)) for event in events)
-        return await self._routing.add_many(messages, self._publish)
+        wait = self.settings.replicated if replicated is None else replicated
+        return await self._routing.add_many(messages, self._publish, replicated=wait)
 
     async def append(self, messages: Sequence[Message]) -> None:
         """Adds messages that were made elsewhere (a relay's) in order, all of them or none, as `publish` does.

@@ -66,6 +66,9 @@ class Settings(BaseSettings):
     # STORAGE_URL: where data over that cap goes, s3://bucket/prefix or file:///directory; refused unless set
     storage_url: SecretStr | None = Field(None, validation_alias=AliasChoices("storage_url", "STORAGE_URL"))
     publish_timeout: float = Field(10.0, gt=0)  # STREAMS_PUBLISH_TIMEOUT: seconds before publish() gives up
+    replicated: bool = False  # STREAMS_REPLICATED: publish() waits for replicas unless it is told otherwise
+    replicas: int = Field(1, ge=1)  # STREAMS_REPLICAS: how many must have a replicated event
+    replicated_within: float = Field(1.0, gt=0, le=60)  # STREAMS_REPLICATED_WITHIN: seconds they have for it
 
     # Processing.
     concurrency: int = Field(50, ge=1, le=10_000)  # STREAMS_CONCURRENCY: handlers at once per consumer

@@ -248,7 +248,7 @@ async def test_the_number_is_noted_and_changed(
     make_settings: MakeSettings, streams: Streams, redis_client: redis.asyncio.Redis, start: StartConsumer
 ) -> None:
     """One partition writes nothing down; growing is always possible, shrinking when nothing is left."""
-    async with Streams(settings=make_settings()) as one:
+    async with Streams(settings=make_settings(partitions=1)) as one:
         await one.publish(Placed(n=1))
         assert not await redis_client.exists(one.keys.partitions())
         assert await registered(one) == 1
@@ -270,7 +270,7 @@ async def test_the_number_is_noted_and_changed(
     await settled(streams, 30)
     await consumer.stop()
     assert await repartition(streams, 1) == N
-    async with Streams(settings=make_settings()) as one:
+    async with Streams(settings=make_settings(partitions=1)) as one:
         await one.publish(Placed(n=60))
 
 

@@ -169,7 +169,7 @@ async def test_trimming_under_load_loses_nothing_of_four_groups(
     assert all(each == Counter(range(count)) for each in seen.values()), "each group had each event once"
     assert await streams.redis.xlen(streams.keys.stream("notes")) == 50
     assert removed == count - 50
-    assert trims > 20
+    assert trims > 5
     print(f"{trims} trims removed {removed}, the stream was at most {longest} long")
 
 
