@@ -18,7 +18,7 @@ import hiredis
 import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
-from redis.backoff import NoBackoff
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.exceptions import AuthenticationError, ConnectionError, NoPermissionError, ResponseError, TimeoutError
 from redis.retry import Retry
 
@@ -73,7 +73,9 @@ class Connections:
         return f"{'rediss' if self.url.startswith('rediss') else 'redis'}://{host}:{port}" if host else self.place
 
     def _client(self) -> redis.asyncio.Redis:
-        options = self._options | {"retry": AsyncRetry(NoBackoff(), 0), "socket_timeout": 10}
+        # What was refused because the server is not the master has not run: that is repeated, and nothing else.
+        retry = AsyncRetry(ExponentialBackoff(cap=0.2, base=0.02), 5, supported_errors=(Elsewhere,))
+        options = self._options | {"retry": retry, "socket_timeout": 10}
         if self._address is None:
             return redis.asyncio.from_url(self.url, **options)
         follower = TlsFollower if self._address.tls else Follower

@@ -44,11 +44,12 @@ class _Following:
         self._masters, self._tag = masters, tag
         super().__init__(**options)
 
-    async def connect(self) -> None:
+    # Not `connect`: redis-py connects again, when it repeats, through this one.
+    async def connect_check_health(self, *arguments: Any, **options: Any) -> None:
         if not self.is_connected:  # type: ignore[attr-defined]
             self.host, self.port = await self._masters.find(self._tag)
         try:
-            await super().connect()  # type: ignore[misc]
+            await super().connect_check_health(*arguments, **options)  # type: ignore[misc]
         except ConnectionError:
             self._masters.forget()
             raise
@@ -79,10 +80,10 @@ class _FollowingNow:
         self._masters, self._tag = masters, tag
         super().__init__(**options)
 
-    def connect(self) -> None:
+    def connect_check_health(self, *arguments: Any, **options: Any) -> None:
         if self._sock is None:  # type: ignore[attr-defined]
             self.host, self.port = self._masters.find_now(self._tag)
-        super().connect()  # type: ignore[misc]
+        super().connect_check_health(*arguments, **options)  # type: ignore[misc]
 
     def read_response(self, *arguments: Any, **options: Any) -> Any:
         try:

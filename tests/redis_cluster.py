@@ -24,8 +24,11 @@ TIMEOUT_MS: Final = 2000  # cluster-node-timeout: how long a master may be silen
 class RedisCluster:
     """A cluster that belongs to a test. `nodes` are the masters first, then a replica of each if `replicas`."""
 
-    def __init__(self, binary: ServerBinary, directory: Path, *, replicas: bool = False) -> None:
+    def __init__(
+        self, binary: ServerBinary, directory: Path, *, replicas: bool = False, tls: tuple[Path, Path] | None = None
+    ) -> None:
         self.binary = binary
+        self.tls = tls
         self._buses = [_free_port() for _ in range(MASTERS * (1 + replicas))]
         self.nodes = []
         for number, bus in enumerate(self._buses):
@@ -35,12 +38,18 @@ class RedisCluster:
                 "--cluster-enabled", "yes", "--cluster-node-timeout", str(TIMEOUT_MS), "--cluster-port", str(bus),
                 "--cluster-config-file", "nodes.conf", "--repl-diskless-sync-delay", "0",
             )  # fmt: skip
-            self.nodes.append(RedisServer(binary, place, args=arguments))
+            if tls:
+                arguments += ("--tls-cluster", "yes", "--tls-replication", "yes")
+            self.nodes.append(RedisServer(binary, place, args=arguments, tls=tls))
 
     @property
     def url(self) -> str:
         """All its nodes, for `REDIS_URL`."""
-        return "redis+cluster://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        return (
+            ("rediss" if self.tls else "redis")
+            + "+cluster://"
+            + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
+        )
 
     def start(self) -> RedisCluster:
         """Starts the nodes, gives each master its slots, and waits until all agree."""
@@ -77,6 +86,20 @@ class RedisCluster:
             if first <= slot <= last:
                 return next(node for node in self.nodes if node.port == master[1])
         raise AssertionError(f"nobody has slot {slot}")
+
+    def move(self, key: str) -> RedisServer:
+        """Moves the slot of a key, with all its keys, to another master, as `redis-cli --cluster reshard` does."""
+        source = self.master_of(key)
+        target = next(node for node in self.nodes[:MASTERS] if node is not source)
+        slot = source.cli("CLUSTER", "KEYSLOT", key)
+        source_id, target_id = _text(source.cli("CLUSTER", "MYID")), _text(target.cli("CLUSTER", "MYID"))
+        target.cli("CLUSTER", "SETSLOT", slot, "IMPORTING", source_id)
+        source.cli("CLUSTER", "SETSLOT", slot, "MIGRATING", target_id)
+        while keys := source.cli("CLUSTER", "GETKEYSINSLOT", slot, 10):
+            source.cli("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *keys)
+        for node in (target, source, *self.nodes):
+            node.cli("CLUSTER", "SETSLOT", slot, "NODE", target_id)
+        return target
 
     def stop(self) -> None:
         """Ends all nodes."""
