@@ -12,7 +12,7 @@ ARGS ?=
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow check format bench soak soak-long lock clean
+.PHONY: help demo test test-cluster slow check format bench soak soak-long lock clean
 
 help: ## Shows these targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -22,6 +22,9 @@ demo: $(READY) ## Publishes, fails, kills, retries and replays before your eyes,
 
 test: $(READY) ## Runs the tests in random order, on every redis-server found.
 	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+test-cluster: $(READY) ## Runs the engine's tests on a cluster of three masters with six partitions.
+	$(BIN)/python -m pytest -n $(JOBS) --redis=cluster --partitions=6 tests/streams $(ARGS)
 
 slow: $(READY) ## Runs the tests that take minutes, which `test` leaves out.
 	$(BIN)/python -m pytest -n 0 -m slow $(ARGS)

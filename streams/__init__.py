@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from streams.consumer import Consumer
     from streams.delivery import Delivery
     from streams.dependencies import CurrentDelivery, CurrentStreams, Depends, Shared
-    from streams.errors import NotFound, PublishUncertain, Refused, StreamsError, TooLarge, Unreachable
+    from streams.errors import NotFound, NotReplicated, PublishUncertain, Refused, StreamsError, TooLarge, Unreachable
     from streams.middleware import Middleware
     from streams.outcome import DeadLetter, Retry, Snooze, Unavailable
     from streams.processor import Processor
@@ -35,6 +35,7 @@ __all__ = [
     "Event",
     "Middleware",
     "NotFound",
+    "NotReplicated",
     "Processor",
     "PublishUncertain",
     "Receipt",
@@ -60,7 +61,7 @@ _HOMES: Final = {
     "streams.delivery": ("Delivery",),
     "streams.dependencies": ("CurrentDelivery", "CurrentStreams", "Depends", "Shared"),
     "streams.errors": (
-        "NotFound", "PublishUncertain", "Refused", "StreamsError", "TooLarge", "Unreachable",
+        "NotFound", "NotReplicated", "PublishUncertain", "Refused", "StreamsError", "TooLarge", "Unreachable",
     ),
     "streams.middleware": ("Middleware",),
     "streams.outcome": ("DeadLetter", "Retry", "Snooze", "Unavailable"),

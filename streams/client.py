@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from schemas.event import Event
 from streams import boot
@@ -23,23 +23,13 @@ from streams.partitioning import agree
 from streams.receipt import Receipt
 from streams.routing import Routing
 from streams.settings import Settings
+from streams.steering import Steering
 
 if TYPE_CHECKING:
     import redis.asyncio
 
-    from streams.accounting import Accounts
-    from streams.cancellation import Cancellation
-    from streams.dead_letters import DeadLetters
-    from streams.reason import Reason
-    from streams.replay import Replay
-    from streams.replays import Replays
-    from streams.retention import Retired, Trimmed
-    from streams.schedules import Schedules
-    from streams.snapshot import Snapshot
-    from streams.trail import Trail
 
-
-class Streams:
+class Streams(Steering):
     """The client: `async with Streams() as streams: await streams.publish(event)`.
 
     Where Redis is comes from the environment (`REDIS_URL`, ...; see `Settings`). Opening it connects to nothing; the
@@ -113,6 +103,7 @@ class Streams:
         key: str = "",
         priority: Priority = "normal",
         expires: timedelta | datetime | None = None,
+        replicated: bool | None = None,
     ) -> Receipt:
         """Appends one event to its stream and returns when it is in Redis.
 
@@ -120,17 +111,25 @@ class Streams:
         of the business (`order-7:paid`) under which only one event is published in 24 hours: the receipt of a later one
         is the first one's. `key` is the ordering key, at most 200 bytes. After `expires` (an aware datetime, or a
         timedelta from now) no handler is begun for it. Repeated by itself until `STREAMS_PUBLISH_TIMEOUT`, never added
-        twice. Raises `TooLarge`, `Refused`, `Unreachable` (nothing happened) or `PublishUncertain` (it may have).
+        twice. `replicated` (or `STREAMS_REPLICATED`): returns when `STREAMS_REPLICAS` replicas have it as well.
+        Raises `TooLarge`, `Refused`, `Unreachable` (nothing happened), `PublishUncertain` (it may have), or
+        `NotReplicated` (it is in Redis, and no replica has confirmed it).
         """
         when = moment(delay, at)
         message = self.message(event, when=when, key=key, priority=priority, once=once, expires=expiry(expires, when))
+        message.replicated = self.settings.replicated if replicated is None else replicated
         if not self._checked:
             await self.check()
         await self._publish((message,))
         return Receipt(message.id, event.stream, self._routing.number(message.target))
 
     async def publish_many(
-        self, events: Iterable[Event], *, key: str = "", priority: Priority = "normal"
+        self,
+        events: Iterable[Event],
+        *,
+        key: str = "",
+        priority: Priority = "normal",
+        replicated: bool | None = None,
     ) -> list[Receipt]:
         """Appends many events in order, 500 to a round trip; the receipts are in the same order.
 
@@ -140,7 +139,8 @@ class Streams:
         if not self._checked:
             await self.check()
         messages = ((event.stream, self.message(event, key=key, priority=priority)) for event in events)
-        return await self._routing.add_many(messages, self._publish)
+        wait = self.settings.replicated if replicated is None else replicated
+        return await self._routing.add_many(messages, self._publish, replicated=wait)
 
     async def append(self, messages: Sequence[Message]) -> None:
         """Adds messages that were made elsewhere (a relay's) in order, all of them or none, as `publish` does.
@@ -165,95 +165,6 @@ class Streams:
         assert self.claims is not None
         await self.claims.check_in(messages, self.settings.max_bytes)
         await self._routing.add(messages)
-
-    def dead_letters(self, group: str) -> DeadLetters:
-        """What one group gave up."""
-        from streams.dead_letters import DeadLetters
-
-        return DeadLetters(self, group)
-
-    async def trim(
-        self, *streams: str, keep: int | None = None, older_than: timedelta | None = None, dry_run: bool = False
-    ) -> list[Trimmed]:
-        """Removes what every group is through with, beyond `keep` or older than `older_than`: see `retention.trim`."""
-        from streams.retention import trim
-
-        return await trim(self, streams, keep=keep, older_than=older_than, dry_run=dry_run)
-
-    async def release(self, messages: Sequence[Message]) -> int:
-        """Removes from the claim store what removed messages had there: see `orphans.release`."""
-        from streams.orphans import release
-
-        return await release(self, messages)
-
-    async def retire(self, group: str, *, apply: bool = False) -> Retired:
-        """Gives up a group that nobody runs any more, or says what that would give up: see `retention.retire`."""
-        from streams.retention import retire
-
-        return await retire(self, group, apply=apply)
-
-    @property
-    def replays(self) -> Replays:
-        """Replays from history to one group."""
-        from streams.replays import Replays
-
-        return Replays(self)
-
-    async def replay(self, stream: str, *, group: str, rate: float | None = None, **which: Any) -> Replay:
-        """Delivers a stream's history again to one group; `which` as for `Replays.plan`, `rate`: a most per second."""
-        return await self.replays.begin(await self.replays.plan(stream, group=group, **which), rate=rate)
-
-    async def accounts(self) -> Accounts:
-        """What was published against what became of it: see `Accounts`."""
-        from streams.accounting import Accounts
-
-        return await Accounts.take(self)
-
-    async def snapshot(self) -> Snapshot:
-        """How it stands now: see `Snapshot.take`."""
-        from streams.snapshot import Snapshot
-
-        return await Snapshot.take(self)
-
-    async def cancel(self, id: str) -> Cancellation:
-        """Calls off one event in every group that has not finished it: see `Cancellation`."""
-        from streams.cancellation import cancel
-
-        return await cancel(self, id)
-
-    async def pause(self, group: str) -> bool:
-        """Stops a group's consumers from beginning anything; what runs is finished. False if it was paused already.
-
-        Raises `NotFound` for a group that no consumer has ever made.
-        """
-        from streams.pausing import pause
-
-        return await pause(self, group, on=True)
-
-    async def resume(self, group: str) -> bool:
-        """Lets a paused group go on. False if it was not paused."""
-        from streams.pausing import pause
-
-        return await pause(self, group, on=False)
-
-    @property
-    def schedules(self) -> Schedules:
-        """The schedules that processors have: list, pause, resume, run."""
-        from streams.schedules import Schedules
-
-        return Schedules(self)
-
-    async def event(self, id: str) -> Trail:
-        """Where one event is: see `Trail.find`."""
-        from streams.trail import Trail
-
-        return await Trail.find(self, id)
-
-    async def why(self, id: str) -> tuple[Reason, ...]:
-        """Why one event is not done, group by group, and what mends it: see `why.why`."""
-        from streams.why import why
-
-        return await why(self, id)
 
     def message(
         self,

@@ -1,4 +1,5 @@
-"""Connections: how the project reaches Redis, over TCP, TLS, a unix socket, or the embedded server.
+"""Connections: how the project reaches Redis: one server over TCP, TLS or a unix socket, the embedded one, the master
+that sentinels name, or the masters of a cluster.
 
 redis-py's own command retries are off everywhere: by default a cut reply makes one `xadd()` two entries (measured).
 What may be repeated is repeated by the caller that knows it is safe.
@@ -8,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -16,12 +18,15 @@ import hiredis
 import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
-from redis.backoff import NoBackoff
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.exceptions import AuthenticationError, ConnectionError, NoPermissionError, ResponseError, TimeoutError
 from redis.retry import Retry
 
+from streams.address import Address
 from streams.embedded import EmbeddedRedis, find_servers
 from streams.errors import Refused, StreamsError, Unreachable
+from streams.following import Elsewhere, Follower, FollowerNow, TlsFollower, TlsFollowerNow
+from streams.masters import Masters, masters_of
 from streams.settings import Settings, place
 
 LOST: Final = (ConnectionError, TimeoutError, OSError, asyncio.TimeoutError)
@@ -31,23 +36,50 @@ _SCHEMES: Final = ("redis", "rediss", "unix")
 
 
 class Connections:
-    """Opens connections to the Redis that the settings name. One per process is enough; it holds no state in Redis."""
+    """Opens connections to the Redis that the settings name. One per process is enough; it holds no state in Redis.
 
-    def __init__(self, settings: Settings) -> None:
+    In a cluster, all commands of one partition go to one server: `at` gives the connections to it.
+    """
+
+    def __init__(self, settings: Settings, *, tag: str = "", masters: Masters | None = None) -> None:
         self.settings = settings
+        self._tag = tag
         self.url = _resolve(settings)
-        self.place = place(self.url)
-        self._options: dict[str, Any] = {"protocol": 2, "decode_responses": False}
-        if self.url.startswith("rediss:") and settings.redis_ca:
-            self._options["ssl_ca_certs"] = str(settings.redis_ca)
-        self.client: redis.asyncio.Redis = redis.asyncio.from_url(
-            self.url, retry=AsyncRetry(NoBackoff(), 0), socket_connect_timeout=5, socket_timeout=10, **self._options
-        )
+        self.place = f"{place(self.url)} {tag}".rstrip()
+        self._options: dict[str, Any] = {"protocol": 2, "decode_responses": False, "socket_connect_timeout": 5}
+        tls = _tls(settings)
+        self._address = Address.parse(self.url)
+        self._masters = masters or masters_of(self._address, settings, tls)
+        if self._address is not None:
+            self._options |= {
+                "username": self._address.username, "password": self._address.password, "db": self._address.db,
+                "masters": self._masters, "tag": tag,
+            }  # fmt: skip
+            self._options |= tls if self._address.tls else {}
+        elif self.url.startswith("rediss:"):
+            self._options |= tls
+        self.client = self._client()
 
     def at(self, tag: str) -> Connections:
         """The connections to the server that has the keys with this hash tag."""
-        del tag
-        return self
+        if self._masters is None or not self._masters.by_tag:
+            return self
+        return Connections(self.settings, tag=tag, masters=self._masters)
+
+    @property
+    def server(self) -> str:
+        """The server that was connected to last, for people; it may be another one by now."""
+        host, port = self._masters.found.get(self._tag, ("", 0)) if self._masters is not None else ("", 0)
+        return f"{'rediss' if self.url.startswith('rediss') else 'redis'}://{host}:{port}" if host else self.place
+
+    def _client(self) -> redis.asyncio.Redis:
+        # What was refused because the server is not the master has not run: that is repeated, and nothing else.
+        retry = AsyncRetry(ExponentialBackoff(cap=0.2, base=0.02), 5, supported_errors=(Elsewhere,))
+        options = self._options | {"retry": retry, "socket_timeout": 10}
+        if self._address is None:
+            return redis.asyncio.from_url(self.url, **options)
+        follower = TlsFollower if self._address.tls else Follower
+        return redis.asyncio.Redis.from_pool(redis.asyncio.ConnectionPool(connection_class=follower, **options))
 
     def direct(self, timeout: float) -> DirectConnection:
         """A connection of its own for one loop (reading, settling, publishing); calls give up after `timeout` s."""
@@ -55,13 +87,17 @@ class Connections:
 
     def blocking(self) -> redis.Redis:
         """A client for a thread: the lease thread must not depend on the event loop."""
-        return redis.from_url(
-            self.url, retry=Retry(NoBackoff(), 0), socket_connect_timeout=5, socket_timeout=5, **self._options
-        )
+        options = self._options | {"retry": Retry(NoBackoff(), 0), "socket_timeout": 5}
+        if self._address is None:
+            return redis.from_url(self.url, **options)
+        follower = TlsFollowerNow if self._address.tls else FollowerNow
+        return redis.Redis.from_pool(redis.ConnectionPool(connection_class=follower, **options))
 
     async def aclose(self) -> None:
         """Closes the shared client; direct connections are closed by who opened them."""
         await self.client.aclose()
+        if self._masters is not None:
+            await self._masters.aclose()
 
 
 class DirectConnection:
@@ -91,6 +127,10 @@ class DirectConnection:
                 return await connection.read_response()
         except ResponseError:
             raise
+        except Elsewhere:
+            self.sent = False  # it was refused, so it has not run
+            await connection.disconnect(nowait=True)
+            raise
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
@@ -108,7 +148,7 @@ class DirectConnection:
 def refusal(error: BaseException, where: str) -> StreamsError:
     """Turns a connection error into the engine's: `Refused` when waiting cannot help, else `Unreachable`."""
     # redis-py raises what a connect failed on as the cause of a ConnectionError, on unix sockets at least.
-    if isinstance(error, AuthenticationError) or isinstance(error.__cause__, AuthenticationError):
+    if any(isinstance(cause, AuthenticationError) for cause in _causes(error)):
         return Refused(
             f"Redis at {where} refuses the login; set REDIS_PASSWORD or REDIS_PASSWORD_FILE "
             "(or user:password in REDIS_URL)"
@@ -116,6 +156,20 @@ def refusal(error: BaseException, where: str) -> StreamsError:
     if isinstance(error, NoPermissionError):
         return Refused(f"Redis at {where}: the user may not do this ({error}); extend its ACL")
     return Unreachable(f"Redis at {where} cannot be reached ({error.__class__.__name__}); start it or set REDIS_URL")
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    found: BaseException | None = error
+    while found is not None:
+        yield found
+        found = found.__cause__
+
+
+def _tls(settings: Settings) -> dict[str, Any]:
+    given = {
+        "ssl_ca_certs": settings.redis_ca, "ssl_certfile": settings.redis_cert, "ssl_keyfile": settings.redis_key,
+    }  # fmt: skip
+    return {name: str(path) for name, path in given.items() if path is not None}
 
 
 def _resolve(settings: Settings) -> str:
@@ -127,9 +181,10 @@ def _resolve(settings: Settings) -> str:
         return _start_embedded(
             settings, Path(parts.netloc + parts.path) if parts.netloc + parts.path else settings.home
         )
-    if parts.scheme not in _SCHEMES:
+    if parts.scheme not in _SCHEMES and Address.parse(url) is None:
         raise StreamsError(
-            f"REDIS_URL has the scheme {parts.scheme!r}; use redis://, rediss://, unix:// or embedded://[directory]"
+            f"REDIS_URL has the scheme {parts.scheme!r}; use redis://, rediss://, unix://, redis+cluster://, "
+            "redis+sentinel:// or embedded://[directory]"
         )
     return url
 

@@ -36,6 +36,14 @@ class PublishUncertain(StreamsError):
     """
 
 
+class NotReplicated(StreamsError):
+    """An event is in Redis, but not enough replicas have said in time that they have it: a failover may lose it.
+
+    `published` has the receipts. It is handled as any other event; publishing it again would add it twice, unless
+    under a `once=` name.
+    """
+
+
 class TooLarge(StreamsError):
     """An event's data is over the size cap (`STREAMS_MAX_BYTES`, 256 KiB unless set)."""
 

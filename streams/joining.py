@@ -31,7 +31,7 @@ def join(parts: Sequence[Snapshot], accounts: Accounts) -> Snapshot:
         ),
         waiting=waiting,
         accounts=accounts,
-        servers=tuple({part.server.place: part.server for part in parts}.values()),
+        servers=tuple({part.server.run_id: part.server for part in parts}.values()),
         partitions=len(parts),
     )
 

@@ -97,13 +97,14 @@ class Message:
     Values stay bytes until somebody asks: the hot path looks at the type, the version and the data only.
     """
 
-    __slots__ = ("carried", "once", "target", "values", "when")
+    __slots__ = ("carried", "once", "replicated", "target", "values", "when")
 
     def __init__(self, values: list[bytes], carried: Carried | None = None, target: str = "", when: str = "") -> None:
         self.values = values
         self.carried = carried
         self.target = target  # of an outgoing message: the key of the stream it goes to
         self.once = ""  # of an outgoing message: the key that only one event may be published under
+        self.replicated = False  # of an outgoing message: whether its publisher waits for replicas
         self.when = when  # of an outgoing message: '' now, '+N' in N ms, '@N' at N ms since 1970
 
     @classmethod

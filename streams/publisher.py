@@ -19,9 +19,10 @@ from redis.exceptions import OutOfMemoryError, RedisError
 
 from streams import scripts
 from streams.connection import LOST, Connections, refusal
-from streams.errors import PublishUncertain, Refused, StreamsError
+from streams.errors import NotReplicated, PublishUncertain, Refused, StreamsError
 from streams.message import ID, Message
 from streams.middleware import Middleware, publish_chain
+from streams.receipt import Receipt
 
 if TYPE_CHECKING:
     from streams.keys import Keys
@@ -31,10 +32,11 @@ _BATCH_BYTES: Final = 4 * 1024 * 1024
 
 
 class _Waiting:
-    __slots__ = ("error", "future", "messages")
+    __slots__ = ("error", "future", "messages", "replicated")
 
     def __init__(self, messages: Sequence[Message]) -> None:
         self.messages = messages
+        self.replicated = bool(messages) and messages[0].replicated
         self.future: asyncio.Future[None] | None = None
         self.error: BaseException | None = None
 
@@ -115,29 +117,35 @@ class Publisher:
     async def _send(self, batch: list[_Waiting], sequence: int) -> None:
         """Sends one batch, again and again with the same number until Redis has answered; never raises but cancel."""
         messages = [message for waiting in batch for message in waiting.messages]
-        error: BaseException | None = None
+        error: StreamsError | None = None
+        replicate = any(waiting.replicated for waiting in batch)
         try:
-            taken = await self._send_until_answered(messages, sequence)
+            taken, replicas = await self._send_until_answered(messages, sequence, replicate)
         except StreamsError as problem:
-            error, taken = problem, {}
+            error, taken, replicas = problem, {}, 0
+        wanted = self._connections.settings.replicas
         for position, first in taken.items():
             # The caller reads from its message which event stands for it: the one that took the name first.
             messages[position].values[ID] = first.encode()
         for waiting in batch:
             waiting.error = error
+            if error is None and waiting.replicated and replicas < wanted:
+                waiting.error = self._not_replicated(waiting.messages, replicas)
             if waiting.future is not None and not waiting.future.done():
-                if error is None:
+                if waiting.error is None:
                     waiting.future.set_result(None)
                 else:
-                    waiting.future.set_exception(error)
+                    waiting.future.set_exception(waiting.error)
 
-    async def _send_until_answered(self, messages: list[Message], sequence: int) -> dict[int, str]:
+    async def _send_until_answered(
+        self, messages: list[Message], sequence: int, replicate: bool
+    ) -> tuple[dict[int, str], int]:
         streams = list(dict.fromkeys(message.target for message in messages))
         loop = asyncio.get_running_loop()
         give_up, step, may_have_run = loop.time() + self._timeout, 0.02, False
         while True:
             try:
-                return await scripts.publish(
+                taken = await scripts.publish(
                     self._connection.call,
                     producer=self._producer,
                     due=self._keys.due(),
@@ -148,6 +156,9 @@ class Publisher:
                     sequence=sequence,
                     messages=messages,
                 )
+                # When the connection is lost between the two, the batch is sent again: on a new connection WAIT waits
+                # for nothing, and the new master may be one that does not have it.
+                return taken, await self._replicas() if replicate else 0
             except LOST as error:
                 problem = refusal(error, self._connections.place)
                 if isinstance(problem, Refused):
@@ -169,6 +180,27 @@ class Publisher:
                 ) from error
             except RedisError as error:
                 raise StreamsError(f"Redis at {self._connections.place} refuses to publish: {error}") from error
+
+    async def _replicas(self) -> int:
+        """How many replicas have what this connection has written; waits for them."""
+        settings = self._connections.settings
+        within = settings.replicated_within
+        count: int = await self._connection.call(
+            b"WAIT", settings.replicas, round(within * 1000), timeout=within + self._timeout
+        )
+        return count
+
+    def _not_replicated(self, messages: Sequence[Message], replicas: int) -> NotReplicated:
+        settings = self._connections.settings
+        error = NotReplicated(
+            f"{messages[0].id}{' and others' if len(messages) > 1 else ''}: published, but {replicas} of "
+            f"{settings.replicas} replica(s) had it within {settings.replicated_within:g} s, so a failover may lose it"
+        )
+        error.published = tuple(
+            Receipt(message.id, self._keys.short(message.target).partition(":")[0], self._keys.partition)
+            for message in messages
+        )
+        return error
 
     async def aclose(self) -> None:
         """Waits for what is on its way, then closes the connection."""

@@ -33,7 +33,9 @@ class Routing:
         """The number of the partition that a Redis key belongs to."""
         return 0 if self.one else self._partitions[0].keys.number_in(key)
 
-    async def add_many(self, messages: Iterable[tuple[str, Message]], publish: Publish) -> list[Receipt]:
+    async def add_many(
+        self, messages: Iterable[tuple[str, Message]], publish: Publish, *, replicated: bool = False
+    ) -> list[Receipt]:
         """Publishes (stream, message) in order, 500 to a round trip; raises with those that are in in `published`."""
         receipts: list[Receipt] = []
         batches: dict[int, list[Message]] = {}
@@ -41,6 +43,7 @@ class Routing:
         try:
             for stream, message in messages:
                 number = self.number(message.target)
+                message.replicated = replicated
                 receipts.append(Receipt(message.id, stream, number))
                 batch = batches.setdefault(number, [])
                 batch.append(message)

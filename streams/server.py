@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True)
 class Server:
     """The Redis that holds it all. Bytes; `maxmemory` 0 means no limit; `appendfsync` is empty where CONFIG is
-    forbidden.
+    forbidden. `run_id` is another one after each start.
     """
 
     place: str
@@ -27,6 +27,7 @@ class Server:
     maxmemory: int
     system_memory: int
     clients: int
+    run_id: str = ""
 
     @classmethod
     async def read(cls, partition: Partition, info: dict[str, Any]) -> Self:
@@ -37,7 +38,7 @@ class Server:
         except ResponseError:
             fsync = ""
         return cls(
-            partition.connections.place,
+            partition.connections.server,
             str(info.get("redis_version", "")),
             str(info.get("redis_mode", "")),
             str(info.get("maxmemory_policy", "")),
@@ -47,4 +48,5 @@ class Server:
             int(info.get("maxmemory", 0)),
             int(info.get("total_system_memory", 0)),
             int(info.get("connected_clients", 0)),
+            str(info.get("run_id", "")),
         )

@@ -17,7 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from streams.errors import StreamsError
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
-_FILE_VARIABLES: Final = ("REDIS_URL", "REDIS_PASSWORD")
+_FILE_VARIABLES: Final = ("REDIS_URL", "REDIS_PASSWORD", "SENTINEL_PASSWORD")
 
 
 def _split(value: Any) -> Any:
@@ -42,6 +42,14 @@ class Settings(BaseSettings):
     redis_password: SecretStr | None = Field(None, validation_alias=AliasChoices("redis_password", "REDIS_PASSWORD"))
     redis_db: int = Field(0, ge=0, validation_alias=AliasChoices("redis_db", "REDIS_DB"))
     redis_ca: Path | None = None  # STREAMS_REDIS_CA: file with the CA of a rediss:// server
+    redis_cert: Path | None = None  # STREAMS_REDIS_CERT: file with this client's certificate, where one is asked for
+    redis_key: Path | None = None  # STREAMS_REDIS_KEY: file with its key
+    # REDIS_USERNAME: ACL user, unless REDIS_URL names one; SENTINEL_*: those of the sentinels, which have their own
+    redis_username: str | None = Field(None, validation_alias=AliasChoices("redis_username", "REDIS_USERNAME"))
+    sentinel_username: str | None = Field(None, validation_alias=AliasChoices("sentinel_username", "SENTINEL_USERNAME"))
+    sentinel_password: SecretStr | None = Field(
+        None, validation_alias=AliasChoices("sentinel_password", "SENTINEL_PASSWORD")
+    )
     redis_server: Path | None = None  # STREAMS_REDIS_SERVER: the redis-server binary the embedded default starts
     home: Path = Path(".streams")  # STREAMS_HOME: where the embedded server keeps its data
 
@@ -58,6 +66,9 @@ class Settings(BaseSettings):
     # STORAGE_URL: where data over that cap goes, s3://bucket/prefix or file:///directory; refused unless set
     storage_url: SecretStr | None = Field(None, validation_alias=AliasChoices("storage_url", "STORAGE_URL"))
     publish_timeout: float = Field(10.0, gt=0)  # STREAMS_PUBLISH_TIMEOUT: seconds before publish() gives up
+    replicated: bool = False  # STREAMS_REPLICATED: publish() waits for replicas unless it is told otherwise
+    replicas: int = Field(1, ge=1)  # STREAMS_REPLICAS: how many must have a replicated event
+    replicated_within: float = Field(1.0, gt=0, le=60)  # STREAMS_REPLICATED_WITHIN: seconds they have for it
 
     # Processing.
     concurrency: int = Field(50, ge=1, le=10_000)  # STREAMS_CONCURRENCY: handlers at once per consumer
@@ -111,21 +122,21 @@ class Settings(BaseSettings):
         """The Redis URL with its password, or None when the embedded server is meant. Never log it: see `place`."""
         if self.redis_url is not None and self.redis_url.get_secret_value():
             url = self.redis_url.get_secret_value()
-            if self.redis_password and not urlsplit(url).password and not url.startswith("embedded:"):
-                return _with_password(url, self.redis_password.get_secret_value())
-            return url
+            return url if url.startswith("embedded:") else self._with_login(url)
         if self.redis_host is None:
             return None
-        password = self.redis_password.get_secret_value() if self.redis_password else ""
-        login = f":{quote(password, safe='')}@" if password else ""
-        return f"redis://{login}{self.redis_host}:{self.redis_port}/{self.redis_db}"
+        return self._with_login(f"redis://{self.redis_host}:{self.redis_port}/{self.redis_db}")
 
-
-def _with_password(url: str, password: str) -> str:
-    parts = urlsplit(url)
-    user = parts.username or ""
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{user}:{quote(password, safe='')}@{host}"))
+    def _with_login(self, url: str) -> str:
+        """The URL with REDIS_USERNAME and REDIS_PASSWORD, where it has none of its own."""
+        parts = urlsplit(url)
+        login, _, host = parts.netloc.rpartition("@")
+        user, _, password = login.partition(":")
+        user = user or quote(self.redis_username or "", safe="")
+        password = password or quote(self.redis_password.get_secret_value() if self.redis_password else "", safe="")
+        if not user and not password:
+            return url
+        return urlunsplit(parts._replace(netloc=f"{user}:{password}@{host}"))
 
 
 def place(url: str) -> str:

@@ -17,12 +17,14 @@ from typing import Any, Final
 
 import pytest
 import redis.asyncio
+from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from streams.embedded import ServerBinary, find_servers
 from tests.child import Child, Spawn
 from tests.key_leaks import find_leaks
+from tests.redis_cluster import RedisCluster
 from tests.redis_server import RedisServer
 
 REQUIRED: Final = ((7, 0), (8, 2))
@@ -36,6 +38,12 @@ _CHILDREN: Final = pytest.StashKey[list[Child]]()
 _PASSED: Final = pytest.StashKey[bool]()
 
 RedisFactory = Callable[..., RedisServer]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Lets the engine's tests run on a cluster, and with more partitions: `make test-cluster`."""
+    parser.addoption("--redis", choices=("single", "cluster"), default="single", help="one server, or three masters")
+    parser.addoption("--partitions", type=int, default=1, help="STREAMS_PARTITIONS of the tests that name no number")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -69,6 +77,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("redis_binary", found or [pytest.param(None, id="no-redis", marks=skip)])
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out what cannot be on a cluster."""
+    if config.getoption("--redis") == "cluster":
+        for item in items:
+            if mark := item.get_closest_marker("single"):
+                item.add_marker(pytest.mark.skip(reason=mark.args[0]))
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Shows what the child processes of a failed test have written."""
@@ -88,16 +104,20 @@ def app(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="session")
-def _session_servers() -> Iterator[Callable[[ServerBinary], RedisServer]]:
-    servers: dict[ServerBinary, RedisServer] = {}
+def _session_servers(
+    request: pytest.FixtureRequest,
+) -> Iterator[Callable[[ServerBinary], RedisServer | RedisCluster]]:
+    servers: dict[ServerBinary, RedisServer | RedisCluster] = {}
+    on_cluster = request.config.getoption("--redis") == "cluster"
     # Not below pytest's own directory: a socket path may have 107 bytes.
     home = Path(tempfile.mkdtemp(prefix="streams-tests-", dir="/tmp"))
 
-    def server(binary: ServerBinary) -> RedisServer:
+    def server(binary: ServerBinary) -> RedisServer | RedisCluster:
         if binary not in servers:
             directory = home / str(binary)
             directory.mkdir()
-            servers[binary] = RedisServer(binary, directory, unix=True).start()
+            made = RedisCluster(binary, directory) if on_cluster else RedisServer(binary, directory, unix=True)
+            servers[binary] = made.start()
         return servers[binary]
 
     yield server
@@ -111,8 +131,8 @@ def redis_server(
     request: pytest.FixtureRequest,
     redis_binary: ServerBinary,
     app: str,
-    _session_servers: Callable[[ServerBinary], RedisServer],
-) -> Iterator[RedisServer]:
+    _session_servers: Callable[[ServerBinary], RedisServer | RedisCluster],
+) -> Iterator[RedisServer | RedisCluster]:
     """The worker's server of this version, empty. Do not configure, kill or pause it: take `redis_factory` for that.
 
     Afterwards the test fails if it left keys that nobody would ever remove; then everything is removed.
@@ -123,14 +143,20 @@ def redis_server(
 
 
 @pytest.fixture
-def redis_url(redis_server: RedisServer) -> str:
+def redis_url(redis_server: RedisServer | RedisCluster) -> str:
     """Where the worker's server is."""
     return redis_server.url
 
 
 @pytest.fixture
-async def redis_client(redis_server: RedisServer) -> AsyncIterator[redis.asyncio.Redis]:
+async def redis_client(redis_server: RedisServer | RedisCluster) -> AsyncIterator[redis.asyncio.Redis]:
     """A plain asyncio client, for looking at keys and for planting them; replies are bytes."""
+    if isinstance(redis_server, RedisCluster):
+        node = ClusterNode("127.0.0.1", redis_server.nodes[0].port)
+        cluster: Any = redis.asyncio.RedisCluster(startup_nodes=[node], protocol=2)
+        yield cluster
+        await cluster.aclose()
+        return
     client = redis.asyncio.from_url(redis_server.url, retry=Retry(NoBackoff(), 0), socket_timeout=10, protocol=2)
     yield client
     await client.aclose()
@@ -164,22 +190,32 @@ def redis_factory(
             server.stop()
 
 
-def _leave_clean(item: pytest.Item, server: RedisServer, app: str) -> None:
-    with server.client() as client:
-        # A failed test has a reason of its own; what it left behind would only hide that.
-        leaks = find_leaks(client, app) if item.stash.get(_PASSED, False) else []
-        client.flushall()
+def _leave_clean(item: pytest.Item, server: RedisServer | RedisCluster, app: str) -> None:
+    leaks = []
+    with server.clients() as clients:
+        for client in clients:
+            # A failed test has a reason of its own; what it left behind would only hide that.
+            leaks += find_leaks(client, app) if item.stash.get(_PASSED, False) else []
+            client.flushall()
     if leaks:
         pytest.fail("keys left behind:\n" + "\n".join(leaks), pytrace=False)
 
 
 @pytest.fixture
-def streams_env(redis_url: str, app: str) -> Mapping[str, str]:
+def partitions(request: pytest.FixtureRequest) -> int:
+    """How many partitions a test has that does not say it."""
+    number: int = request.config.getoption("--partitions")
+    return number
+
+
+@pytest.fixture
+def streams_env(redis_url: str, app: str, partitions: int) -> Mapping[str, str]:
     """The environment of the test's child processes: this Redis, this prefix, and times short enough to wait for."""
     return {
         **os.environ,
         "REDIS_URL": redis_url,
         "QUEUE_PREFIX": app,
+        "STREAMS_PARTITIONS": str(partitions),
         "STREAMS_LEASE": "2",
         "STREAMS_GRACE": "5",
         "STREAMS_BLOCK": "0.2",

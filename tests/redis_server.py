@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -18,7 +19,7 @@ from redis.retry import Retry
 from tests.waiting import wait_until_sync
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from streams.embedded import ServerBinary
 
@@ -42,12 +43,14 @@ class RedisServer:
         appendfsync: str = "",
         config: Path | None = None,
         args: Sequence[str] = (),
+        tls: tuple[Path, Path] | None = None,
     ) -> None:
         self.binary = binary
         self.directory = directory
         self.socket = directory / "redis.sock" if unix else None
         self.port = 0
         self.password = password
+        self.tls = tls  # certificate, which is its own CA, and key; clients must show it too
         self.log = directory / "redis.log"
         # A configuration file speaks for itself: the defaults below would hide what it says.
         kept = ["--appendonly", "yes", "--save", "", "--maxmemory-policy", "noeviction"]
@@ -60,7 +63,9 @@ class RedisServer:
     def url(self) -> str:
         """Where it is, with its password, for `REDIS_URL`."""
         login = f":{quote(self.password, safe='')}@" if self.password else ""
-        return f"unix://{login}{self.socket}?db=0" if self.socket else f"redis://{login}127.0.0.1:{self.port}/0"
+        if self.socket:
+            return f"unix://{login}{self.socket}?db=0"
+        return f"{'rediss' if self.tls else 'redis'}://{login}127.0.0.1:{self.port}/0"
 
     @property
     def pid(self) -> int:
@@ -118,16 +123,29 @@ class RedisServer:
         with self.client() as client:
             return client.execute_command(*command)
 
+    @contextmanager
+    def clients(self) -> Iterator[list[redis.Redis]]:
+        """As a list, for who deals with a cluster as well."""
+        with self.client() as client:
+            yield [client]
+
     def client(self) -> redis.Redis:
         """A plain client that does not retry; use it in a `with`."""
-        return redis.from_url(self.url, retry=Retry(NoBackoff(), 0), socket_timeout=10, protocol=2)
+        options: dict[str, Any] = {}
+        if self.tls:
+            file, key = map(str, self.tls)
+            options = {"ssl_ca_certs": file, "ssl_certfile": file, "ssl_keyfile": key}
+        return redis.from_url(self.url, retry=Retry(NoBackoff(), 0), socket_timeout=10, protocol=2, **options)
 
     def _command(self) -> list[str]:
         place = (
             ["--port", "0", "--unixsocket", str(self.socket), "--unixsocketperm", "600"]
             if self.socket
-            else ["--port", str(self.port), "--bind", "127.0.0.1"]
+            else ["--tls-port" if self.tls else "--port", str(self.port), "--bind", "127.0.0.1"]
         )
+        if self.tls:
+            file, key = map(str, self.tls)
+            place += ["--port", "0", "--tls-cert-file", file, "--tls-key-file", key, "--tls-ca-cert-file", file]
         login = ["--requirepass", self.password] if self.password else []
         files = ["--dir", str(self.directory), "--logfile", str(self.log)]
         return [str(self.binary.path), *self._arguments, *place, *login, *files]

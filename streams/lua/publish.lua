@@ -56,7 +56,9 @@ while at <= #ARGV do
   end
   at = at + 4 + count
 end
-if not again then
+if again then
+  redis.call('PEXPIRE', KEYS[1], ARGV[2])  -- a write, so that WAIT on this connection waits for what is there
+else
   book_added(added, created)
   write_books()
   redis.call('SET', KEYS[1], sequence, 'PX', ARGV[2])

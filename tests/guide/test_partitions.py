@@ -10,6 +10,8 @@ from streams import Processor, Refused, Streams
 from tests.guide.shop import InvoiceWritten, OrderPlaced, becomes, dead
 from tests.streams.conftest import MakeSettings, StartConsumer
 
+pytestmark = pytest.mark.spread
+
 
 async def test_one_process_consumes_all_partitions(make_settings: MakeSettings, start: StartConsumer) -> None:
     """With `STREAMS_PARTITIONS=4` a processor is started as ever; what it runs at once is shared by all partitions."""

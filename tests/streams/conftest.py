@@ -2,12 +2,30 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Protocol
 
 import pytest
 
 from streams import Consumer, Middleware, Processor, Settings, Streams
+
+
+@pytest.fixture(autouse=True)
+def home(request: pytest.FixtureRequest, partitions: int, monkeypatch: pytest.MonkeyPatch) -> int:
+    """With `--partitions=6`: the one partition of six, chosen by the test's name, in which everything of it lives.
+
+    Most tests of the engine look at keys, so they must know where an event is. The consumers have all their seats;
+    what is spread over partitions is tests/streams/test_partitions.py and the guide, which are marked `spread`.
+    """
+    number = zlib.crc32(request.node.name.encode()) % partitions
+    if partitions > 1 and not request.node.get_closest_marker("spread"):
+        for module in ("routing", "consumer", "trail"):
+            monkeypatch.setattr(f"streams.{module}.partition_of", lambda name, count: number % count)
+        at_home = property(lambda self: self.partitions[number % len(self.partitions)])
+        monkeypatch.setattr(Streams, "keys", property(lambda self: at_home.fget(self).keys))
+        monkeypatch.setattr(Streams, "redis", property(lambda self: at_home.fget(self).redis))
+    return number
 
 
 class StartConsumer(Protocol):
@@ -22,12 +40,21 @@ MakeSettings = Callable[..., Settings]
 
 
 @pytest.fixture
-def make_settings(redis_url: str, app: str) -> MakeSettings:
+def make_settings(redis_url: str, app: str, partitions: int) -> MakeSettings:
     """Settings for this test's Redis and prefix, with a lease and a block short enough to wait for."""
 
     def make(**given: Any) -> Settings:
         return Settings(
-            **{"redis_url": redis_url, "app": app, "lease": 1.0, "block": 0.2, "grace": 2.0, "backoff": 100} | given
+            **{
+                "redis_url": redis_url,
+                "app": app,
+                "partitions": partitions,
+                "lease": 1.0,
+                "block": 0.2,
+                "grace": 2.0,
+                "backoff": 100,
+            }
+            | given
         )
 
     return make
@@ -37,6 +64,8 @@ def make_settings(redis_url: str, app: str) -> MakeSettings:
 async def streams(make_settings: MakeSettings) -> AsyncIterator[Streams]:
     """A client of the test's Redis."""
     async with Streams(settings=make_settings()) as client:
+        if client.settings.partitions > 1:
+            await client.check()  # the first process says how many there are, also when a test plants keys first
         yield client
 
 

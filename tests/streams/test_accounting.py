@@ -126,7 +126,7 @@ async def test_a_stranger_who_trims_what_is_unread_shows_up_with_the_ids(
     found = await account(streams)
     (gap,) = found.gaps
     assert adds_up(found)
-    assert (gap.group, gap.where, gap.count) == ("email", "users", 6)
+    assert (gap.group, gap.where.partition(" (")[0], gap.count) == ("email", "users", 6)
     assert (gap.after, gap.before) == ("0-0", ids[6])
     assert (found.pending, found.unread) == (0, 4), "three are pending without their entries"
 
@@ -196,7 +196,7 @@ async def test_what_is_removed_elsewhere_shows_up(
     keys = {"dead": streams.keys.dead("email"), "inbox": streams.keys.inbox("email"), "due": streams.keys.due()}
     await redis_client.delete(keys[what])
     (gap,) = (await streams.accounts()).gaps()
-    assert (gap.count, gap.where.partition(":")[0]) == (1, what)
+    assert (gap.count, gap.where.partition(" (")[0].partition(":")[0]) == (1, what)
 
 
 async def test_a_group_that_is_made_later_has_missed_nothing_it_could_have_had(

@@ -228,7 +228,7 @@ async def test_a_replay_of_an_unsupported_message_begins_a_new_wait(streams: Str
 async def test_a_foreign_entry_among_the_dead_letters_is_read_as_it_is(streams: Streams) -> None:
     entry_id = (await streams.redis.xadd(streams.keys.dead("email"), {"hello": b"\xff"})).decode()
     (letter,) = await listed(streams)
-    assert letter.event_id == letter.id == entry_id
+    assert letter.event_id == letter.entry_id == entry_id
     assert (letter.type, letter.reason, letter.attempts, letter.data) == ("", "", 0, b"")
     assert letter.first_failed_at == letter.last_failed_at != ""
 

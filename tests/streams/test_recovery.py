@@ -353,7 +353,7 @@ async def test_what_is_settled_while_the_own_pending_list_is_read_is_not_run_aga
     consumer = await start(probe)
     await streams.publish_many(Noted(n=n) for n in range(5))
     await wait_until(lambda: len(seen) == 5)
-    reader = consumer._seats[0].readers[streams.keys.stream("notes")]
+    reader = consumer._seat_of[streams.keys.stream("notes")].readers[streams.keys.stream("notes")]
     answer = reader._connection.call
     named: list[int] = []
 
@@ -362,7 +362,7 @@ async def test_what_is_settled_while_the_own_pending_list_is_read_is_not_run_aga
         if command[0] == b"XPENDING" and reply:
             named.append(len(reply))
             gate.set()
-            await wait_until(lambda: not consumer._seats[0].leases.held)
+            await wait_until(lambda: not consumer._seat_of[streams.keys.inbox(consumer.processor.name)].leases.held)
         return reply
 
     reader._connection.call = answer_late  # type: ignore[method-assign]

@@ -39,6 +39,7 @@ async def test_streams_by_lane_before_any_group_exists(streams: Streams) -> None
     assert all(s.oldest is not None and 0 <= s.oldest < 60 for s in snapshot.streams)
 
 
+@pytest.mark.single("its registry names a key of another slot, which nobody but the test would")
 async def test_a_group_that_never_started(streams: Streams) -> None:
     users = streams.keys.stream("users")
     await streams.redis.hset(streams.keys.groups(), "email", f"{streams.keys.inbox('email')} {users} x:stream:gone")

@@ -1,0 +1,175 @@
+"""Masters: which server is to be written to now, by the sentinels' word or by the cluster's.
+
+redis-py finds it. It is asked for whenever a connection is made: what was the master a moment ago may be a replica now.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+import redis
+import redis.asyncio
+import redis.asyncio.cluster
+import redis.asyncio.sentinel
+import redis.cluster
+import redis.sentinel
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import NoBackoff
+from redis.exceptions import ConnectionError, RedisClusterException
+from redis.retry import Retry
+
+from streams.address import Address
+
+if TYPE_CHECKING:
+    from streams.settings import Settings
+
+Place = tuple[str, int]
+
+_QUICK: Final[dict[str, Any]] = {"socket_timeout": 2.0, "socket_connect_timeout": 2.0}
+
+
+class Masters(Protocol):
+    """Finds the master that has the keys with a hash tag; raises redis-py's `ConnectionError` if none is known."""
+
+    by_tag: bool
+    """Whether different tags may have different masters."""
+
+    found: dict[str, Place]
+    """What was found last, by tag."""
+
+    async def find(self, tag: str) -> Place:
+        """Where it is, for the event loop."""
+
+    def find_now(self, tag: str) -> Place:
+        """The same for a thread."""
+
+    def forget(self) -> None:
+        """Notes that what was found is not right any more."""
+
+    async def aclose(self) -> None:
+        """Closes the connections that it asks over."""
+
+
+class SentinelMasters:
+    """One master, watched by sentinels."""
+
+    by_tag = False
+
+    def __init__(self, address: Address, settings: Settings, tls: dict[str, Any]) -> None:
+        self._service = address.service
+        password = settings.sentinel_password
+        own: dict[str, Any] = {
+            **_QUICK, **tls, "ssl": address.tls, "username": settings.sentinel_username,
+            "password": password.get_secret_value() if password else None, "protocol": 2,
+        }  # fmt: skip
+        self._sentinel: Any = redis.asyncio.sentinel.Sentinel(  # type: ignore[no-untyped-call]
+            address.hosts, sentinel_kwargs=own | {"retry": AsyncRetry(NoBackoff(), 0)}
+        )
+        self._own, self._hosts = own, address.hosts
+        self.found: dict[str, Place] = {}
+
+    async def find(self, tag: str) -> Place:
+        """Asks them, each until one knows."""
+        host, port = self.found[tag] = await self._sentinel.discover_master(self._service)
+        return host, port
+
+    def find_now(self, tag: str) -> Place:
+        """The same for a thread."""
+        del tag
+        own = self._own | {"retry": Retry(NoBackoff(), 0)}
+        sentinel: Any = redis.sentinel.Sentinel(self._hosts, sentinel_kwargs=own)  # type: ignore[no-untyped-call]
+        try:
+            host, port = sentinel.discover_master(self._service)
+        finally:
+            for client in sentinel.sentinels:
+                client.close()
+        return host, port
+
+    def forget(self) -> None:
+        """Nothing is kept."""
+
+    async def aclose(self) -> None:
+        """Closes the connections to the sentinels."""
+        await self._sentinel.aclose()
+
+
+class ClusterMasters:
+    """The masters of a cluster, each with its slots."""
+
+    by_tag = True
+
+    def __init__(self, address: Address, tls: dict[str, Any]) -> None:
+        self._hosts = address.hosts
+        self.found: dict[str, Place] = {}
+        self._options: dict[str, Any] = {
+            **_QUICK, **tls, "ssl": address.tls, "username": address.username, "password": address.password,
+            "protocol": 2, "require_full_coverage": False,
+        }  # fmt: skip
+        self._cluster: Any = None
+        self._asking = asyncio.Lock()
+
+    async def find(self, tag: str) -> Place:
+        """Reads the slots when it has not, or has forgotten them."""
+        async with self._asking:  # many connections are made at once; one of them asks
+            cluster = self._cluster
+            if cluster is None:
+                cluster = await self._ask()
+                self._cluster = cluster
+        try:
+            place = _place(cluster.get_node_from_key(tag))
+        except RedisClusterException as error:
+            self.forget()
+            raise ConnectionError(f"no master has the slot of {tag}") from error
+        self.found[tag] = place
+        return place
+
+    async def _ask(self) -> Any:
+        nodes = [redis.asyncio.cluster.ClusterNode(host, port) for host, port in self._hosts]
+        cluster: Any = redis.asyncio.RedisCluster(
+            startup_nodes=nodes, retry=AsyncRetry(NoBackoff(), 0), **self._options
+        )
+        try:
+            await cluster.initialize()
+        except RedisClusterException as error:
+            raise ConnectionError(f"no node of the cluster answers: {error}") from error
+        finally:
+            await cluster.aclose()  # it keeps what it read; its connections are not needed any more
+        return cluster
+
+    def find_now(self, tag: str) -> Place:
+        """Asks the cluster; for a thread, which connects rarely."""
+        make: Any = redis.cluster.ClusterNode
+        nodes = [make(host, port) for host, port in self._hosts]
+        try:
+            cluster: Any = redis.RedisCluster(startup_nodes=nodes, retry=Retry(NoBackoff(), 0), **self._options)
+        except RedisClusterException as error:
+            raise ConnectionError(f"no node of the cluster answers: {error}") from error
+        try:
+            return _place(cluster.get_node_from_key(tag))
+        except RedisClusterException as error:
+            raise ConnectionError(f"no master has the slot of {tag}") from error
+        finally:
+            cluster.close()
+
+    def forget(self) -> None:
+        """The next one who asks reads the slots again."""
+        self._cluster = None
+
+    async def aclose(self) -> None:
+        """Keeps no connection open."""
+
+
+def _place(node: Any) -> Place:
+    if node is None or not node.host:
+        raise ConnectionError("the cluster does not say where the master of a slot is")
+    return str(node.host), int(node.port)
+
+
+def masters_of(address: Address | None, settings: Settings, tls: dict[str, Any]) -> Masters | None:
+    """Who knows the masters of an address; None without one: the URL names the server itself."""
+    if address is None:
+        return None
+    if address.kind == "sentinel":
+        return SentinelMasters(address, settings, tls)
+    return ClusterMasters(address, tls)
