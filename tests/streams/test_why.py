@@ -195,7 +195,7 @@ async def put_off_by_its_handler(bench: Bench) -> str:
     return await bench.publish("later")
 
 
-@situation("in_line", "one message of a key at a time", "it is the turn of notes", mend="wait")
+@situation("in_line", "one message of a key at a time", "it is the turn of notes", mend="streams doctor why 1")
 async def stands_in_line(bench: Bench) -> str:
     ordered = bench.processor()
     ordered.ordered = True
