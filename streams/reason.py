@@ -5,9 +5,10 @@ The states and their sentences are the table in docs/why.md.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from streams.duration import told
 
@@ -22,6 +23,8 @@ State = Literal[
     "retrying", "snoozed", "breaker", "limited", "newer", "overdue", "delayed", "in_line",
     "unsubscribed", "trimmed", "unknown",
 ]  # fmt: skip
+
+_ENTRY: Final = re.compile(r"\d+-\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +82,8 @@ def explain(group: GroupTrail, facts: Facts) -> Reason:
             return _unread(group, facts)
         case "in line":
             text = f"{group.group} handles one message of a key at a time: {group.reason}"
-            return Reason(group.group, "in_line", text, "wait, or ask why the one before it is not done")
+            before = next((word for word in group.reason.split() if _ENTRY.fullmatch(word)), facts.id)
+            return _stopped(group.group, facts) or Reason(group.group, "in_line", text, f"streams doctor why {before}")
         case _:
             return _over(group, facts)
 

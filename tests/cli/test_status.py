@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 from dataclasses import replace
 
 import pytest
 
-from schemas import registered_types
-from streams import Settings, Streams
+from schemas import UserRegistered, registered_types
+from streams import Consumer, Processor, Settings, Streams
 from streams.account import Gap
 from streams.accounting import Accounts
 from streams.cli.status import picture
@@ -206,3 +207,30 @@ async def test_it_fits_into_80_columns(client: Streams, settings: Settings) -> N
     assert len(heads) == 2
     assert max(map(len, few + full)) <= 80
     assert sum("1,234,567" in line for line in full) == 2
+
+
+async def test_what_stands_in_line_is_never_due(cli: Cli, client: Streams, settings: Settings) -> None:
+    """Behind another of its key, in an ordered group: it waits, but for no time."""
+    let_go = asyncio.Event()
+    ordered = Processor("email", ordered=True)
+
+    @ordered.on(UserRegistered)
+    async def register(event: UserRegistered) -> None:
+        await let_go.wait()
+
+    consumer = Consumer(ordered, Streams(settings=settings))
+    await consumer.start()
+    for _ in range(3):
+        await client.publish(registered(9), key="ada")
+    await wait_until(lambda: client.redis.zcard(client.keys.due()))
+
+    async def waits() -> bool:
+        return (await client.snapshot()).waiting.in_line == 2
+
+    await wait_until(waits)
+    assert (await client.snapshot()).waiting.next_due is None
+    result = await cli("status")
+    assert "waiting 2: 0 delayed, 0 retries and snoozes, 2 in line behind another of their key\n" in result.out
+    assert "none is late" in (await cli("doctor")).out
+    let_go.set()
+    await consumer.stop()

@@ -98,6 +98,7 @@ async def test_it_does_not_answer(
     held = await publish(streams, act="block" if stop is None else "sleep", seconds=20)
     await begun(probe_log)
     if stop is not None:
+        await told(streams, held, "running")  # its answer stays for a minute, and must not be taken for a new one
         child.signal(stop)
     await publish(streams)  # a read that waits is given it
     unread = await publish(streams)

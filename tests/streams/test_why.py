@@ -30,7 +30,7 @@ from streams.message import new_id
 from streams.reason import Reason, State
 from tests.conftest import RedisFactory
 from tests.events import Noted, Other, Unhandled
-from tests.streams.conftest import StartConsumer
+from tests.streams.conftest import MakeSettings, StartConsumer
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.newest_redis
@@ -195,7 +195,7 @@ async def put_off_by_its_handler(bench: Bench) -> str:
     return await bench.publish("later")
 
 
-@situation("in_line", "one message of a key at a time", "it is the turn of notes", mend="wait")
+@situation("in_line", "one message of a key at a time", "it is the turn of notes", mend="streams doctor why 1")
 async def stands_in_line(bench: Bench) -> str:
     ordered = bench.processor()
     ordered.ordered = True
@@ -433,3 +433,30 @@ async def test_a_full_redis_is_named(redis_factory: RedisFactory, app: str) -> N
     assert reason.state == "unknown"
     assert "Redis is full" in reason.why
     assert "maxmemory" in reason.mend
+
+
+async def test_it_asks_in_the_partition_that_has_the_event(make_settings: MakeSettings) -> None:
+    """Whichever that is; and an event that is in none was never published to any."""
+    let_go = asyncio.Event()
+    processor = Processor("probe")
+
+    @processor.on(Noted)
+    async def handle(event: Noted) -> None:
+        await let_go.wait()
+
+    settings = make_settings(partitions=3)
+    async with Streams(settings=settings) as streams:
+        consumer = Consumer(processor, Streams(settings=settings))
+        await consumer.start()
+        receipts = await streams.publish_many([Noted(n=n) for n in range(12)])
+        assert {receipt.partition for receipt in receipts} == {0, 1, 2}
+        for receipt in receipts:
+
+            async def runs(id: str = receipt.id) -> bool:
+                return [reason.state for reason in await streams.why(id)] == ["running"]
+
+            await wait_until(runs)
+        (reason,) = await streams.why(new_id())
+        assert reason.state == "unknown"
+        let_go.set()
+        await consumer.stop()
