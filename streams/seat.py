@@ -25,6 +25,7 @@ from streams.reconnect import Reconnect
 from streams.settlement import Settlement
 
 if TYPE_CHECKING:
+    from streams.batches import Batches
     from streams.delivery import Delivery
     from streams.middleware import Middleware
     from streams.partition import Partition
@@ -118,6 +119,13 @@ class Seat:
         )
         self._reading: list[asyncio.Task[None]] = []
         self._settling: asyncio.Task[None] | None = None
+
+    def join(self, slots: Slots, batches: Batches | None) -> None:
+        """Gives it what runs its deliveries."""
+        self.slots = slots
+        if batches is not None:
+            for reader in dict.fromkeys(self.readers.values()):
+                reader.fill(batches)
 
     async def begin(self) -> None:
         """Makes sure of the group, learns what has been asked of it, and sends the first heartbeat."""
