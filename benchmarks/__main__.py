@@ -21,10 +21,17 @@ from rich.table import Table
 from benchmarks import engine, floor
 from streams.embedded import EmbeddedRedis, find_servers
 
-WORK: Final = {"drain": 100_000, "publish_one": 5_000, "publish_tasks": 20_000, "publish_many": 50_000}
+WORK: Final = {
+    "drain": 100_000,
+    "drain_batch": 100_000,
+    "publish_one": 5_000,
+    "publish_tasks": 20_000,
+    "publish_many": 50_000,
+}
 SIDES: Final = {"floor": floor, "engine": engine}
 TITLES: Final = {
     "drain": "drain, no-op handler, traces unsampled",
+    "drain_batch": "drain by a batch handler of 500",
     "publish_one": "publish, one by one",
     "publish_tasks": "publish, 50 tasks",
     "publish_many": "publish_many / pipeline of 500",
