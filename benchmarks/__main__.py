@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import logging
 import statistics
@@ -51,6 +52,8 @@ def run_one(side: str, work: str, url: str, count: str) -> None:
     """The child's side of `measure`."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     measured = getattr(SIDES[side], work)
+    gc.collect()
+    gc.freeze()  # as the runner does; for both sides
     try:
         import uvloop
     except ImportError:

@@ -104,7 +104,9 @@ class Batches:
     async def _events(self, bundle: Bundle) -> list[Event]:
         """The events of those that can be handled; the others leave the bundle."""
         executor, route, events, kept = self._executor, bundle.route, [], []
-        claimed = [delivery for delivery in bundle.deliveries if executor.is_claimed(delivery)]
+        claimed = (
+            [delivery for delivery in bundle.deliveries if executor.is_claimed(delivery)] if executor.claims else []
+        )
         fetched: dict[Delivery, Any] = {}
         if claimed:
             found = await asyncio.gather(*map(executor.fetch, claimed), return_exceptions=True)

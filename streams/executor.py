@@ -100,7 +100,7 @@ class Executor:
         self.max_bytes = settings.max_bytes
         self._settings = settings
         self._client = client
-        self._claims = client.claims
+        self.claims = client.claims
         self._breaker = breaker
         self._stage = publish_chain(middleware, _staged)
         self.execute = deliver_chain(middleware, self._deliver)
@@ -119,7 +119,7 @@ class Executor:
             size = len(data)
             return DeadLettered("too_large", f"{size} bytes of data are over the cap of {self._settings.max_bytes}")
         try:
-            if self._claims is not None and data.startswith(MARK):
+            if self.claims is not None and data.startswith(MARK):
                 data = await self.fetch(delivery)
             event = self.decode(delivery, route, data)
         except Undeliverable as error:
@@ -144,13 +144,13 @@ class Executor:
 
     def is_claimed(self, delivery: Delivery) -> bool:
         """Whether the data of a message must be fetched first."""
-        return self._claims is not None and delivery.message.values[DATA].startswith(MARK)
+        return self.claims is not None and delivery.message.values[DATA].startswith(MARK)
 
     async def fetch(self, delivery: Delivery) -> bytes:
         """Reads the data that a message has a claim on; raises `Undeliverable`."""
-        assert self._claims is not None
+        assert self.claims is not None
         try:
-            return await self._claims.fetch(delivery.message)
+            return await self.claims.fetch(delivery.message)
         except ValueError as error:
             raise Undeliverable(DeadLettered("invalid", describe(error))) from error
         except Exception as error:  # a store that is away, or an object that is not there
@@ -165,7 +165,7 @@ class Executor:
             if 0 < message.version <= route.subscription.event.version:
                 return route.decode(data, message.version)
         except Exception as error:  # an upcaster is user code: what it raises, the message caused
-            if self._claims is None and data.startswith(MARK):
+            if self.claims is None and data.startswith(MARK):
                 told = "the data is in a claim store; set STORAGE_URL and replay"
                 raise Undeliverable(DeadLettered("invalid", told)) from error
             raise Undeliverable(DeadLettered("invalid", describe(error))) from error
@@ -193,8 +193,8 @@ class Executor:
         partition = self._client.partition_of(delivery.source)
         messages = tuple(self._client.message(event, cause=delivery.message, partition=partition) for event in events)
         if messages:
-            if self._claims is not None:
-                await self._claims.check_in(messages, self._settings.max_bytes)
+            if self.claims is not None:
+                await self.claims.check_in(messages, self._settings.max_bytes)
             await self._stage(messages)
         return messages
 
