@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import gc
 import json
 import logging
 import statistics
@@ -21,10 +22,17 @@ from rich.table import Table
 from benchmarks import engine, floor
 from streams.embedded import EmbeddedRedis, find_servers
 
-WORK: Final = {"drain": 100_000, "publish_one": 5_000, "publish_tasks": 20_000, "publish_many": 50_000}
+WORK: Final = {
+    "drain": 100_000,
+    "drain_batch": 100_000,
+    "publish_one": 5_000,
+    "publish_tasks": 20_000,
+    "publish_many": 50_000,
+}
 SIDES: Final = {"floor": floor, "engine": engine}
 TITLES: Final = {
     "drain": "drain, no-op handler, traces unsampled",
+    "drain_batch": "drain by a batch handler of 500",
     "publish_one": "publish, one by one",
     "publish_tasks": "publish, 50 tasks",
     "publish_many": "publish_many / pipeline of 500",
@@ -44,6 +52,8 @@ def run_one(side: str, work: str, url: str, count: str) -> None:
     """The child's side of `measure`."""
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     measured = getattr(SIDES[side], work)
+    gc.collect()
+    gc.freeze()  # as the runner does; for both sides
     try:
         import uvloop
     except ImportError:

@@ -6,7 +6,7 @@ import asyncio
 import time
 
 from benchmarks.work import Benched, Counter, bodies
-from streams import Consumer, Processor, Settings, Streams
+from streams import Batch, Consumer, Processor, Settings, Streams
 
 
 def _settings(url: str) -> Settings:
@@ -24,6 +24,28 @@ async def drain(url: str, count: int) -> float:
     @bench.on(Benched)
     async def handler(_: Benched) -> None:
         counter.hit()
+
+    consumer = Consumer(bench, Streams(settings=settings))
+    began = time.perf_counter()
+    await consumer.start()
+    while counter.count < count:  # noqa: ASYNC110 - the handler must stay a no-op
+        await asyncio.sleep(0.001)
+    took = time.perf_counter() - began
+    await consumer.stop()
+    return count / took
+
+
+async def drain_batch(url: str, count: int) -> float:
+    """The same by a batch handler; the floor is the same loop."""
+    settings = _settings(url)
+    async with Streams(settings=settings) as client:
+        await client.publish_many(Benched(**body) for body in bodies(count))
+    counter = Counter()
+    bench = Processor("bench")
+
+    @bench.on(Benched, batch=Batch(size=500, within=0.5))
+    async def handler(events: list[Benched]) -> None:
+        counter.count += len(events)
 
     consumer = Consumer(bench, Streams(settings=settings))
     began = time.perf_counter()

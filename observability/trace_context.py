@@ -6,6 +6,8 @@ The wire format has a `traceparent` and a `tracestate` field and nothing else, s
 
 from __future__ import annotations
 
+import random
+from collections.abc import Sequence
 from typing import Final
 
 from opentelemetry import trace
@@ -44,3 +46,20 @@ def write_context(message: Message, context: SpanContext) -> None:
     message.values[TRACEPARENT] = b"00-%032x-%016x-%02x" % (context.trace_id, context.span_id, context.trace_flags)
     state = context.trace_state.to_header().encode() if context.trace_state else b""
     message.values[TRACESTATE] = state if len(state) <= _LONGEST else b""
+
+
+def write_unrecorded(messages: Sequence[Message], context: SpanContext) -> None:
+    """Gives messages that nobody records valid contexts all the same."""
+    # Ids without the SDK: what nobody records shall not pay for a span object. In the trace of `context` if there is
+    # one, else each message in its own.
+    if context.trace_flags.sampled:  # recorded by somebody else, as there is no SDK here: that span is the parent
+        for message in messages:
+            write_context(message, context)
+        return
+    known = b"%032x" % context.trace_id if context.is_valid else b""
+    flags = b"%02x" % context.trace_flags
+    state = context.trace_state.to_header().encode() if context.trace_state else b""
+    for message in messages:
+        trace_id = known or b"%032x" % (random.getrandbits(128) or 1)
+        message.values[TRACEPARENT] = b"00-%b-%016x-%b" % (trace_id, random.getrandbits(64) or 1, flags)
+        message.values[TRACESTATE] = state

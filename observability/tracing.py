@@ -5,6 +5,7 @@
 | `publish users` | PRODUCER | publishing one message, which carries its context | child of the ambient span |
 | `create users` each, `publish users` | PRODUCER, CLIENT | publishing several | `publish` links to each `create` |
 | `process users` | CONSUMER | a delivery | links to the creation context; its child on the first try |
+| `process users` | CONSUMER | a call of a batch handler | a new trace that links to each creation context |
 | `ack users`, `retry users`, ... | CLIENT | settling a delivery | child of its `process` |
 
 "First try" is the first attempt at an event less than an hour old. Retries, replays and late events begin a new trace
@@ -16,21 +17,19 @@ and counts, never the event's data.
 
 from __future__ import annotations
 
-import random
 import re
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Final, TypeVar
+from typing import Final
 
-import structlog
 from opentelemetry import trace
 from opentelemetry.context import Context, attach, detach
 from opentelemetry.semconv._incubating.attributes import messaging_attributes as messaging
-from opentelemetry.semconv.attributes import error_attributes, exception_attributes
 from opentelemetry.semconv.schemas import Schemas
-from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, StatusCode, TracerProvider
+from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TracerProvider
 
+from observability.guard import guarded, record_error, watched
 from observability.message_attributes import (
     ATTEMPT,
     DELIVERIES,
@@ -43,13 +42,11 @@ from observability.message_attributes import (
     settle_verb,
 )
 from observability.redaction import redact_error
-from observability.trace_context import read_context, write_context
+from observability.trace_context import read_context, write_context, write_unrecorded
 from streams.delivery import Delivery
-from streams.message import TRACEPARENT, TRACESTATE, TYPE, Message
-from streams.middleware import Deliver, Middleware, Publish, Settle
+from streams.message import TRACEPARENT, TYPE, Message
+from streams.middleware import Deliver, DeliverBatch, Middleware, Publish, Settle
 from streams.outcome import DeadLettered, Outcome, Retried
-
-log: Final = structlog.get_logger()
 
 _YOUNG: Final = timedelta(hours=1)
 _MOST_KEPT: Final = 10_000
@@ -58,7 +55,6 @@ _HANDLERS_FAULT: Final = {"error", "failed", "rejected"}  # reasons whose error 
 _RAISED: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_.]{0,99}(?=:|$)")
 
 _Key = tuple[str, str, bytes, int]
-_T = TypeVar("_T")
 
 
 class TracingMiddleware(Middleware):
@@ -87,11 +83,11 @@ class TracingMiddleware(Middleware):
         new = [message for message in messages if not message.values[TRACEPARENT] or read_context(message) is None]
         ambient = trace.get_current_span().get_span_context()
         if not messages or not (self._begins_traces or ambient.trace_flags.sampled):
-            _write_unrecorded(new, ambient)
+            write_unrecorded(new, ambient)
             await call_next(messages)
             return
-        span = _guarded(self._begin_publish, messages, new)
-        await _watched([span] if span else [], call_next, messages)
+        span = guarded(self._begin_publish, messages, new)
+        await watched([span] if span else [], call_next, messages)
 
     def wants(self, delivery: Delivery) -> bool:
         """Only what the publisher's trace records: a look at the flag, no work of the SDK."""
@@ -99,19 +95,38 @@ class TracingMiddleware(Middleware):
 
     async def deliver(self, delivery: Delivery, call_next: Deliver) -> Outcome:
         """Spans one delivery; whatever the handler does, publishes or logs belongs to the span."""
-        span = _guarded(self._begin_process, delivery)
+        span = guarded(self._begin_process, delivery)
         if span is None:
             return await call_next(delivery)
         token = attach(trace.set_span_in_context(span))
         try:
             outcome = await call_next(delivery)
         except BaseException as error:
-            _guarded(_record_error, span, type(error).__qualname__, "")
+            guarded(record_error, span, type(error).__qualname__, "")
             raise
         else:
             if span.is_recording():
-                _guarded(self._end_process, span, delivery, outcome)
+                guarded(self._end_process, span, delivery, outcome)
             return outcome
+        finally:
+            detach(token)
+            span.end()
+
+    async def deliver_batch(self, deliveries: Sequence[Delivery], call_next: DeliverBatch) -> Sequence[Outcome]:
+        """Spans one call of a batch handler. It belongs to no single event's trace, so it begins its own."""
+        span = guarded(self._begin_batch, deliveries)
+        if span is None:
+            return await call_next(deliveries)
+        token = attach(trace.set_span_in_context(span))
+        try:
+            outcomes = await call_next(deliveries)
+        except BaseException as error:
+            guarded(record_error, span, type(error).__qualname__, "")
+            raise
+        else:
+            if span.is_recording():
+                guarded(self._end_batch, span, deliveries, outcomes)
+            return outcomes
         finally:
             detach(token)
             span.end()
@@ -121,14 +136,14 @@ class TracingMiddleware(Middleware):
         recorded = [
             pair for pair in settled if pair[0].message.values[TRACEPARENT][-1:] in _SAMPLED and self.wants(pair[0])
         ]
-        spans = (_guarded(self._begin_settle, recorded) or []) if recorded else []
-        await _watched(spans, call_next, settled)
+        spans = (guarded(self._begin_settle, recorded) or []) if recorded else []
+        await watched(spans, call_next, settled)
 
     def _begin_publish(self, messages: Sequence[Message], new: Sequence[Message]) -> Span:
         alone = len(messages) == 1 and len(new) == 1
         span = self._begin_one(new[0]) if alone else self._begin_many(messages)
         if not span.is_recording():
-            _write_unrecorded(new, span.get_span_context())
+            write_unrecorded(new, span.get_span_context())
         elif alone:
             write_context(new[0], span.get_span_context())
         else:
@@ -195,7 +210,34 @@ class TracingMiddleware(Middleware):
             error = redact_error(outcome.error, delivery.message.data)
             reason = outcome.reason if isinstance(outcome, DeadLettered) else "error"
             raised = _RAISED.match(error) if reason in _HANDLERS_FAULT else None
-            _record_error(span, raised[0] if raised else reason, error)
+            record_error(span, raised[0] if raised else reason, error)
+        self._keep(delivery, span)
+
+    def _begin_batch(self, deliveries: Sequence[Delivery]) -> Span:
+        destination = destination_of(deliveries[0].message)
+        recorded = [delivery for delivery in deliveries if self.wants(delivery)]
+        return self._tracer.start_span(
+            f"process {destination}",
+            context=Context(),
+            kind=SpanKind.CONSUMER,
+            links=[Link(created) for delivery in recorded if (created := read_context(delivery.message))],
+            attributes={
+                **operation("process", "process", destination),
+                **holder(deliveries[0]),
+                messaging.MESSAGING_BATCH_MESSAGE_COUNT: len(deliveries),
+            },
+        )
+
+    def _end_batch(self, span: Span, deliveries: Sequence[Delivery], outcomes: Sequence[Outcome]) -> None:
+        ended = {outcome_name(outcome) for outcome in outcomes}
+        span.set_attribute(OUTCOME, ended.pop() if len(ended) == 1 else "mixed")
+        if any(isinstance(outcome, Retried | DeadLettered) for outcome in outcomes):
+            record_error(span, "BatchFailed", "")  # which of them and why is in their settle spans and histories
+        for delivery in deliveries:
+            if self.wants(delivery):
+                self._keep(delivery, span)
+
+    def _keep(self, delivery: Delivery, span: Span) -> None:
         self._processing[_key(delivery)] = span.get_span_context()
         if len(self._processing) > _MOST_KEPT:
             self._processing.popitem(last=False)
@@ -223,42 +265,6 @@ class TracingMiddleware(Middleware):
         return spans
 
 
-async def _watched(spans: Sequence[Span], call_next: Callable[[_T], Awaitable[None]], given: _T) -> None:
-    try:
-        await call_next(given)
-    except BaseException as error:
-        for span in spans:  # the type alone: the text may quote any message of the batch
-            _guarded(_record_error, span, type(error).__qualname__, "")
-        raise
-    finally:
-        for span in spans:
-            span.end()
-
-
-def _guarded(step: Callable[..., _T], *args: object) -> _T | None:
-    try:
-        return step(*args)
-    except Exception:
-        log.warning("tracing.failed", step=step.__name__, exc_info=True)
-        return None
-
-
-def _write_unrecorded(messages: Sequence[Message], context: SpanContext) -> None:
-    # Ids without the SDK: what nobody records shall not pay for a span object. In the trace of `context` if there is
-    # one, else each message in its own.
-    if context.trace_flags.sampled:  # recorded by somebody else, as there is no SDK here: that span is the parent
-        for message in messages:
-            write_context(message, context)
-        return
-    known = b"%032x" % context.trace_id if context.is_valid else b""
-    flags = b"%02x" % context.trace_flags
-    state = context.trace_state.to_header().encode() if context.trace_state else b""
-    for message in messages:
-        trace_id = known or b"%032x" % (random.getrandbits(128) or 1)
-        message.values[TRACEPARENT] = b"00-%b-%016x-%b" % (trace_id, random.getrandbits(64) or 1, flags)
-        message.values[TRACESTATE] = state
-
-
 def _comes_back(delivery: Delivery) -> bool:
     return delivery.attempt > 1 or delivery.crashes > 0 or delivery.replays > 0
 
@@ -269,13 +275,6 @@ def _is_young(message: Message) -> bool:
     except ValueError:
         return True  # a foreign entry with a time that nobody can read: it has only just been read for the first time
     return datetime.now(UTC) - (made if made.tzinfo else made.replace(tzinfo=UTC)) < _YOUNG
-
-
-def _record_error(span: Span, error_type: str, message: str) -> None:
-    span.set_status(StatusCode.ERROR, message or None)
-    span.set_attribute(error_attributes.ERROR_TYPE, error_type)
-    exception = {exception_attributes.EXCEPTION_TYPE: error_type, exception_attributes.EXCEPTION_MESSAGE: message}
-    span.add_event("exception", exception)
 
 
 def _key(delivery: Delivery) -> _Key:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from schemas.event import Event
+    from streams.batch import Batch, BatchFailed
     from streams.cancellation import Cancellation
     from streams.client import Streams
     from streams.consumer import Consumer
     from streams.delivery import Delivery
-    from streams.dependencies import CurrentDelivery, CurrentStreams, Depends, Shared
+    from streams.dependencies import CurrentBatch, CurrentDelivery, CurrentStreams, Depends, Shared
     from streams.errors import NotFound, NotReplicated, PublishUncertain, Refused, StreamsError, TooLarge, Unreachable
     from streams.middleware import Middleware
     from streams.outcome import DeadLetter, Retry, Snooze, Unavailable
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Backoff",
+    "Batch",
+    "BatchFailed",
     "Cancellation",
     "Consumer",
+    "CurrentBatch",
     "CurrentDelivery",
     "CurrentStreams",
     "DeadLetter",
@@ -55,11 +59,12 @@ __all__ = [
 
 _HOMES: Final = {
     "schemas.event": ("Event",),
+    "streams.batch": ("Batch", "BatchFailed"),
     "streams.cancellation": ("Cancellation",),
     "streams.client": ("Streams",),
     "streams.consumer": ("Consumer",),
     "streams.delivery": ("Delivery",),
-    "streams.dependencies": ("CurrentDelivery", "CurrentStreams", "Depends", "Shared"),
+    "streams.dependencies": ("CurrentBatch", "CurrentDelivery", "CurrentStreams", "Depends", "Shared"),
     "streams.errors": (
         "NotFound", "NotReplicated", "PublishUncertain", "Refused", "StreamsError", "TooLarge", "Unreachable",
     ),

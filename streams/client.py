@@ -184,7 +184,7 @@ class Streams(Steering):
         Its partition is that of its key; of its `once` name, so that the same name always meets; or of its id.
         """
         if cause is None:
-            delivery = current_delivery.get(None)
+            delivery = current_delivery.get(None)  # None in a batch too: which event of it would be the cause?
             cause = delivery.message if delivery is not None else None
         if len(key.encode()) > 200:
             raise StreamsError("the ordering key is longer than 200 bytes; use an id or a hash")

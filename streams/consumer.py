@@ -14,6 +14,7 @@ import structlog
 from mode import Service
 from uncalled_for import SharedContext
 
+from streams.batches import Batches
 from streams.breaker import Breaker
 from streams.dependencies import current_streams
 from streams.errors import Refused, Unreachable
@@ -80,6 +81,7 @@ class Consumer(Service):
             for partition in client.partitions
         ]
         self._seat_of = {source: seat for seat in self._seats for source in seat.sources}
+        batches = Batches.of(self._executor, middleware, wake=self._wake, done=self._done_together)
         self._slots = Slots(
             self._executor,
             self._breaker,
@@ -89,9 +91,10 @@ class Consumer(Service):
             begin=self._begin,
             lost=lambda delivery: self._seat_of[delivery.source].on_lost({delivery}),
             ended=self._on_loop_ended,
+            batches=batches,
         )
         for seat in self._seats:
-            seat.slots = self._slots
+            seat.join(self._slots, batches)
         self._upkeep = Upkeep(client, processor)
         self._schedulers = [
             Scheduler(processor, client, partition, schedules, seat.reconnect, middleware)
@@ -175,12 +178,15 @@ class Consumer(Service):
     def _done(self, delivery: Delivery, outcome: Outcome) -> None:
         self._seat_of[delivery.source].settlement.add(delivery, outcome)
 
+    def _done_together(self, settled: list[tuple[Delivery, Outcome]]) -> None:
+        self._seat_of[settled[0][0].source].settlement.add_together(settled)
+
     async def on_stop(self) -> None:
         """Stops reading, finishes what runs, hands back what did not start, and leaves the group."""
         self._draining = True
         if any(seat.settles for seat in self._seats):
             await asyncio.gather(*(seat.stop_reading(self._settings.block + 5) for seat in self._seats))
-            handed_back = self._held() - self._slots.running
+            handed_back = self._held() - self._slots.in_handlers()
             await self._slots.drain(self._settings.grace)
             try:
                 async with asyncio.timeout(5.0):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Final
 from uncalled_for import FailedDependency, resolved_dependencies
 
 from schemas.event import Event, registered
+from streams.batch import BatchFailed
 from streams.claims import MARK
-from streams.dependencies import current_delivery
+from streams.dependencies import current_batch, current_delivery
 from streams.errors import TooLarge
 from streams.failure import describe, describe_traceback
 from streams.message import DATA, EXPIRES, TYPE, VERSION, Message
@@ -43,11 +44,21 @@ if TYPE_CHECKING:
     from streams.delivery import Delivery
     from streams.processor import Processor, Subscription
 
+Call = Callable[[Any], Awaitable[Any]]
+
 _RETURNS: Final = "a handler returns None, an event, or a list of events, not {given}"
 
 
 class HandlerTimeout(Exception):
     """A handler took longer than its timeout and was cancelled."""
+
+
+class Undeliverable(Exception):
+    """A message that cannot be given to its handler; it ends as `outcome`."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__()
+        self.outcome = outcome
 
 
 class HandlerCancelled(Exception):
@@ -57,7 +68,7 @@ class HandlerCancelled(Exception):
 class Route:
     """A subscription with its policy filled in, ready for the hot path."""
 
-    __slots__ = ("call", "decode", "retry", "subscription", "timeout", "transaction", "version")
+    __slots__ = ("call", "call_batch", "decode", "retry", "subscription", "timeout", "transaction", "version")
 
     def __init__(self, subscription: Subscription, retry: Backoff, timeout: float) -> None:
         self.subscription = subscription
@@ -67,6 +78,9 @@ class Route:
         self.version = b"%d" % subscription.event.version
         self.decode = subscription.event.decode
         self.call = _call_of(subscription)
+        self.call_batch: Call | None = None
+        if subscription.batch is not None:
+            self.call, self.call_batch = _alone(self.call), self.call
 
 
 class Executor:
@@ -78,22 +92,23 @@ class Executor:
         settings = client.settings
         retry = processor.retry or Backoff(attempts=settings.attempts, first=settings.backoff / 1000)
         timeout = processor.timeout or settings.timeout
-        self._routes = {
+        self.routes = {
             type.encode(): Route(subscription, subscription.retry or retry, subscription.timeout or timeout)
             for type, subscription in processor.subscriptions.items()
         }
         self._unrouted = Backoff(attempts=1)
         self._timeout = timeout
+        self.max_bytes = settings.max_bytes
         self._settings = settings
         self._client = client
-        self._claims = client.claims
+        self.claims = client.claims
         self._breaker = breaker
         self._stage = publish_chain(middleware, _staged)
         self.execute = deliver_chain(middleware, self._deliver)
 
     def route(self, delivery: Delivery) -> float:
         """Finds the handler of a delivery whose turn has come; returns the seconds it may take."""
-        route = delivery.route = self._routes.get(delivery.message.values[TYPE])
+        route = delivery.route = self.routes.get(delivery.message.values[TYPE])
         return route.timeout if route is not None else self._timeout
 
     async def _deliver(self, delivery: Delivery) -> Outcome:
@@ -106,26 +121,12 @@ class Executor:
         if len(data) > self._settings.max_bytes:
             size = len(data)
             return DeadLettered("too_large", f"{size} bytes of data are over the cap of {self._settings.max_bytes}")
-        if self._claims is not None and data.startswith(MARK):
-            try:
-                data = await self._claims.fetch(message)
-            except ValueError as error:
-                return DeadLettered("invalid", describe(error))
-            except Exception as error:  # noqa: BLE001 - a store that is away, or an object that is not there
-                return self.failed(delivery, error)
         try:
-            if message.values[VERSION] == route.version:
-                event = route.decode(data, route.subscription.event.version)
-            elif message.version > route.subscription.event.version:
-                return self._newer(delivery, route.subscription.event.version)
-            elif message.version == 0:
-                return DeadLettered("invalid", "dataversion is not a positive number")
-            else:
-                event = route.decode(data, message.version)
-        except Exception as error:  # noqa: BLE001 - an upcaster is user code: what it raises, the message caused
-            if self._claims is None and data.startswith(MARK):
-                return DeadLettered("invalid", "the data is in a claim store; set STORAGE_URL and replay")
-            return DeadLettered("invalid", describe(error))
+            if self.claims is not None and data.startswith(MARK):
+                data = await self.fetch(delivery)
+            event = self.decode(delivery, route, data)
+        except Undeliverable as error:
+            return error.outcome
         current_delivery.set(delivery)
         try:
             if route.transaction is not None:
@@ -135,14 +136,45 @@ class Executor:
             result = await route.call(event)
             if result is None:
                 return ACKED
-            follow_ups = await self._follow_ups(delivery, result)
+            follow_ups = await self.follow_ups(delivery, result)
             return Acked(follow_ups) if follow_ups else ACKED
         except (Exception, SystemExit) as error:  # noqa: BLE001 - what a handler raises is an outcome
             return self.failed(delivery, error)
 
     async def _handle(self, route: Route, event: Event, delivery: Delivery) -> tuple[Message, ...]:
         result = await route.call(event)
-        return await self._follow_ups(delivery, result) if result is not None else ()
+        return await self.follow_ups(delivery, result) if result is not None else ()
+
+    def is_claimed(self, delivery: Delivery) -> bool:
+        """Whether the data of a message must be fetched first."""
+        return self.claims is not None and delivery.message.values[DATA].startswith(MARK)
+
+    async def fetch(self, delivery: Delivery) -> bytes:
+        """Reads the data that a message has a claim on; raises `Undeliverable`."""
+        assert self.claims is not None
+        try:
+            return await self.claims.fetch(delivery.message)
+        except ValueError as error:
+            raise Undeliverable(DeadLettered("invalid", describe(error))) from error
+        except Exception as error:  # a store that is away, or an object that is not there
+            raise Undeliverable(self.failed(delivery, error)) from error
+
+    def decode(self, delivery: Delivery, route: Route, data: bytes) -> Event:
+        """Makes the event of a message; raises `Undeliverable`."""
+        message = delivery.message
+        try:
+            if message.values[VERSION] == route.version:
+                return route.decode(data, route.subscription.event.version)
+            if 0 < message.version <= route.subscription.event.version:
+                return route.decode(data, message.version)
+        except Exception as error:  # an upcaster is user code: what it raises, the message caused
+            if self.claims is None and data.startswith(MARK):
+                told = "the data is in a claim store; set STORAGE_URL and replay"
+                raise Undeliverable(DeadLettered("invalid", told)) from error
+            raise Undeliverable(DeadLettered("invalid", describe(error))) from error
+        if message.version == 0:
+            raise Undeliverable(DeadLettered("invalid", "dataversion is not a positive number"))
+        raise Undeliverable(self._newer(delivery, route.subscription.event.version))
 
     def _newer(self, delivery: Delivery, known: int) -> Outcome:
         """A message newer than this code waits for the deploy that knows it; it is nobody's failure yet."""
@@ -155,7 +187,8 @@ class Executor:
             return DeadLettered("unsupported", f"{reason}; it waited since {first_seen}")
         return Snoozed(self._settings.unsupported_every, f"unsupported: {reason}", first_seen)
 
-    async def _follow_ups(self, delivery: Delivery, result: Any) -> tuple[Message, ...]:
+    async def follow_ups(self, delivery: Delivery, result: Any) -> tuple[Message, ...]:
+        """Makes the messages of what a handler returned; raises `TypeError` for anything else than events."""
         events = [result] if isinstance(result, Event) else result
         if not isinstance(events, list | tuple) or not all(isinstance(event, Event) for event in events):
             raise TypeError(_RETURNS.format(given=type(result).__name__))
@@ -163,8 +196,8 @@ class Executor:
         partition = self._client.partition_of(delivery.source)
         messages = tuple(self._client.message(event, cause=delivery.message, partition=partition) for event in events)
         if messages:
-            if self._claims is not None:
-                await self._claims.check_in(messages, self._settings.max_bytes)
+            if self.claims is not None:
+                await self.claims.check_in(messages, self._settings.max_bytes)
             await self._stage(messages)
         return messages
 
@@ -208,13 +241,13 @@ async def _staged(messages: Sequence[Message]) -> None:
     """The end of the publish chain for follow-ups: the settlement publishes them."""
 
 
-def _call_of(subscription: Subscription) -> Callable[[Event], Awaitable[Any]]:
+def _call_of(subscription: Subscription) -> Call:
     handler = subscription.handler
     if subscription.is_async and not subscription.has_dependencies:
         return handler
     first = next(iter(inspect.signature(handler).parameters))
 
-    async def call(event: Event) -> Any:
+    async def call(event: Any) -> Any:
         async with resolved_dependencies(handler, {first: event}) as dependencies:
             for dependency in dependencies.values():
                 if isinstance(dependency, FailedDependency):
@@ -222,5 +255,22 @@ def _call_of(subscription: Subscription) -> Callable[[Event], Awaitable[Any]]:
             if subscription.is_async:
                 return await handler(event, **dependencies)
             return await asyncio.to_thread(handler, event, **dependencies)
+
+    return call
+
+
+def _alone(call_batch: Call) -> Call:
+    """Calls a batch handler with a list of one: what crashed before, or was in a batch that failed as a whole."""
+
+    async def call(event: Event) -> Any:
+        delivery = current_delivery.get()
+        current_batch.set((delivery,) if delivery is not None else ())
+        try:
+            result = await call_batch([event])
+        except BatchFailed as failed:
+            if 0 in failed.errors:
+                raise failed.errors[0] from failed
+            result = failed.follow_ups
+        return result.get(0) if isinstance(result, Mapping) else result
 
     return call

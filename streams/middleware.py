@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Publish = Callable[[Sequence["Message"]], Awaitable[None]]
 Deliver = Callable[["Delivery"], Awaitable["Outcome"]]
+DeliverBatch = Callable[[Sequence["Delivery"]], Awaitable[Sequence["Outcome"]]]
 Settle = Callable[[Sequence[tuple["Delivery", "Outcome"]]], Awaitable[None]]
 
 
@@ -36,6 +37,14 @@ class Middleware:
     async def deliver(self, delivery: Delivery, call_next: Deliver) -> Outcome:
         """Wraps one delivery from decoding to its outcome."""
         return await call_next(delivery)
+
+    async def deliver_batch(self, deliveries: Sequence[Delivery], call_next: DeliverBatch) -> Sequence[Outcome]:
+        """Wraps one call of a batch handler, from its events (decoded already) to their outcomes, in the same order.
+
+        It is called when `wants` says so of one of them. What cannot be decoded, or is handled alone, goes through
+        `deliver`. When the batch fails as a whole, `call_next` raises, and each of its events is handled alone next.
+        """
+        return await call_next(deliveries)
 
     async def settle(self, settled: Sequence[tuple[Delivery, Outcome]], call_next: Settle) -> None:
         """Wraps the settling of a batch; after `call_next` the outcomes are durable."""
@@ -69,6 +78,15 @@ def deliver_chain(middleware: Sequence[Middleware], last: Deliver) -> Deliver:
     return chain
 
 
+def batch_chain(middleware: Sequence[Middleware], last: DeliverBatch) -> DeliverBatch:
+    """Builds the chain around one call of a batch handler likewise."""
+    chain = last
+    for layer in reversed(middleware):
+        if type(layer).deliver_batch is not Middleware.deliver_batch:
+            chain = _BatchLink(layer, chain)
+    return chain
+
+
 class _PublishLink:
     def __init__(self, layer: Middleware, call_next: Publish) -> None:
         self._layer, self._next = layer, call_next
@@ -93,3 +111,13 @@ class _DeliverLink:
         if self._layer.wants(delivery):
             return self._layer.deliver(delivery, self._next)
         return self._next(delivery)
+
+
+class _BatchLink:
+    def __init__(self, layer: Middleware, call_next: DeliverBatch) -> None:
+        self._layer, self._next = layer, call_next
+
+    def __call__(self, deliveries: Sequence[Delivery]) -> Awaitable[Sequence[Outcome]]:
+        if any(map(self._layer.wants, deliveries)):
+            return self._layer.deliver_batch(deliveries, self._next)
+        return self._next(deliveries)

@@ -26,10 +26,13 @@ def seconds(duration: Duration) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Acked:
-    """Done. `follow_ups` are published in the same script call; `skipped` says there was nothing to do."""
+    """Done. `follow_ups` are published in the same script call; `skipped` says there was nothing to do. One that is
+    `shared` is the outcome of several deliveries of a batch: its follow-ups are published once, with the first of them.
+    """
 
     follow_ups: tuple[Message, ...] = ()
     skipped: bool = False
+    shared: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,8 @@ from typing import Any, Final, TypeVar
 from uncalled_for import get_dependency_parameters, validate_dependencies
 
 from schemas.event import Event
+from streams.batch import Batch
+from streams.dependencies import check_dependencies
 from streams.errors import StreamsError
 from streams.keys import Priority, checked_name
 from streams.outcome import Duration, seconds
@@ -34,6 +36,7 @@ class Subscription:
     transaction: Transaction | None
     is_async: bool
     has_dependencies: bool
+    batch: Batch | None = None
 
     @property
     def name(self) -> str:
@@ -85,32 +88,43 @@ class Processor:
         retry: Backoff | None = None,
         timeout: Duration | None = None,
         transaction: Transaction | None = None,
+        batch: Batch | None = None,
     ) -> Callable[[_H], _H]:
         """Makes the decorated function the handler of `event` in this processor, and returns it unchanged.
 
         The function takes the event first and may take dependencies as defaults (`Depends`, `Shared`,
         `CurrentDelivery`). A plain `def` runs in a thread. It returns None, an event, or a list of events, which are
         published in the same step as the ack. With a `transaction` (see `streams.transaction`) its effects happen once.
-        Raises `StreamsError` when the processor already handles the event.
+        With a `batch` it takes a list of events, and may raise `BatchFailed`.
+        Raises `StreamsError` when the processor already handles the event, or for what cannot work together.
         """
         if not _is_event(event):
             raise StreamsError(_NOT_AN_EVENT.format(processor=self.name, given=event))
         if event.type in self.subscriptions:
             raise StreamsError(f"processor {self.name} already handles {event.type}: one handler per event type")
+        transaction = transaction or self.transaction
+        if batch is not None and transaction is not None:
+            raise StreamsError(
+                f"processor {self.name}, {event.type}: batch= and transaction= exclude each other, because what fails "
+                "in a batch would take the effects of the others back; handle one event at a time, or make the "
+                "effects repeatable (in a processor without a transaction)"
+            )
 
         def subscribe(handler: _H) -> _H:
             try:
                 validate_dependencies(handler)
-            except ValueError as error:
+                check_dependencies(handler, is_batch=batch is not None)
+            except (ValueError, StreamsError) as error:
                 raise StreamsError(f"processor {self.name}, {event.type}: {error}") from error
             self.subscriptions[event.type] = Subscription(
                 event,
                 handler,
                 retry,
                 None if timeout is None else seconds(timeout),
-                transaction or self.transaction,
+                transaction,
                 inspect.iscoroutinefunction(handler),
                 bool(get_dependency_parameters(handler)),
+                batch,
             )
             return handler
 

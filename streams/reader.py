@@ -22,6 +22,7 @@ from streams.delivery import Delivery
 from streams.message import Message
 
 if TYPE_CHECKING:
+    from streams.batches import Batches
     from streams.keys import Keys
     from streams.reconnect import Reconnect
     from streams.turns import Turns
@@ -70,11 +71,20 @@ class Reader:
         self._connection = connections.direct(timeout=10.0)
         self._room = asyncio.Event()
         self._active = 1
+        self._batches: Batches | None = None
         self._handled, self._measured_at = 0, 0.0
         self._stopping = False
         self._paused = False
         self._unsure = False
         self._client_id = 0
+
+    def fill(self, batches: Batches) -> None:
+        """Holds enough for one batch of each kind beside those that run, or they would never fill."""
+        self._batches = batches
+        self._least += batches.collector.sizes
+        self._most = max(self._least, self._most)
+        self._target = self._least
+        batches.began.append(self._room.set)
 
     def took(self, count: int) -> None:
         """Notes that this consumer holds more deliveries of this lane."""
@@ -88,13 +98,14 @@ class Reader:
 
     def room(self) -> int:
         """How many more messages this consumer will hold."""
-        return 0 if self._paused else self._target - self._held
+        in_batches = self._batches.running if self._batches is not None else 0
+        return 0 if self._paused else self._target + in_batches - self._held
 
     def room_to_reclaim(self) -> int:
         """How many messages of dead consumers it takes over: some beyond what it holds otherwise, or a reader that
         fills every free place under a steady load would keep them waiting for as long as the load lasts.
         """
-        return 0 if self._paused else self._target + self._least - self._held
+        return 0 if self._paused else self.room() + self._least
 
     def pause(self, on: bool) -> None:
         """Stops reading, or goes on; a read that waits already may still bring something."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import atexit
+import gc
 import os
 import signal
 import sys
@@ -111,6 +112,10 @@ def run(
         parser.error("--concurrency must be at least 1")
     for processor in processors:
         processor.concurrency = options.concurrency or processor.concurrency
+    # What is loaded by now lives as long as the process: the collector need not look through it again and again, which
+    # costs a consumer of many small events a third of its time (measured).
+    gc.collect()
+    gc.freeze()
     try:
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
             runner.run(_serve_to_the_end(serve(*processors, settings=Settings(), middleware=middleware)))

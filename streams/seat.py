@@ -28,6 +28,7 @@ from streams.settlement import Settlement
 from streams.turns import Turns
 
 if TYPE_CHECKING:
+    from streams.batches import Batches
     from streams.breaker import Breaker
     from streams.delivery import Delivery
     from streams.middleware import Middleware
@@ -128,6 +129,13 @@ class Seat:
         self._watched: list[tuple[str, set[bytes]]] = []
         self._reading: list[asyncio.Task[None]] = []
         self._settling: asyncio.Task[None] | None = None
+
+    def join(self, slots: Slots, batches: Batches | None) -> None:
+        """Gives it what runs its deliveries."""
+        self.slots = slots
+        if batches is not None:
+            for reader in dict.fromkeys(self.readers.values()):
+                reader.fill(batches)
 
     async def begin(self) -> None:
         """Makes sure of the group, learns what has been asked of it, and sends the first heartbeat."""

@@ -7,6 +7,7 @@ although its reply was lost is refused by the fence the second time, so trying a
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
@@ -59,6 +60,7 @@ class Settlement:
         self._connection = connections.direct(timeout=10.0)
         self._settle_batch = settle_chain(middleware, self._settle)
         self._waiting: list[Settled] = []
+        self._together: deque[list[Settled]] = deque()
         self._wake: asyncio.Future[None] | None = None
         self._durable = False
         self._flushed = asyncio.Event()
@@ -67,6 +69,14 @@ class Settlement:
     def add(self, delivery: Delivery, outcome: Outcome) -> None:
         """Queues an outcome; it is durable when `settled` has been called with it."""
         self._waiting.append((delivery, outcome))
+        self._wake_up()
+
+    def add_together(self, settled: list[Settled]) -> None:
+        """Queues the outcomes of a batch, which are settled in one call."""
+        self._together.append(settled)
+        self._wake_up()
+
+    def _wake_up(self) -> None:
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
 
@@ -74,13 +84,15 @@ class Settlement:
         """Settles for as long as the consumer lives."""
         loop = asyncio.get_running_loop()
         while True:
-            if not self._waiting:
+            if not self._waiting and not self._together:
                 self._flushed.set()
                 self._wake = loop.create_future()
                 await self._wake
                 self._wake = None
             self._flushed.clear()
             batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
+            if self._together:
+                batch = self._together.popleft() + batch
             self._durable = False
             for delivery, _ in batch:
                 delivery.settling = True
@@ -94,7 +106,7 @@ class Settlement:
 
     async def flush(self) -> None:
         """Returns when everything added so far is durable."""
-        while self._waiting or not self._flushed.is_set():
+        while self._waiting or self._together or not self._flushed.is_set():
             await asyncio.sleep(0)
             await self._flushed.wait()
 
@@ -147,6 +159,7 @@ class Settlement:
         index = {key: number for number, key in enumerate(plain | other, 1)}
         operations: list[Value] = []
         ordered: list[Delivery] = []
+        told: set[int] = set()  # shared outcomes whose follow-ups are in the operations already
         for source in list(index):
             runs, rest = plain.get(source, {}), other.get(source, [])
             deliveries = [delivery for run in runs.values() for delivery in run] + [delivery for delivery, _ in rest]
@@ -161,17 +174,22 @@ class Settlement:
             operations.append(len(rest))
             for delivery, outcome in rest:
                 turn = (delivery.message.values[KEY], delivery.origin) if self._ordered else ()
-                operations += (delivery.entry_id, delivery.count, *turn, *self._operation(delivery, outcome, index))
+                told_of = self._operation(delivery, outcome, index, told)
+                operations += (delivery.entry_id, delivery.count, *turn, *told_of)
         return list(index), operations, ordered
 
-    def _operation(self, delivery: Delivery, outcome: Outcome, index: dict[str, int]) -> list[Value]:
+    def _operation(self, delivery: Delivery, outcome: Outcome, index: dict[str, int], told: set[int]) -> list[Value]:
         """The operation of one outcome that is more than an ack; a match over the closed set."""
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         message, inbox = delivery.message, self._inbox
         operation: list[Value]
         match outcome:
-            case Acked(follow_ups=follow_ups):
-                operation = [b"f", len(follow_ups)]
+            case Acked(follow_ups=follow_ups, shared=shared):
+                if id(outcome) in told:
+                    follow_ups = ()
+                elif shared:
+                    told.add(id(outcome))
+                operation = [b"g" if shared else b"f", len(follow_ups)]
                 for follow_up in follow_ups:
                     target = index.setdefault(follow_up.target, len(index) + 1)
                     operation += (target, *_counted(follow_up.encode()))

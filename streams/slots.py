@@ -7,26 +7,27 @@ with one. Handlers that do not wait for anything are run through by a single slo
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from bisect import insort
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from streams.executor import Executor, HandlerCancelled, HandlerTimeout
+from streams.collector import Bundle
+from streams.executor import Executor
 from streams.lanes import Lanes
 from streams.outcome import RELEASED, Cancelled, DeadLettered, Outcome
+from streams.slot import Slot
 
 if TYPE_CHECKING:
+    from streams.batches import Batches
     from streams.breaker import Breaker
     from streams.delivery import Delivery
 
 log = structlog.get_logger("streams.slots")
 
-Interrupt = Literal["timeout", "lost", "stop", "cancel"]
 _TICK: Final = 0.05  # seconds: how late a timeout may be noticed
 _TURN: Final = 0.02  # seconds after which handlers that never wait give way to reading, settling and signals
 
@@ -34,19 +35,6 @@ _TURN: Final = 0.02  # seconds after which handlers that never wait give way to 
 def suspect_from(limit: int) -> int:
     """The number of crashes from which a message runs alone; `limit` of them make it a dead letter."""
     return min(3, limit)
-
-
-class _Slot:
-    __slots__ = ("delivery", "interrupt", "task")
-
-    def __init__(self) -> None:
-        self.delivery: Delivery | None = None
-        self.interrupt: Interrupt | None = None
-        self.task: asyncio.Task[None] | None = None
-
-    def interrupted(self) -> bool:
-        """Whether somebody cancelled what runs here."""
-        return self.interrupt is not None
 
 
 class Slots:
@@ -68,7 +56,10 @@ class Slots:
         begin: Callable[[Delivery], Awaitable[bool]],
         lost: Callable[[Delivery], None],
         ended: Callable[[asyncio.Task[None]], None],
+        batches: Batches | None = None,
     ) -> None:
+        self._batches = batches
+        self._collector = batches.collector if batches is not None else None
         self._executor = executor
         self._breaker = breaker
         self._limit = limit
@@ -76,7 +67,7 @@ class Slots:
         self._begin = begin  # settles all else, makes a suspect's delivery count; False when it is not ours any more
         self._lost = lost
         self._ended = ended  # called when a slot's task ends, which it must not do by itself
-        self._slots = [_Slot() for _ in range(concurrency)]
+        self._slots = [Slot() for _ in range(concurrency)]
         self._idle: deque[asyncio.Future[None]] = deque()
         self._ready = Lanes()
         self._suspects: list[Delivery] = []
@@ -98,6 +89,8 @@ class Slots:
 
     def feed(self, deliveries: Sequence[Delivery]) -> None:
         """Hands over what was read from one lane, in order."""
+        if self._collector is not None:
+            deliveries = self._collector.collect(deliveries, self.suspect_from)
         fresh = [d for d in deliveries if d.count == 1 and d.message.carried is None and d.counted]
         if len(fresh) != len(deliveries):
             for delivery in deliveries:
@@ -118,7 +111,7 @@ class Slots:
                 self._waking = True
                 idle.set_result(None)
 
-    def _next(self) -> Delivery | None:
+    def _next(self) -> Delivery | Bundle | None:
         if not self._taking or self._alone or self.paused:
             return None
         if self._suspects:
@@ -128,11 +121,13 @@ class Slots:
                 return None
             self._alone = True
             return self._suspects.pop(0)
+        if self._collector is not None and self._collector.is_next(others_wait=bool(self._ready)):
+            return self._collector.take() if self._breaker.closed or self._breaker.admits() else None
         if self._breaker.closed or (self._ready and self._breaker.admits()):
             return self._ready.take()
         return None
 
-    async def _run(self, slot: _Slot) -> None:
+    async def _run(self, slot: Slot) -> None:
         loop, executor, breaker, done = asyncio.get_running_loop(), self._executor, self._breaker, self._done
         turn_began = monotonic()
         while True:
@@ -147,22 +142,31 @@ class Slots:
                 self._waking = False
                 turn_began = monotonic()
                 continue
-            if self._idle and not self._waking and self._ready:
+            if (
+                self._idle
+                and not self._waking
+                and (self._ready or (self._collector is not None and self._collector.is_ready()))
+            ):
                 self.wake()
             self.running += 1
-            slot.delivery, slot.interrupt = delivery, None
+            if isinstance(delivery, Bundle):
+                assert self._batches is not None
+                await self._run_bundle(self._batches, slot, delivery)
+                continue
+            slot.delivery, slot.interruption = delivery, None
             delivery.deadline = monotonic() + executor.route(delivery)
             outcome: Outcome | None = None
             try:
                 outcome = await (self._run_alone(delivery) if self._alone else executor.execute(delivery))
             except asyncio.CancelledError:
-                outcome = self._interrupted(slot, delivery)
+                ended = slot.ended(executor.route(delivery))
+                outcome = executor.failed(delivery, ended) if isinstance(ended, Exception) else ended
             except Exception as error:  # a middleware: handlers' errors are outcomes already
                 log.exception("delivery.middleware_failed", group=delivery.group, id=delivery.message.id)
                 outcome = executor.failed(delivery, error)
             else:
                 if slot.interrupted():
-                    outcome = await self._interrupted_late(slot, outcome)
+                    outcome = await slot.interrupted_late(outcome)
             slot.delivery = None
             self.running -= 1
             if not breaker.closed:
@@ -175,6 +179,24 @@ class Slots:
             elif self._suspects and not self.running:
                 self.wake()
 
+    async def _run_bundle(self, batches: Batches, slot: Slot, bundle: Bundle) -> None:
+        slot.delivery, slot.interruption = bundle, None
+        outcomes = await batches.run(slot, bundle)
+        slot.delivery = None
+        self.running -= 1
+        if not self._breaker.closed:
+            for outcome in outcomes or (None,):
+                self._breaker.concluded(outcome)
+        if outcomes:
+            batches.settle(bundle, outcomes)
+        elif not self._taking:
+            self._release(batches.collector.take_all())
+        self.wake()
+
+    def _release(self, deliveries: Iterable[Delivery]) -> None:
+        for delivery in deliveries:
+            self._done(delivery, RELEASED)
+
     async def _run_alone(self, delivery: Delivery) -> Outcome | None:
         """Runs a suspect; None when its lease was lost, so that nothing of it may be settled."""
         if delivery.crashes >= self._limit:
@@ -186,32 +208,6 @@ class Slots:
         delivery.deadline = monotonic() + self._executor.route(delivery)
         return await self._executor.execute(delivery)
 
-    async def _interrupted_late(self, slot: _Slot, outcome: Outcome | None) -> Outcome | None:
-        """The cancel came as the handler returned: take it, or it would end this slot at its next await."""
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.sleep(0)
-        _absorb_cancel()
-        return None if slot.interrupt == "lost" else outcome
-
-    def _interrupted(self, slot: _Slot, delivery: Delivery) -> Outcome | None:
-        if slot.interrupt is None:
-            task = asyncio.current_task()
-            if task is not None and task.cancelling():
-                raise asyncio.CancelledError  # this slot is being ended
-            # Something the handler waited for was cancelled, not the handler: its failure, not this slot's end.
-            return self._executor.failed(delivery, HandlerCancelled("what the handler waited for was cancelled"))
-        _absorb_cancel()
-        match slot.interrupt:
-            case "timeout":
-                limit = self._executor.route(delivery)
-                return self._executor.failed(delivery, HandlerTimeout(f"the handler took longer than {limit:g} s"))
-            case "stop":
-                return RELEASED
-            case "cancel":
-                return Cancelled()
-            case "lost":
-                return None
-
     async def _watch_deadlines(self) -> None:
         while True:
             await asyncio.sleep(_TICK)
@@ -219,44 +215,62 @@ class Slots:
                 now = monotonic()
                 for slot in self._slots:
                     if slot.delivery is not None and 0 < slot.delivery.deadline < now:
-                        self._interrupt(slot, "timeout")
-
-    def _interrupt(self, slot: _Slot, why: Interrupt) -> None:
-        if slot.interrupt is None and slot.task is not None:
-            slot.interrupt = why
-            slot.task.cancel()
+                        slot.interrupt("timeout")
 
     def abandon(self, deliveries: set[Delivery]) -> None:
-        """Stops working on deliveries whose lease is lost: waiting ones are dropped, running ones are cancelled."""
+        """Stops working on deliveries whose lease is lost: waiting ones are dropped, running ones are cancelled. A
+        batch goes on while one of it is left: the fence keeps what is lost from being settled.
+        """
         for slot in self._slots:
-            if slot.delivery in deliveries:
-                self._interrupt(slot, "lost")
+            if type(slot.delivery) is Bundle:
+                slot.delivery.lost.update(deliveries.intersection(slot.delivery.deliveries))
+                if len(slot.delivery.lost) == len(slot.delivery.deliveries):
+                    slot.interrupt("lost")
+            elif slot.delivery in deliveries:
+                slot.interrupt("lost")
+        if self._collector is not None:
+            self._collector.drop(deliveries)
         self._ready.drop(deliveries)
         self._suspects = [delivery for delivery in self._suspects if delivery not in deliveries]
 
     def call_off(self, delivery: Delivery) -> None:
-        """Stops one delivery because somebody called it off: `Cancelled`, unless its handler is done already."""
+        """Stops one delivery because somebody called it off: `Cancelled`, unless its handler is done already. A batch
+        that runs goes on for the others, and what comes out for this one is `Acked` or `Cancelled`.
+        """
         for slot in self._slots:
             if slot.delivery is delivery:
-                self._interrupt(slot, "cancel")
+                slot.interrupt("cancel")
                 return
-        before = len(self._ready) + len(self._suspects)
+            if type(slot.delivery) is Bundle and delivery in slot.delivery.deliveries:
+                slot.delivery.called_off.add(delivery)
+                return
+        before = self._waiting()
         self.abandon({delivery})
-        if len(self._ready) + len(self._suspects) < before:
+        if self._waiting() < before:
             self._done(delivery, Cancelled())
+
+    def _waiting(self) -> int:
+        collected = len(self._collector) if self._collector is not None else 0
+        return len(self._ready) + len(self._suspects) + collected
+
+    def in_handlers(self) -> int:
+        """How many deliveries handlers have."""
+        held = (slot.delivery for slot in self._slots if slot.delivery is not None)
+        return sum(len(work.deliveries) if isinstance(work, Bundle) else 1 for work in held)
 
     async def drain(self, grace: float) -> None:
         """Hands back what has not started, lets the running handlers finish for `grace` seconds, then cancels them
         and hands them back too.
         """
         self._taking = False
-        for delivery in (*self._ready.take_all(), *self._suspects):
-            self._done(delivery, RELEASED)
+        self._release((*self._ready.take_all(), *self._suspects))
         self._suspects.clear()
+        if self._collector is not None:
+            self._release(self._collector.take_all())
         await self._wait_until_idle(grace)
         for slot in self._slots:
             if slot.delivery is not None:
-                self._interrupt(slot, "stop")
+                slot.interrupt("stop")
         await self._wait_until_idle(1.0)  # a handler that swallows its cancel keeps its lease until it runs out
 
     async def _wait_until_idle(self, timeout: float) -> None:
@@ -276,9 +290,3 @@ class Slots:
 
 def _deaths(delivery: Delivery) -> int:
     return delivery.crashes
-
-
-def _absorb_cancel() -> None:
-    task = asyncio.current_task()
-    while task is not None and task.cancelling():
-        task.uncancel()

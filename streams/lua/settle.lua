@@ -6,6 +6,8 @@
 --       deliveries, and per delivery: entry id, delivery count, in an ordered group its ordering key and its origin,
 --       operation and its arguments:
 --         f  done with follow-ups: number, per follow-up: stream, FIELDS      c  cancelled      x  expired
+--         g  the same, one of a batch: the first `g` has the follow-ups of all (the number is 0 in the others), which
+--            are published with the first of them that is still owned
 --         w  wait: milliseconds, waiting id, FIELDS      d  dead letter: FIELDS      b  back to the inbox: stream, FIELDS
 --       where FIELDS = number of strings, name, value, ...; every operation ends with the FIELDS of its history
 --       record (0 for none).
@@ -20,7 +22,7 @@
 
 local group, consumer, history_length = ARGV[1], ARGV[2], ARGV[3]
 local turns, at = ARGV[4], 5
-local position, lost = 0, {}
+local position, lost, shared = 0, {}, {}
 
 local function take()
   at = at + 1
@@ -96,6 +98,14 @@ while at <= #ARGV do
       for _ = 1, tonumber(take()) do
         local key, fields = KEYS[5 + tonumber(take())], take_fields()
         if mine then append(KEYS[5], key, fields) end
+      end
+    elseif operation == 'g' then
+      local number = tonumber(take())
+      if number > 0 then shared = {} end
+      for i = 1, number do shared[i] = {KEYS[5 + tonumber(take())], take_fields()} end
+      if mine then
+        for i = 1, #shared do append(KEYS[5], shared[i][1], shared[i][2]) end
+        shared = {}
       end
     elseif operation == 'w' then
       what, over = 'returned', false

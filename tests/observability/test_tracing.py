@@ -32,7 +32,7 @@ from observability.tracing import TracingMiddleware
 from schemas import PasswordResetRequested, StockBelowThreshold, UserRegistered
 from streams.delivery import Delivery
 from streams.message import CORRELATION, DATA, ID, SOURCE, TIME, TRACEPARENT, TRACESTATE, TYPE, Carried, Message
-from streams.middleware import deliver_chain, publish_chain, settle_chain
+from streams.middleware import batch_chain, deliver_chain, publish_chain, settle_chain
 from streams.outcome import (
     ACKED,
     RELEASED,
@@ -198,6 +198,34 @@ async def test_what_comes_back_begins_a_new_trace_that_links(traced: Traced, cam
     publish, process = traced.named("publish users"), traced.named("process users")
     assert process.trace_id != publish.trace_id
     assert (process.parent_id, process.links) == ("", (link_to(publish),))
+
+
+async def test_a_batch_handler_is_one_span_that_links_to_each_event(traced: Traced) -> None:
+    """It belongs to no event's trace; what it does is its own, and each ack is its child. What is not sampled costs
+    no link.
+    """
+    messages = [registered_user() for _ in range(3)]
+    for message in messages[:2]:
+        await traced.publish(message)
+    deliveries = [delivery_of(message, entry_id=b"1-%d" % n) for n, message in enumerate(messages)]
+    outcomes: list[Outcome] = [ACKED, Retried(1.0, "OSError: away"), ACKED]
+
+    async def handle(_: Sequence[Delivery]) -> Sequence[Outcome]:
+        with traced.tracer.start_as_current_span("send smtp", kind=SpanKind.CLIENT):
+            return outcomes
+
+    assert await batch_chain([traced.middleware], handle)(deliveries) == outcomes
+    await traced.settle(*zip(deliveries, outcomes, strict=True))
+    spans = traced.exported()
+    published = [span for span in spans if span.name == "publish users"]
+    (process,) = [span for span in spans if span.name == "process users"]
+    assert (process.kind, process.parent_id) == ("CONSUMER", "")
+    assert process.trace_id not in {span.trace_id for span in published}
+    assert set(process.links) == {link_to(span) for span in published}
+    assert process.attributes["messaging.batch.message_count"] == 3
+    assert process.attributes["messaging.redis.outcome"] == "mixed"
+    settled = {span.name: span.parent_id for span in spans if span.name in ("ack users", "retry users", "send smtp")}
+    assert settled == dict.fromkeys(("ack users", "retry users", "send smtp"), process.span_id)
 
 
 @pytest.mark.parametrize(("age", "is_child"), [(timedelta(minutes=59), True), (timedelta(minutes=61), False)])

@@ -1,0 +1,193 @@
+"""Batches: many deliveries from their bytes to their outcomes by one call of a handler.
+
+Whatever goes wrong with one of them is settled for it alone. What cannot even be given to the handler is set aside
+before the list is made, and goes the way of a single delivery.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from time import monotonic
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from streams.batch import BatchFailed
+from streams.collector import Collector
+from streams.dependencies import current_batch, current_delivery
+from streams.executor import Executor, Undeliverable
+from streams.failure import describe
+from streams.message import DATA
+from streams.middleware import Middleware, batch_chain
+from streams.outcome import ACKED, Acked, Cancelled, Outcome, Retry, Snooze, Unavailable
+
+if TYPE_CHECKING:
+    from schemas.event import Event
+    from streams.collector import Bundle
+    from streams.delivery import Delivery
+    from streams.slot import Slot
+
+log = structlog.get_logger("streams.batches")
+
+Settled = tuple["Delivery", Outcome]
+
+
+class Batches:
+    """Executes the bundles of one processor; `done` is given the outcomes of one, to be settled together, and `began`
+    are called when one begins.
+    """
+
+    @classmethod
+    def of(
+        cls,
+        executor: Executor,
+        middleware: Sequence[Middleware],
+        *,
+        wake: Callable[[], None],
+        done: Callable[[list[Settled]], None],
+    ) -> Batches | None:
+        """Those of a processor that has batch handlers; None otherwise."""
+        collector = Collector(executor.routes.values(), wake)
+        return cls(executor, collector, middleware, done) if collector.sizes else None
+
+    def __init__(
+        self,
+        executor: Executor,
+        collector: Collector,
+        middleware: Sequence[Middleware],
+        done: Callable[[list[Settled]], None],
+    ) -> None:
+        self.collector = collector
+        self.running = 0  # deliveries in handlers: the readers hold as many more, so that the next batches fill
+        self.began: list[Callable[[], None]] = []
+        self._executor = executor
+        self._middleware = middleware
+        self._done = done
+
+    async def run(self, slot: Slot, bundle: Bundle) -> list[Outcome]:
+        """Runs a bundle in a slot; returns the outcomes of `bundle.deliveries`, none when they are handled alone, or
+        when nothing of them may be settled.
+        """
+        count = len(bundle.deliveries)
+        bundle.begin(monotonic() + bundle.route.timeout)
+        self.running += count
+        for told in self.began:
+            told()
+        try:
+            outcomes = await self._execute(bundle)
+        except asyncio.CancelledError:
+            ended = slot.ended(bundle.route.timeout)
+            if isinstance(ended, Exception):
+                return self._failed(bundle, ended)
+            return [ended] * len(bundle.deliveries) if ended is not None else []
+        else:
+            if slot.interrupted():
+                await slot.interrupted_late(None)
+            return outcomes
+        finally:
+            self.running -= count
+
+    async def _execute(self, bundle: Bundle) -> list[Outcome]:
+        events = await self._events(bundle)
+        deliveries = bundle.deliveries
+        if not deliveries:
+            return []
+        current_delivery.set(None)
+        current_batch.set(tuple(deliveries))
+        try:
+            return list(await batch_chain(self._middleware, partial(self._handle, bundle, events))(deliveries))
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - what a handler raises is an outcome
+            return self._failed(bundle, error)
+
+    async def _events(self, bundle: Bundle) -> list[Event]:
+        """The events of those that can be handled; the others leave the bundle."""
+        executor, route, events, kept = self._executor, bundle.route, [], []
+        claimed = (
+            [delivery for delivery in bundle.deliveries if executor.is_claimed(delivery)] if executor.claims else []
+        )
+        fetched: dict[Delivery, Any] = {}
+        if claimed:
+            found = await asyncio.gather(*map(executor.fetch, claimed), return_exceptions=True)
+            fetched = dict(zip(claimed, found, strict=True))
+        most = executor.max_bytes
+        for delivery in bundle.deliveries:
+            data = fetched.get(delivery, delivery.message.values[DATA]) if claimed else delivery.message.values[DATA]
+            try:
+                if isinstance(data, BaseException) or len(delivery.message.values[DATA]) > most:
+                    self.collector.set_aside(delivery)
+                    continue
+                events.append(executor.decode(delivery, route, data))
+            except Undeliverable:
+                self.collector.set_aside(delivery)
+            else:
+                kept.append(delivery)
+        if len(kept) < len(bundle.deliveries):
+            bundle.deliveries = kept
+            self.collector.wake()
+        return events
+
+    async def _handle(self, bundle: Bundle, events: list[Event], deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+        executor, call = self._executor, bundle.route.call_batch
+        assert call is not None
+        outcomes: list[Outcome] = [ACKED] * len(deliveries)
+        try:
+            result = await call(events)
+        except BatchFailed as failed:
+            for position, error in failed.errors.items():
+                outcomes[_checked(position, events)] = executor.failed(deliveries[position], error)
+            result = failed.follow_ups
+        except (Retry, Snooze, Unavailable) as signal:  # not now, all of it: no reason to try each alone
+            return [executor.failed(delivery, signal) for delivery in deliveries]
+        if result is not None:
+            await self._follow_ups(deliveries, outcomes, result)
+        return outcomes
+
+    async def _follow_ups(self, deliveries: Sequence[Delivery], outcomes: list[Outcome], result: Any) -> None:
+        """Puts follow-ups into the outcomes: of the event that has caused them if the handler says which, else of all
+        that were acked, with the first of them as the cause. What failed has none.
+        """
+        if isinstance(result, Mapping):
+            for position, of_one in result.items():
+                if outcomes[_checked(position, outcomes)] is ACKED and of_one is not None:
+                    outcomes[position] = Acked(await self._executor.follow_ups(deliveries[position], of_one))
+            return
+        acked = [position for position, outcome in enumerate(outcomes) if outcome is ACKED]
+        if acked and (messages := await self._executor.follow_ups(deliveries[acked[0]], result)):
+            shared = Acked(messages, shared=True)
+            for position in acked:
+                outcomes[position] = shared
+
+    def _failed(self, bundle: Bundle, error: BaseException) -> list[Outcome]:
+        """Decides what becomes of a bundle that failed as a whole: each of its events is handled alone."""
+        deliveries = bundle.deliveries
+        if len(deliveries) == 1:
+            return [self._executor.failed(deliveries[0], error)]
+        log.warning("batch.singled_out", group=deliveries[0].group, count=len(deliveries), error=describe(error))
+        for delivery in deliveries:
+            if delivery in bundle.called_off:
+                self._done([(delivery, Cancelled())])
+            elif delivery not in bundle.lost:
+                self.collector.set_aside(delivery)
+        bundle.deliveries = []
+        return []
+
+    def settle(self, bundle: Bundle, outcomes: Sequence[Outcome]) -> None:
+        """Settles what is still ours. What was called off meanwhile and is not done will not come again."""
+        settled = list(zip(bundle.deliveries, outcomes, strict=True))
+        if bundle.lost:
+            settled = [pair for pair in settled if pair[0] not in bundle.lost]
+        if bundle.called_off:
+            settled = [
+                (delivery, outcome if isinstance(outcome, Acked) or delivery not in bundle.called_off else Cancelled())
+                for delivery, outcome in settled
+            ]
+        if settled:
+            self._done(settled)
+
+
+def _checked(position: Any, of: Sequence[object]) -> int:
+    if not isinstance(position, int) or not 0 <= position < len(of):
+        raise TypeError(f"{str(position)[:100]!r} is no position in a batch of {len(of)}")
+    return position

@@ -1,0 +1,73 @@
+"""Slot: one place where handlers run, one after the other, in one long-lived task; and how one is interrupted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Literal
+
+from streams.executor import HandlerCancelled, HandlerTimeout
+from streams.outcome import RELEASED, Cancelled
+
+if TYPE_CHECKING:
+    from streams.collector import Bundle
+    from streams.delivery import Delivery
+    from streams.outcome import Outcome
+
+Interrupt = Literal["timeout", "lost", "stop", "cancel"]
+
+
+class Slot:
+    """What runs here now, and whether somebody has cancelled it."""
+
+    __slots__ = ("delivery", "interruption", "task")
+
+    def __init__(self) -> None:
+        self.delivery: Delivery | Bundle | None = None
+        self.interruption: Interrupt | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    def interrupted(self) -> bool:
+        """Whether somebody has cancelled the handler."""
+        return self.interruption is not None
+
+    def interrupt(self, why: Interrupt) -> None:
+        """Cancels the handler that runs here, once."""
+        if self.interruption is None and self.task is not None:
+            self.interruption = why
+            self.task.cancel()
+
+    def ended(self, limit: float) -> Outcome | Exception | None:
+        """What the cancel of the handler means: how it failed, or its outcome; None when nothing may be settled.
+
+        Raises `CancelledError` when it is this slot that is being ended.
+        """
+        if self.interruption is None:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():
+                raise asyncio.CancelledError
+            # Something the handler waited for was cancelled, not the handler: its failure, not this slot's end.
+            return HandlerCancelled("what the handler waited for was cancelled")
+        _absorb_cancel()
+        match self.interruption:
+            case "timeout":
+                return HandlerTimeout(f"the handler took longer than {limit:g} s")
+            case "stop":
+                return RELEASED
+            case "cancel":
+                return Cancelled()
+            case "lost":
+                return None
+
+    async def interrupted_late(self, outcome: Outcome | None) -> Outcome | None:
+        """The cancel came as the handler returned: takes it, or it would end this slot at its next await."""
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+        _absorb_cancel()
+        return None if self.interruption == "lost" else outcome
+
+
+def _absorb_cancel() -> None:
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()
