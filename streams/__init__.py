@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from streams.runner import run
     from streams.schedule import Slot
     from streams.settings import Settings
+    from streams.sync import SyncStreams
 
 __all__ = [
     "Backoff",
@@ -51,6 +52,7 @@ __all__ = [
     "Snooze",
     "Streams",
     "StreamsError",
+    "SyncStreams",
     "TooLarge",
     "Unavailable",
     "Unreachable",
@@ -76,6 +78,7 @@ _HOMES: Final = {
     "streams.runner": ("run",),
     "streams.schedule": ("Slot",),
     "streams.settings": ("Settings",),
+    "streams.sync": ("SyncStreams",),
 }  # fmt: skip
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}
 

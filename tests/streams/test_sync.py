@@ -1,0 +1,159 @@
+"""SyncStreams: the same face without an event loop, for threads and for forked processes."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import orjson
+import pytest
+import redis
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+
+from observability.tracing import TracingMiddleware
+from streams import NotFound, Settings, Streams, StreamsError, SyncStreams, Unreachable
+from streams.keys import Keys
+from streams.message import Carried, Message
+from tests.events import Noted
+from tests.streams.conftest import MakeSettings
+
+pytestmark = pytest.mark.newest_redis
+
+
+@pytest.fixture
+def sync(make_settings: MakeSettings) -> Iterator[SyncStreams]:
+    """A client, closed afterwards."""
+    with SyncStreams(settings=make_settings()) as client:
+        yield client
+
+
+@pytest.fixture
+def stored(redis_url: str, app: str) -> Iterator[Any]:
+    """Reads the numbers in the notes stream."""
+    client = redis.Redis.from_url(redis_url)
+
+    def read() -> list[int]:
+        return [orjson.loads(fields[b"data"])["n"] for _, fields in client.xrange(Keys(app).stream("notes"))]
+
+    yield read
+    client.close()
+
+
+def test_its_face_is_that_of_streams() -> None:
+    """Every method has the signature of its original; what has none is asked by `call`."""
+    own = {"call", "close", "dead_letters"}
+    for name, method in inspect.getmembers(SyncStreams, inspect.isfunction):
+        if not name.startswith("_") and name not in own:
+            original = inspect.signature(getattr(Streams, name))
+            assert inspect.signature(method).parameters == original.parameters, name
+            assert inspect.signature(method).return_annotation == original.return_annotation, name
+    everything = {name for name in dir(Streams) if not name.startswith("_")}
+    inner = {
+        "aclose", "address", "append", "connections", "keys", "message", "partition_of", "partitions", "redis",
+        "release",
+        "replays", "schedules", "progress",
+    }  # fmt: skip
+    assert everything - inner - {name for name in dir(SyncStreams) if not name.startswith("_")} == set()
+
+
+def test_threads_share_one(sync: SyncStreams, stored: Any) -> None:
+    """Eight threads, 200 events each: none lost, none twice, and one thread does the work."""
+
+    def publish(thread: int) -> None:
+        for n in range(200):
+            sync.publish(Noted(n=thread * 1000 + n))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(publish, range(8)))
+    assert sorted(stored()) == [thread * 1000 + n for thread in range(8) for n in range(200)]
+    assert [thread.name for thread in threading.enumerate()].count("streams-sync") == 1
+
+
+def test_a_forked_child_has_its_own(sync: SyncStreams, stored: Any) -> None:
+    """As a server does that loads the application before it forks: parent and children go on publishing."""
+    sync.publish(Noted(n=0))
+    children = []
+    for n in (1, 2):
+        pid = os.fork()
+        if not pid:
+            code = 1
+            try:
+                sync.publish(Noted(n=n))
+                sync.close()
+                code = 0
+            finally:
+                os._exit(code)
+        children.append(pid)
+    sync.publish(Noted(n=3))
+    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0, 0]
+    assert sorted(stored()) == [0, 1, 2, 3]
+
+
+def test_errors_are_those_of_streams(sync: SyncStreams) -> None:
+    """They come out of the call that asked."""
+    with pytest.raises(NotFound):
+        sync.event("01a20d02-e22e-741d-a25e-e66876a80b9d")
+    with pytest.raises(NotFound, match="no group nobody"):
+        sync.pause("nobody")
+    nowhere = Settings(redis_url="redis://127.0.0.1:1/0", publish_timeout=0.2)  # type: ignore[arg-type]
+    with SyncStreams(settings=nowhere) as client, pytest.raises(Unreachable):
+        client.publish(Noted(n=1))
+
+
+async def test_it_does_not_block_a_loop(make_settings: MakeSettings) -> None:
+    """Where one runs, `Streams` is meant."""
+    client = SyncStreams(settings=make_settings())
+    with pytest.raises(StreamsError, match="use Streams, and await it"):
+        client.publish(Noted(n=1))
+
+
+def test_it_can_be_closed_and_used_again(sync: SyncStreams, stored: Any) -> None:
+    """A later call begins anew; closing twice is no error."""
+    sync.publish(Noted(n=1))
+    sync.close()
+    sync.close()
+    assert "streams-sync" not in [thread.name for thread in threading.enumerate()]
+    sync.publish(Noted(n=2))
+    assert stored() == [1, 2]
+
+
+def test_the_callers_trace_is_the_publishers(make_settings: MakeSettings, redis_url: str, app: str) -> None:
+    """The span that is current where `publish` is called is the parent of the publish span."""
+    provider = TracerProvider()
+    with SyncStreams(settings=make_settings(), middleware=(TracingMiddleware(provider),)) as client:
+        with provider.get_tracer("test").start_as_current_span("request") as span:
+            client.publish(Noted(n=1))
+        trace_id = trace.format_trace_id(span.get_span_context().trace_id)
+    direct = redis.Redis.from_url(redis_url)
+    ((_, fields),) = direct.xrange(Keys(app).stream("notes"))
+    direct.close()
+    provider.shutdown()
+    assert trace_id.encode() in fields[b"traceparent"]
+
+
+def test_dead_letters_are_iterated(sync: SyncStreams, redis_url: str, app: str) -> None:
+    """Page by page, as they are asked for."""
+    keys = Keys(app)
+    direct = redis.Redis.from_url(redis_url)
+    direct.hset(keys.groups(), "email", keys.stream("notes"))
+    message = Message.for_event(Noted(n=1), source="/t", target="")
+    fields = [
+        *message.encode_back(Carried(f"{keys.stream('notes')} 1-0", 1, 1)),
+        b"group",
+        b"email",
+        b"reason",
+        b"failed",
+    ]
+    for _ in range(3):
+        direct.xadd(keys.dead("email"), dict(zip(fields[::2], fields[1::2], strict=True)))  # type: ignore[arg-type]
+    direct.close()
+    assert [letter.reason for letter in sync.dead_letters("email")] == ["failed"] * 3
+    assert len(list(sync.dead_letters("email", limit=2))) == 2
+    assert sync.call(lambda client: client.dead_letters("email").count()) == 3
+    with pytest.raises(NotFound):
+        next(sync.dead_letters("nobody"))
