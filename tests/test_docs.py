@@ -348,7 +348,7 @@ def test_the_settings_are_the_documented_ones(heading: str, model: type[BaseSett
 
 def test_the_keys_are_the_documented_ones() -> None:
     """The table in streams/keys.py is the table in docs/how-it-works.md."""
-    known = dict(re.findall(r"^\| (\{app:p\}\S+) +\| (\w+) ", streams.keys.__doc__ or "", re.MULTILINE))
+    known = dict(re.findall(r"^\| (\{app:[p0]\}\S+) +\| (\w+) ", streams.keys.__doc__ or "", re.MULTILINE))
     documented = {key: cells[0] for key, cells in rows("docs/how-it-works.md", "The keys").items()}
     assert documented == known
 
