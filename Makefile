@@ -29,12 +29,13 @@ test-cluster: $(READY) ## Runs the engine's tests on a cluster of three masters 
 slow: $(READY) ## Runs the tests that take minutes, which `test` leaves out.
 	$(BIN)/python -m pytest -n 0 -m slow $(ARGS)
 
-check: $(READY) ## Runs ruff, mypy, import-linter and the module size limit.
+check: $(READY) ## Runs ruff, mypy, import-linter, the module size limit, and compares the events with their contracts.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/loq check
+	$(BIN)/streams schema --check
 
 format: $(READY) ## Formats, and mends what ruff can mend.
 	$(BIN)/ruff check --fix .
