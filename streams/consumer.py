@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -75,7 +76,7 @@ class Consumer(Service):
                 concurrency=concurrency,
                 suspect=suspect_from(limit),
                 middleware=middleware,
-                pause=self._pause,
+                pause=partial(self._pause, partition.number),
                 breaker=self._breaker,
             )
             for partition in client.partitions
@@ -105,6 +106,7 @@ class Consumer(Service):
         self._shared_ready, self._shared_done = asyncio.Event(), asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
         self._draining = False
+        self._paused_in: set[int] = set()
 
     async def on_start(self) -> None:
         """Waits for a Redis that is away, refuses one that is unsafe, then begins to consume."""
@@ -161,7 +163,10 @@ class Consumer(Service):
     def _wake(self) -> None:
         self._slots.wake()
 
-    def _pause(self, on: bool) -> None:
+    def _pause(self, partition: int, on: bool) -> None:
+        # Paused while one partition says so: each is told by itself, and one that is away is told later.
+        (self._paused_in.add if on else self._paused_in.discard)(partition)
+        on = bool(self._paused_in)
         if on is self._slots.paused:
             return
         log.warning("group.paused" if on else "group.resumed", group=self._group)

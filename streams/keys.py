@@ -21,7 +21,7 @@ Everything of one partition carries the hash tag `{app:p}`, so one script touche
 | {app:p}:slots | hash | schedule -> its last slot in ms; SCHEDULE:paused and its like: its state | until forgotten |
 | {app:p}:books | hash | what was added, settled, removed, by stream and group: the loss accounting | for ever |
 | {app:p}:replays | hash | replays from history: id -> the job as JSON | newest 100 |
-| {app:0}:partitions | string | how many partitions the app has, unless it is one | for ever |
+| {app:p}:partitions | string | in partition 0: how many the app has, unless it is one | for ever |
 | {app:p}:producer:ID | string | last batch a publisher added (idempotence) | 1 h after its last batch |
 | {app:p}:once:NAME | string | id of the first event published `once=NAME` (hashed) | 24 h |
 | {app:p}:own:CONCERN:... | any | what a processor keeps for itself, always with a TTL | its TTL |

@@ -22,7 +22,7 @@ from streams.message import Carried, Message
 from tests.events import Noted
 from tests.streams.conftest import MakeSettings
 
-pytestmark = pytest.mark.newest_redis
+pytestmark = [pytest.mark.newest_redis, pytest.mark.single("it looks at Redis with a client for one server")]
 
 
 @pytest.fixture
