@@ -28,6 +28,7 @@ from streams import (
     Unavailable,
 )
 from streams.accounting import Accounts
+from streams.collector import Bundle
 from streams.middleware import DeliverBatch
 from streams.outcome import Outcome
 from tests.events import Followed, Noted, Other, Renamed
@@ -59,6 +60,10 @@ def held(consumer: Consumer) -> set[Delivery]:
     return {delivery for seat in consumer._seats for delivery in seat.leases.held}
 
 
+async def two_dead(streams: Streams) -> bool:
+    return bool(await streams.redis.xlen(streams.keys.dead("probe")) == 2)
+
+
 async def nothing_is_lost(streams: Streams, group: str = "probe") -> None:
     """Everything is settled, and the books add up."""
     await wait_until(lambda: settled(streams, group))
@@ -80,14 +85,21 @@ async def test_a_full_batch_is_handled_at_once_and_the_rest_in_time(streams: Str
     async def take_too(events: list[Noted]) -> None:
         others.add(events)
 
+    hasty, hastily = Processor("hasty", concurrency=1), Calls()
+
+    @hasty.on(Noted, batch=Batch(size=10, within=0))
+    async def take_what_is_there(events: list[Noted]) -> None:
+        hastily.add(events)
+
     await streams.publish_many(notes(25))
-    await start(probe)
-    await start(other)
+    for processor in (probe, other, hasty):
+        await start(processor)
     await wait_until(lambda: len(calls.batches) == 2)
     assert calls.batches == [list(range(10)), list(range(10, 20))]
     await wait_until(lambda: len(others.numbers) == 25)
     assert others.numbers == list(range(25))
     assert max(map(len, others.batches)) == 10
+    await wait_until(lambda: hastily.numbers == list(range(25)))
     await nothing_is_lost(streams, "other")
 
 
@@ -144,9 +156,12 @@ async def test_what_cannot_be_given_to_the_handler_is_not_in_the_list(streams: S
     """Wrong data, a newer version, too much data: each goes its own way, and the batch goes on without them."""
     probe, calls = Processor("probe"), Calls()
 
+    gate = asyncio.Event()
+
     @probe.on(Noted, batch=Batch(size=5, within=3600))
     async def take(events: list[Noted]) -> None:
         calls.add(events)
+        await gate.wait()
 
     await start(probe, max_bytes=1024)
     key = streams.keys.stream("notes")
@@ -155,7 +170,8 @@ async def test_what_cannot_be_given_to_the_handler_is_not_in_the_list(streams: S
     await streams.redis.xadd(key, {"type": "Noted", "data": '{"n": 4, "text": "%s"}' % ("x" * 2000)})
     await wait_until(lambda: calls.batches == [[1, 3]])
     await wait_until(lambda: streams.redis.zcard(streams.keys.due()))
-    await wait_until(lambda: streams.redis.xlen(streams.keys.dead("probe")), message="dead")
+    await wait_until(lambda: two_dead(streams))  # while the batch still runs
+    gate.set()
     dead = await entries(streams.redis, streams.keys.dead("probe"))
     assert sorted(letter["reason"] for letter in dead) == ["invalid", "too_large"]
 
@@ -268,12 +284,38 @@ async def test_a_cancelled_item_ends_in_exactly_one_state(streams: Streams, star
         assert (await streams.cancel(receipts[at].id)).groups == {"probe": "cancelling"}
     await wait_until(lambda: len(held(consumer)) == 4)
     await streams.publish_many(notes(2, 5))
+    (bundle,) = [slot.delivery for slot in consumer._slots._slots if slot.delivery is not None]
+    await wait_until(lambda: isinstance(bundle, Bundle) and len(bundle.called_off) == 2)
     gate.set()
     await wait_until(lambda: settled(streams))
     assert calls.batches[1:] == [[4, 5, 6]]
     states = [await state(streams, receipt.id) for receipt in receipts]
     assert states == ["cancelled", "acked", "acked", "cancelled", "acked"]
     await nothing_is_lost(streams)
+
+
+async def test_one_called_off_is_not_tried_alone(streams: Streams, start: StartConsumer) -> None:
+    """Its batch fails as a whole while it runs: the others are, and it is cancelled."""
+    probe, calls = Processor("probe", concurrency=1), Calls()
+    gate = asyncio.Event()
+
+    @probe.on(Noted, batch=Batch(size=3, within=3600))
+    async def take(events: list[Noted]) -> None:
+        calls.add(events)
+        await gate.wait()
+        if len(events) > 1:
+            raise RuntimeError("who was it?")
+
+    consumer = await start(probe)
+    receipts = await streams.publish_many(notes(3))
+    await wait_until(lambda: calls.batches == [[0, 1, 2]])
+    await streams.cancel(receipts[1].id)
+    (bundle,) = [slot.delivery for slot in consumer._slots._slots if slot.delivery is not None]
+    await wait_until(lambda: isinstance(bundle, Bundle) and bundle.called_off)
+    gate.set()
+    await nothing_is_lost(streams)
+    assert calls.batches == [[0, 1, 2], [0], [2]]
+    assert [await state(streams, receipt.id) for receipt in receipts] == ["acked", "cancelled", "acked"]
 
 
 async def test_what_has_not_started_is_handed_back(streams: Streams, start: StartConsumer) -> None:
@@ -321,7 +363,8 @@ async def test_a_batch_cut_off_by_the_stop_is_handed_back(streams: Streams, star
     await nothing_is_lost(streams)
 
 
-async def test_a_lost_lease_costs_the_others_nothing(streams: Streams, start: StartConsumer) -> None:
+@pytest.mark.parametrize("noticed", [True, False])
+async def test_a_lost_lease_costs_the_others_nothing(noticed: bool, streams: Streams, start: StartConsumer) -> None:
     """The batch goes on; the one that somebody else has now is not settled here, and its follow-ups are not lost."""
     probe, calls = Processor("probe"), Calls()
     gate = asyncio.Event()
@@ -332,13 +375,13 @@ async def test_a_lost_lease_costs_the_others_nothing(streams: Streams, start: St
         await gate.wait()
         return [Followed(n=1)]
 
-    consumer = await start(probe)
+    consumer = await start(probe, lease=1.0 if noticed else 60.0)
     await streams.publish_many(notes(3))
     await wait_until(lambda: calls.batches == [[0, 1, 2]])
     key = streams.keys.stream("notes")
     first = (await streams.redis.xrange(key))[0][0]
     await streams.redis.xclaim(key, "probe", "thief", 0, [first])
-    await wait_until(lambda: len(held(consumer)) == 2)
+    await wait_until(lambda: len(held(consumer)) == (2 if noticed else 3))
     gate.set()
     await wait_until(lambda: not held(consumer))
     pending = await streams.redis.xpending_range(key, "probe", "-", "+", 10)
