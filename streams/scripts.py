@@ -16,7 +16,13 @@ from typing import Any, Final
 from redis.exceptions import NoScriptError
 
 from streams.keys import (
-    CALLS_KEPT, HISTORY_LENGTH, NEVER_MS, ONCE_TTL_MS, PRODUCER_TTL_MS, PROGRESS_TTL_MS, REPORT_TTL_MS
+    CALLS_KEPT,
+    HISTORY_LENGTH,
+    NEVER_MS,
+    ONCE_TTL_MS,
+    PRODUCER_TTL_MS,
+    PROGRESS_TTL_MS,
+    REPORT_TTL_MS,
 )
 from streams.message import EXPIRES, EXPIRY, FIELDS, Message
 

@@ -32,7 +32,7 @@ from streams.collector import Bundle
 from streams.middleware import DeliverBatch
 from streams.outcome import Outcome
 from tests.events import Followed, Noted, Other, Renamed
-from tests.streams.conftest import StartConsumer
+from tests.streams.conftest import MakeSettings, StartConsumer
 from tests.streams.test_consumer import entries, settled
 from tests.streams.test_control import state
 from tests.waiting import wait_until
@@ -158,7 +158,7 @@ async def test_what_cannot_be_given_to_the_handler_is_not_in_the_list(streams: S
 
     gate = asyncio.Event()
 
-    @probe.on(Noted, batch=Batch(size=5, within=3600))
+    @probe.on(Noted, batch=Batch(size=6, within=3600))
     async def take(events: list[Noted]) -> None:
         calls.add(events)
         await gate.wait()
@@ -168,6 +168,7 @@ async def test_what_cannot_be_given_to_the_handler_is_not_in_the_list(streams: S
     for data, version in (('{"n": 1}', "1"), ('{"n": "x"}', "1"), ('{"n": 2}', "2"), ('{"n": 3}', "1")):
         await streams.redis.xadd(key, {"type": "Noted", "dataversion": version, "data": data})
     await streams.redis.xadd(key, {"type": "Noted", "data": '{"n": 4, "text": "%s"}' % ("x" * 2000)})
+    await streams.redis.xadd(key, {"type": "Noted", "data": '{"n": 5}', "expirytime": "2020-01-01T00:00:00Z"})
     await wait_until(lambda: calls.batches == [[1, 3]])
     await wait_until(lambda: streams.redis.zcard(streams.keys.due()))
     await wait_until(lambda: two_dead(streams))  # while the batch still runs
@@ -425,7 +426,7 @@ async def test_suspects_run_alone(streams: Streams, start: StartConsumer) -> Non
     async def take(events: list[Noted]) -> None:
         calls.add(events)
 
-    receipts = await streams.publish_many(notes(3))
+    await streams.publish_many(notes(3))
     key = streams.keys.stream("notes")
     await streams.redis.xgroup_create(key, "probe", "0")
     read = await streams.redis.xreadgroup("probe", "dead", {key: ">"})
@@ -433,8 +434,8 @@ async def test_suspects_run_alone(streams: Streams, start: StartConsumer) -> Non
     await streams.redis.xclaim(key, "probe", "dead", 0, ids, retrycount=3)
     await start(probe)
     await wait_until(lambda: len(calls.numbers) == 3)
+    await wait_until(lambda: settled(streams))
     assert sorted(calls.batches) == [[0], [1], [2]]
-    assert await state(streams, receipts[0].id) == "acked"
 
 
 async def test_old_versions_and_threads_and_middleware(streams: Streams, start: StartConsumer) -> None:
@@ -486,3 +487,52 @@ def test_what_cannot_work_is_refused_where_it_is_declared() -> None:
         Processor("probe").on(Noted)(single)
     with pytest.raises(StreamsError, match="batch= and transaction= exclude"):
         Processor("probe", transaction=object()).on(Noted, batch=Batch())  # type: ignore[arg-type]
+
+
+async def test_an_ordered_processor_keeps_the_order_of_each_key(streams: Streams, start: StartConsumer) -> None:
+    """A batch has at most one message of a key; one that fails keeps only its own key waiting."""
+    probe = Processor("probe", ordered=True, retry=Backoff(attempts=3, first=0.05))
+    done: dict[str, list[int]] = {}
+    failed: set[tuple[str, int]] = set()
+
+    @probe.on(Noted, batch=Batch(size=5, within=0.05))
+    async def take(events: list[Noted]) -> None:
+        assert len({event.text for event in events}) == len(events)
+        errors: dict[int, Exception] = {}
+        for position, event in enumerate(events):
+            if event.n == 2 and (event.text, event.n) not in failed:
+                failed.add((event.text, event.n))
+                errors[position] = ConnectionResetError("gone")
+            else:
+                done.setdefault(event.text, []).append(event.n)
+        raise BatchFailed(errors)
+
+    for key in "abcde":
+        await streams.publish_many([Noted(n=n, text=key) for n in range(6)], key=key)
+    await start(probe)
+    await wait_until(lambda: sum(map(len, done.values())) == 30)
+    assert done == {key: list(range(6)) for key in "abcde"}
+    await nothing_is_lost(streams)
+
+
+@pytest.mark.spread
+async def test_a_batch_is_of_one_partition(make_settings: MakeSettings, start: StartConsumer) -> None:
+    """Because one script settles it, and publishes what follows; all partitions get theirs."""
+    probe, after, calls, followed = Processor("probe"), Processor("after"), list[set[str]](), list[int]()
+
+    @probe.on(Noted, batch=Batch(size=10, within=0.1))
+    async def take(events: list[Noted], deliveries: Sequence[Delivery] = CurrentBatch()) -> list[Event]:
+        calls.append({delivery.source.partition("}")[0] for delivery in deliveries})
+        return [Followed(n=event.n) for event in events]
+
+    @after.on(Followed)
+    async def note(event: Followed) -> None:
+        followed.append(event.n)
+
+    async with Streams(settings=make_settings(partitions=3)) as streams:
+        await start(probe, partitions=3)
+        await start(after, partitions=3)
+        await streams.publish_many(notes(60))
+        await wait_until(lambda: sorted(followed) == list(range(60)))
+    assert {len(places) for places in calls} == {1}
+    assert len(set().union(*calls)) == 3
