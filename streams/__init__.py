@@ -18,11 +18,13 @@ if TYPE_CHECKING:
     from streams.middleware import Middleware
     from streams.outcome import DeadLetter, Retry, Snooze, Unavailable
     from streams.processor import Processor
+    from streams.progress import CurrentProgress, Progress
     from streams.receipt import Receipt
     from streams.retry import Backoff
     from streams.runner import run
     from streams.schedule import Slot
     from streams.settings import Settings
+    from streams.step import Step
     from streams.sync import SyncStreams
 
 __all__ = [
@@ -33,6 +35,7 @@ __all__ = [
     "Consumer",
     "CurrentBatch",
     "CurrentDelivery",
+    "CurrentProgress",
     "CurrentStreams",
     "DeadLetter",
     "Delivery",
@@ -42,6 +45,7 @@ __all__ = [
     "NotFound",
     "NotReplicated",
     "Processor",
+    "Progress",
     "PublishUncertain",
     "Receipt",
     "Refused",
@@ -50,6 +54,7 @@ __all__ = [
     "Shared",
     "Slot",
     "Snooze",
+    "Step",
     "Streams",
     "StreamsError",
     "SyncStreams",
@@ -73,11 +78,13 @@ _HOMES: Final = {
     "streams.middleware": ("Middleware",),
     "streams.outcome": ("DeadLetter", "Retry", "Snooze", "Unavailable"),
     "streams.processor": ("Processor",),
+    "streams.progress": ("CurrentProgress", "Progress"),
     "streams.receipt": ("Receipt",),
     "streams.retry": ("Backoff",),
     "streams.runner": ("run",),
     "streams.schedule": ("Slot",),
     "streams.settings": ("Settings",),
+    "streams.step": ("Step",),
     "streams.sync": ("SyncStreams",),
 }  # fmt: skip
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}

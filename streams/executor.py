@@ -113,7 +113,7 @@ class Executor:
 
     async def _deliver(self, delivery: Delivery) -> Outcome:
         message, route = delivery.message, delivery.route
-        if len(message.values) > EXPIRES and (late := _expired(message)) is not None:
+        if len(message.values) > EXPIRES and (late := expired(message)) is not None:
             return late
         if route is None:
             return _without_handler(message)
@@ -221,8 +221,10 @@ class Executor:
         return Retried(delay, describe(error))
 
 
-def _expired(message: Message) -> Outcome | None:
-    """By this machine's clock: the publisher's expiry is a time of day, and `doctor` compares the clocks."""
+def expired(message: Message) -> Outcome | None:
+    """The outcome of a message that is not worth beginning any more, by this machine's clock: the publisher's expiry is
+    a time of day, and `doctor` compares the clocks.
+    """
     try:
         at = message.expires
     except ValueError as error:

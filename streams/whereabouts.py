@@ -12,6 +12,7 @@ from streams.entries import Entries, Entry, decode, milliseconds, position
 from streams.keys import HISTORY_LENGTH, NEVER_MS
 from streams.letter import Letter
 from streams.message import KEY, Carried, Message
+from streams.reached import Reached
 
 if TYPE_CHECKING:
     from streams.partition import Partition
@@ -31,7 +32,8 @@ class GroupTrail:
     `snoozed` (waits, or is back in the inbox), `in line` (in an ordered group, another message of its key has the
     turn), `acked` (handled, or nothing to do in this group), `dead`, `discarded`, `cancelled`, `expired` or `missed`
     (the group began further on in its stream). `where` is the stream and the entry, or `due`, or empty. `due_in` and
-    `idle` are in seconds. `history` holds how earlier deliveries ended.
+    `idle` are in seconds. `history` holds how earlier deliveries ended, `progress` how far the last one has come, if
+    its handler says so.
     """
 
     group: str
@@ -49,6 +51,7 @@ class GroupTrail:
     errors: tuple[dict[str, Any], ...] = ()
     history: tuple[dict[str, str], ...] = ()
     waiting_id: str = ""
+    progress: Reached | None = None
 
 
 class Whereabouts:
