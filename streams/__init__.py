@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from streams.delivery import Delivery
     from streams.dependencies import CurrentDelivery, CurrentStreams, Depends, Shared
     from streams.errors import NotFound, PublishUncertain, Refused, StreamsError, TooLarge, Unreachable
+    from streams.limit import Limit
     from streams.middleware import Middleware
     from streams.outcome import DeadLetter, Retry, Snooze, Unavailable
     from streams.processor import Processor
@@ -33,6 +34,7 @@ __all__ = [
     "Delivery",
     "Depends",
     "Event",
+    "Limit",
     "Middleware",
     "NotFound",
     "Processor",
@@ -62,6 +64,7 @@ _HOMES: Final = {
     "streams.errors": (
         "NotFound", "PublishUncertain", "Refused", "StreamsError", "TooLarge", "Unreachable",
     ),
+    "streams.limit": ("Limit",),
     "streams.middleware": ("Middleware",),
     "streams.outcome": ("DeadLetter", "Retry", "Snooze", "Unavailable"),
     "streams.processor": ("Processor",),

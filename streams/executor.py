@@ -85,7 +85,7 @@ class Executor:
         self._timeout = timeout
         self._settings = settings
         self._client = client
-        self._claims = client.claims
+        self.claims = client.claims
         self._breaker = breaker
         self._stage = publish_chain(middleware, _staged)
         self.execute = deliver_chain(middleware, self._deliver)
@@ -103,9 +103,9 @@ class Executor:
         if len(data) > self._settings.max_bytes:
             size = len(data)
             return DeadLettered("too_large", f"{size} bytes of data are over the cap of {self._settings.max_bytes}")
-        if self._claims is not None and data.startswith(MARK):
+        if self.claims is not None and data.startswith(MARK):
             try:
-                data = await self._claims.fetch(message)
+                data = await self.claims.fetch(message)
             except ValueError as error:
                 return DeadLettered("invalid", describe(error))
             except Exception as error:  # noqa: BLE001 - a store that is away, or an object that is not there
@@ -120,7 +120,7 @@ class Executor:
             else:
                 event = route.decode(data, message.version)
         except Exception as error:  # noqa: BLE001 - an upcaster is user code: what it raises, the message caused
-            if self._claims is None and data.startswith(MARK):
+            if self.claims is None and data.startswith(MARK):
                 return DeadLettered("invalid", "the data is in a claim store; set STORAGE_URL and replay")
             return DeadLettered("invalid", describe(error))
         current_delivery.set(delivery)
@@ -160,8 +160,8 @@ class Executor:
         partition = self._client.partition_of(delivery.source)
         messages = tuple(self._client.message(event, cause=delivery.message, partition=partition) for event in events)
         if messages:
-            if self._claims is not None:
-                await self._claims.check_in(messages, self._settings.max_bytes)
+            if self.claims is not None:
+                await self.claims.check_in(messages, self._settings.max_bytes)
             await self._stage(messages)
         return messages
 

@@ -12,6 +12,7 @@ from uncalled_for import get_dependency_parameters, validate_dependencies
 from schemas.event import Event
 from streams.errors import StreamsError
 from streams.keys import Priority, checked_name
+from streams.limit import Limit
 from streams.outcome import Duration, seconds
 from streams.retry import Backoff
 from streams.schedule import Cron, Every, Misfire, Schedule
@@ -34,6 +35,7 @@ class Subscription:
     transaction: Transaction | None
     is_async: bool
     has_dependencies: bool
+    limit: Limit | None = None
 
     @property
     def name(self) -> str:
@@ -85,12 +87,14 @@ class Processor:
         retry: Backoff | None = None,
         timeout: Duration | None = None,
         transaction: Transaction | None = None,
+        limit: Limit | None = None,
     ) -> Callable[[_H], _H]:
         """Makes the decorated function the handler of `event` in this processor, and returns it unchanged.
 
         The function takes the event first and may take dependencies as defaults (`Depends`, `Shared`,
         `CurrentDelivery`). A plain `def` runs in a thread. It returns None, an event, or a list of events, which are
         published in the same step as the ack. With a `transaction` (see `streams.transaction`) its effects happen once.
+        With a `limit` it starts only so often, or runs only so many times at once, over all consumers.
         Raises `StreamsError` when the processor already handles the event.
         """
         if not _is_event(event):
@@ -111,6 +115,7 @@ class Processor:
                 transaction or self.transaction,
                 inspect.iscoroutinefunction(handler),
                 bool(get_dependency_parameters(handler)),
+                limit,
             )
             return handler
 
@@ -172,6 +177,11 @@ class Processor:
             return function
 
         return schedule
+
+    @property
+    def limited(self) -> bool:
+        """Whether any of its handlers has a limit."""
+        return any(subscription.limit is not None for subscription in self.subscriptions.values())
 
     @property
     def streams(self) -> list[str]:

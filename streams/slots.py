@@ -11,6 +11,7 @@ import contextlib
 from bisect import insort
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
+from operator import attrgetter
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("streams.slots")
 
 Interrupt = Literal["timeout", "lost", "stop", "cancel"]
+_DEATHS: Final = attrgetter("crashes")
 _TICK: Final = 0.05  # seconds: how late a timeout may be noticed
 _TURN: Final = 0.02  # seconds after which handlers that never wait give way to reading, settling and signals
 
@@ -68,6 +70,7 @@ class Slots:
         begin: Callable[[Delivery], Awaitable[bool]],
         lost: Callable[[Delivery], None],
         ended: Callable[[asyncio.Task[None]], None],
+        stops: Callable[[Delivery], bool] | None = None,
     ) -> None:
         self._executor = executor
         self._breaker = breaker
@@ -75,6 +78,7 @@ class Slots:
         self._done = done
         self._begin = begin  # settles all else, makes a suspect's delivery count; False when it is not ours any more
         self._lost = lost
+        self._stops = stops  # with limits: whether a delivery may not start now; then `admit` brings it when it may
         self._ended = ended  # called when a slot's task ends, which it must not do by itself
         self._slots = [_Slot() for _ in range(concurrency)]
         self._idle: deque[asyncio.Future[None]] = deque()
@@ -102,12 +106,24 @@ class Slots:
         if len(fresh) != len(deliveries):
             for delivery in deliveries:
                 if delivery.suspected(self.suspect_from):
-                    # The fewest deaths first: who was hit by somebody else's crash is done before the next one.
-                    insort(self._suspects, delivery, key=_deaths)
+                    if self._stops is None or not self._stops(delivery):
+                        # The fewest deaths first: who was hit by somebody else's crash is done before the next one.
+                        insort(self._suspects, delivery, key=_DEATHS)
                 else:
                     self._ready.put(delivery)
         elif fresh:
             self._ready.put_all(fresh)
+        self.wake()
+
+    def admit(self, deliveries: Sequence[Delivery]) -> None:
+        """Hands over what has asked and may start: it is next."""
+        for delivery in deliveries:
+            if not self._taking:
+                self._done(delivery, RELEASED)
+            elif delivery.suspected(self.suspect_from):
+                insort(self._suspects, delivery, key=_DEATHS)
+            else:
+                self._ready.put_first(delivery)
         self.wake()
 
     def wake(self) -> None:
@@ -149,6 +165,10 @@ class Slots:
                 continue
             if self._idle and not self._waking and self._ready:
                 self.wake()
+            if self._stops is not None and not self._alone and self._stops(delivery):
+                if not breaker.closed:
+                    breaker.concluded(None)  # it was let through to try, and does not
+                continue
             self.running += 1
             slot.delivery, slot.interrupt = delivery, None
             delivery.deadline = monotonic() + executor.route(delivery)
@@ -272,10 +292,6 @@ class Slots:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks, timeout=1.0)  # a handler that swallows its cancel is left behind
-
-
-def _deaths(delivery: Delivery) -> int:
-    return delivery.crashes
 
 
 def _absorb_cancel() -> None:
