@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from streams.delivery import Delivery
     from streams.dependencies import CurrentBatch, CurrentDelivery, CurrentStreams, Depends, Shared
     from streams.errors import NotFound, NotReplicated, PublishUncertain, Refused, StreamsError, TooLarge, Unreachable
+    from streams.limit import Limit
     from streams.middleware import Middleware
     from streams.outcome import DeadLetter, Retry, Snooze, Unavailable
     from streams.processor import Processor
@@ -41,6 +42,7 @@ __all__ = [
     "Delivery",
     "Depends",
     "Event",
+    "Limit",
     "Middleware",
     "NotFound",
     "NotReplicated",
@@ -75,6 +77,7 @@ _HOMES: Final = {
     "streams.errors": (
         "NotFound", "NotReplicated", "PublishUncertain", "Refused", "StreamsError", "TooLarge", "Unreachable",
     ),
+    "streams.limit": ("Limit",),
     "streams.middleware": ("Middleware",),
     "streams.outcome": ("DeadLetter", "Retry", "Snooze", "Unavailable"),
     "streams.processor": ("Processor",),

@@ -20,6 +20,7 @@ from streams.breaker import Breaker
 from streams.dependencies import current_streams
 from streams.errors import Refused, Unreachable
 from streams.executor import Executor
+from streams.gate import Gate
 from streams.keys import partition_of
 from streams.membership import new_consumer_name
 from streams.scheduler import Scheduler
@@ -68,6 +69,13 @@ class Consumer(Service):
         limit = processor.deliveries or client.settings.deliveries
         self._breaker = Breaker(self._group, self._wake)
         self._executor = Executor(processor, client, self._breaker, middleware)
+        gate = partial(
+            Gate,
+            processor,
+            partitions=len(client.partitions),
+            executor=self._executor,
+            idle=lambda: not self._breaker.closed,
+        )
         self._seats = [
             Seat(
                 processor,
@@ -78,6 +86,7 @@ class Consumer(Service):
                 middleware=middleware,
                 pause=partial(self._pause, partition.number),
                 breaker=self._breaker,
+                gate=gate if processor.limited else None,
             )
             for partition in client.partitions
         ]
@@ -93,6 +102,7 @@ class Consumer(Service):
             lost=lambda delivery: self._seat_of[delivery.source].on_lost({delivery}),
             ended=self._on_loop_ended,
             batches=batches,
+            stops=self._stops if processor.limited else None,
         )
         for seat in self._seats:
             seat.join(self._slots, batches)
@@ -186,12 +196,17 @@ class Consumer(Service):
     def _done_together(self, settled: list[tuple[Delivery, Outcome]]) -> None:
         self._seat_of[settled[0][0].source].settlement.add_together(settled)
 
+    def _stops(self, delivery: Delivery) -> bool:
+        gate = self._seat_of[delivery.source].gate
+        return gate is not None and gate.stops(delivery)
+
     async def on_stop(self) -> None:
         """Stops reading, finishes what runs, hands back what did not start, and leaves the group."""
         self._draining = True
         if any(seat.settles for seat in self._seats):
             await asyncio.gather(*(seat.stop_reading(self._settings.block + 5) for seat in self._seats))
             handed_back = self._held() - self._slots.in_handlers()
+            await asyncio.gather(*(seat.gate.close(5.0) for seat in self._seats if seat.gate is not None))
             await self._slots.drain(self._settings.grace)
             try:
                 async with asyncio.timeout(5.0):

@@ -8,6 +8,7 @@ from streams.message import Carried, Message
 
 if TYPE_CHECKING:
     from streams.executor import Route
+    from streams.gate import Admitted
 
 
 class Delivery:
@@ -19,8 +20,8 @@ class Delivery:
     """
 
     __slots__ = (
-        "attempt", "consumer", "count", "counted", "deadline", "entry_id", "failures", "group", "message", "route",
-        "settling", "source", "spared",
+        "admitted", "attempt", "consumer", "count", "counted", "deadline", "entry_id", "failures", "group", "message",
+        "route", "settling", "source", "spared",
     )  # fmt: skip
 
     def __init__(
@@ -45,6 +46,7 @@ class Delivery:
         self.failures = message.carried.failures if message.carried else 0
         self.attempt = self.failures + 1
         self.route: Route | None = None  # the handler it is for and its policy; set when its turn has come
+        self.admitted: Admitted | None = None  # by the limit of its handler
         self.settling = False  # on its way to Redis: whether it was still ours, the settlement will say
         self.deadline = 0.0  # monotonic; 0 while no handler runs. After it the lease is not renewed any more.
 

@@ -17,6 +17,11 @@ Everything of one partition carries the hash tag `{app:p}`, so one script touche
 | {app:p}:turns:GROUP | hash | of an ordered group: ordering key -> origin of whose turn it is | until settled |
 | {app:p}:turns:GROUP:KEYHASH | list | the line behind it: waiting ids | until the last one's turn |
 | {app:p}:reports:GROUP | hash | consumer -> what it said of itself when it was asked (JSON) | 1 min |
+| {app:p}:limits:GROUP | zset | limits in use -> when who stands in line may be let in, in ms | while in use |
+| {app:p}:limits:GROUP:LIMIT | hash | what one limit allows, and its next free time | a minute after its last use |
+| {app:p}:limits:GROUP:LIMIT:held | zset | deliveries it has let in -> when, in ms | until they are settled |
+| {app:p}:limits:GROUP:LIMIT:ring | list | keys (hashed) with somebody in line, the next one first | until let in |
+| {app:p}:limits:GROUP:LIMIT:line:KEYHASH | list | the line of one key: waiting ids | until let in |
 | {app:p}:schedules | hash | schedule -> its definition (JSON) | until forgotten |
 | {app:p}:slots | hash | schedule -> its last slot in ms; SCHEDULE:paused and its like: its state | until forgotten |
 | {app:p}:books | hash | what was added, settled, removed, by stream and group: the loss accounting | for ever |
@@ -50,6 +55,8 @@ RUN_TTL_MS: Final = 60_000
 NEVER_MS: Final = 2**53 - 1
 """The score in `due` of what stands in line: the greatest whole number that a score is exact to."""
 REPORT_TTL_MS: Final = 60_000
+LIMITED_MS: Final = NEVER_MS - 1
+"""The score in `due` of what a limit makes wait. Another one: in an ordered group it has the turn of its key."""
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _PLAIN_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -137,6 +144,10 @@ class Keys:
     def reports(self, group: str) -> str:
         """What the consumers of a group answered when they were asked."""
         return f"{self.tag}:reports:{checked_name('group', group)}"
+
+    def limits(self, group: str) -> str:
+        """The limits of a group that are in use; what each holds has names that begin so."""
+        return f"{self.tag}:limits:{checked_name('group', group)}"
 
     def control(self, group: str) -> str:
         """The channel (no key) over which a group's consumers are told to pause, resume, or call off, and asked."""

@@ -133,13 +133,14 @@ async def settle(
     group: str,
     consumer: str,
     turns: str,
+    limits: str,
     operations: Sequence[Value],
 ) -> list[int]:
-    """Settles a batch (of an ordered group when `turns` is its key); returns the positions (from 1) that were not
-    this consumer's any more.
+    """Settles a batch (of an ordered group when `turns` is its key, of one with limits when `limits` is); returns the
+    positions (from 1) that were not this consumer's any more.
     """
     keys = (due, waiting, dead, history, groups, *streams, books)
-    lost: list[int] = await run(call, SETTLE, keys, (group, consumer, HISTORY_LENGTH, turns, *operations))
+    lost: list[int] = await run(call, SETTLE, keys, (group, consumer, HISTORY_LENGTH, turns, limits, *operations))
     return lost
 
 

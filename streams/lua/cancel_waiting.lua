@@ -7,6 +7,7 @@
 -- the turn of its key in an ordered group passes it on.
 -- include append.lua
 -- include books.lua
+-- include line.lua
 -- include turns.lua
 
 if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 then return 0 end

@@ -6,6 +6,7 @@
 -- Invariant: a message that is pending, waits, or is back in the inbox keeps its turn; all three are asked in one step.
 -- include append.lua
 -- include books.lua
+-- include line.lua
 -- include turns.lua
 
 local due, waiting, registry, turns, inbox, group = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], ARGV[1]
