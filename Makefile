@@ -12,7 +12,7 @@ ARGS ?=
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cluster slow check format bench soak soak-long lock clean
+.PHONY: help demo test test-cluster slow check format bench soak soak-long mutants lock clean
 
 help: ## Shows these targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -46,6 +46,9 @@ bench: $(READY) ## Measures the engine against a hand-written loop, in one run.
 
 soak: $(READY) ## Kills, cuts and stops everything for three minutes, by a seed, and judges what was written down.
 	$(BIN)/python -m tests.faults.soak $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+mutants: $(READY) ## Breaks the engine in a dozen ways, and soaks each until it is caught.
+	$(BIN)/python -m tests.faults.soak.mutants $(ARGS)
 
 soak-long: $(READY) ## The same for an hour.
 	$(BIN)/python -m tests.faults.soak $(if $(SEED),--seed $(SEED)) --seconds 3600 --events 2000000 \
