@@ -44,14 +44,15 @@ class Upkeep:
 
     async def run(self) -> None:
         """Looks after the streams for as long as the consumer lives."""
-        soon = True  # a processor that was ordered before must not leave its lines standing for a minute
+        await asyncio.sleep(random.uniform(0.1, 1.0))
+        look = self._mend  # a processor that was ordered before must not leave its lines standing for a minute
         while True:
-            await asyncio.sleep(random.uniform(0.1, 1.0) if soon else _EVERY * random.uniform(0.75, 1.25))
-            soon = False
             try:
-                await self.look()
+                await look()
             except (RedisError, OSError, StreamsError) as error:
                 log.warning("upkeep.failed", group=self._group, error=str(error)[:300])
+            await asyncio.sleep(_EVERY * random.uniform(0.75, 1.25))
+            look = self.look
 
     async def look(self) -> None:
         """One look: mend turns and limits, trim, cap the dead letters, compare the books."""
