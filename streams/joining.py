@@ -20,6 +20,7 @@ def join(parts: Sequence[Snapshot], accounts: Accounts) -> Snapshot:
         total=sum(part.waiting.total for part in parts),
         delayed=sum(part.waiting.delayed for part in parts),
         overdue=sum(part.waiting.overdue for part in parts),
+        in_line=sum(part.waiting.in_line for part in parts),
         next_due=min((due for part in parts if (due := part.waiting.next_due) is not None), default=None),
     )
     return replace(

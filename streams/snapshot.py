@@ -14,7 +14,7 @@ from schemas.event import registered, registered_types
 from streams.accounting import Accounts
 from streams.entries import Entries, milliseconds, position, refusing
 from streams.joining import join
-from streams.keys import LANES
+from streams.keys import LANES, LIMITED_MS
 from streams.missing import unless_missing
 from streams.partitioning import registered as registered_partitions
 from streams.server import Server
@@ -102,14 +102,15 @@ class GroupState:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What waits in the `due` set. `delayed` are events for everybody, the rest are retries and snoozes of one group;
-    `next_due` is in seconds from now, below zero when it is overdue.
+    """What waits in the `due` set. `delayed` are events for everybody, `in_line` wait for the turn of their key or a limit,
+    the rest are retries and snoozes of one group; `next_due` is in seconds from now, below zero when it is overdue.
     """
 
     total: int
     delayed: int
     overdue: int
     next_due: float | None
+    in_line: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +171,8 @@ class _Look:
         head.hgetall(keys.groups())
         head.zcard(keys.due())
         head.zrange(keys.due(), 0, 0, withscores=True)
-        (seconds, microseconds), info, registry, total, first = await head.execute()
+        head.zcount(keys.due(), LIMITED_MS, "+inf")
+        (seconds, microseconds), info, registry, total, first, in_line = await head.execute()
         self._now = seconds * 1000 + microseconds // 1000
         overdue = await self._redis.zcount(keys.due(), "-inf", self._now - 1)
         read = {name.decode(): sources.decode().split() for name, sources in registry.items()}
@@ -182,7 +184,7 @@ class _Look:
                     read[name].append(key)
         counts = await count_waiting(self._redis, keys.due(), total)
         states = [await self._group(name, read[name], infos, groups, counts.get(name, 0)) for name in sorted(read)]
-        next_due = (first[0][1] - self._now) / 1000 if first else None
+        next_due = (first[0][1] - self._now) / 1000 if total > in_line else None
         server = await Server.read(self._partition, info)
         return Snapshot(
             datetime.fromtimestamp(self._now / 1000, UTC),
@@ -190,7 +192,7 @@ class _Look:
             server,
             tuple(self._stream(key, infos[key]) for key in lanes if key in infos),
             tuple(states),
-            Waiting(total, counts.get("", 0), overdue, next_due),
+            Waiting(total, counts.get("", 0), overdue, next_due, in_line),
             Accounts((), ()),
             (server,),
         )

@@ -116,13 +116,14 @@ def _partitions(snapshot: Snapshot) -> Text:
 def _waiting(waiting: Waiting) -> Iterator[Text]:
     from rich.text import Text
 
-    if waiting.next_due is None:
+    if not waiting.total:
         yield Text("waiting 0")
         return
-    back = waiting.total - waiting.delayed
-    soon = f"; next due in {told(waiting.next_due)}" if waiting.next_due >= 0 else ""
-    yield Text(f"waiting {waiting.total:,}: {waiting.delayed:,} delayed, {back:,} retries and snoozes{soon}")
-    if waiting.next_due < -_LATE:
+    back = waiting.total - waiting.delayed - waiting.in_line
+    line = f", {waiting.in_line:,} in line" if waiting.in_line else ""
+    soon = f"; next due in {told(waiting.next_due)}" if waiting.next_due is not None and waiting.next_due >= 0 else ""
+    yield Text(f"waiting {waiting.total:,}: {waiting.delayed:,} delayed, {back:,} retries and snoozes{line}{soon}")
+    if waiting.next_due is not None and waiting.next_due < -_LATE:
         late = f"{waiting.overdue:,} overdue, the oldest for {told(-waiting.next_due)}: a running consumer moves them"
         yield Text(late, style="bold red")
 
