@@ -99,13 +99,13 @@ async def mend_turn(
     books: str,
     group: str,
     key: bytes,
-    origin: bytes,
+    whose: bytes,
     entry_id: str,
     disband: bool,
 ) -> bool:
     """Passes on the turn of a message that is nowhere any more (with `disband`, of any); False if it has none."""
     keys = (due, waiting, groups, turns, inbox, source, books)
-    return bool(await run(call, MEND_TURN, keys, (group, key, origin, entry_id, int(disband))))
+    return bool(await run(call, MEND_TURN, keys, (group, key, whose, entry_id, int(disband))))
 
 
 async def drop_waiting(

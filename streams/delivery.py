@@ -85,6 +85,11 @@ class Delivery:
         carried = self.message.carried
         return carried.origin if carried else f"{self.source} {self.entry_id.decode()}"
 
+    @property
+    def turn(self) -> str:
+        """By what the turn of its key is known to be its: a replay may be there beside its original."""
+        return f"{self.origin}#{self.replays}" if self.replays else self.origin
+
     def carried(self, *, ran: bool) -> Carried:
         """What the message takes along if it comes back. Unless its handler ran to an outcome, this hand-over is
         not counted: a graceful hand-back costs neither an attempt nor a delivery.

@@ -179,7 +179,7 @@ class Settlement:
             for delivery, outcome in rest:
                 operations += (delivery.entry_id, delivery.count)
                 if self._ordered:
-                    operations += (delivery.message.values[KEY], delivery.origin)
+                    operations += (delivery.message.values[KEY], delivery.turn)
                 if self._limits:
                     operations.append(delivery.admitted.name if delivery.admitted is not None else "")
                 operations += self._operation(delivery, outcome, index, told)

@@ -236,7 +236,7 @@ class Whereabouts:
     async def _in_line(self, group: str, fields: list[bytes]) -> str:
         message = Message.decode(b"0-0", fields)
         holder = await self._redis.hget(self._keys.turns(group), message.values[KEY])
-        source, _, entry_id = (holder or b"").decode("utf-8", "replace").rpartition(" ")
+        source, _, entry_id = (holder or b"").decode("utf-8", "replace").partition("#")[0].rpartition(" ")
         return f"it is the turn of {self._keys.short(source)} {entry_id} with the same key {message.key}"
 
     async def _limited(self, group: str, fields: list[bytes], now: int) -> str:

@@ -31,11 +31,9 @@ for _, stream in ipairs(reply) do
     if key == '' then
       entries[#entries + 1] = entry
     else
-      local origin = field_of(fields, 'origin')
-      if origin == '' then origin = source .. ' ' .. id end
-      local whose = redis.call('HGET', turns, key)
-      if not whose then redis.call('HSET', turns, key, origin) end
-      if not whose or whose == origin then
+      local own, whose = whose_turn(fields, source, id), redis.call('HGET', turns, key)
+      if not whose then redis.call('HSET', turns, key, own) end
+      if not whose or whose == own then
         entries[#entries + 1] = entry
       else
         local waiting_id = park(group, inbox, due, waiting, source, id, fields, ARGV[4])

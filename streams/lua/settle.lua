@@ -4,8 +4,8 @@
 -- ARGV  1 group  2 consumer  3 history length  4 turns ('': the group is not ordered)  5 limits ('': it has none), then
 --       per source stream: stream (index), 1 to delete what is settled (an inbox: nobody else reads it), first and last
 --       entry id (a hint), number of runs of plain acks, and per run: delivery count, number, entry ids; then number of
---       other deliveries, and per delivery: entry id, delivery count, in an ordered group its ordering key and its
---       origin, with limits the one that holds it (or ''), operation and its arguments:
+--       other deliveries, and per delivery: entry id, delivery count, in an ordered group its ordering key and whose
+--       turn its is, with limits the one that holds it (or ''), operation and its arguments:
 --         f  done with follow-ups: number, per follow-up: stream, FIELDS      c  cancelled      x  expired
 --         g  the same, one of a batch: the first `g` has the follow-ups of all (the number is 0 in the others), which
 --            are published with the first of them that is still owned
@@ -86,8 +86,8 @@ while at <= #ARGV do
     end
   end
   for _ = 1, tonumber(take()) do
-    local id, count, key, origin = take(), tonumber(take()), '', ''
-    if turns ~= '' then key, origin = take(), take() end
+    local id, count, key, whose = take(), tonumber(take()), '', ''
+    if turns ~= '' then key, whose = take(), take() end
     local limit = limits ~= '' and take() or ''
     local operation, over = take(), true
     position = position + 1
@@ -134,7 +134,7 @@ while at <= #ARGV do
       if #record > 0 then
         redis.call('XADD', KEYS[4], 'MAXLEN', '~', history_length, '*', unpack(record))
       end
-      if over and key ~= '' then pass_turn(KEYS[5], KEYS[1], KEYS[2], turns, key, origin) end
+      if over and key ~= '' then pass_turn(KEYS[5], KEYS[1], KEYS[2], turns, key, whose) end
       ack({id}, what)
       if limit ~= '' and redis.call('ZREM', limits .. ':' .. limit .. ':held', source .. ' ' .. id) == 1 then
         left[limit] = true

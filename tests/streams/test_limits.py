@@ -12,7 +12,7 @@ import pytest
 from streams import Backoff, CurrentDelivery, Delivery, Limit, Processor, Streams, StreamsError, Unavailable, admission
 from streams.keys import LIMITED_MS
 from tests.events import Followed, Noted, Other
-from tests.streams.conftest import StartConsumer
+from tests.streams.conftest import MakeSettings, StartConsumer
 from tests.streams.test_consumer import settled
 from tests.waiting import wait_until
 
@@ -141,6 +141,8 @@ async def test_the_trail_says_what_an_event_waits_for_and_it_can_be_called_off(
     await start(runs.processor)
     receipts = await streams.publish_many([Noted(n=n) for n in range(3)])
     await wait_until(lambda: _equals(standing(streams), 2))
+    waiting = (await streams.snapshot()).waiting
+    assert (waiting.total, waiting.in_line, waiting.next_due) == (2, 2, None)
     (trail,) = (await streams.event(receipts[1].id)).groups
     assert trail.state == "limited"
     assert trail.reason.startswith("limited: Noted: 0.5 in 60 s, 5 at once; the next in line is let in in 1")
@@ -184,6 +186,19 @@ async def test_ordered_and_limited_go_together(streams: Streams, start: StartCon
     assert runs.most[""] <= 3
     await nothing_left(streams)
     assert await streams.redis.keys(f"{streams.keys.turns('probe')}*") == []
+
+
+async def test_limits_over_partitions(make_settings: MakeSettings, start: StartConsumer) -> None:
+    """Each partition has its share of a limit; the whole is kept."""
+    async with Streams(settings=make_settings(partitions=3)) as streams:
+        runs = Runs(streams, Limit(rate=60, concurrency=4), takes=0.02)
+        for _ in range(2):
+            await start(runs.processor, partitions=3)
+        await streams.publish_many([Noted(n=n) for n in range(90)])
+        await wait_until(lambda: len(runs.done) == 90, timeout=20)
+        print(f"90 events at 60/s over three partitions: {runs.lasted:.2f} s, at most {runs.most['']} at once")
+        assert runs.most[""] <= 4
+        assert runs.lasted > (90 - 6) / 60 * 0.95
 
 
 async def test_a_pause_saves_up_no_starts(streams: Streams, start: StartConsumer) -> None:
