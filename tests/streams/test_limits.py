@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from streams import Backoff, CurrentDelivery, Delivery, Limit, Processor, Streams, StreamsError, Unavailable, admission
+from streams.gate import Admitted
 from streams.keys import LIMITED_MS
+from streams.limit import Share
+from streams.message import Message
 from tests.events import Followed, Noted, Other
 from tests.streams.conftest import MakeSettings, StartConsumer
 from tests.streams.test_consumer import settled
@@ -223,6 +226,26 @@ async def test_a_pause_saves_up_no_starts(streams: Streams, start: StartConsumer
     densest = max(sum(at <= other < at + 0.5 for other in times) for at in times)
     print(f"{densest} starts in half a second at 20/s after a pause in which 60 were let in")
     assert densest <= 1 + 20 * (0.5 + 1.0) + 9, "what one second let in, and half a second's own; and some to spare"
+
+
+async def test_having_been_let_in_is_good_for_a_second(streams: Streams, start: StartConsumer) -> None:
+    """Or for one interval, if that is longer; without a rate for as long as it takes."""
+    runs = Runs(streams, Limit(rate=20))
+    consumer = await start(runs.processor)
+    gate = consumer._seats[0].gate
+    assert gate is not None
+    entry_id = await streams.redis.xadd(streams.keys.stream("notes"), {"type": "Other", "data": "{}"})
+    message = Message.decode(entry_id, [b"type", b"Noted", b"data", b'{"n": 1}'])
+    delivery = Delivery(
+        message, group="probe", consumer="c", source=streams.keys.stream("notes"), entry_id=entry_id, count=1
+    )
+    for share, good_for in ((Share(50.0, 1, 0), 1.0), (Share(5000.0, 1, 0), 5.0), (Share(0.0, 1, 3), 10_000.0)):
+        delivery.admitted = Admitted("limit", share)
+        delivery.admitted.at -= good_for - 0.5
+        assert not gate.stops(delivery)
+        delivery.admitted.at -= 1.0
+        assert gate.stops(delivery) is (good_for < 10_000)
+        gate.drop({delivery})
 
 
 async def _at_least(count: Any, wanted: int) -> bool:
