@@ -102,8 +102,8 @@ class GroupState:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What waits in the `due` set. `delayed` are events for everybody, `in_line` wait for the turn of their key or at a
-    limit, the rest are retries and snoozes of one group; `next_due` is in seconds from now, below zero when overdue.
+    """What waits in the `due` set. `delayed` are events for everybody, `in_line` waits for its turn or at a limit, the
+    rest are retries and snoozes of one group; `next_due` is in seconds from now, below zero when it is overdue.
     """
 
     total: int

@@ -95,7 +95,7 @@ class Whereabouts:
             if found is not None:
                 return found
         last = history[-1][1]["outcome"] if history else ""
-        if last in ("retried", "snoozed") and (found := await self._waits(group, known)) is not None:
+        if last in ("retried", "snoozed", "replayed") and (found := await self._waits(group, known)) is not None:
             return found
         if last in _DEAD or not whole:
             found = await self._dead(group, history, known)

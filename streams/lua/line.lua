@@ -3,8 +3,8 @@
 -- park(group, inbox, due, waiting, source, id, fields, score, deliveries, more): what is pending under `id` goes to what
 -- waits, where its score says what for, and will come back through the group's inbox; `deliveries` are the hand-overs
 -- that count so far (nil: as it says itself), `more` is added to its fields. Returns its waiting id.
--- Invariant: it is added to what waits before it is acked, so it is always in at least one place. Its waiting id is the
--- one a retry of its first delivery had, so that its trail finds it wherever it has been since.
+-- Invariant: it is added to what waits before it is acked, so it is always in at least one place. Nothing else has its
+-- waiting id, which is the one a retry of its first delivery had: its trail finds it wherever it has been since.
 
 local function field_of(fields, name)
   for i = 1, #fields, 2 do
@@ -37,10 +37,10 @@ local function park(group, inbox, due, waiting, source, id, fields, score, deliv
     if field_of(fields, 'id') == '' then set_field(fields, 'id', id) end  -- a foreign entry's id is its event id
   else
     if deliveries then set_field(fields, 'deliveries', deliveries) end
-    -- A replay has an origin that may be in hand at the same time: then the name is its, not ours.
+    -- Not a replay: its original may be in hand at the same time, or not even be read.
     local first, at = string.match(origin, '^(.*) (%S+)$')
-    local pending = first and redis.pcall('XPENDING', first, group, at, at, 1)
-    if pending and (pending.err or not pending[1]) then
+    local replays = field_of(fields, 'replays')
+    if first and (replays == '' or replays == '0') then
       local named = name_of(group, first, at)
       if redis.call('HEXISTS', waiting, named) == 0 then waiting_id = named end
     end

@@ -71,11 +71,17 @@ class Model:
         """What is really somebody's."""
         return [held for hands in self.hands.values() for held in hands if not held.zombie]
 
-    def check(self) -> None:
-        """One message of a key at a time, no more let in than the limit says."""
+    async def check(self) -> None:
+        """One message of a key at a time, no more let in than the limit says, no place free while somebody waits."""
         keyed = [held.message.values[KEY] for held in self.in_hand() if held.message.values[KEY]]
         assert len(keyed) == len(set(keyed)), "two messages of a key are in hand"
         assert sum(held.admitted and held.limit is LIMIT for held in self.in_hand()) <= LIMIT.most, "too many at once"
+        place = f"{self.keys.limits(GROUP)}:{LIMIT.name}"
+        if await self.client.zcard(f"{place}:held") < LIMIT.most:
+            for hashed in await self.client.lrange(f"{place}:ring", 0, -1):
+                line = await self.client.lrange(f"{place}:line:{hashed.decode()}", 0, -1)
+                waiting = [await self.client.hexists(self.keys.waiting(), id) for id in line]
+                assert not any(waiting), "a place is free, and somebody stands in line"
 
     async def publish(self) -> None:
         key = self.dice.choice([b"", b"k1", b"k2", b"k3"])
@@ -112,14 +118,23 @@ class Model:
             if held.limit
         ]
         limits = [held.limit for held in some if held.limit]
+        before = {limit.name: await self.let_in(limit) for limit in limits}
         _, answers = await admission.admit(
             self.call, self.keys, group=GROUP, consumer=consumer, limits=limits, asks=asks
         )
         for held, answer in zip(some, answers, strict=True):
             assert (answer == -1) is held.zombie, "the fence of admit"
+            line, let_in = before[held.limit.name] if held.limit else (0, [])
+            own = f"{held.source} {held.entry_id.decode()}".encode()
+            assert answer != 1 or not line or own in let_in, "it has overtaken the line"
             held.admitted = answer == 1
             if answer != 1:
                 self.hands[consumer].remove(held)
+
+    async def let_in(self, limit: Asked) -> tuple[int, list[bytes]]:
+        """How many keys stand in line, and who has been let in."""
+        place = f"{self.keys.limits(GROUP)}:{limit.name}"
+        return await self.client.llen(f"{place}:ring"), await self.client.zrange(f"{place}:held", 0, -1)
 
     async def settle(self, consumer: str, operation: str = "") -> None:
         ready = [held for held in self.hands[consumer] if held.admitted or not held.limit]
@@ -252,7 +267,7 @@ class Model:
                 await self.replay()
             case _:
                 await self.mend()
-        self.check()
+        await self.check()
 
 
 @pytest.mark.parametrize("round_", range(3))
@@ -276,7 +291,7 @@ async def test_order_and_limits_hold_whatever_happens(redis_client: redis.asynci
             await model.read(consumer)
             await model.ask(consumer)
             await model.settle(consumer, "f")
-            model.check()
+            await model.check()
     for key, published in model.published.items():
         assert sorted(model.ended[key]) == sorted(published), "each ends once"
         in_order = [id for id in dict.fromkeys(published) if id in model.settled[key]]
