@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import import_module
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,23 +11,23 @@ import typer
 
 from streams.cli.ending import run
 from streams.cli.fields import event_class
-from streams.cli.output import print_rich, row, table, write, write_json
-from streams.cli.session import load_events, settings
+from streams.cli.output import note, print_rich, row, safe, table, write, write_json
+from streams.cli.session import load_events, load_processors, settings
 from streams.errors import StreamsError
-from streams.processor import Processor
 
 
 def schema(
     type: Annotated[str, typer.Argument(help="An event type; without it, all are listed.", metavar="TYPE")] = "",
-    json: Annotated[bool, typer.Option("--json", help="Print the JSON Schema of every event as an array.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print an array: JSON Schemas, changes, files.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Compare all events with their accepted contracts.")] = False,
     accept: Annotated[bool, typer.Option("--accept", help="Accept what is new and breaks nothing.")] = False,
     contracts: Annotated[Path, typer.Option(help="Where the contracts are kept.")] = Path("schemas/contracts"),
     asyncapi: Annotated[bool, typer.Option("--asyncapi", help="Print an AsyncAPI 3 document.")] = False,
     processor: Annotated[
         list[str] | None,
-        typer.Option(help="A module with processors, for --asyncapi; may be repeated.", metavar="MODULE"),
+        typer.Option(help="Its processors receive, not those installed; may be repeated.", metavar="MODULE"),
     ] = None,
+    yaml: Annotated[bool, typer.Option("--yaml", help="Print the AsyncAPI document as YAML.")] = False,
 ) -> None:
     """Lists events, prints JSON Schemas, or guards the contracts.
 
@@ -37,10 +37,12 @@ def schema(
     """
     if check + accept + asyncapi + bool(type) > 1:
         raise typer.BadParameter("give one of TYPE, --check, --accept and --asyncapi")
+    if (processor or yaml) and not asyncapi:
+        raise typer.BadParameter("--processor and --yaml go with --asyncapi")
     if check or accept:
-        run(_contracts(contracts, accept=accept))
+        run(_contracts(contracts, accept=accept, json=json))
     elif asyncapi:
-        run(_asyncapi(processor or []))
+        run(_asyncapi(processor or [], yaml=yaml))
     else:
         run(_schema(type, json))
 
@@ -67,38 +69,45 @@ async def _schema(type: str, json: bool) -> None:
     print_rich(shown)
 
 
-async def _contracts(directory: Path, *, accept: bool) -> None:
+async def _contracts(directory: Path, *, accept: bool, json: bool) -> None:
     """Ends with 1 when something breaks, or is not accepted yet."""
     from schemas import contract
 
     events = _events()
     try:
         if accept:
-            for path in contract.accept(directory, events):
-                write(f"accepted {path}")
+            written = [str(path) for path in contract.accept(directory, events)]
+            _tell(written, [f"accepted {path}" for path in written], json=json)
             return
         changes = contract.compare(directory, events)
     except ValueError as error:
         raise StreamsError(str(error)) from error
-    for change in changes:
-        write(str(change))
+    _tell([change.as_json() for change in changes], changes, json=json)
     if changes:
         raise typer.Exit(1)
-    write(f"{len(events)} events are as accepted in {directory}")
+    note(f"{len(events)} events are as accepted in {directory}")
 
 
-async def _asyncapi(modules: list[str]) -> None:
+def _tell(found: list[Any], lines: Sequence[object], *, json: bool) -> None:
+    if json:
+        write_json(found)
+        return
+    for line in lines:
+        write(safe(line))
+
+
+async def _asyncapi(modules: list[str], *, yaml: bool) -> None:
     from schemas.asyncapi import document
 
     groups: dict[str, set[str]] = {}
-    for name in modules:
-        try:
-            module = import_module(name)
-        except ImportError as error:
-            raise StreamsError(f"--processor {name} cannot be imported: {error}") from error
-        found = [value for value in vars(module).values() if isinstance(value, Processor)]
-        if not found:
-            raise StreamsError(f"--processor {name} has no processors in it")
-        for each in found:
-            groups.setdefault(each.name, set()).update(each.subscriptions)
-    write_json(document(settings().app, version("planning-bord-streams"), _events(), groups))
+    for processor in load_processors(modules):
+        groups.setdefault(processor.name, set()).update(processor.subscriptions)
+    described = document(settings().app, version("planning-bord-streams"), _events(), groups)
+    if not yaml:
+        write_json(described)
+        return
+    try:
+        from yaml import safe_dump
+    except ImportError:
+        raise StreamsError("--yaml needs PyYAML (pip install pyyaml); the JSON is YAML as well") from None
+    write(safe_dump(described, sort_keys=False, allow_unicode=True, width=120).rstrip())

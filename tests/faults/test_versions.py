@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from streams import Streams
+from streams.cli.checks import Finding
+from streams.cli.doctor import _examine
+from streams.newer import newer_than_code
 from tests.child import Spawn
 from tests.faults.conftest import ROOT
 from tests.faults.soak.journal import read
@@ -42,7 +45,18 @@ async def test_what_is_newer_than_a_process_is_handled_by_the_next(
     assert "deploy the code of labels that knows version 2" in reason.mend
     assert not log.exists() or not read(log)
 
-    spawn("tests.faults.versioned", env=env | {"VERSION": "2"}, name="new")
+    async def told() -> Finding | None:
+        found = [finding for finding in await _examine(streams) if finding.check == "newer labels"]
+        return (
+            found[0] if found and found[0].text.startswith(f"{EVENTS} messages of Labelled version 2 newer") else None
+        )
+
+    finding = await wait_until(told, 20)  # not all of them wait while some are looked at
+    assert finding.status == "warn"
+    assert finding.mend.startswith("deploy the code of labels that knows version 2; after 24 h")
+    assert old.stdout().count("delivery.newer_than_code") == 1
+
+    new = spawn("tests.faults.versioned", env=env | {"VERSION": "2"}, name="new")
     await wait_until(lambda: len(read(log)) >= EVENTS, 40)
     lines = read(log)
     assert sorted(line["n"] for line in lines) == list(range(EVENTS)), "one was handled twice"
@@ -54,5 +68,7 @@ async def test_what_is_newer_than_a_process_is_handled_by_the_next(
     )
     print(f"{EVENTS} events, {len(history)} times put off, the first and the last at most {looks} times")
     assert looks < 60, "it is looked at twice a second, not all the time"
-    old.terminate()
-    assert old.wait() == 0
+    assert await newer_than_code(streams) == []
+    for child in (old, new):
+        child.terminate()
+        assert child.wait() == 0

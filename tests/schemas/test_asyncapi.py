@@ -8,10 +8,13 @@ from typing import Any
 import jsonschema
 import orjson
 import pytest
+from pydantic import BaseModel
 
 from processors.email import email
+from schemas import Event
 from schemas.asyncapi import document
-from schemas.event import registered, registered_types
+from schemas.event import _registry, registered, registered_types
+from tests.events import Renamed
 from tests.faults.conftest import ROOT
 
 OURS = ("EmailRefused", "PasswordResetRequested", "ReportGenerated", "StockBelowThreshold", "UserRegistered")
@@ -26,7 +29,20 @@ def validator() -> jsonschema.Draft7Validator:
 @pytest.fixture
 def described() -> dict[str, Any]:
     """Ours."""
+
+    class Line(BaseModel):
+        """A part."""
+
+        sku: str
+
+    class Ordered(Event, stream="orders", version=1):
+        """It has parts."""
+
+        lines: list[Line]
+
     events = [event for event in map(registered, registered_types()) if event is not None and event.type in OURS]
+    events += [Renamed, Ordered]
+    del _registry["Ordered"]
     found: dict[str, Any] = orjson.loads(
         orjson.dumps(document("planning-bord", "1.0", events, {"email": list(email.subscriptions)}))
     )
@@ -50,7 +66,7 @@ def test_the_check_can_fail(validator: jsonschema.Draft7Validator, described: di
 
 
 def test_every_reference_leads_somewhere(described: dict[str, Any]) -> None:
-    """Channels, messages and operations name each other."""
+    """Channels, messages, operations and schemas name each other, as do the parts of a payload."""
 
     def references(value: Any) -> list[str]:
         if isinstance(value, dict):
@@ -58,7 +74,7 @@ def test_every_reference_leads_somewhere(described: dict[str, Any]) -> None:
             return own + [found for each in value.values() for found in references(each)]
         return [found for each in value for found in references(each)] if isinstance(value, list) else []
 
-    for reference in references({name: described[name] for name in ("channels", "operations")}):
+    for reference in references(described):
         found: Any = described
         for part in reference.removeprefix("#/").split("/"):
             found = found[part]
@@ -66,12 +82,21 @@ def test_every_reference_leads_somewhere(described: dict[str, Any]) -> None:
 
 
 def test_it_says_who_receives_what_and_what_is_personal(described: dict[str, Any]) -> None:
-    received = described["operations"]["email-users"]
+    received = described["operations"]["receive-email-users"]
     assert (received["action"], received["x-consumer-group"]) == ("receive", "email")
     assert {message["$ref"].rpartition("/")[2] for message in received["messages"]} == {
         "UserRegistered", "PasswordResetRequested",
     }  # fmt: skip
-    payload = described["components"]["messages"]["UserRegistered"]["payload"]["schema"]
-    assert payload["properties"]["email"]["x-pii"] is True
-    assert payload["x-version"] == 1
+    assert described["components"]["schemas"]["UserRegistered"]["properties"]["email"]["x-pii"] is True
+    assert described["components"]["messages"]["UserRegistered"]["x-reads-versions"] == [1]
+    assert described["components"]["messages"]["Renamed"]["x-reads-versions"] == [1, 2, 3]
     assert described["channels"]["users"]["x-redis-keys"][0] == "{APP:0}:stream:users:high"
+
+
+def test_examples_fit_their_payloads(described: dict[str, Any]) -> None:
+    """By another reader of JSON Schema than the one that made them; a field that a reader does not know is allowed."""
+    for message in described["components"]["messages"].values():
+        rules = jsonschema.Draft202012Validator({**message["payload"], "components": described["components"]})
+        for example in message["examples"]:
+            rules.validate(example["payload"])
+            rules.validate({**example["payload"], "unknown": 1})

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
-from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import orjson
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
-from hypothesis import strategies as st
-from pydantic import Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, EmailStr, Field, HttpUrl
+from pydantic_core import to_json
 
-from schemas import Event, event, upcast
-from schemas.contract import accept, compare
-from schemas.event import registered
+from schemas import Event, SchemaError, event, upcast
+from schemas.contract import accept, binding, compare
+from schemas.event import Upcaster, registered
+from schemas.examples import examples_of
 from schemas.privacy import PII
 from tests.faults.conftest import ROOT
+from tests.schemas.generated import messages
 
 CONTRACTS = ROOT / "schemas" / "contracts"
 
@@ -33,7 +34,7 @@ def registry() -> Iterator[None]:
     gc.collect()
 
 
-def moved(version: int = 1, stream: str = "moves", step: bool = False, **fields: Any) -> type[Event]:
+def moved(version: int = 1, stream: str = "moves", step: Upcaster | None = None, **fields: Any) -> type[Event]:
     """Another state of the same event's class."""
     event._registry.pop("Moved", None)
     body: dict[str, Any] = {
@@ -42,7 +43,7 @@ def moved(version: int = 1, stream: str = "moves", step: bool = False, **fields:
     }
     body |= {name: default for name, (_, default) in fields.items() if default is not ...}
     if step:
-        body["_step"] = staticmethod(upcast(from_version=version - 1)(lambda data: data))
+        body["_step"] = staticmethod(upcast(from_version=version - 1)(step))
     return type(Event)("Moved", (Event,), body, stream=stream, version=version)
 
 
@@ -70,27 +71,32 @@ def test_an_optional_field_may_be_added(directory: Path) -> None:
     more = BASE | {"why": (str, "")}
     (change,) = compare(directory, [moved(**more)])
     assert not change.breaks
-    assert str(change) == "Moved v1, why: an optional field was added; run streams schema --accept"
+    assert str(change) == "Moved v1, why: is new and optional; run streams schema --accept"
     assert [path.name for path in accept(directory, [moved(**more)])] == ["Moved.v1.json"]
     assert compare(directory, [moved(**more)]) == []
     (change,) = compare(directory, [moved(**BASE)])
     assert change.breaks
-    assert (change.field, change.what) == ("why", "it was removed or renamed")
+    assert change.field == "why"
+    assert change.what.startswith("was removed: consumers of the old code cannot read new messages")
 
 
 @pytest.mark.parametrize(
     ("fields", "stream", "told"),
     [
-        ({"n": None}, "moves", "n: it was removed or renamed"),
-        ({"must": (int, ...)}, "moves", "must: a required field was added"),
-        ({"n": (int, 0)}, "moves", "n: it was required and is optional"),
-        ({"way": (Literal["in", "out"], ...)}, "moves", "way: it was optional and is required"),
-        ({"n": (str, ...)}, "moves", 'n: type "integer" -> "string"'),
-        ({"way": (Literal["in"], "in")}, "moves", "way: const nothing -> "),
-        ({"way": (Literal["in", "out", "lost"], "in")}, "moves", 'way: enum ["in","out"] -> ["in","out","lost"]'),
-        ({"name": (Annotated[str, PII, Field(max_length=10)], ...)}, "moves", "name: maxLength 20 -> 10"),
-        ({"name": (Annotated[str, Field(max_length=20)], ...)}, "moves", "name: it is not marked as personal any more"),
-        ({}, "others", ": its stream was moves and is others"),
+        (
+            {"n": None},
+            "moves",
+            "n: was removed: consumers of the old code cannot read new messages",
+        ),
+        ({"must": (int, ...)}, "moves", "must: is new and required: messages that lie in streams cannot be read"),
+        ({"n": (int, 0)}, "moves", "n: was required and is optional"),
+        ({"way": (Literal["in", "out"], ...)}, "moves", "way: was optional and is required"),
+        ({"n": (str, ...)}, "moves", "n: changed from integer to string: neither"),
+        ({"way": (Literal["in"], "in")}, "moves", "way: may no longer be 'out': messages that lie"),
+        ({"way": (Literal["in", "out", "lost"], "in")}, "moves", "way: may now be 'lost': consumers of the old"),
+        ({"name": (Annotated[str, PII, Field(max_length=10)], ...)}, "moves", "name: maxLength 20 -> 10: messages"),
+        ({"name": (Annotated[str, Field(max_length=20)], ...)}, "moves", "name: is no longer marked PII: its values"),
+        ({}, "others", ": its stream changed from moves to others: what lies in the old stream is read by nobody"),
     ],
 )
 def test_what_breaks(directory: Path, fields: dict[str, Any], stream: str, told: str) -> None:
@@ -102,21 +108,60 @@ def test_what_breaks(directory: Path, fields: dict[str, Any], stream: str, told:
     assert told in str(changes[0])
     with pytest.raises(ValueError, match="Moved v1"):
         accept(directory, [event_class])
-    assert orjson.loads((directory / "Moved.v1.json").read_bytes()) == moved(**BASE).json_schema()
+    kept = orjson.loads((directory / "Moved.v1.json").read_bytes())
+    assert kept.pop("examples")
+    assert kept == binding(moved(**BASE).json_schema())
 
 
 def test_a_new_version_needs_a_step(directory: Path) -> None:
-    """Old messages are read through it, for ever."""
+    """Old messages are read through it, for ever: it is tried with the accepted ones."""
     fields = BASE | {"must": (int, ...)}
-    changes = compare(directory, [moved(version=2, **fields)])
-    assert [str(change) for change in changes if change.breaks] == [
-        "Moved v1: no step leads to the next version; write @upcast(from_version=1)"
-    ]
-    (change,) = compare(directory, [moved(version=2, step=True, **fields)])
+
+    def breaking(step: Upcaster | None, version: int = 2) -> list[str]:
+        changes = compare(directory, [moved(version=version, step=step, **fields)])
+        return [str(change) for change in changes if change.breaks]
+
+    assert breaking(None) == ["Moved v1: no step leads to the next version; write @upcast(from_version=1)"]
+    assert breaking(lambda data: data | {"must": 1}, version=3) == breaking(None), "a gap in the middle"
+    (wrong,) = breaking(lambda data: data | {"most": 1})
+    assert wrong.startswith("Moved v1: a message of it can no longer be read (1 validation error for Moved must Field")
+    assert wrong.endswith("mend the upcast from 1")
+    (raising,) = breaking(lambda data: {"must": data["nothing"]})
+    assert "can no longer be read ('nothing')" in raising
+
+    right = moved(version=2, step=lambda data: data | {"must": 1}, **fields)
+    (change,) = compare(directory, [right])
     assert not change.breaks
-    accept(directory, [moved(version=2, step=True, **fields)])
+    accept(directory, [right])
     assert sorted(path.name for path in directory.iterdir()) == ["Moved.v1.json", "Moved.v2.json"]
+    assert compare(directory, [right]) == []
     assert "a version is never taken back" in str(compare(directory, [moved(**BASE)])[0])
+
+
+def test_what_was_personal_stays_personal(directory: Path) -> None:
+    """Also in a new version: the old messages are shown by its marks. They stay in their stream as well."""
+    shown = BASE | {"name": (Annotated[str, Field(max_length=20)], ...)}
+    found = compare(directory, [moved(version=2, stream="others", step=lambda data: data, **shown)])
+    assert [change.what.partition(":")[0] for change in found if change.breaks] == [
+        "its stream changed from moves to others", "is no longer marked PII",
+    ]  # fmt: skip
+    found = compare(directory, [moved(version=2, step=lambda data: data, n=(int, ...))])
+    assert not any(change.breaks for change in found), "what the new version does not have is shown to nobody"
+
+
+def test_a_validator_that_became_stricter_is_found(directory: Path) -> None:
+    """It stands in no JSON Schema: the accepted messages tell."""
+
+    def has_a_number(value: str) -> str:
+        if not any(letter.isdigit() for letter in value):
+            raise ValueError("a name has a number")
+        return value
+
+    strict = Annotated[str, PII, Field(max_length=20), AfterValidator(has_a_number)]
+    (change,) = compare(directory, [moved(**BASE | {"name": (strict, ...)})])
+    assert change.breaks
+    assert "a name has a number" in change.what
+    assert change.mend == "mend its validation"
 
 
 def test_an_event_does_not_just_go(directory: Path) -> None:
@@ -133,52 +178,41 @@ def test_a_file_that_is_no_contract_is_named(directory: Path) -> None:
     (directory / "Moved.json").write_text("{")
     with pytest.raises(ValueError, match=r"Moved\.json is no JSON"):
         compare(directory, [])
+    (directory / "Moved.json").unlink()
+    (directory / "Moved.v1.json").rename(directory / "Moved.v2.json")
+    with pytest.raises(ValueError, match=r"Moved\.v2\.json is the contract of Moved/1"):
+        compare(directory, [])
 
 
-def values(schema: dict[str, Any], known: dict[str, Any]) -> st.SearchStrategy[Any]:
-    """Makes values that fit a field's JSON Schema, of the kinds that events have."""
-    if "$ref" in schema:
-        return values(known[schema["$ref"].rpartition("/")[2]], known)
-    if "const" in schema or "enum" in schema:
-        return st.sampled_from(schema.get("enum") or [schema["const"]])
-    if "anyOf" in schema:
-        return st.one_of(*(values(each, known) for each in schema["anyOf"]))
-    formats = {
-        "email": st.integers(0).map("someone+{}@example.com".format),
-        "uri": st.integers(0).map("https://example.com/{}".format),
-        "date-time": st.datetimes(timezones=st.just(UTC)).map(datetime.isoformat),
-        "date": st.dates().map(date.isoformat),
-    }
-    if schema.get("format") in formats:
-        return formats[schema["format"]]
-    if "pattern" in schema:
-        fits = st.from_regex(schema["pattern"], fullmatch=True)
-        return fits.filter(lambda it: schema.get("minLength", 0) <= len(it) <= schema.get("maxLength", 10_000))
-    match schema.get("type"):
-        case "integer" | "number":
-            return st.integers(schema.get("minimum", -(2**31)), schema.get("maximum", 2**31))
-        case "string":
-            return st.text(min_size=schema.get("minLength", 0), max_size=min(schema.get("maxLength", 50), 50))
-        case "boolean":
-            return st.booleans()
-        case "array":
-            most = min(schema.get("maxItems", 3), 3)
-            return st.lists(values(schema["items"], known), min_size=schema.get("minItems", 0), max_size=most)
-        case "object":
-            return documents(schema, known)
-        case "null":
-            return st.none()
-    raise AssertionError(f"no values for {schema}: teach this test the new kind of field")
+class Part(BaseModel):
+    """A part that has itself as a part, and a field that is called like a keyword."""
+
+    title: str
+    parts: list["Part"] = []
 
 
-def documents(schema: dict[str, Any], known: dict[str, Any]) -> st.SearchStrategy[dict[str, Any]]:
-    """Makes objects, with and without what is optional."""
-    fields = {name: values(field, known) for name, field in schema.get("properties", {}).items()}
-    required = set(schema.get("required", ()))
-    return st.fixed_dictionaries(
-        {name: field for name, field in fields.items() if name in required},
-        optional={name: field for name, field in fields.items() if name not in required},
-    )
+def test_examples_go_to_the_edges() -> None:
+    """Every choice, the bounds, with and without what is optional; the same at every run."""
+    everything = moved(
+        count=(Annotated[int, Field(ge=3, le=9)], ...), email=(EmailStr, ...), link=(HttpUrl, ...),
+        at=(AwareDatetime, ...), code=(Annotated[str, Field(pattern=r"^[A-Z]{2}$")], ...), part=(Part, ...),
+        maybe=(bool | None, None),
+    )  # fmt: skip
+    made = examples_of(everything)
+    assert made == examples_of(everything)
+    assert {example["count"] for example in made} == {3, 9}
+    assert {example.get("maybe", "absent") for example in made} == {"absent", True, False, None}
+    assert binding(everything.json_schema())["$defs"]["Part"]["properties"].keys() == {"title", "parts"}
+
+
+def test_an_event_of_which_no_example_can_be_made_says_so(tmp_path: Path) -> None:
+    """Nothing is written; told one, it is accepted."""
+    pattern = r"^[A-Z]{2}-[0-9]{4}-[a-z]$"
+    with pytest.raises(SchemaError, match=r"Moved: no example.*Field\(examples=\[\.\.\.\]\)"):
+        accept(tmp_path / "new", [moved(code=(Annotated[str, Field(pattern=pattern)], ...))])
+    assert not (tmp_path / "new").exists()
+    told = moved(code=(Annotated[str, Field(pattern=pattern, examples=["DE-0001-a"])], ...))
+    assert examples_of(told) == [{"code": "DE-0001-a"}]
 
 
 @pytest.mark.parametrize("path", sorted(CONTRACTS.glob("*.json")), ids=lambda path: path.stem)
@@ -190,9 +224,9 @@ def test_old_messages_are_read_by_the_present_code(path: Path) -> None:
 
     @seed(1)
     @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-    @given(documents(schema, schema.get("$defs", {})))
+    @given(messages(schema))
     def reads(document: dict[str, Any]) -> None:
-        assert present.decode(orjson.dumps(document), schema["x-version"]).type == present.type
+        assert present.decode(to_json(document), schema["x-version"]).type == present.type
 
     reads()
 
