@@ -173,14 +173,21 @@ sync_states: Final = Table(
     metadata,
     Column("business_id", ForeignKey("businesses.id"), primary_key=True),
     Column("system", String(64), primary_key=True),
-    Column("since", String(255)),  # the supplier's mark of what an incremental sync has had; NULL after none
-    Column("etag", String(255)),  # of the first page at that mark
-    # The sync that is under way: whose, which page comes next, and the mark it will leave. NULL when none is.
-    Column("event_id", String(128)),
-    Column("cursor", String(1024)),
+    # What the last complete sync has left: the supplier's mark of the changes it has had, and its ETag.
+    Column("since", String(255)),
+    Column("etag", String(255)),
+    Column("completed_at", Instant),
+    # The sync that is under way, NULL when none is: its pages and its position are committed with the page's rows.
+    Column("sync_id", String(128)),
+    Column("sync_type", String(16)),
+    Column("cursor", String(1024)),  # of the page that comes next; empty for the first
+    Column("marker", String(1024)),  # a cursor of the past: when it comes again, the supplier goes in circles
     Column("next_since", String(255)),
     Column("next_etag", String(255)),
-    Column("pages", Integer, nullable=False, server_default="0"),  # of the sync under way, or of the last one
+    Column("pages", Integer, nullable=False, server_default="0"),
+    Column("items", BigInteger, nullable=False, server_default="0"),
+    Column("changed", BigInteger, nullable=False, server_default="0"),
+    Column("refused", BigInteger, nullable=False, server_default="0"),
+    Column("error", String(500)),  # why its next page was not had, at the last try; a new request may take over then
     Column("updated_at", Instant, nullable=False),
-    Column("completed_at", Instant),
 )

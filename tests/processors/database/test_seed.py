@@ -82,15 +82,16 @@ async def test_it_looks_like_a_business(business: Database) -> None:
     assert garden[5] > 2 * garden[11], "nobody plants in November"
 
 
+@pytest.mark.timeout(150)
 def test_the_command_makes_the_whole_set_in_seconds(spawn: Spawn, tmp_path: Path) -> None:
     """`python -m processors.database seed`, as the demo calls it."""
     root = str(Path(__file__).parents[3])
     env = {"PYTHONPATH": root, "DATABASE_URL": f"sqlite:///{tmp_path}/b.db"}
     child = spawn("processors.database", "seed", "--seed", "9", env=env)
-    assert child.wait(25) == 0, child.output()
+    assert child.wait(100) == 0, child.output()
     found = re.fullmatch(r"3 businesses, 2000 products, 200000 sales in [\d.]+ s\n", child.stdout())
     assert found, child.output()
 
     again = spawn("processors.database", "seed", env=env)
-    assert again.wait() == 1
+    assert again.wait(40) == 1
     assert again.stderr() == "error: the database has 3 businesses already; seed fills an empty one only\n"
