@@ -20,6 +20,12 @@ from tests.streams.test_consumer import settled
 from tests.waiting import wait_until
 
 
+@pytest.fixture
+def partitions() -> int:
+    """One, also on a cluster: of several each has a share of a limit, and here everything is in one."""
+    return 1
+
+
 class Runs:
     """What a limited processor did: the order of its starts, when by Redis' clock, and the most that ran at once."""
 
