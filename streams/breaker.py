@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final, Protocol
 
 import structlog
 
@@ -21,13 +21,22 @@ _FIRST: Final = 0.5  # seconds
 _MOST: Final = 15.0
 
 
+class Timers(Protocol):
+    """What a breaker wants of an event loop."""
+
+    def call_later(self, delay: float, callback: Callable[[], Any], /) -> asyncio.TimerHandle: ...
+
+    def time(self) -> float: ...
+
+
 class Breaker:
     """The state, and `closed` as a plain attribute because every hand-out looks at it."""
 
-    def __init__(self, group: str, wake: Callable[[], None]) -> None:
+    def __init__(self, group: str, wake: Callable[[], None], loop: Timers | None = None) -> None:
         self.closed = True
         self.dependency = ""
         self._group = group
+        self._loop = loop  # None: the one that runs
         self._wake = wake  # called when hand-outs may go on
         self._delay = 0.0
         self._probes = 0
@@ -51,7 +60,7 @@ class Breaker:
                 group=self._group, dependency=dependency, retry_in=self._delay,
             )  # fmt: skip
             self.closed, self.dependency = False, dependency
-            self._timer = asyncio.get_running_loop().call_later(self._delay, self._half_open)
+            self._timer = (self._loop or asyncio.get_running_loop()).call_later(self._delay, self._half_open)
         return self._delay * random.uniform(1.0, 1.5)
 
     def concluded(self, outcome: Outcome | None) -> None:
@@ -72,7 +81,9 @@ class Breaker:
 
     def opens_in(self) -> float:
         """Seconds until the next probe; 0 when closed, or when a probe is under way."""
-        return max(0.0, self._timer.when() - asyncio.get_running_loop().time()) if self._timer is not None else 0.0
+        if self._timer is None:
+            return 0.0
+        return max(0.0, self._timer.when() - (self._loop or asyncio.get_running_loop()).time())
 
     def _half_open(self) -> None:
         self._timer = None

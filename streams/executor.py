@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +16,7 @@ import structlog
 from uncalled_for import FailedDependency, resolved_dependencies
 
 from schemas.event import Event, registered
+from streams import clock
 from streams.batch import BatchFailed
 from streams.claims import MARK
 from streams.dependencies import current_batch, current_delivery
@@ -187,7 +188,7 @@ class Executor:
             route.newest = version
             told = {"type": delivery.message.type, "version": version, "known": known}
             log.warning("delivery.newer_than_code", group=delivery.group, id=delivery.message.id, **told)
-        now = datetime.now(UTC)
+        now = clock.now()
         carried = delivery.message.carried
         first_seen = carried.first_failed if carried and carried.first_failed else now.isoformat()
         reason = f"version {version} is newer than this code, which knows {known}"
@@ -237,7 +238,7 @@ def expired(message: Message) -> Outcome | None:
         at = message.expires
     except ValueError as error:
         return DeadLettered("invalid", str(error))
-    return Expired(at.isoformat()) if at is not None and datetime.now(UTC) >= at else None
+    return Expired(at.isoformat()) if at is not None and clock.now() >= at else None
 
 
 def _without_handler(message: Message) -> Outcome:

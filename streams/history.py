@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import getpass
 import socket
-from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from streams import clock
 from streams.message import ID, TYPE
 
 if TYPE_CHECKING:
-    from streams.message import Message
+    from streams import clock
+from streams.message import Message
 
 
 def operator() -> str:
@@ -47,6 +48,6 @@ def record(
         b"error": error.encode(),
         b"after": b"%.3f" % after,
         b"consumer": by.encode(),
-        b"at": (at or datetime.now(UTC).isoformat(timespec="milliseconds")).encode(),
+        b"at": (at or clock.now().isoformat(timespec="milliseconds")).encode(),
     }
     return list(chain.from_iterable(values.items()))

@@ -21,6 +21,7 @@ from typing import Any, Final
 import orjson
 
 from schemas.event import Event
+from streams import clock
 
 FIELDS: Final = [
     b"specversion", b"id", b"type", b"source", b"time", b"dataversion",
@@ -128,7 +129,7 @@ class Message:
                 id.encode(),
                 event.type.encode(),
                 source.encode(),
-                datetime.now(UTC).isoformat().encode(),
+                clock.now().isoformat().encode(),
                 b"%d" % event.version,
                 key.encode(),
                 cause.correlation_id.encode() if cause else b"",
