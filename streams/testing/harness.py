@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import ExitStack
 from contextvars import Context, copy_context
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
@@ -78,22 +78,34 @@ class Harness(Streams):
         self._timetables = [
             Timetable(processor, self, self._memory, middleware) for processor in processors if processor.schedules
         ]
-        self._open = AsyncExitStack()
+        self._open = ExitStack()
         self._context: Context | None = None
+        self._sharing: asyncio.Task[None] | None = None
+        self._done = asyncio.Event()
 
     async def __aenter__(self) -> Self:
         self._open.enter_context(clock.replaced(self._clock.now))
-        await self._open.enter_async_context(SharedContext())
-        token = current_streams.set(self)
-        self._context = copy_context()
-        current_streams.reset(token)
+        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._sharing = asyncio.get_running_loop().create_task(self._share(ready))
+        await ready
         return self
+
+    async def _share(self, ready: asyncio.Future[None]) -> None:
+        """Keeps what handlers share open, in a task as a test's fixture may be entered and left in two contexts."""
+        async with SharedContext():
+            current_streams.set(self)
+            self._context = copy_context()
+            ready.set_result(None)
+            await self._done.wait()
 
     async def aclose(self) -> None:
         """Ends it: shared dependencies are closed."""
         for worker in self._workers:
             await worker.aclose()
-        await self._open.aclose()
+        self._done.set()
+        if self._sharing is not None:
+            await self._sharing
+        self._open.close()
         await super().aclose()
 
     async def check(self) -> None:

@@ -1,0 +1,1 @@
+"""One suite for the harness and for Redis: what a user's test sees is what production does."""
