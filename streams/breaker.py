@@ -24,9 +24,11 @@ _MOST: Final = 15.0
 class Timers(Protocol):
     """What a breaker wants of an event loop."""
 
-    def call_later(self, delay: float, callback: Callable[[], Any], /) -> asyncio.TimerHandle: ...
+    def call_later(self, delay: float, callback: Callable[[], Any], /) -> asyncio.TimerHandle:
+        """Calls back in `delay` seconds."""
 
-    def time(self) -> float: ...
+    def time(self) -> float:
+        """Seconds since some moment."""
 
 
 class Breaker:

@@ -11,7 +11,6 @@ from streams import clock
 from streams.message import ID, TYPE
 
 if TYPE_CHECKING:
-    from streams import clock
 from streams.message import Message
 
 

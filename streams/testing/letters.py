@@ -75,15 +75,18 @@ class MemoryLetters(DeadLetters):
         return self._found.all()[position]
 
     async def count(self) -> int:
+        """How many there are."""
         await self._found.must_exist()
         return len(self)
 
     async def ls(self, only: Filter = EVERYTHING, *, limit: int | None = None) -> AsyncIterator[Letter]:
+        """The dead letters, oldest first."""
         await self._found.must_exist()
         async for letter in self._found.matching(only, [], limit):
             yield letter
 
     async def edit(self, id: str, event: Event, *, by: str = "") -> Letter:
+        """As there: the corrected one takes the place of the other."""
         letter = await self.show(id)
         fields, record = corrected(letter, event, by or operator(), most=self._client.settings.max_bytes)
         keys = self._memory.keys

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from streams.middleware import publish_chain
 from streams.failure import describe
+from streams.middleware import publish_chain
 from streams.scheduler import Scheduler, log
 
 if TYPE_CHECKING:
@@ -54,10 +54,10 @@ class Timetable(Scheduler):
             try:
                 messages = await self._make(schedule, schedule.slot(at, self._memory.now()), "slot", at)
                 await publish_chain(self._layers, self._append)(messages)
-            except Exception as error:  # whatever a function raises, it is its own slot's
+            except Exception as error:  # noqa: BLE001 - whatever a function raises, it is its own slot's
                 log.warning("schedule.failed", schedule=schedule.name, error=describe(error))
                 if not left:
-                    log.error("schedule.given_up", schedule=schedule.name)  # noqa: TRY400 - as the scheduler's
+                    log.error("schedule.given_up", schedule=schedule.name)
             else:
                 return
 

@@ -133,7 +133,7 @@ class Worker:
             if self._called_off:
                 return Cancelled()
             return self._executor.failed(delivery, HandlerCancelled("what the handler waited for was cancelled"))
-        except Exception as error:  # a middleware: handlers' errors are outcomes already
+        except Exception as error:  # noqa: BLE001 - a middleware: handlers' errors are outcomes already
             return self._executor.failed(delivery, error)
         finally:
             self._running = None

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
+import redis.asyncio as redis_asyncio
+
 from streams import Consumer, Processor, Settings, Streams
 from streams.letter import Letter
 from streams.testing import Harness
@@ -89,7 +91,8 @@ class RedisEngine:
 
     async def dies(self, processor: Processor, times: int) -> None:
         """By what Redis knows of it: a consumer that is gone holds the entry, delivered so many times."""
-        keys, redis = self.streams.keys, self.streams.redis
+        keys, url = self.streams.keys, self._settings.url()
+        redis: Any = redis_asyncio.from_url(url, protocol=2)
         lane = keys.stream(processor.streams[0])
         await redis.xgroup_create(lane, processor.name, "0", mkstream=True)
         await redis.xreadgroup(processor.name, "gone", {lane: ">"})
@@ -97,6 +100,7 @@ class RedisEngine:
         await redis.execute_command(
             "XCLAIM", lane, processor.name, "gone", 0, entry_id, "RETRYCOUNT", times, "IDLE", 60_000, "JUSTID"
         )
+        await redis.aclose()
         await self.start(processor)
 
     async def aclose(self) -> None:
