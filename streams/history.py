@@ -11,7 +11,7 @@ from streams import clock
 from streams.message import ID, TYPE
 
 if TYPE_CHECKING:
-from streams.message import Message
+    from streams.message import Message
 
 
 def operator() -> str:
