@@ -124,7 +124,9 @@ async def test_once_is_once(engine: Engine, recorder: Recorder) -> None:
     assert again.id == first.id
 
 
-async def test_lanes_are_weighted_and_low_is_not_starved(engine: Engine, recorder: Recorder) -> None:
+async def test_lanes_are_weighted_and_low_is_not_starved(engine: Engine) -> None:
+    recorder = Recorder(concurrency=200)  # so many are read at once, and weighed against each other
+    await engine.start(recorder.processor)
     await engine.streams.pause("probe")
     for priority, first in (("low", 0), ("normal", 100), ("high", 200)):
         await engine.streams.publish_many([Noted(n=first + n) for n in range(42)], priority=priority)
