@@ -97,7 +97,9 @@ class RedisEngine:
         await redis.xgroup_create(lane, processor.name, "0", mkstream=True)
         await redis.xreadgroup(processor.name, "gone", {lane: ">"})
         entry_id = (await redis.xpending_range(lane, processor.name, "-", "+", 1))[0]["message_id"]
-        await redis.xclaim(lane, processor.name, "gone", 0, [entry_id], idle=60_000, retrycount=times, justid=True)
+        await redis.xclaim(
+            lane, processor.name, "gone", 0, [entry_id], idle=60_000, retrycount=times, justid=True
+        )  # fmt: skip
         await redis.aclose()
         await self.start(processor)
 
