@@ -108,6 +108,13 @@ def unlucky(reason: str, deaths: int) -> list[Line]:
     return [*right(), *published(9, 30), *kills, dead(9, reason, 1, 5)]
 
 
+def held_in_memory(stop: float, *, deliveries: int) -> list[Line]:
+    """The right run, and event 9 begun by `PROXIED`, then by one who was stopped for six seconds from `stop` on."""
+    stopped = [line("stop", stop, pid=DIRECT), line("cont", stop + 6, pid=DIRECT)]
+    taken_over = start(9, 35, PROXIED) | {"deliveries": 2}
+    return [*right(), *published(9, 30), *stopped, taken_over, start(9, 38.1) | {"deliveries": deliveries}, end(9, 39)]
+
+
 FINE: Final[dict[str, Callable[[], list[Line]]]] = {
     "everything that may happen": right,
     "an unsure publish that happened": lambda: [*right(), *handled(6, 21), stored("noted", 6)],
@@ -116,6 +123,7 @@ FINE: Final[dict[str, Callable[[], list[Line]]]] = {
     "begun again after a stop": lambda: again(DIRECT, line("stop", 32, pid=DIRECT), line("cont", 38, pid=DIRECT)),
     "begun again after Redis was killed": lambda: again(DIRECT, line("redis_kill", 32), line("redis_up", 33)),
     "begun again after a cut": lambda: again(PROXIED, line("network", 32, mode="stall"), line("heal", 33)),
+    "begun late by who was stopped with it in memory": lambda: held_in_memory(32, deliveries=1),
     "killed by others as often as may be": lambda: unlucky("crashed", 2),
 }
 
@@ -138,6 +146,8 @@ WRONG: Final[dict[str, tuple[str, Callable[[], list[Line]]]]] = {
     ),
     "begun again for no reason": ("duplicate execution", lambda: again(DIRECT, by=PROXIED)),
     "begun again by itself": ("duplicate execution", lambda: again(DIRECT)),
+    "stopped, and handed over anew": ("duplicate execution", lambda: held_in_memory(32, deliveries=3)),
+    "in memory, and stopped before": ("duplicate execution", lambda: held_in_memory(28, deliveries=1)),
     "handled twice": ("duplicate execution", lambda: [*right(), *handled(1, 40, PROXIED)]),
     "another was killed": ("duplicate execution", lambda: again(DIRECT, line("kill", 32, pid=50), by=PROXIED)),
     "killed only afterwards": ("duplicate execution", lambda: again(50, line("kill", 45, pid=50))),
