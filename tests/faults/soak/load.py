@@ -35,34 +35,34 @@ ATTEMPTS: Final = 3
 DELIVERIES: Final = 5
 
 
-class Noted(Event, stream="noted", version=1):
+class Noted(Event, stream="noted", version=1, type="soak.Noted"):
     """For one group."""
 
     n: int
     act: Act = "ok"
 
 
-class Counted(Event, stream="counted", version=1):
+class Counted(Event, stream="counted", version=1, type="soak.Counted"):
     """For two groups, one of which has an effect in SQL and publishes `Followed` with its ack."""
 
     n: int
     act: Act = "ok"
 
 
-class Wide(Event, stream="wide", version=1):
+class Wide(Event, stream="wide", version=1, type="soak.Wide"):
     """For four groups."""
 
     n: int
     act: Act = "ok"
 
 
-class Followed(Event, stream="followed", version=1):
+class Followed(Event, stream="followed", version=1, type="soak.Followed"):
     """What the ledger says of an event; nobody reads it, it is counted at the end."""
 
     n: int
 
 
-class Ticked(Event, stream="ticks", version=1):
+class Ticked(Event, stream="ticks", version=1, type="soak.Ticked"):
     """A slot of the one-second schedule."""
 
     slot: int
