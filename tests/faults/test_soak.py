@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 from streams.embedded import ServerBinary
+from tests.faults.soak.check import Violation
+from tests.faults.soak.journal import Line, read
 from tests.faults.soak.nemesis import Plan
 from tests.faults.soak.run import Soak
+
+
+def evidence(journal: list[Line], violation: Violation) -> list[str]:
+    """What the journal says of the event and the processes of a violation, and of all faults: directories are lost."""
+    numbers = set(map(int, re.findall(r"\d+", violation.about)))
+    return [
+        str(line)
+        for line in journal
+        if line.get("n") in numbers
+        or line["what"] in ("redis_kill", "redis_up", "network", "heal")
+        or (line.get("pid") in numbers and line["what"] not in ("start", "end", "failed"))
+    ]
 
 
 @pytest.mark.newest_redis
@@ -20,6 +35,8 @@ async def test_all_rules_hold(redis_binary: ServerBinary, tmp_path: Path, reques
     soak = Soak(seed, 4000, plan, consumers=3, exits=1, told=False)
     verdict = await soak.run(redis_binary, tmp_path / "soak")
     print(f"seed {seed}\n{verdict}")
+    if verdict.violations:
+        print("\n".join(evidence(read(tmp_path / "soak" / "journal.jsonl"), verdict.violations[0])))
     assert not verdict.violations, f"SEED={seed} make soak; journal, logs and data: {tmp_path}\n{verdict}"
     figures = verdict.figures
     done = [figures[kind] for kind in ("consumers_killed", "redis_killed", "network_faults", "consumers_stopped")]
