@@ -28,7 +28,7 @@ from processors.database import Database
 from processors.database.migration import upgrade
 from processors.database.tables import businesses
 from processors.file import store_upload
-from processors.storage import StorageSettings, Storages
+from processors.storage import Storages, StorageSettings
 from schemas import Event, InventoryExported, InventoryExportRequested, InventoryImported
 from streams import Settings, Streams
 from streams.embedded import EmbeddedRedis, find_servers
@@ -40,7 +40,7 @@ _PATIENCE: Final = 600.0  # seconds
 
 
 def make_file(path: Path, rows: int, *, quoted: bool) -> None:
-    """A file as an inventory system writes it; `quoted` with commas in the names, for which another reader is needed."""
+    """A file as an inventory system writes it; `quoted` with commas in the names, which another reader reads."""
     numbers = pl.int_range(rows, eager=True)
     pl.DataFrame({
         "sku": "SKU-" + numbers.cast(pl.String).str.zfill(8),

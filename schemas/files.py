@@ -13,8 +13,16 @@ from schemas.event import Event
 from schemas.inventory import BusinessId
 from schemas.privacy import PII
 
-FileReference = Annotated[str, Field(min_length=1, max_length=80, pattern=r"^[0-9]{1,10}/[0-9a-f]{32}\.[a-z]{2,8}$")]
-Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+FileReference = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=80,
+        pattern=r"^[0-9]{1,10}/[0-9a-f]{32}\.[a-z]{2,8}$",
+        examples=["1/0123456789abcdef0123456789abcdef.csv"],
+    ),
+]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", examples=["0123456789abcdef" * 4])]
 ExportFormat = Literal["csv", "json", "ndjson", "xlsx", "parquet"]
 Whom = Annotated[EmailStr | None, PII]
 """Who asked, and is to be told; nobody when it is left out."""

@@ -35,7 +35,8 @@ _SETTINGS: Final = (
     "LINK", "FILE_",
 )  # fmt: skip
 _OTHER: Final = (
-    "MAX_FILE_SIZE", "UPLOAD_DIR", "EXPORTS_DIR", "REPORTS_DIR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FORCE_COLOR",
+    "MAX_FILE_SIZE", "UPLOAD_DIR", "EXPORTS_DIR", "REPORTS_DIR",
+    "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FORCE_COLOR",
 )  # fmt: skip
 
 _BINARIES: Final = pytest.StashKey[list[ServerBinary]]()

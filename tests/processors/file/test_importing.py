@@ -86,7 +86,8 @@ async def test_bad_rows_are_reported_with_their_lines(
         (8, "quantity", "is not a whole number"), (9, "name", "is a formula"),
         (10, "price", "is no amount with at most two decimals"), (11, "row", "has more fields than the first line"),
         (13, "name", "has control characters"), (15, "sku", "is also in line 16"), (16, "sku", "is also in line 15"),
-        (17, "sku", "is unknown, and a new product needs a name"), (18, "price", "is no amount with at most two decimals"),
+        (17, "sku", "is unknown, and a new product needs a name"),
+        (18, "price", "is no amount with at most two decimals"),
     ]  # fmt: skip
     assert await problems(shop) == expected
     report = (await _report(storages)).splitlines()

@@ -10,7 +10,7 @@ import pytest
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from pydantic import SecretStr
 
-from processors.storage import StorageSettings, Storages
+from processors.storage import Storages, StorageSettings
 
 S3_OPTIONS: dict[str, Any] = {
     "access_key_id": "test", "secret_access_key": "test", "region": "eu-central-1",

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 import httpx
 import pytest
 
-from processors.storage import StorageSettings, Storages
+from processors.storage import Storages, StorageSettings
 from processors.storage.download import download_app
 from processors.storage.file_key import FileKey
 from processors.storage.links import LinkRefused, Links
@@ -86,8 +86,8 @@ async def test_a_changed_link_is_refused(client: httpx.AsyncClient, link: str, l
     changed = [
         parts._replace(query=urlencode({**query, field: value}))
         for field, value in [
-            ("until", str(int(query["until"]) + 1)), ("until", "x"), ("until", ""), ("name", "x.exe"), ("signature", ""),
-            ("signature", query["signature"][:-2]), ("signature", "ü"),
+            ("until", str(int(query["until"]) + 1)), ("until", "x"), ("until", ""), ("name", "x.exe"),
+            ("signature", ""), ("signature", query["signature"][:-2]), ("signature", "ü"),
         ]
     ]  # fmt: skip
     changed += [parts._replace(query=urlencode({key: query[key] for key in query if key != gone})) for gone in query]

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from processors.storage import StorageSettings, Storages
+from processors.storage import Storages, StorageSettings
 from processors.storage.file_key import FileKey
 from processors.storage.file_name import as_attachment, safe_file_name
 from processors.storage.file_writer import FileTooLarge
@@ -99,7 +99,8 @@ async def test_what_fails_half_way_leaves_nothing(request: pytest.FixtureRequest
     [
         "", ".", "..", "../secret", "7/../../etc/passwd", "/etc/passwd", "C:\\x", "7\\x.csv", "7/" + "a" * 32,
         "7/" + "a" * 32 + ".exe", "7/" + "a" * 32 + ".csv\n", "7/" + "a" * 32 + ".csv\0", "7//" + "a" * 32 + ".csv",
-        "7/%2e%2e/" + "a" * 32 + ".csv", "7/CON", "7/nul.csv", "٧/" + "a" * 32 + ".csv", "7/" + "A" * 32 + ".csv", "a" * 5000,
+        "7/%2e%2e/" + "a" * 32 + ".csv", "7/CON", "7/nul.csv", "\u0667/" + "a" * 32 + ".csv",
+        "7/" + "A" * 32 + ".csv", "a" * 5000,
     ],
 )  # fmt: skip
 async def test_only_our_own_keys_are_files(local: Storages, name: str) -> None:
