@@ -6,13 +6,13 @@ Without it an outage longer than the retries would empty the stream into the dea
 
 from __future__ import annotations
 
-import asyncio
-import random
+import random as random_module
 from collections.abc import Callable
 from typing import Final
 
 import structlog
 
+from streams import clock
 from streams.outcome import Acked, DeadLettered, Outcome, Retried
 
 log = structlog.get_logger("streams.breaker")
@@ -24,14 +24,17 @@ _MOST: Final = 15.0
 class Breaker:
     """The state, and `closed` as a plain attribute because every hand-out looks at it."""
 
-    def __init__(self, group: str, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, group: str, wake: Callable[[], None], random: Callable[[], float] = random_module.random
+    ) -> None:
         self.closed = True
         self.dependency = ""
         self._group = group
         self._wake = wake  # called when hand-outs may go on
+        self._random = random
         self._delay = 0.0
         self._probes = 0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: clock.Timer | None = None
 
     def admits(self) -> bool:
         """Whether a message may be handed out now; in the half-open state that is said once per probe."""
@@ -42,6 +45,11 @@ class Breaker:
             return True
         return False
 
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing would be handed out now."""
+        return not self.closed and self._probes <= 0
+
     def opened(self, dependency: str) -> float:
         """Notes that `dependency` did not answer; returns the seconds after which the message shall be tried again."""
         if self._timer is None:  # the others in flight that fail for the same outage do not lengthen it
@@ -51,8 +59,8 @@ class Breaker:
                 group=self._group, dependency=dependency, retry_in=self._delay,
             )  # fmt: skip
             self.closed, self.dependency = False, dependency
-            self._timer = asyncio.get_running_loop().call_later(self._delay, self._half_open)
-        return self._delay * random.uniform(1.0, 1.5)
+            self._timer = clock.timers().call_later(self._delay, self._half_open)
+        return self._delay * (1.0 + self._random() / 2)
 
     def concluded(self, outcome: Outcome | None) -> None:
         """Notes how a delivery ended while the breaker was not closed.
@@ -72,7 +80,7 @@ class Breaker:
 
     def opens_in(self) -> float:
         """Seconds until the next probe; 0 when closed, or when a probe is under way."""
-        return max(0.0, self._timer.when() - asyncio.get_running_loop().time()) if self._timer is not None else 0.0
+        return max(0.0, self._timer.when() - clock.timers().time()) if self._timer is not None else 0.0
 
     def _half_open(self) -> None:
         self._timer = None

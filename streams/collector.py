@@ -6,11 +6,11 @@ collected: it runs alone, or it would take a whole batch down with it again.
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from streams import clock
 from streams.message import TYPE
 from streams.outcome import seconds
 
@@ -46,7 +46,7 @@ class _Gathering:
         self.within = seconds(batch.within)
         self.waiting: deque[tuple[Delivery, float]] = deque()  # with the time it may wait until, by the loop's clock
         self.ripe = False  # the first one has waited long enough
-        self.timer: asyncio.TimerHandle | None = None
+        self.timer: clock.Timer | None = None
 
     def is_ready(self) -> bool:
         return self.ripe or len(self.waiting) >= self.size
@@ -93,7 +93,7 @@ class Collector:
         gathering = self._gatherings.get(place)
         if gathering is None:
             gathering = self._gatherings[place] = _Gathering(*self._batches[type])
-        until = asyncio.get_running_loop().time() + gathering.within
+        until = clock.timers().time() + gathering.within
         for delivery in deliveries:
             delivery.route = gathering.route
             gathering.waiting.append((delivery, until))
@@ -111,11 +111,11 @@ class Collector:
                 gathering.timer.cancel()
                 gathering.timer = None
         elif gathering.timer is None and not gathering.ripe:
-            loop, until = asyncio.get_running_loop(), gathering.waiting[0][1]
-            if until <= loop.time():
+            timers, until = clock.timers(), gathering.waiting[0][1]
+            if until <= timers.time():
                 gathering.ripe = True
             else:
-                gathering.timer = loop.call_at(until, self._ripen, gathering)
+                gathering.timer = timers.call_at(until, self._ripen, gathering)
 
     def _ripen(self, gathering: _Gathering) -> None:
         # A flag and not a look at the clock: a timer may fire a moment early, and nobody would come again.

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import random as random_module
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from uncalled_for import FailedDependency, resolved_dependencies
 
 from schemas.event import Event, registered
+from streams import clock
 from streams.batch import BatchFailed
 from streams.claims import MARK
 from streams.dependencies import current_batch, current_delivery
@@ -87,7 +89,12 @@ class Executor:
     """Executes the deliveries of one processor."""
 
     def __init__(
-        self, processor: Processor, client: Streams, breaker: Breaker, middleware: Sequence[Middleware] = ()
+        self,
+        processor: Processor,
+        client: Streams,
+        breaker: Breaker,
+        middleware: Sequence[Middleware] = (),
+        random: Callable[[], float] = random_module.random,
     ) -> None:
         settings = client.settings
         retry = processor.retry or Backoff(attempts=settings.attempts, first=settings.backoff / 1000)
@@ -103,6 +110,7 @@ class Executor:
         self._client = client
         self.claims = client.claims
         self._breaker = breaker
+        self._random = random
         self._stage = publish_chain(middleware, _staged)
         self.execute = deliver_chain(middleware, self._deliver)
 
@@ -179,7 +187,7 @@ class Executor:
     def _newer(self, delivery: Delivery, known: int) -> Outcome:
         """A message newer than this code waits for the deploy that knows it; it is nobody's failure yet."""
         version = delivery.message.version
-        now = datetime.now(UTC)
+        now = clock.now()
         carried = delivery.message.carried
         first_seen = carried.first_failed if carried and carried.first_failed else now.isoformat()
         reason = f"version {version} is newer than this code, which knows {known}"
@@ -213,7 +221,7 @@ class Executor:
             case TooLarge():
                 return DeadLettered("failed", describe(error), describe_traceback(error))
         retry = delivery.route.retry if delivery.route else self._unrouted
-        delay = retry.next_delay(delivery.attempt, error)
+        delay = retry.next_delay(delivery.attempt, error, self._random)
         if delay is None:
             return DeadLettered("failed", describe(error), describe_traceback(error))
         if isinstance(error, Retry) and error.after is not None:
@@ -227,7 +235,7 @@ def _expired(message: Message) -> Outcome | None:
         at = message.expires
     except ValueError as error:
         return DeadLettered("invalid", str(error))
-    return Expired(at.isoformat()) if at is not None and datetime.now(UTC) >= at else None
+    return Expired(at.isoformat()) if at is not None and clock.now() >= at else None
 
 
 def _without_handler(message: Message) -> Outcome:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import getpass
 import socket
-from datetime import UTC, datetime
 from itertools import chain
 from typing import TYPE_CHECKING
 
+from streams import clock
 from streams.message import ID, TYPE
 
 if TYPE_CHECKING:
@@ -47,6 +47,6 @@ def record(
         b"error": error.encode(),
         b"after": b"%.3f" % after,
         b"consumer": by.encode(),
-        b"at": (at or datetime.now(UTC).isoformat(timespec="milliseconds")).encode(),
+        b"at": (at or clock.now().isoformat(timespec="milliseconds")).encode(),
     }
     return list(chain.from_iterable(values.items()))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, datetime, timedelta
 
+from streams import clock
 from streams.errors import StreamsError
 from streams.outcome import Duration, seconds
 
@@ -23,7 +23,7 @@ def moment(delay: Duration | None, at: datetime | None) -> str:
     if at.tzinfo is None:
         raise StreamsError(f"at={at.isoformat()} has no time zone; use an aware datetime")
     milliseconds = round(at.timestamp() * 1000)
-    if milliseconds < time.time() * 1000 - 1000:
+    if milliseconds < clock.now().timestamp() * 1000 - 1000:
         raise StreamsError(f"at={at.isoformat()} is in the past")
     return f"@{milliseconds}"
 
@@ -34,7 +34,7 @@ def expiry(expires: timedelta | datetime | None, when: str) -> str:
     """
     if expires is None:
         return ""
-    now = datetime.now(UTC)
+    now = clock.now()
     at = expires if isinstance(expires, datetime) else now + expires
     if at.tzinfo is None:
         raise StreamsError(f"expires={at.isoformat()} has no time zone; use an aware datetime")

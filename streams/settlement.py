@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 import structlog
 from redis.exceptions import RedisError
 
-from streams import scripts
+from streams import clock, scripts
 from streams.connection import LOST, Connections
 from streams.history import record
 from streams.message import KEY
@@ -180,7 +179,7 @@ class Settlement:
 
     def _operation(self, delivery: Delivery, outcome: Outcome, index: dict[str, int], told: set[int]) -> list[Value]:
         """The operation of one outcome that is more than an ack; a match over the closed set."""
-        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        now = clock.now().isoformat(timespec="milliseconds")
         message, inbox = delivery.message, self._inbox
         operation: list[Value]
         match outcome:

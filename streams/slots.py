@@ -253,6 +253,14 @@ class Slots:
         collected = len(self._collector) if self._collector is not None else 0
         return len(self._ready) + len(self._suspects) + collected
 
+    def is_idle(self) -> bool:
+        """Whether nothing runs, and nothing of what is here can begin now."""
+        if self.running or self._waking:
+            return False
+        if not self._taking or self.paused or self._breaker.is_open:
+            return True
+        return not (self._ready or self._suspects or (self._collector is not None and self._collector.is_ready()))
+
     def in_handlers(self) -> int:
         """How many deliveries handlers have."""
         held = (slot.delivery for slot in self._slots if slot.delivery is not None)

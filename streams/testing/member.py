@@ -1,0 +1,259 @@
+"""Member: a consumer of one processor in a harness: the engine's executor, slots, breaker, batches, settlement and
+schedules, without the loops that wait for Redis: the harness says when it reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Final
+
+from uncalled_for import SharedContext
+
+from streams import scripts
+from streams.batches import Batches
+from streams.breaker import Breaker
+from streams.delivery import Delivery
+from streams.dependencies import current_streams
+from streams.errors import StreamsError
+from streams.executor import Executor
+from streams.keys import LANES
+from streams.message import Message
+from streams.reconnect import Reconnect
+from streams.scheduler import Scheduler
+from streams.settlement import Settlement
+from streams.slots import Slots, suspect_from
+from streams.testing.delivering import read_group
+from streams.testing.store import Hash, Names
+
+if TYPE_CHECKING:
+    from streams.middleware import Middleware
+    from streams.outcome import Outcome
+    from streams.processor import Processor
+    from streams.testing.harness import Harness
+
+_SPINS: Final = 50  # turns of the event loop before it is taken for granted that a handler waits for something real
+_PATIENCE: Final = 0.001  # seconds
+
+
+class Crash(BaseException):
+    """Raise it in a handler, or in a dependency of one, to let its process die there: nothing of what was in hand is
+    settled, and the next consumer is given it with one delivery more.
+    """
+
+
+class Member:
+    """One incarnation of a processor's consumer."""
+
+    def __init__(
+        self,
+        processor: Processor,
+        harness: Harness,
+        *,
+        name: str,
+        random: Callable[[], float],
+        middleware: Sequence[Middleware],
+    ) -> None:
+        self.processor = processor
+        self.group = group = processor.name
+        self.name = name
+        self._harness = harness
+        self._keys = harness.keys
+        partition = harness.partitions[0]
+        settings = harness.settings
+        self._call = partition.connections.direct(timeout=0).call
+        self._lanes = [[self._keys.stream(stream, lane) for stream in processor.streams] for lane in LANES]
+        self._lanes[LANES.index("normal")].insert(0, self._keys.inbox(group))
+        self.sources = [source for lane in self._lanes for source in lane]
+        self._held: dict[tuple[str, bytes], Delivery] = {}
+        self._calls: set[tuple[str, bytes]] = set()
+        self.taken = 0
+        limit = processor.deliveries or settings.deliveries
+        reconnect = Reconnect("memory")
+        self._breaker = Breaker(group, self._wake, random)
+        executor = Executor(processor, harness, self._breaker, middleware, random)
+        self._settlement = Settlement(
+            partition.connections,
+            self._keys,
+            group=group,
+            consumer=name,
+            reconnect=reconnect,
+            middleware=middleware,
+            settled=self._on_settled,
+            ordered=processor.ordered,
+        )
+        self._suspect = suspect_from(limit)
+        self._slots = Slots(
+            executor,
+            self._breaker,
+            concurrency=processor.concurrency or settings.concurrency,
+            limit=limit,
+            done=self._settlement.add,
+            begin=self._begin,
+            lost=lambda _: None,
+            ended=self._on_slot_ended,
+            batches=Batches.of(executor, middleware, wake=self._wake, done=self._settlement.add_together),
+        )
+        self._scheduler = (
+            Scheduler(processor, harness, partition, processor.schedules, reconnect, middleware)
+            if processor.schedules
+            else None
+        )
+        self._context = copy_context()
+        self.crashed = False
+        self._problem: BaseException | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._ready, self._ended = asyncio.Event(), asyncio.Event()
+
+    async def open(self) -> None:
+        """Joins the group, and takes over what an earlier incarnation held."""
+        keys, memory = self._keys, self._harness.memory
+        await scripts.ensure_groups(
+            self._call, groups=keys.groups(), books=keys.books(), group=self.group, streams=self.sources
+        )
+        memory.listen(keys.control(self.group), self._hear)
+        self._slots.paused = self.group.encode() in memory.store.make(keys.paused(), Names)
+        loop = asyncio.get_running_loop()
+        self._tasks = [loop.create_task(self._share()), loop.create_task(self._settlement.run())]
+        await self._ready.wait()
+        for source in self.sources:
+            _, _, taken = await scripts.reclaim(
+                self._call, source,
+                group=self.group, consumer=self.name, lease_ms=0, cursor=b"0-0", most=1, suspect=self._suspect,
+            )  # fmt: skip
+            self._feed(
+                [
+                    self._delivery(source, entry_id, fields, count, counted=bool(counted))
+                    for entry_id, count, counted, fields in taken
+                ]
+            )
+
+    async def _share(self) -> None:
+        # A task of its own, as what is shared must be opened and closed in one context, which the slots inherit.
+        async with SharedContext():
+            current_streams.set(self._harness)
+            self._context = copy_context()
+            self._slots.start()
+            self._ready.set()
+            await self._ended.wait()
+
+    def _hear(self, words: bytes) -> None:
+        word, _, rest = words.partition(b" ")
+        if word == b"cancel":
+            source, _, entry_id = rest.partition(b" ")
+            self._calls.add((source.decode(), entry_id))
+            if (delivery := self._held.get((source.decode(), entry_id))) is not None:
+                self._slots.call_off(delivery)
+        elif word in (b"pause", b"resume"):
+            self._slots.paused = word == b"pause"
+            self._wake()
+
+    def beat(self) -> None:
+        """Says that it is alive."""
+        store = self._harness.memory.store
+        store.zset(self._keys.consumers(self.group)).add(self.name.encode(), store.now())
+        store.make(self._keys.books(), Hash)[b"seen " + self.group.encode()] = b"%d" % (store.now() // 1000)
+
+    async def take(self) -> int:
+        """Reads what is there for the group, high before normal before low; returns how many messages that were."""
+        if self._slots.paused:
+            return 0
+        return sum([await self._take_lane(lane) for lane in self._lanes if lane])
+
+    async def _take_lane(self, lane: list[str]) -> int:
+        keys, most = self._keys, self._harness.settings.prefetch
+        if self.processor.ordered:
+            number, found, _ = await scripts.read_in_turn(
+                self._call,
+                due=keys.due(), waiting=keys.waiting(), turns=keys.turns(self.group), inbox=keys.inbox(self.group),
+                books=keys.books(), streams=lane, group=self.group, consumer=self.name, most=most,
+            )  # fmt: skip
+            read = [(source.decode(), entries) for source, entries in found]
+        else:
+            store = self._harness.memory.store
+            read = read_group(store, self.group.encode(), self.name.encode(), lane, most)
+            number = sum(len(entries) for _, entries in read)
+        self._feed(
+            [self._delivery(source, entry_id, fields, 1) for source, entries in read for entry_id, fields in entries]
+        )
+        return number
+
+    def _delivery(
+        self, source: str, entry_id: bytes, fields: list[bytes], count: int, *, counted: bool = True
+    ) -> Delivery:
+        return Delivery(
+            Message.decode(entry_id, fields),
+            group=self.group, consumer=self.name, source=source, entry_id=entry_id, count=count, counted=counted,
+        )  # fmt: skip
+
+    def _feed(self, deliveries: list[Delivery]) -> None:
+        if not deliveries:
+            return
+        self.taken += len(deliveries)
+        self._held |= {(delivery.source, delivery.entry_id): delivery for delivery in deliveries}
+        self._slots.feed(deliveries)
+        for delivery in deliveries:
+            if (delivery.source, delivery.entry_id) in self._calls:
+                self._slots.call_off(delivery)
+
+    async def quiet(self) -> None:
+        """Returns when every handler has ended, its outcome is settled and nothing else can begin; or when it has
+        crashed. No time passes but what handlers themselves wait for.
+        """
+        spins = 0
+        while not self.crashed:
+            if self._slots.is_idle():
+                await self._settlement.flush()
+                if self._slots.is_idle():
+                    return
+            spins += 1
+            await asyncio.sleep(0 if spins < _SPINS else _PATIENCE)
+        if self._problem is not None:
+            raise self._problem
+
+    async def _begin(self, delivery: Delivery) -> bool:
+        await self._settlement.flush()
+        return delivery.counted or await scripts.begin(
+            self._call, delivery.source,
+            group=self.group, consumer=self.name, entry_id=delivery.entry_id, count=delivery.count,
+        )  # fmt: skip
+
+    def _on_settled(self, settled: Sequence[tuple[Delivery, Outcome]], lost: set[Delivery]) -> None:
+        for delivery, _ in settled:
+            self._held.pop((delivery.source, delivery.entry_id), None)
+        if lost:
+            self._problem = StreamsError(f"the harness has lost {lost}: that is its own mistake, please report it")
+            self.crashed = True
+
+    def _on_slot_ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        self.crashed = True
+        if not isinstance(error, Crash):
+            self._problem = error
+
+    def _wake(self) -> None:
+        self._slots.wake()
+
+    @property
+    def next_due(self) -> int | None:
+        """The ms since 1970 of the next slot of one of its schedules; None without one."""
+        return self._scheduler.next_slot() if self._scheduler is not None else None
+
+    async def fire(self) -> None:
+        """Fires the slots that have come."""
+        if self._scheduler is not None:
+            # In the context of what is shared, as schedules may depend on it.
+            await asyncio.get_running_loop().create_task(self._scheduler.fire_all(), context=self._context)
+
+    async def aclose(self) -> None:
+        """Ends it at once. What is in hand is not settled."""
+        self._harness.memory.listen(self._keys.control(self.group), lambda _: None)
+        await self._slots.stop()
+        self._breaker.stop()
+        self._ended.set()
+        if self._tasks:
+            await asyncio.wait(self._tasks[:1])
+            self._tasks[1].cancel()
+            await asyncio.wait(self._tasks)
