@@ -42,8 +42,8 @@ _TIME_MOST: Final = 40  # characters
 
 
 def new_id(at: int = 0, random: Random | None = None) -> str:
-    """Makes an event id: a UUIDv7, whose first 48 bits are the time in ms (now, or `at`), so an event is found by its id
-    alone; the others are random, or what the generator gives.
+    """Makes an event id: a UUIDv7, whose first 48 bits are the time in ms (now, or `at`), so an event is found by its
+    id alone; the others are random, or what the generator gives.
     """
     milliseconds, bits = at or time.time_ns() // 1_000_000, (random or _random).getrandbits(74)
     return (

@@ -98,8 +98,8 @@ class Scheduler:
                 await asyncio.wait(self._busy.values())
 
     async def fire_all(self) -> None:
-        """Fires what has come by now, and returns when that is done: for one that is alone, on a clock that stands still
-        meanwhile (`streams.testing`).
+        """Fires what has come by now, and returns when that is done: for one that is alone, on a clock that stands
+        still meanwhile (`streams.testing`).
         """
         self._behind = 0.0
         while True:
