@@ -107,9 +107,7 @@ class Harness(Streams):
 
     async def aclose(self) -> None:
         """Ends the processors at once, and takes the overrides back."""
-        for member in self._members:
-            await member.aclose()
-        self._members.clear()
+        await self.leave()
         await self._stack.aclose()
         await super().aclose()
         clock.reset()
@@ -120,6 +118,12 @@ class Harness(Streams):
             raise StreamsError(f"{processor.name} is here already")
         self._use_clock()
         self._members.append(await self._incarnate(processor))
+
+    async def leave(self) -> None:
+        """Ends the processors; what they have not handled stays for those that join later."""
+        for member in self._members:
+            await member.aclose()
+        self._members.clear()
 
     async def _incarnate(self, processor: Processor) -> Member:
         self._incarnations += 1

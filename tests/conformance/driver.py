@@ -46,6 +46,9 @@ class Driver(Protocol):
     async def pass_time(self, seconds: float) -> None:
         """Lets time pass, for what must not happen in it."""
 
+    async def stop_consumers(self) -> None:
+        """Ends what was started."""
+
     async def stop(self) -> None:
         """Ends everything."""
 
@@ -93,6 +96,9 @@ class HarnessDriver:
     async def pass_time(self, seconds: float) -> None:
         await self.harness.advance(seconds)
 
+    async def stop_consumers(self) -> None:
+        await self.harness.leave()
+
     async def stop(self) -> None:
         await self.harness.aclose()
 
@@ -130,8 +136,12 @@ class RedisDriver:
     async def pass_time(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
 
-    async def stop(self) -> None:
+    async def stop_consumers(self) -> None:
         await asyncio.gather(*(consumer.stop() for consumer in self._consumers))
+        self._consumers.clear()
+
+    async def stop(self) -> None:
+        await self.stop_consumers()
         await self.streams.aclose()
 
 

@@ -1,0 +1,139 @@
+"""Order per key, and many events at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from streams import (
+    Batch,
+    BatchFailed,
+    CurrentBatch,
+    CurrentDelivery,
+    DeadLetter,
+    Delivery,
+    Processor,
+    StreamsError,
+)
+from tests.conformance.driver import Driver, becomes, dead
+from tests.conformance.events import Arrived, Sent
+
+
+async def test_events_of_a_key_wait_for_the_retry_of_the_first(driver: Driver) -> None:
+    one, seen = Processor("one", ordered=True), list[tuple[int, int]]()
+
+    @one.on(Sent)
+    async def send(event: Sent, delivery: Delivery = CurrentDelivery()) -> None:
+        seen.append((event.number, delivery.attempt))
+        if event.number == 1 and delivery.attempt == 1:
+            raise RuntimeError("no")
+
+    await driver.start(one)
+    for number in (1, 2, 3):
+        await driver.streams.publish(Sent(number=number), key="berlin")
+    await driver.until(lambda: len(seen) == 4)
+    assert seen == [(1, 1), (1, 2), (2, 1), (3, 1)]
+
+
+async def test_other_keys_and_events_without_one_do_not_wait(driver: Driver) -> None:
+    one, seen = Processor("one", ordered=True), list[int]()
+
+    @one.on(Sent)
+    async def send(event: Sent) -> None:
+        seen.append(event.number)
+        if event.number == 1:
+            raise RuntimeError("no")
+
+    one.retry = None
+    await driver.start(one)
+    first = await driver.streams.publish(Sent(number=1), key="berlin")
+    await driver.streams.publish(Sent(number=2), key="berlin")
+    other = await driver.streams.publish(Sent(number=3), key="paris")
+    free = await driver.streams.publish(Sent(number=4))
+    await becomes(driver, other.id, "one", "acked")
+    await becomes(driver, free.id, "one", "acked")
+    await becomes(driver, first.id, "one", "dead")
+    await driver.until(lambda: 2 in seen)
+    assert seen.index(2) > max(position for position, number in enumerate(seen) if number == 1)
+
+
+async def test_what_stands_in_line_can_be_called_off(driver: Driver) -> None:
+    one, seen = Processor("one", ordered=True), list[int]()
+
+    @one.on(Sent)
+    async def send(event: Sent, delivery: Delivery = CurrentDelivery()) -> None:
+        seen.append(event.number)
+        if event.number == 1 and delivery.attempt < 3:
+            raise RuntimeError("no")
+
+    await driver.start(one)
+    receipts = [await driver.streams.publish(Sent(number=number), key="berlin") for number in (1, 2, 3)]
+    if (await becomes_either(driver, receipts[1].id)) == "in line":
+        assert (await driver.streams.cancel(receipts[1].id)).groups == {"one": "cancelled"}
+        assert 2 not in seen
+    await becomes(driver, receipts[2].id, "one", "acked")
+    assert seen[-1] == 3
+
+
+async def becomes_either(driver: Driver, id: str) -> str:
+    """In line, or done already where that was slow to ask."""
+
+    async def find() -> str:
+        (group,) = (await driver.streams.event(id)).groups
+        return group.state if group.state in ("in line", "acked") else ""
+
+    state: str = await driver.until(find)
+    return state
+
+
+class Lists:
+    """A batch handler that notes what it was given, and fails for some."""
+
+    def __init__(self, batch: Batch, *, bad: Exception | None = None) -> None:
+        self.processor = Processor("one")
+        self.lists: list[list[int]] = []
+
+        @self.processor.on(Sent, batch=batch)
+        async def send(events: list[Sent], deliveries: Sequence[Delivery] = CurrentBatch()) -> list[Arrived]:
+            numbers = [event.number for event in events]
+            self.lists.append(numbers)
+            assert len(deliveries) == len(events)
+            if bad is not None and 2 in numbers:
+                raise bad
+            return [Arrived(number=len(events))]
+
+
+async def test_a_batch_is_a_list_of_so_many(driver: Driver) -> None:
+    lists = Lists(Batch(size=3, within=0.2))
+    await driver.streams.publish_many(Sent(number=number) for number in range(7))
+    await driver.start(lists.processor)
+    await driver.until(lambda: sum(map(len, lists.lists)) == 7)
+    assert lists.lists == [[0, 1, 2], [3, 4, 5], [6]]
+
+
+async def test_a_batch_says_which_of_it_failed(driver: Driver) -> None:
+    lists = Lists(Batch(size=3, within=0.1), bad=BatchFailed({1: DeadLetter("broken")}))
+    receipts = await driver.streams.publish_many(Sent(number=number) for number in (1, 2, 3))
+    await driver.start(lists.processor)
+    (letter,) = await dead(driver, "one")
+    assert (letter.event_id, letter.reason) == (receipts[1].id, "rejected")
+    await becomes(driver, receipts[0].id, "one", "acked")
+    await becomes(driver, receipts[2].id, "one", "acked")
+    assert lists.lists == [[1, 2, 3]]
+
+
+async def test_a_batch_that_fails_as_a_whole_is_tried_one_by_one(driver: Driver) -> None:
+    lists = Lists(Batch(size=3, within=0.1), bad=TypeError("a bug"))
+    receipts = await driver.streams.publish_many(Sent(number=number) for number in (1, 2, 3))
+    await driver.start(lists.processor)
+    (letter,) = await dead(driver, "one")
+    assert letter.event_id == receipts[1].id
+    await becomes(driver, receipts[0].id, "one", "acked")
+    await becomes(driver, receipts[2].id, "one", "acked")
+    assert sorted(lists.lists, key=len) == [[1], [2], [3], [1, 2, 3]]
+
+
+def test_what_cannot_be_a_batch_is_refused_where_it_is_declared() -> None:
+    with pytest.raises(StreamsError, match="takes an Event class"):
+        Processor("one").on(str)  # type: ignore[arg-type]
