@@ -25,9 +25,9 @@ class Commands:
         self._known: dict[str, Callable[..., Any]] = {
             "XADD": self.xadd, "XLEN": self.xlen, "XRANGE": self.xrange, "XREVRANGE": self.xrevrange,
             "XPENDING": self.xpending, "XINFO STREAM": self.xinfo_stream, "XINFO GROUPS": self.xinfo_groups,
-            "XINFO CONSUMERS": self.xinfo_consumers, "HGET": self.hget, "HGETALL": self.hgetall, "HKEYS": self.hkeys,
+            "XINFO CONSUMERS": self.xinfo_consumers, "HGET": self.hget, "HGETALL": self.hgetall, "HKEYS": self.hkeys, "HVALS": self.hvals, "HSET": self.hset,
             "HEXISTS": self.hexists, "ZRANGE": self.zrange, "ZCOUNT": self.zcount, "ZCARD": self.zcard,
-            "ZSCAN": self.zscan, "SISMEMBER": self.sismember, "GET": self.get, "SET": self.set, "DEL": self.delete,
+            "ZSCAN": self.zscan, "SISMEMBER": self.sismember, "SMEMBERS": self.smembers, "GET": self.get, "SET": self.set, "DEL": self.delete,
             "INCRBY": self.incrby, "EXISTS": self.exists, "PEXPIRE": self.pexpire, "EXPIRE": self.expire,
             "PTTL": self.pttl, "TTL": self.ttl, "TIME": self.time, "INFO": lambda *_: _INFO,
             "CONFIG GET": lambda *_: [b"appendfsync", b"always"],
@@ -38,6 +38,8 @@ class Commands:
         if name in ("XINFO", "CONFIG"):
             name = f"{name} {arguments[0].decode().upper()}"
             arguments = arguments[1:]
+        if name == "ZREVRANGE":
+            name, arguments = "ZRANGE", [*arguments, b"REV"]
         if name == "INCR":
             name, arguments = "INCRBY", [*arguments, b"1"]
         known = self._known.get(name)
@@ -126,6 +128,17 @@ class Commands:
         """HKEYS."""
         return list(self._store.hash(key))
 
+    def hvals(self, key: str) -> list[bytes]:
+        """HVALS."""
+        return list(self._store.hash(key).values())
+
+    def hset(self, key: str, *pairs: bytes) -> int:
+        """HSET."""
+        found = self._store.make(key, Hash)
+        before = len(found)
+        found.update(zip(pairs[::2], pairs[1::2], strict=True))
+        return len(found) - before
+
     def hexists(self, key: str, field: bytes) -> int:
         """HEXISTS."""
         return int(field in self._store.hash(key))
@@ -163,6 +176,10 @@ class Commands:
     def sismember(self, key: str, member: bytes) -> int:
         """SISMEMBER."""
         return int(member in (self._store.find(key, Names) or ()))
+
+    def smembers(self, key: str) -> list[bytes]:
+        """SMEMBERS."""
+        return sorted(self._store.find(key, Names) or ())
 
     def get(self, key: str) -> bytes | None:
         """GET."""

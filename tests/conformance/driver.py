@@ -59,9 +59,7 @@ class _Dying(Middleware):
     def __init__(self) -> None:
         self.left = 0
 
-    async def deliver(
-        self, delivery: Delivery, call_next: Callable[[Delivery], Awaitable[Outcome]]
-    ) -> Outcome:
+    async def deliver(self, delivery: Delivery, call_next: Callable[[Delivery], Awaitable[Outcome]]) -> Outcome:
         if self.left > 0:
             self.left -= 1
             raise Crash

@@ -149,9 +149,7 @@ async def test_what_a_handler_publishes_itself_stays_published_when_it_fails(dri
     one, two, seen = Processor("one"), Processor("two"), list[int]()
 
     @one.on(Sent)
-    async def send(
-        event: Sent, delivery: Delivery = CurrentDelivery(), streams: Streams = CurrentStreams()
-    ) -> None:
+    async def send(event: Sent, delivery: Delivery = CurrentDelivery(), streams: Streams = CurrentStreams()) -> None:
         await streams.publish(Arrived(number=delivery.attempt))
         if delivery.attempt == 1:
             raise RuntimeError("not yet")

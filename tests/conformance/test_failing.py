@@ -51,7 +51,7 @@ async def test_three_attempts_are_two_retries(driver: Driver) -> None:
     assert (letter.event_id, letter.reason, letter.attempts, letter.deliveries) == (receipt.id, "failed", 3, 3)
     assert letter.error == "RuntimeError: no"
     assert [error["attempt"] for error in letter.carried.errors] == [1, 2, 3]
-    assert 'raise what' in letter.traceback
+    assert "raise what" in letter.traceback
 
 
 async def test_a_success_ends_the_retries(driver: Driver) -> None:

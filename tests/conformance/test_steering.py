@@ -182,7 +182,7 @@ async def test_dead_letters_are_looked_through(driver: Driver) -> None:
     ids = await give_up(driver, post, 1, 2, 3)
     letters = driver.streams.dead_letters("one")
     found = [letter async for letter in letters.ls(limit=2)]
-    assert sorted(letter.event_id for letter in found) <= sorted(ids)
+    assert {letter.event_id for letter in found} < set(ids)
     assert len(found) == 2
     assert (await letters.show(ids[2])).event_id == ids[2]
     assert [letter async for letter in letters.ls(Filter(error="another"))] == []
