@@ -12,7 +12,7 @@ from typing import Any, Final
 from redis.exceptions import ResponseError
 
 from streams.errors import StreamsError
-from streams.testing.store import Names, Store, Stream, Zset, read_range, write_id
+from streams.testing.store import Hash, Names, Store, Stream, Zset, read_range, write_id
 
 _INFO: Final = b"redis_version:in-memory\r\nredis_mode:standalone\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\n"
 
@@ -25,12 +25,14 @@ class Commands:
         self._known: dict[str, Callable[..., Any]] = {
             "XADD": self.xadd, "XLEN": self.xlen, "XRANGE": self.xrange, "XREVRANGE": self.xrevrange,
             "XPENDING": self.xpending, "XINFO STREAM": self.xinfo_stream, "XINFO GROUPS": self.xinfo_groups,
-            "XINFO CONSUMERS": self.xinfo_consumers, "HGET": self.hget, "HGETALL": self.hgetall, "HKEYS": self.hkeys, "HVALS": self.hvals, "HSET": self.hset,
-            "HEXISTS": self.hexists, "ZRANGE": self.zrange, "ZCOUNT": self.zcount, "ZCARD": self.zcard,
-            "ZSCAN": self.zscan, "SISMEMBER": self.sismember, "SMEMBERS": self.smembers, "GET": self.get, "SET": self.set, "DEL": self.delete,
-            "INCRBY": self.incrby, "EXISTS": self.exists, "PEXPIRE": self.pexpire, "EXPIRE": self.expire,
-            "PTTL": self.pttl, "TTL": self.ttl, "TIME": self.time, "INFO": lambda *_: _INFO,
-            "CONFIG GET": lambda *_: [b"appendfsync", b"always"],
+            "XINFO CONSUMERS": self.xinfo_consumers,
+            "HGET": self.hget, "HGETALL": self.hgetall, "HKEYS": self.hkeys, "HVALS": self.hvals,
+            "HSET": self.hset, "HEXISTS": self.hexists,
+            "ZRANGE": self.zrange, "ZCOUNT": self.zcount, "ZCARD": self.zcard, "ZSCAN": self.zscan,
+            "SISMEMBER": self.sismember, "SMEMBERS": self.smembers,
+            "GET": self.get, "SET": self.set, "DEL": self.delete, "INCRBY": self.incrby, "EXISTS": self.exists,
+            "PEXPIRE": self.pexpire, "EXPIRE": self.expire, "PTTL": self.pttl, "TTL": self.ttl,
+            "TIME": self.time, "INFO": lambda *_: _INFO, "CONFIG GET": lambda *_: [b"appendfsync", b"always"],
         }  # fmt: skip
 
     def answer(self, name: str, arguments: list[bytes]) -> Any:
