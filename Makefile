@@ -12,7 +12,7 @@ ARGS ?=
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cluster slow check format bench soak soak-long lock clean
+.PHONY: help demo test test-cluster slow check format bench soak soak-long mutants lock clean
 
 help: ## Shows these targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -29,12 +29,13 @@ test-cluster: $(READY) ## Runs the engine's tests on a cluster of three masters 
 slow: $(READY) ## Runs the tests that take minutes, which `test` leaves out.
 	$(BIN)/python -m pytest -n 0 -m slow $(ARGS)
 
-check: $(READY) ## Runs ruff, mypy, import-linter and the module size limit.
+check: $(READY) ## Runs ruff, mypy, import-linter, the module size limit, and compares the events with their contracts.
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/loq check
+	$(BIN)/streams schema --check
 
 format: $(READY) ## Formats, and mends what ruff can mend.
 	$(BIN)/ruff check --fix .
@@ -45,6 +46,9 @@ bench: $(READY) ## Measures the engine against a hand-written loop, in one run.
 
 soak: $(READY) ## Kills, cuts and stops everything for three minutes, by a seed, and judges what was written down.
 	$(BIN)/python -m tests.faults.soak $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+mutants: $(READY) ## Breaks the engine in a dozen ways, and soaks each until it is caught.
+	$(BIN)/python -m tests.faults.soak.mutants $(ARGS)
 
 soak-long: $(READY) ## The same for an hour.
 	$(BIN)/python -m tests.faults.soak $(if $(SEED),--seed $(SEED)) --seconds 3600 --events 2000000 \

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Final, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict
+from pydantic.json_schema import DEFAULT_REF_TEMPLATE
 from pydantic_core import from_json
 
 from schemas.privacy import Secret, marked_fields
@@ -116,9 +117,12 @@ class Event(BaseModel):
         return self.__pydantic_serializer__.to_json(self)
 
     @classmethod
-    def json_schema(cls) -> dict[str, Any]:
-        """Describes the event as JSON Schema 2020-12, with its stream, version and privacy marks as `x-` keywords."""
-        schema = cls.model_json_schema()
+    def json_schema(cls, ref_template: str = DEFAULT_REF_TEMPLATE) -> dict[str, Any]:
+        """Describes the event as JSON Schema 2020-12, with its stream, version and privacy marks as `x-` keywords.
+
+        `ref_template` is where its parts will be found, `{model}` in it their name.
+        """
+        schema = cls.model_json_schema(ref_template=ref_template)
         schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
         schema["$id"] = f"{cls.type}/{cls.version}"
         schema["x-stream"], schema["x-version"] = cls.stream, cls.version

@@ -15,14 +15,17 @@ if TYPE_CHECKING:
     from streams.delivery import Delivery
     from streams.dependencies import CurrentBatch, CurrentDelivery, CurrentStreams, Depends, Shared
     from streams.errors import NotFound, NotReplicated, PublishUncertain, Refused, StreamsError, TooLarge, Unreachable
+    from streams.limit import Limit
     from streams.middleware import Middleware
     from streams.outcome import DeadLetter, Retry, Snooze, Unavailable
     from streams.processor import Processor
+    from streams.progress import CurrentProgress, Progress
     from streams.receipt import Receipt
     from streams.retry import Backoff
     from streams.runner import run
     from streams.schedule import Slot
     from streams.settings import Settings
+    from streams.step import Step
     from streams.sync import SyncStreams
 
 __all__ = [
@@ -33,15 +36,18 @@ __all__ = [
     "Consumer",
     "CurrentBatch",
     "CurrentDelivery",
+    "CurrentProgress",
     "CurrentStreams",
     "DeadLetter",
     "Delivery",
     "Depends",
     "Event",
+    "Limit",
     "Middleware",
     "NotFound",
     "NotReplicated",
     "Processor",
+    "Progress",
     "PublishUncertain",
     "Receipt",
     "Refused",
@@ -50,6 +56,7 @@ __all__ = [
     "Shared",
     "Slot",
     "Snooze",
+    "Step",
     "Streams",
     "StreamsError",
     "SyncStreams",
@@ -70,14 +77,17 @@ _HOMES: Final = {
     "streams.errors": (
         "NotFound", "NotReplicated", "PublishUncertain", "Refused", "StreamsError", "TooLarge", "Unreachable",
     ),
+    "streams.limit": ("Limit",),
     "streams.middleware": ("Middleware",),
     "streams.outcome": ("DeadLetter", "Retry", "Snooze", "Unavailable"),
     "streams.processor": ("Processor",),
+    "streams.progress": ("CurrentProgress", "Progress"),
     "streams.receipt": ("Receipt",),
     "streams.retry": ("Backoff",),
     "streams.runner": ("run",),
     "streams.schedule": ("Slot",),
     "streams.settings": ("Settings",),
+    "streams.step": ("Step",),
     "streams.sync": ("SyncStreams",),
 }  # fmt: skip
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}

@@ -17,9 +17,9 @@ import structlog
 from streams.batch import BatchFailed
 from streams.collector import Collector
 from streams.dependencies import current_batch, current_delivery
-from streams.executor import Executor, Undeliverable
+from streams.executor import Executor, Undeliverable, expired
 from streams.failure import describe
-from streams.message import DATA
+from streams.message import DATA, EXPIRES
 from streams.middleware import Middleware, batch_chain
 from streams.outcome import ACKED, Acked, Cancelled, Outcome, Retry, Snooze, Unavailable
 
@@ -111,11 +111,15 @@ class Batches:
         if claimed:
             found = await asyncio.gather(*map(executor.fetch, claimed), return_exceptions=True)
             fetched = dict(zip(claimed, found, strict=True))
-        most = executor.max_bytes
         for delivery in bundle.deliveries:
-            data = fetched.get(delivery, delivery.message.values[DATA]) if claimed else delivery.message.values[DATA]
+            message = delivery.message
+            data = fetched.get(delivery, message.values[DATA]) if claimed else message.values[DATA]
             try:
-                if isinstance(data, BaseException) or len(delivery.message.values[DATA]) > most:
+                if (
+                    isinstance(data, BaseException)
+                    or len(message.values[DATA]) > executor.max_bytes
+                    or (len(message.values) > EXPIRES and expired(message) is not None)
+                ):
                     self.collector.set_aside(delivery)
                     continue
                 events.append(executor.decode(delivery, route, data))

@@ -74,6 +74,7 @@ async def retire_group(
     paused: str,
     cancelled: str,
     turns: str,
+    limits: str,
     streams: Sequence[str],
     books: str,
     group: str,
@@ -81,7 +82,7 @@ async def retire_group(
     apply: bool,
 ) -> tuple[int, int, int, int]:
     """Gives a group up; returns (-1 unknown, 0 unchanged, 1 done; consumers alive; pending; entries in the inbox)."""
-    keys = (groups, consumers, inbox, paused, cancelled, turns, *streams, books)
+    keys = (groups, consumers, inbox, paused, cancelled, turns, limits, *streams, books)
     done, alive, pending, held = await run(call, RETIRE_GROUP, keys, (group, alive_ms, int(apply)))
     return done, alive, pending, held
 
@@ -98,13 +99,13 @@ async def mend_turn(
     books: str,
     group: str,
     key: bytes,
-    origin: bytes,
+    whose: bytes,
     entry_id: str,
     disband: bool,
 ) -> bool:
     """Passes on the turn of a message that is nowhere any more (with `disband`, of any); False if it has none."""
     keys = (due, waiting, groups, turns, inbox, source, books)
-    return bool(await run(call, MEND_TURN, keys, (group, key, origin, entry_id, int(disband))))
+    return bool(await run(call, MEND_TURN, keys, (group, key, whose, entry_id, int(disband))))
 
 
 async def drop_waiting(

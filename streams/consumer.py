@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -16,14 +17,16 @@ from uncalled_for import SharedContext
 
 from streams.batches import Batches
 from streams.breaker import Breaker
+from streams.delivery import suspect_from
 from streams.dependencies import current_streams
 from streams.errors import Refused, Unreachable
 from streams.executor import Executor
+from streams.gate import Gate
 from streams.keys import partition_of
 from streams.membership import new_consumer_name
 from streams.scheduler import Scheduler
 from streams.seat import Seat
-from streams.slots import Slots, suspect_from
+from streams.slots import Slots
 from streams.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -67,6 +70,13 @@ class Consumer(Service):
         limit = processor.deliveries or client.settings.deliveries
         self._breaker = Breaker(self._group, self._wake)
         self._executor = Executor(processor, client, self._breaker, middleware)
+        gate = partial(
+            Gate,
+            processor,
+            partitions=len(client.partitions),
+            executor=self._executor,
+            idle=lambda: not self._breaker.closed,
+        )
         self._seats = [
             Seat(
                 processor,
@@ -75,8 +85,9 @@ class Consumer(Service):
                 concurrency=concurrency,
                 suspect=suspect_from(limit),
                 middleware=middleware,
-                pause=self._pause,
+                pause=partial(self._pause, partition.number),
                 breaker=self._breaker,
+                gate=gate if processor.limited else None,
             )
             for partition in client.partitions
         ]
@@ -92,6 +103,7 @@ class Consumer(Service):
             lost=lambda delivery: self._seat_of[delivery.source].on_lost({delivery}),
             ended=self._on_loop_ended,
             batches=batches,
+            stops=self._stops if processor.limited else None,
         )
         for seat in self._seats:
             seat.join(self._slots, batches)
@@ -105,6 +117,7 @@ class Consumer(Service):
         self._shared_ready, self._shared_done = asyncio.Event(), asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
         self._draining = False
+        self._paused_in: set[int] = set()
 
     async def on_start(self) -> None:
         """Waits for a Redis that is away, refuses one that is unsafe, then begins to consume."""
@@ -161,7 +174,10 @@ class Consumer(Service):
     def _wake(self) -> None:
         self._slots.wake()
 
-    def _pause(self, on: bool) -> None:
+    def _pause(self, partition: int, on: bool) -> None:
+        # Paused while one partition says so: each is told by itself, and one that is away is told later.
+        (self._paused_in.add if on else self._paused_in.discard)(partition)
+        on = bool(self._paused_in)
         if on is self._slots.paused:
             return
         log.warning("group.paused" if on else "group.resumed", group=self._group)
@@ -181,12 +197,17 @@ class Consumer(Service):
     def _done_together(self, settled: list[tuple[Delivery, Outcome]]) -> None:
         self._seat_of[settled[0][0].source].settlement.add_together(settled)
 
+    def _stops(self, delivery: Delivery) -> bool:
+        gate = self._seat_of[delivery.source].gate
+        return gate is not None and gate.stops(delivery)
+
     async def on_stop(self) -> None:
         """Stops reading, finishes what runs, hands back what did not start, and leaves the group."""
         self._draining = True
         if any(seat.settles for seat in self._seats):
             await asyncio.gather(*(seat.stop_reading(self._settings.block + 5) for seat in self._seats))
             handed_back = self._held() - self._slots.in_handlers()
+            await asyncio.gather(*(seat.gate.close(5.0) for seat in self._seats if seat.gate is not None))
             await self._slots.drain(self._settings.grace)
             try:
                 async with asyncio.timeout(5.0):

@@ -8,6 +8,7 @@ from streams.message import Carried, Message
 
 if TYPE_CHECKING:
     from streams.executor import Route
+    from streams.gate import Admitted
 
 
 class Delivery:
@@ -19,8 +20,8 @@ class Delivery:
     """
 
     __slots__ = (
-        "attempt", "consumer", "count", "counted", "deadline", "entry_id", "failures", "group", "message", "route",
-        "settling", "source", "spared",
+        "admitted", "attempt", "consumer", "count", "counted", "deadline", "entry_id", "failures", "group", "message",
+        "route", "settling", "source", "spared",
     )  # fmt: skip
 
     def __init__(
@@ -45,6 +46,7 @@ class Delivery:
         self.failures = message.carried.failures if message.carried else 0
         self.attempt = self.failures + 1
         self.route: Route | None = None  # the handler it is for and its policy; set when its turn has come
+        self.admitted: Admitted | None = None  # by the limit of its handler
         self.settling = False  # on its way to Redis: whether it was still ours, the settlement will say
         self.deadline = 0.0  # monotonic; 0 while no handler runs. After it the lease is not renewed any more.
 
@@ -83,6 +85,11 @@ class Delivery:
         carried = self.message.carried
         return carried.origin if carried else f"{self.source} {self.entry_id.decode()}"
 
+    @property
+    def turn(self) -> str:
+        """By what the turn of its key is known to be its: a replay may be there beside its original."""
+        return f"{self.origin}#{self.replays}" if self.replays else self.origin
+
     def carried(self, *, ran: bool) -> Carried:
         """What the message takes along if it comes back. Unless its handler ran to an outcome, this hand-over is
         not counted: a graceful hand-back costs neither an attempt nor a delivery.
@@ -100,3 +107,8 @@ class Delivery:
 
     def __repr__(self) -> str:
         return f"<Delivery {self.message.type} {self.message.id} to {self.group}, attempt {self.attempt}>"
+
+
+def suspect_from(limit: int) -> int:
+    """The number of crashes from which a message runs alone; `limit` of them make it a dead letter."""
+    return min(3, limit)

@@ -59,7 +59,9 @@ def check_dependencies(handler: Callable[..., Any], *, is_batch: bool) -> None:
     for dependency in dependencies_of(handler):
         if isinstance(dependency, _Current):
             if is_batch and dependency.single:
-                raise StreamsError("a batch handler has many deliveries: take CurrentBatch() for CurrentDelivery()")
+                raise StreamsError(
+                    "a batch handler has many deliveries, not one, nor the progress of one: take CurrentBatch()"
+                )
             if dependency.batch and not is_batch:
                 raise StreamsError("CurrentBatch() belongs to a handler with batch=Batch(...)")
 

@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
+import structlog
 from uncalled_for import FailedDependency, resolved_dependencies
 
 from schemas.event import Event, registered
@@ -46,6 +47,8 @@ if TYPE_CHECKING:
     from streams.delivery import Delivery
     from streams.processor import Processor, Subscription
 
+log = structlog.get_logger("streams.executor")
+
 Call = Callable[[Any], Awaitable[Any]]
 
 _RETURNS: Final = "a handler returns None, an event, or a list of events, not {given}"
@@ -70,7 +73,7 @@ class HandlerCancelled(Exception):
 class Route:
     """A subscription with its policy filled in, ready for the hot path."""
 
-    __slots__ = ("call", "call_batch", "decode", "retry", "subscription", "timeout", "transaction", "version")
+    __slots__ = ("call", "call_batch", "decode", "newest", "retry", "subscription", "timeout", "transaction", "version")
 
     def __init__(self, subscription: Subscription, retry: Backoff, timeout: float) -> None:
         self.subscription = subscription
@@ -78,6 +81,7 @@ class Route:
         self.timeout = timeout
         self.transaction = subscription.transaction
         self.version = b"%d" % subscription.event.version
+        self.newest = subscription.event.version  # that was met, so that a newer one is told of once
         self.decode = subscription.event.decode
         self.call = _call_of(subscription)
         self.call_batch: Call | None = None
@@ -121,7 +125,7 @@ class Executor:
 
     async def _deliver(self, delivery: Delivery) -> Outcome:
         message, route = delivery.message, delivery.route
-        if len(message.values) > EXPIRES and (late := _expired(message)) is not None:
+        if len(message.values) > EXPIRES and (late := expired(message)) is not None:
             return late
         if route is None:
             return _without_handler(message)
@@ -182,11 +186,15 @@ class Executor:
             raise Undeliverable(DeadLettered("invalid", describe(error))) from error
         if message.version == 0:
             raise Undeliverable(DeadLettered("invalid", "dataversion is not a positive number"))
-        raise Undeliverable(self._newer(delivery, route.subscription.event.version))
+        raise Undeliverable(self._newer(delivery, route))
 
-    def _newer(self, delivery: Delivery, known: int) -> Outcome:
+    def _newer(self, delivery: Delivery, route: Route) -> Outcome:
         """A message newer than this code waits for the deploy that knows it; it is nobody's failure yet."""
-        version = delivery.message.version
+        version, known = delivery.message.version, route.subscription.event.version
+        if version > route.newest:
+            route.newest = version
+            told = {"type": delivery.message.type, "version": version, "known": known}
+            log.warning("delivery.newer_than_code", group=delivery.group, id=delivery.message.id, **told)
         now = clock.now()
         carried = delivery.message.carried
         first_seen = carried.first_failed if carried and carried.first_failed else now.isoformat()
@@ -229,8 +237,10 @@ class Executor:
         return Retried(delay, describe(error))
 
 
-def _expired(message: Message) -> Outcome | None:
-    """By this machine's clock: the publisher's expiry is a time of day, and `doctor` compares the clocks."""
+def expired(message: Message) -> Outcome | None:
+    """The outcome of a message that is not worth beginning any more, by this machine's clock: the publisher's expiry is
+    a time of day, and `doctor` compares the clocks.
+    """
     try:
         at = message.expires
     except ValueError as error:

@@ -17,13 +17,19 @@ Everything of one partition carries the hash tag `{app:p}`, so one script touche
 | {app:p}:turns:GROUP | hash | of an ordered group: ordering key -> origin of whose turn it is | until settled |
 | {app:p}:turns:GROUP:KEYHASH | list | the line behind it: waiting ids | until the last one's turn |
 | {app:p}:reports:GROUP | hash | consumer -> what it said of itself when it was asked (JSON) | 1 min |
+| {app:p}:limits:GROUP | zset | limits in use -> when who stands in line may be let in, in ms | while in use |
+| {app:p}:limits:GROUP:LIMIT | hash | what one limit allows, and its next free time | a minute after its last use |
+| {app:p}:limits:GROUP:LIMIT:held | zset | deliveries it has let in -> when, in ms | until they are settled |
+| {app:p}:limits:GROUP:LIMIT:ring | list | keys (hashed) with somebody in line, the next one first | until let in |
+| {app:p}:limits:GROUP:LIMIT:line:KEYHASH | list | the line of one key: waiting ids | until let in |
 | {app:p}:schedules | hash | schedule -> its definition (JSON) | until forgotten |
 | {app:p}:slots | hash | schedule -> its last slot in ms; SCHEDULE:paused and its like: its state | until forgotten |
 | {app:p}:books | hash | what was added, settled, removed, by stream and group: the loss accounting | for ever |
 | {app:p}:replays | hash | replays from history: id -> the job as JSON | newest 100 |
-| {app:0}:partitions | string | how many partitions the app has, unless it is one | for ever |
+| {app:p}:partitions | string | in partition 0: how many the app has, unless it is one | for ever |
 | {app:p}:producer:ID | string | last batch a publisher added (idempotence) | 1 h after its last batch |
 | {app:p}:once:NAME | string | id of the first event published `once=NAME` (hashed) | 24 h |
+| {app:p}:progress:ID | hash | group -> how far its handler has come, and which delivery says so | 1 h after it did |
 | {app:p}:own:CONCERN:... | any | what a processor keeps for itself, always with a TTL | its TTL |
 """
 
@@ -44,12 +50,16 @@ HISTORY_LENGTH: Final = 10_000
 CALLS_KEPT: Final = 10_000
 PRODUCER_TTL_MS: Final = 3_600_000
 ONCE_TTL_MS: Final = 86_400_000
+PROGRESS_TTL_MS: Final = 3_600_000
 RUN_TTL_MS: Final = 60_000
 NEVER_MS: Final = 2**53 - 1
 """The score in `due` of what stands in line: the greatest whole number that a score is exact to."""
 REPORT_TTL_MS: Final = 60_000
+LIMITED_MS: Final = NEVER_MS - 1
+"""The score in `due` of what a limit makes wait. Another one: in an ordered group it has the turn of its key."""
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+_PLAIN_ID: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 def checked_name(kind: str, name: str) -> str:
@@ -135,6 +145,10 @@ class Keys:
         """What the consumers of a group answered when they were asked."""
         return f"{self.tag}:reports:{checked_name('group', group)}"
 
+    def limits(self, group: str) -> str:
+        """The limits of a group that are in use; what each holds has names that begin so."""
+        return f"{self.tag}:limits:{checked_name('group', group)}"
+
     def control(self, group: str) -> str:
         """The channel (no key) over which a group's consumers are told to pause, resume, or call off, and asked."""
         return f"{self.tag}:control:{checked_name('group', group)}"
@@ -165,7 +179,11 @@ class Keys:
 
     def once(self, name: str) -> str:
         """The id of the first event published under a business-level name (`order-7:paid`); hashed, it may be any."""
-        return f"{self.tag}:once:{hashlib.blake2b(name.encode(), digest_size=16).hexdigest()}"
+        return f"{self.tag}:once:{_digest(name)}"
+
+    def progress(self, event_id: str) -> str:
+        """How far the handling of an event has come, and the channel that tells it; an unusual id is hashed."""
+        return f"{self.tag}:progress:{event_id if _PLAIN_ID.fullmatch(event_id) else _digest(event_id)}"
 
     def own(self, concern: str, *parts: str) -> str:
         """A key of a processor's own; whoever writes it gives it a TTL. Parts are taken as they are, so hash them."""
@@ -178,3 +196,7 @@ class Keys:
     def short(self, key: str) -> str:
         """The name a person reads: `users`, `users:high`, `inbox:email`."""
         return key.removeprefix(f"{self.tag}:").removeprefix("stream:")
+
+
+def _digest(name: str) -> str:
+    return hashlib.blake2b(name.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()

@@ -22,11 +22,11 @@ _NORMAL: Final = LANES.index("normal")
 
 
 class Lanes:
-    """Three queues of deliveries."""
+    """Three queues of deliveries, and one before them."""
 
     def __init__(self) -> None:
-        self._queues: tuple[deque[Delivery], ...] = tuple(deque() for _ in LANES)
-        self._high, self._normal, self._low = self._queues
+        self._queues: tuple[deque[Delivery], ...] = tuple(deque() for _ in range(len(LANES) + 1))
+        self._high, self._normal, self._low, self._first = self._queues
         self._passes = [0.0] * len(LANES)
         self._now = 0.0
 
@@ -44,6 +44,10 @@ class Lanes:
             self._passes[lane] = max(self._passes[lane], self._now)
         queue.append(delivery)
 
+    def put_first(self, delivery: Delivery) -> None:
+        """Queues a delivery before all lanes, behind others that were: its turn has come once, and it is let in now."""
+        self._first.append(delivery)
+
     def put_all(self, deliveries: Sequence[Delivery]) -> None:
         """Queues deliveries of one lane."""
         lane = lane_of(deliveries[0])
@@ -53,10 +57,12 @@ class Lanes:
 
     def take(self) -> Delivery | None:
         """Takes the delivery that is next, or None."""
+        if self._first:
+            return self._first.popleft()
         if self._normal and not self._high and not self._low:
             return self._normal.popleft()  # nothing to weigh, and nothing to keep account of
         chosen, lowest = -1, 0.0
-        for lane, queue in enumerate(self._queues):
+        for lane, queue in enumerate(self._queues[:-1]):
             if queue and (chosen < 0 or self._passes[lane] < lowest):
                 chosen, lowest = lane, self._passes[lane]
         if chosen < 0:

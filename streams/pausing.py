@@ -14,17 +14,18 @@ if TYPE_CHECKING:
 
 async def pause(client: Streams, group: str, *, on: bool) -> bool:
     """Pauses a group or lets it go on; False if it was so already. Raises `NotFound` for a group nobody has made."""
-    changed = known = False
+    known = changed = False
     for partition in client.partitions:
         redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
-        keys = partition.keys
         with refusing(partition.connections):
-            channel = keys.control(group)
-            if await redis.hexists(keys.groups(), group):
-                known = True
-                changed |= await scripts.pause(
-                    redis.execute_command, paused=keys.paused(), group=group, channel=channel, on=on
-                )
+            known = known or await redis.hexists(partition.keys.groups(), group)
     if not known:
         raise NotFound(f"no group {group} in {client.settings.app}; streams status lists them")
+    for partition in client.partitions:  # in all of them: a consumer that starts looks into each
+        keys = partition.keys
+        with refusing(partition.connections):
+            changed |= await scripts.pause(
+                partition.redis.execute_command,
+                paused=keys.paused(), group=group, channel=keys.control(group), on=on,
+            )  # fmt: skip
     return changed

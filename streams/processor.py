@@ -14,6 +14,7 @@ from streams.batch import Batch
 from streams.dependencies import check_dependencies
 from streams.errors import StreamsError
 from streams.keys import Priority, checked_name
+from streams.limit import Limit
 from streams.outcome import Duration, seconds
 from streams.retry import Backoff
 from streams.schedule import Cron, Every, Misfire, Schedule
@@ -37,6 +38,7 @@ class Subscription:
     is_async: bool
     has_dependencies: bool
     batch: Batch | None = None
+    limit: Limit | None = None
 
     @property
     def name(self) -> str:
@@ -89,13 +91,15 @@ class Processor:
         timeout: Duration | None = None,
         transaction: Transaction | None = None,
         batch: Batch | None = None,
+        limit: Limit | None = None,
     ) -> Callable[[_H], _H]:
         """Makes the decorated function the handler of `event` in this processor, and returns it unchanged.
 
         The function takes the event first and may take dependencies as defaults (`Depends`, `Shared`,
         `CurrentDelivery`). A plain `def` runs in a thread. It returns None, an event, or a list of events, which are
         published in the same step as the ack. With a `transaction` (see `streams.transaction`) its effects happen once.
-        With a `batch` it takes a list of events, and may raise `BatchFailed`.
+        With a `batch` it takes a list of events, and may raise `BatchFailed`. With a `limit` it starts only so often,
+        or runs only so many times at once, over all consumers.
         Raises `StreamsError` when the processor already handles the event, or for what cannot work together.
         """
         if not _is_event(event):
@@ -103,6 +107,11 @@ class Processor:
         if event.type in self.subscriptions:
             raise StreamsError(f"processor {self.name} already handles {event.type}: one handler per event type")
         transaction = transaction or self.transaction
+        if batch is not None and limit is not None:
+            raise StreamsError(
+                f"processor {self.name}, {event.type}: batch= and limit= exclude each other; a batch is one "
+                "start already: set its size, and concurrency="
+            )
         if batch is not None and transaction is not None:
             raise StreamsError(
                 f"processor {self.name}, {event.type}: batch= and transaction= exclude each other, because what fails "
@@ -125,6 +134,7 @@ class Processor:
                 inspect.iscoroutinefunction(handler),
                 bool(get_dependency_parameters(handler)),
                 batch,
+                limit,
             )
             return handler
 
@@ -186,6 +196,11 @@ class Processor:
             return function
 
         return schedule
+
+    @property
+    def limited(self) -> bool:
+        """Whether any of its handlers has a limit."""
+        return any(subscription.limit is not None for subscription in self.subscriptions.values())
 
     @property
     def streams(self) -> list[str]:

@@ -80,6 +80,8 @@ def explain(group: GroupTrail, facts: Facts) -> Reason:
             return _waits(group, facts)
         case "unread" | "retrying" | "snoozed":
             return _unread(group, facts)
+        case "limited":
+            return _at_limit(group, facts)
         case "in line":
             text = f"{group.group} handles one message of a key at a time: {group.reason}"
             before = next((word for word in group.reason.split() if _ENTRY.fullmatch(word)), facts.id)
@@ -191,18 +193,22 @@ def _waits(group: GroupTrail, facts: Facts) -> Reason:
             mend = f"deploy the code of {name} that knows version {facts.version}"
             return Reason(name, "newer", f"{detail}; {soon}, not counted", mend)
         case reason if reason.startswith("limited"):
-            return Reason(
-                name,
-                "limited",
-                f"{name} is at its limit ({group.reason}); {soon}, not counted",
-                "wait, or raise the limit",
-            )
+            return _at_limit(group, facts)
     if group.state == "snoozed":
         return Reason(
             name, "snoozed", f"its handler put it off ({group.reason}); {soon}", f"wait, or streams cancel {facts.id}"
         )
     text = f"attempt {group.attempts} failed ({group.error[:200]}); {soon}"
     return Reason(name, "retrying", text, f"wait, or mend the cause; streams event {facts.id} shows every error")
+
+
+def _at_limit(group: GroupTrail, facts: Facts) -> Reason:
+    stopped = _stopped(group.group, facts)
+    if stopped is not None:
+        return stopped
+    again = f"; it is tried again in {told(group.due_in)}" if group.due_in else ""
+    text = f"{group.group} is at its limit ({group.reason}){again}, not counted"
+    return Reason(group.group, "limited", text, "wait, or raise the limit")
 
 
 def _overdue(name: str, due: float, facts: Facts) -> Reason:

@@ -249,6 +249,7 @@ async def _retire(partition: Partition, group: str, lanes: list[str], *, apply: 
             paused=keys.paused(),
             cancelled=keys.cancelled(group),
             turns=keys.turns(group),
+            limits=keys.limits(group),
             streams=sorted({*reads, *lanes} - {keys.inbox(group)}),
             books=keys.books(),
             group=group,

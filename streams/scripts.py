@@ -15,7 +15,15 @@ from typing import Any, Final
 
 from redis.exceptions import NoScriptError
 
-from streams.keys import CALLS_KEPT, HISTORY_LENGTH, NEVER_MS, ONCE_TTL_MS, PRODUCER_TTL_MS, REPORT_TTL_MS
+from streams.keys import (
+    CALLS_KEPT,
+    HISTORY_LENGTH,
+    NEVER_MS,
+    ONCE_TTL_MS,
+    PRODUCER_TTL_MS,
+    PROGRESS_TTL_MS,
+    REPORT_TTL_MS,
+)
 from streams.message import EXPIRES, EXPIRY, FIELDS, Message
 
 Call = Callable[..., Awaitable[Any]]
@@ -69,6 +77,7 @@ CANCEL_WAITING: Final = Script.load("cancel_waiting")
 PAUSE: Final = Script.load("pause")
 READ_IN_TURN: Final = Script.load("read_in_turn")
 PEEK_WAITING: Final = Script.load("peek_waiting")
+PROGRESS: Final = Script.load("progress")
 REPORT: Final = Script.load("report")
 
 _PUBLISH_FIELDS: Final[tuple[Value, ...]] = (len(FIELDS), *FIELDS)
@@ -124,13 +133,14 @@ async def settle(
     group: str,
     consumer: str,
     turns: str,
+    limits: str,
     operations: Sequence[Value],
 ) -> list[int]:
-    """Settles a batch (of an ordered group when `turns` is its key); returns the positions (from 1) that were not
-    this consumer's any more.
+    """Settles a batch (of an ordered group when `turns` is its key, of one with limits when `limits` is); returns the
+    positions (from 1) that were not this consumer's any more.
     """
     keys = (due, waiting, dead, history, groups, *streams, books)
-    lost: list[int] = await run(call, SETTLE, keys, (group, consumer, HISTORY_LENGTH, turns, *operations))
+    lost: list[int] = await run(call, SETTLE, keys, (group, consumer, HISTORY_LENGTH, turns, limits, *operations))
     return lost
 
 
@@ -228,6 +238,11 @@ async def discard(
         arguments += (entry_id, len(record), *record)
     dropped: int = await run(call, DISCARD, (dead, history, books), arguments)
     return dropped
+
+
+async def progress(call: Call, key: str, *, group: str, delivery: str, is_first: bool, report: bytes) -> bool:
+    """Keeps how far a delivery has come, and tells it; False when a later delivery of the event reports already."""
+    return bool(await run(call, PROGRESS, (key,), (group, delivery, int(is_first), PROGRESS_TTL_MS, report)))
 
 
 async def peek_waiting(

@@ -16,10 +16,11 @@ import structlog
 
 from streams.control import Control
 from streams.due import Mover
+from streams.gate import Gate
 from streams.keys import LANES
 from streams.leases import Leases
 from streams.membership import Membership
-from streams.outcome import Outcome, Retried, Snoozed
+from streams.outcome import Cancelled, Outcome, Retried, Snoozed
 from streams.reader import Reader
 from streams.reclaim import Reclaimer
 from streams.reconnect import Reconnect
@@ -55,6 +56,7 @@ class Seat:
         middleware: Sequence[Middleware],
         pause: Callable[[bool], None],
         breaker: Breaker,
+        gate: Callable[..., Gate] | None = None,
     ) -> None:
         keys, connections, group = partition.keys, partition.connections, processor.name
         self._group = group
@@ -81,6 +83,7 @@ class Seat:
             middleware=middleware,
             settled=self._on_settled,
             ordered=processor.ordered,
+            limited=processor.limited,
         )
         turns = Turns(keys, group) if processor.ordered else None
         self.readers: dict[str, Reader] = {}  # by source
@@ -126,6 +129,16 @@ class Seat:
             pause=pause,
             answer=Reporter(processor, partition, consumer, self, breaker).answer,
         )
+        self.gate = gate and gate(
+            partition=partition,
+            connections=connections,
+            consumer=consumer,
+            reconnect=self.reconnect,
+            admitted=self._admit,
+            parked=self._drop,
+            lost=self.on_lost,
+            done=self.settlement.add,
+        )
         self._watched: list[tuple[str, set[bytes]]] = []
         self._reading: list[asyncio.Task[None]] = []
         self._settling: asyncio.Task[None] | None = None
@@ -149,6 +162,9 @@ class Seat:
         self._settling = spawn(self.settlement.run())
         for work in (self._reclaimer.run(), self._mover.run(), self._control.run()):
             _ = spawn(work)
+        if self.gate is not None:
+            for work in (self.gate.ask(), self.gate.serve()):
+                _ = spawn(work)
 
     @property
     def settles(self) -> bool:
@@ -166,14 +182,24 @@ class Seat:
         self._count(deliveries, Reader.took)
         self.leases.hold(deliveries)
         self.slots.feed(deliveries)
+        self._call_off_some(deliveries)
+
+    def _admit(self, deliveries: list[Delivery]) -> None:
+        self.slots.admit(deliveries)
+        self._call_off_some(deliveries)
+
+    def _call_off_some(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in self._control.called_off(deliveries):
-            self.slots.call_off(delivery)
+            self._call_off(delivery.source, delivery.entry_id)
 
     def _call_off(self, source: str, entry_id: bytes) -> None:
         """Somebody called a delivery off: it is stopped if it is here."""
         for delivery in self.leases.held:
             if delivery.entry_id == entry_id and delivery.source == source:
-                self.slots.call_off(delivery)
+                if self.gate is not None and self.gate.drop({delivery}):
+                    self.settlement.add(delivery, Cancelled())
+                else:
+                    self.slots.call_off(delivery)
                 return
 
     def _count(self, deliveries: Iterable[Delivery], tell: Callable[[Reader, int], None]) -> None:
@@ -202,18 +228,24 @@ class Seat:
             log.warning("delivery.lease_lost", group=self._group, count=len(lost), ids=[d.message.id for d in lost][:5])
             self.leases.drop(lost)
             self.slots.abandon(lost)
+            if self.gate is not None:
+                self.gate.drop(lost)
             self._count(lost, Reader.settled)
 
     def _on_settled(self, settled: Sequence[tuple[Delivery, Outcome]], lost: set[Delivery]) -> None:
         # Those that were lost meanwhile have been dropped, and counted, already.
-        held = [delivery for delivery, _ in settled if delivery in self.leases.held]
-        self.leases.drop(held)
-        self._count(held, Reader.settled)
+        self._drop([delivery for delivery, _ in settled])
         for _, outcome in settled:
             if isinstance(outcome, Retried | Snoozed):
                 self._mover.nudge(outcome.after)
         if lost:
             log.warning("delivery.fenced", group=self._group, count=len(lost), ids=[d.message.id for d in lost][:5])
+
+    def _drop(self, deliveries: Sequence[Delivery]) -> None:
+        """Ends the holding of what is not pending here any more."""
+        held = [delivery for delivery in deliveries if delivery in self.leases.held]
+        self.leases.drop(held)
+        self._count(held, Reader.settled)
 
     async def stop_reading(self, within: float) -> None:
         """Stops reading; what was read is held."""
@@ -231,5 +263,6 @@ class Seat:
         """Closes the connections."""
         for reader in dict.fromkeys(self.readers.values()):
             await reader.aclose()
-        for part in (self._reclaimer, self._mover, self.settlement, self._membership):
-            await part.aclose()
+        for part in (self._reclaimer, self._mover, self.settlement, self._membership, self.gate):
+            if part is not None:
+                await part.aclose()

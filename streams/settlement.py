@@ -47,6 +47,7 @@ class Settlement:
         middleware: Sequence[Middleware],
         settled: Callable[[Sequence[Settled], set[Delivery]], None],
         ordered: bool = False,
+        limited: bool = False,
     ) -> None:
         self._keys = keys
         self._group = group
@@ -54,6 +55,7 @@ class Settlement:
         self._consumer = consumer
         self._ordered = ordered
         self._turns = keys.turns(group) if ordered else ""
+        self._limits = keys.limits(group) if limited else ""
         self._reconnect = reconnect
         self._settled = settled  # called with the batch, and with those of it that were not ours any more
         self._connection = connections.direct(timeout=10.0)
@@ -126,6 +128,7 @@ class Settlement:
                     group=self._group,
                     consumer=self._consumer,
                     turns=self._turns,
+                    limits=self._limits,
                     operations=operations,
                 )
                 break
@@ -151,7 +154,8 @@ class Settlement:
         for settled in batch:
             delivery, outcome = settled
             keyed = self._ordered and delivery.message.values[KEY]
-            if (outcome is ACKED or outcome is SKIPPED) and not delivery.failures and not keyed:
+            holds = delivery.admitted is not None and delivery.admitted.holds
+            if (outcome is ACKED or outcome is SKIPPED) and not (delivery.failures or keyed or holds):
                 plain.setdefault(delivery.source, {}).setdefault(delivery.count, []).append(delivery)
             else:
                 other.setdefault(delivery.source, []).append(settled)
@@ -172,9 +176,12 @@ class Settlement:
                 operations += [delivery.entry_id for delivery in run]
             operations.append(len(rest))
             for delivery, outcome in rest:
-                turn = (delivery.message.values[KEY], delivery.origin) if self._ordered else ()
-                told_of = self._operation(delivery, outcome, index, told)
-                operations += (delivery.entry_id, delivery.count, *turn, *told_of)
+                operations += (delivery.entry_id, delivery.count)
+                if self._ordered:
+                    operations += (delivery.message.values[KEY], delivery.turn)
+                if self._limits:
+                    operations.append(delivery.admitted.name if delivery.admitted is not None else "")
+                operations += self._operation(delivery, outcome, index, told)
         return list(index), operations, ordered
 
     def _operation(self, delivery: Delivery, outcome: Outcome, index: dict[str, int], told: set[int]) -> list[Value]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, Final, Literal
 
 from streams.executor import HandlerCancelled, HandlerTimeout
 from streams.outcome import RELEASED, Cancelled
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from streams.outcome import Outcome
 
 Interrupt = Literal["timeout", "lost", "stop", "cancel"]
+_TICK: Final = 0.05  # seconds: how late a timeout may be noticed
 
 
 class Slot:
@@ -71,3 +74,13 @@ def _absorb_cancel() -> None:
     task = asyncio.current_task()
     while task is not None and task.cancelling():
         task.uncancel()
+
+
+async def watch_deadlines(slots: Sequence[Slot]) -> None:
+    """Interrupts what runs longer than it may, for ever."""
+    while True:
+        await asyncio.sleep(_TICK)
+        now = monotonic()
+        for slot in slots:
+            if slot.delivery is not None and 0 < slot.delivery.deadline < now:
+                slot.interrupt("timeout")

@@ -10,16 +10,18 @@ import asyncio
 from bisect import insort
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from operator import attrgetter
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 import structlog
 
 from streams.collector import Bundle
+from streams.delivery import suspect_from
 from streams.executor import Executor
 from streams.lanes import Lanes
 from streams.outcome import RELEASED, Cancelled, DeadLettered, Outcome
-from streams.slot import Slot
+from streams.slot import Slot, watch_deadlines
 
 if TYPE_CHECKING:
     from streams.batches import Batches
@@ -28,13 +30,8 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("streams.slots")
 
-_TICK: Final = 0.05  # seconds: how late a timeout may be noticed
+_DEATHS: Final = attrgetter("crashes")
 _TURN: Final = 0.02  # seconds after which handlers that never wait give way to reading, settling and signals
-
-
-def suspect_from(limit: int) -> int:
-    """The number of crashes from which a message runs alone; `limit` of them make it a dead letter."""
-    return min(3, limit)
 
 
 class Slots:
@@ -57,6 +54,7 @@ class Slots:
         lost: Callable[[Delivery], None],
         ended: Callable[[asyncio.Task[None]], None],
         batches: Batches | None = None,
+        stops: Callable[[Delivery], bool] | None = None,
     ) -> None:
         self._batches = batches
         self._collector = batches.collector if batches is not None else None
@@ -66,6 +64,7 @@ class Slots:
         self._done = done
         self._begin = begin  # settles all else, makes a suspect's delivery count; False when it is not ours any more
         self._lost = lost
+        self._stops = stops  # with limits: whether a delivery may not start now; then `admit` brings it when it may
         self._ended = ended  # called when a slot's task ends, which it must not do by itself
         self._slots = [Slot() for _ in range(concurrency)]
         self._idle: deque[asyncio.Future[None]] = deque()
@@ -85,7 +84,7 @@ class Slots:
         for slot in self._slots:
             slot.task = loop.create_task(self._run(slot))
             slot.task.add_done_callback(self._ended)
-        self._watch = loop.create_task(self._watch_deadlines())
+        self._watch = loop.create_task(watch_deadlines(self._slots))
 
     def feed(self, deliveries: Sequence[Delivery]) -> None:
         """Hands over what was read from one lane, in order."""
@@ -95,12 +94,24 @@ class Slots:
         if len(fresh) != len(deliveries):
             for delivery in deliveries:
                 if delivery.suspected(self.suspect_from):
-                    # The fewest deaths first: who was hit by somebody else's crash is done before the next one.
-                    insort(self._suspects, delivery, key=_deaths)
+                    if self._stops is None or not self._stops(delivery):
+                        # The fewest deaths first: who was hit by somebody else's crash is done before the next one.
+                        insort(self._suspects, delivery, key=_DEATHS)
                 else:
                     self._ready.put(delivery)
         elif fresh:
             self._ready.put_all(fresh)
+        self.wake()
+
+    def admit(self, deliveries: Sequence[Delivery]) -> None:
+        """Hands over what has asked and may start: it is next."""
+        for delivery in deliveries:
+            if not self._taking:
+                self._done(delivery, RELEASED)
+            elif delivery.suspected(self.suspect_from):
+                insort(self._suspects, delivery, key=_DEATHS)
+            else:
+                self._ready.put_first(delivery)
         self.wake()
 
     def wake(self) -> None:
@@ -148,11 +159,16 @@ class Slots:
                 and (self._ready or (self._collector is not None and self._collector.is_ready()))
             ):
                 self.wake()
-            self.running += 1
             if isinstance(delivery, Bundle):
                 assert self._batches is not None
+                self.running += 1
                 await self._run_bundle(self._batches, slot, delivery)
                 continue
+            if self._stops is not None and not self._alone and self._stops(delivery):
+                if not breaker.closed:
+                    breaker.concluded(None)  # it was let through to try, and does not
+                continue
+            self.running += 1
             slot.delivery, slot.interruption = delivery, None
             delivery.deadline = monotonic() + executor.route(delivery)
             outcome: Outcome | None = None
@@ -208,15 +224,6 @@ class Slots:
         delivery.deadline = monotonic() + self._executor.route(delivery)
         return await self._executor.execute(delivery)
 
-    async def _watch_deadlines(self) -> None:
-        while True:
-            await asyncio.sleep(_TICK)
-            if self.running:
-                now = monotonic()
-                for slot in self._slots:
-                    if slot.delivery is not None and 0 < slot.delivery.deadline < now:
-                        slot.interrupt("timeout")
-
     def abandon(self, deliveries: set[Delivery]) -> None:
         """Stops working on deliveries whose lease is lost: waiting ones are dropped, running ones are cancelled. A
         batch goes on while one of it is left: the fence keeps what is lost from being settled.
@@ -250,16 +257,13 @@ class Slots:
             self._done(delivery, Cancelled())
 
     def _waiting(self) -> int:
-        collected = len(self._collector) if self._collector is not None else 0
-        return len(self._ready) + len(self._suspects) + collected
+        return len(self._ready) + len(self._suspects) + len(self._collector or ())
 
     def is_idle(self) -> bool:
         """Whether nothing runs, and nothing of what is here can begin now."""
-        if self.running or self._waking:
-            return False
-        if not self._taking or self.paused or self._breaker.is_open:
-            return True
-        return not (self._ready or self._suspects or (self._collector is not None and self._collector.is_ready()))
+        stands = not self._taking or self.paused or self._breaker.is_open
+        collected = self._collector is not None and self._collector.is_ready()
+        return not (self.running or self._waking) and (stands or not (self._ready or self._suspects or collected))
 
     def in_handlers(self) -> int:
         """How many deliveries handlers have."""
@@ -294,7 +298,3 @@ class Slots:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks, timeout=1.0)  # a handler that swallows its cancel is left behind
-
-
-def _deaths(delivery: Delivery) -> int:
-    return delivery.crashes

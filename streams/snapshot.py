@@ -14,7 +14,7 @@ from schemas.event import registered, registered_types
 from streams.accounting import Accounts
 from streams.entries import Entries, milliseconds, position, refusing
 from streams.joining import join
-from streams.keys import LANES, NEVER_MS
+from streams.keys import LANES, LIMITED_MS
 from streams.missing import unless_missing
 from streams.partitioning import registered as registered_partitions
 from streams.server import Server
@@ -102,7 +102,7 @@ class GroupState:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What waits in the `due` set. `delayed` are events for everybody, `in_line` wait for the turn of their key, the
+    """What waits in the `due` set. `delayed` are events for everybody, `in_line` waits for its turn or at a limit, the
     rest are retries and snoozes of one group; `next_due` is in seconds from now, below zero when it is overdue.
     """
 
@@ -171,7 +171,7 @@ class _Look:
         head.hgetall(keys.groups())
         head.zcard(keys.due())
         head.zrange(keys.due(), 0, 0, withscores=True)
-        head.zcount(keys.due(), NEVER_MS, "+inf")
+        head.zcount(keys.due(), LIMITED_MS, "+inf")
         (seconds, microseconds), info, registry, total, first, in_line = await head.execute()
         self._now = seconds * 1000 + microseconds // 1000
         overdue = await self._redis.zcount(keys.due(), "-inf", self._now - 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from streams.retention import Retired, Trimmed
     from streams.schedules import Schedules
     from streams.snapshot import Snapshot
+    from streams.step import Step
     from streams.trail import Trail
 
 
@@ -104,6 +105,12 @@ class Steering:
         from streams.schedules import Schedules
 
         return Schedules(self._client)
+
+    def progress(self, id: str, *, group: str = "") -> AsyncGenerator[Step, None]:
+        """The steps of one event until every group (or the one) is through with it: see `follow`."""
+        from streams.step import follow
+
+        return follow(self._client, id, group=group)
 
     async def event(self, id: str) -> Trail:
         """Where one event is: see `Trail.find`."""

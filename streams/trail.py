@@ -18,6 +18,7 @@ from streams.entries import Entries, Entry, decode, milliseconds, refusing
 from streams.errors import NotFound
 from streams.keys import HISTORY_LENGTH, partition_of
 from streams.message import CAUSATION, FIELDS, ID
+from streams.reached import Reached
 from streams.whereabouts import GroupTrail, Whereabouts
 
 if TYPE_CHECKING:
@@ -172,7 +173,8 @@ class _Search:
         else:
             names, places = set(self._read), []
         groups = await asyncio.gather(*(whereabouts.find(name, places) for name in sorted(names)))
-        known = tuple(group for group in groups if group is not None)
+        reached = await Reached.of(self._partition, event_id)
+        known = tuple(replace(group, progress=reached.get(group.group)) for group in groups if group is not None)
         if not found and not known:
             return None
         follow_ups = await self._follow_ups(self._known, event_id.encode(), start)

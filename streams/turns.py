@@ -7,17 +7,21 @@ before gives it its turn.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 from streams import chores, scripts
+from streams.keys import NEVER_MS
 
 if TYPE_CHECKING:
     from streams.keys import Keys
     from streams.scripts import Call
 
 log = structlog.get_logger("streams.turns")
+
+_PAGE: Final = 1000
+_PEEK: Final = 200
 
 
 class Turns:
@@ -58,15 +62,18 @@ class Turns:
         """
         passed = 0
         turns: dict[bytes, bytes] = await redis.hgetall(self._keys.turns(self._group))
-        for key, origin in turns.items():
-            source, _, entry_id = origin.decode("utf-8", "replace").rpartition(" ")
+        there = set() if disband or not turns else await self._elsewhere(redis)
+        for key, whose in turns.items():
+            if whose in there:
+                continue
+            source, _, entry_id = whose.decode("utf-8", "replace").partition("#")[0].rpartition(" ")
             if not source.startswith(f"{self._keys.tag}:"):
                 source = self._keys.inbox(self._group)
             if await chores.mend_turn(
                 redis.execute_command,
                 due=self._keys.due(), waiting=self._keys.waiting(), groups=self._keys.groups(),
                 turns=self._keys.turns(self._group), inbox=self._keys.inbox(self._group), source=source,
-                books=self._keys.books(), group=self._group, key=key, origin=origin, entry_id=entry_id,
+                books=self._keys.books(), group=self._group, key=key, whose=whose, entry_id=entry_id,
                 disband=disband,
             ):  # fmt: skip
                 passed += 1
@@ -75,3 +82,30 @@ class Turns:
         elif passed:
             log.error("turn.lost", group=self._group, count=passed)
         return passed
+
+    async def _elsewhere(self, redis: Any) -> set[bytes]:
+        """Who has a turn of all that is in the inbox or waits to come back: one look at both, page by page, for
+        all turns. The script that mends one looks again by itself, and is asked about the few that are in neither.
+        """
+        found: set[bytes] = set()
+        inbox, start = self._keys.inbox(self._group), "-"
+        while entries := await redis.xrange(inbox, start, "+", count=_PAGE):
+            found.update(map(_whose, (fields for _, fields in entries)))
+            start = f"({entries[-1][0].decode()}"
+        cursor = 0
+        while True:
+            cursor, members = await redis.zscan(self._keys.due(), cursor, match=f"{self._group} *", count=_PAGE)
+            ids = [member for member, due in members if due < NEVER_MS]
+            for at in range(0, len(ids), _PEEK):
+                for _, _, _, fields in await scripts.peek_waiting(
+                    redis.execute_command,
+                    due=self._keys.due(), waiting=self._keys.waiting(), ids=ids[at : at + _PEEK],
+                ):  # fmt: skip
+                    found.add(_whose(dict(zip(fields[::2], fields[1::2], strict=True))))
+            if cursor == 0:
+                return found
+
+
+def _whose(fields: dict[bytes, bytes]) -> bytes:
+    origin, replays = fields.get(b"origin", b""), fields.get(b"replays", b"0")
+    return origin if replays in (b"", b"0") else origin + b"#" + replays

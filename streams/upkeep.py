@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 import structlog
 from redis.exceptions import RedisError
 
+from streams import admission
 from streams.accounting import Accounts
 from streams.dead_letters import DeadLetters
 from streams.errors import StreamsError
@@ -38,30 +39,39 @@ class Upkeep:
         self._group = processor.name
         self._streams = sorted(processor.streams)
         self._ordered = processor.ordered
+        self._limited = processor.limited
         self._gaps: dict[tuple[int, str], int] = {}
 
     async def run(self) -> None:
         """Looks after the streams for as long as the consumer lives."""
-        soon = True  # a processor that was ordered before must not leave its lines standing for a minute
+        await asyncio.sleep(random.uniform(0.1, 1.0))
+        look = self._mend  # a processor that was ordered before must not leave its lines standing for a minute
         while True:
-            await asyncio.sleep(random.uniform(0.1, 1.0) if soon else _EVERY * random.uniform(0.75, 1.25))
-            soon = False
             try:
-                await self.look()
+                await look()
             except (RedisError, OSError, StreamsError) as error:
                 log.warning("upkeep.failed", group=self._group, error=str(error)[:300])
+            await asyncio.sleep(_EVERY * random.uniform(0.75, 1.25))
+            look = self.look
 
     async def look(self) -> None:
-        """One look: mend turns, trim, cap the dead letters, compare the books."""
-        await self._mend_turns()
+        """One look: mend turns and limits, trim, cap the dead letters, compare the books."""
+        await self._mend()
         await self._trim()
         await self._cap()
         await self._compare()
 
-    async def _mend_turns(self) -> None:
+    async def _mend(self) -> None:
         for partition in self._client.partitions:
             turns = Turns(partition.keys, self._group)
             await turns.mend(partition.redis, disband=not self._ordered)
+            lost, freed = await admission.mend(
+                partition.redis, partition.keys, group=self._group, disband=not self._limited
+            )
+            if lost:
+                log.warning("limit.mended", group=self._group, lost=lost)
+            if freed:
+                log.info("limit.dropped", group=self._group, let_go=freed)
 
     async def _trim(self) -> None:
         keep, keep_for = self._settings.keep, self._settings.keep_for

@@ -9,9 +9,10 @@ from redis.exceptions import ResponseError
 
 from streams import scripts
 from streams.entries import Entries, Entry, decode, milliseconds, position
-from streams.keys import HISTORY_LENGTH, NEVER_MS
+from streams.keys import HISTORY_LENGTH, LIMITED_MS, NEVER_MS
 from streams.letter import Letter
-from streams.message import KEY, Carried, Message
+from streams.message import KEY, Message
+from streams.reached import Reached
 
 if TYPE_CHECKING:
     from streams.partition import Partition
@@ -29,9 +30,10 @@ class GroupTrail:
 
     `state` is `waiting` (delayed, not in the stream yet), `unread`, `running` (delivered, not settled), `retrying` or
     `snoozed` (waits, or is back in the inbox), `in line` (in an ordered group, another message of its key has the
-    turn), `acked` (handled, or nothing to do in this group), `dead`, `discarded`, `cancelled`, `expired` or `missed`
-    (the group began further on in its stream). `where` is the stream and the entry, or `due`, or empty. `due_in` and
-    `idle` are in seconds. `history` holds how earlier deliveries ended.
+    turn), `limited` (its handler is at its limit), `acked` (handled, or nothing to do in this group), `dead`,
+    `discarded`, `cancelled`, `expired` or `missed` (the group began further on in its stream). `where` is the stream
+    and the entry, or `due`, or empty. `due_in` and `idle` are in seconds. `history` holds how earlier deliveries ended,
+    `progress` how far the last one has come, if its handler says so.
     """
 
     group: str
@@ -49,6 +51,7 @@ class GroupTrail:
     errors: tuple[dict[str, Any], ...] = ()
     history: tuple[dict[str, str], ...] = ()
     waiting_id: str = ""
+    progress: Reached | None = None
 
 
 class Whereabouts:
@@ -92,7 +95,7 @@ class Whereabouts:
             if found is not None:
                 return found
         last = history[-1][1]["outcome"] if history else ""
-        if last in ("retried", "snoozed") and (found := await self._waits(group, known)) is not None:
+        if last in ("retried", "snoozed", "replayed") and (found := await self._waits(group, known)) is not None:
             return found
         if last in _DEAD or not whole:
             found = await self._dead(group, history, known)
@@ -205,44 +208,49 @@ class Whereabouts:
             return None
         waiting_id, due, _, fields = waiting[0]
         seconds, microseconds = await self._redis.time()
+        now = seconds * 1000 + microseconds // 1000
         carried = Message.decode(b"0-0", fields).carried
         last = history[-1] if history else {}
         if due >= NEVER_MS:
-            return await self._in_line(group, waiting_id.decode("utf-8", "replace"), fields, history)
+            state, reason = "in line", await self._in_line(group, fields)
+        elif due == LIMITED_MS:
+            state, reason = "limited", await self._limited(group, fields, now)
+        else:
+            state = "snoozed" if last.get("outcome") == "snoozed" else "retrying"
+            reason = last.get("reason", "")
         return GroupTrail(
             group,
-            "snoozed" if last.get("outcome") == "snoozed" else "retrying",
+            state,
             "due",
             carried.failures if carried else 0,
             carried.deliveries if carried else 0,
             carried.replays if carried else 0,
-            due_in=(due - seconds * 1000 - microseconds // 1000) / 1000,
-            reason=last.get("reason", ""),
+            due_in=(due - now) / 1000 if due < LIMITED_MS else None,
+            reason=reason,
             error=last.get("error", ""),
             errors=tuple(carried.errors) if carried else (),
             history=history,
             waiting_id=waiting_id.decode("utf-8", "replace"),
         )
 
-    async def _in_line(
-        self, group: str, waiting_id: str, fields: list[bytes], history: tuple[dict[str, str], ...]
-    ) -> GroupTrail:
+    async def _in_line(self, group: str, fields: list[bytes]) -> str:
         message = Message.decode(b"0-0", fields)
-        carried = message.carried or Carried()
         holder = await self._redis.hget(self._keys.turns(group), message.values[KEY])
-        source, _, entry_id = (holder or b"").decode("utf-8", "replace").rpartition(" ")
-        return GroupTrail(
-            group,
-            "in line",
-            "due",
-            carried.failures,
-            carried.deliveries,
-            carried.replays,
-            reason=f"it is the turn of {self._keys.short(source)} {entry_id} with the same key {message.key}",
-            errors=tuple(carried.errors),
-            history=history,
-            waiting_id=waiting_id,
-        )
+        source, _, entry_id = (holder or b"").decode("utf-8", "replace").partition("#")[0].rpartition(" ")
+        return f"it is the turn of {self._keys.short(source)} {entry_id} with the same key {message.key}"
+
+    async def _limited(self, group: str, fields: list[bytes], now: int) -> str:
+        limits = self._keys.limits(group)
+        name = dict(zip(fields[::2], fields[1::2], strict=True)).get(b"limitedby", b"").decode("utf-8", "replace")
+        what = await self._redis.hget(f"{limits}:{name}", "what")
+        opens = await self._redis.zscore(limits, name)
+        held = await self._redis.zcard(f"{limits}:{name}:held")
+        until = "the next in line is let in "
+        if opens is None or opens >= NEVER_MS:
+            until += f"when one of the {held} that it has let in ends"
+        else:
+            until += f"in {max(0.0, (opens - now) / 1000):.1f} s"
+        return f"limited: {(what or b'?').decode('utf-8', 'replace')}; {until}"
 
     async def _dead(
         self, group: str, history: list[tuple[str, dict[str, str]]], known: tuple[dict[str, str], ...]

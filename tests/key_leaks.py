@@ -29,6 +29,7 @@ PERMANENT: Final = frozenset(
         "schedules",
         "slots",
         "turns",
+        "limits",
     }
 )
 """The kinds of key that live until somebody trims or retires them: the table in `streams/keys.py`."""

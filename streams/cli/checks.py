@@ -5,11 +5,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal
 
 from streams.cli.durations import told
 
 if TYPE_CHECKING:
+    from streams.newer import Newer
     from streams.schedules import ScheduleState
     from streams.server import Server
     from streams.settings import Settings
@@ -208,6 +210,20 @@ def check_schedules(schedules: Sequence[ScheduleState]) -> Iterator[Finding]:
             )  # fmt: skip
         else:
             yield Finding(name, "ok", f"it runs ({schedule.words})")
+
+
+def check_newer(found: Sequence[Newer], settings: Settings, now: datetime) -> Iterator[Finding]:
+    """What waits for a deploy: it fails nothing, but not for ever."""
+    for newer in found:
+        age = max(0.0, (now - newer.since).total_seconds())
+        yield Finding(
+            f"newer {newer.group}",
+            "fail" if age > settings.unsupported_for / 2 else "warn",
+            f"{_count(newer.count, 'message')} of {newer.type} version {newer.version} newer than the code that met "
+            f"{'it' if newer.count == 1 else 'them'}, the oldest since {told(age)}",
+            f"deploy the code of {newer.group} that knows version {newer.version}; after "
+            f"{told(settings.unsupported_for)} they are dead letters (STREAMS_UNSUPPORTED_FOR)",
+        )
 
 
 def _check_group(group: GroupState) -> Finding:

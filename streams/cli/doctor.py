@@ -12,6 +12,7 @@ from streams.cli.checks import (
     Finding,
     check_books,
     check_clock,
+    check_newer,
     check_partitions,
     check_schedules,
     check_server,
@@ -98,6 +99,8 @@ async def _doctor(json: bool) -> None:
 
 
 async def _examine(streams: Streams) -> list[Finding]:
+    from streams.newer import newer_than_code
+
     began = time.time()
     seconds, microseconds = await streams.redis.time()
     difference = (began + time.time()) / 2 - (seconds + microseconds / 1e6)
@@ -109,6 +112,7 @@ async def _examine(streams: Streams) -> list[Finding]:
         check_partitions(snapshot),
         check_clock(difference),
         *check_state(snapshot, streams.settings.lease),
+        *check_newer(await newer_than_code(streams), streams.settings, snapshot.at),
         *check_books(snapshot, streams.settings),
         *check_schedules(await streams.schedules.ls()),
     ]

@@ -9,6 +9,7 @@ import typer
 from streams.cli.body import body, body_text
 from streams.cli.durations import told
 from streams.cli.ending import run
+from streams.cli.following import amount, follow_event
 from streams.cli.output import note, pairs, print_rich, row, table, write, write_json
 from streams.cli.session import opened
 
@@ -30,15 +31,17 @@ _STYLES: Final = {
 def event(
     id: Annotated[str, typer.Argument(help="The event's id (of an entry without one: the entry's).", metavar="ID")],
     reveal: Annotated[bool, typer.Option("--reveal", help="Show personal data too.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Show its progress until it is settled.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object (with --follow one a line).")] = False,
 ) -> None:
     """Shows where an event is.
 
-    In every group: its state, attempts and errors; and what followed from it.
+    In every group: its state, attempts and errors; and what followed from it. With --follow: how far its handlers have
+    come, until every group is through with it.
 
     streams event 019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071
     """
-    run(_event(id, reveal, json))
+    run(follow_event(id, json=json) if follow else _event(id, reveal, json))
 
 
 async def _event(id: str, reveal: bool, json: bool) -> None:
@@ -111,6 +114,8 @@ def _show_groups(trail: Trail) -> None:
 
 def _detail(group: GroupTrail) -> str:
     parts = []
+    if group.progress:
+        parts.append(amount(group.progress))
     if group.consumer:
         parts.append(f"held by {group.consumer}, lease renewed {told(group.idle)} ago")
     if group.due_in is not None:

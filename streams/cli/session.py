@@ -4,15 +4,21 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING, Final
 
 from streams.cli.ending import Usage
+from streams.cli.output import note
+from streams.errors import StreamsError
 
 if TYPE_CHECKING:
     from streams.client import Streams
+    from streams.processor import Processor
     from streams.settings import Settings
+
+GROUP: Final = "streams.processors"
 
 
 def settings() -> Settings:
@@ -57,7 +63,6 @@ async def opened() -> AsyncIterator[Streams]:
 
     from streams.client import Streams
     from streams.connection import LOST, refusal
-    from streams.errors import StreamsError
 
     if "structlog" in sys.modules:  # stdout is for what was asked; nothing on a command's way imports it (0.1 s)
         import structlog
@@ -74,3 +79,30 @@ async def opened() -> AsyncIterator[Streams]:
             raise refusal(error, streams.connections.place) from error
         except RedisError as error:
             raise StreamsError(f"Redis at {streams.connections.place} answers: {error}") from error
+
+
+def load_processors(modules: Sequence[str]) -> list[Processor]:
+    """The processors of these modules, or without any those of installed packages, which announce them as entry points
+    of the group `streams.processors`. Raises `StreamsError` for a module that has none.
+    """
+    from streams.processor import Processor
+
+    found: list[Processor] = []
+    for name in modules:
+        try:
+            module = importlib.import_module(name)
+        except Exception as error:
+            told = f"({error.__class__.__name__}: {error})"
+            raise StreamsError(f"--processor {name} cannot be imported {told}") from error
+        here = [value for value in vars(module).values() if isinstance(value, Processor)]
+        if not here:
+            raise StreamsError(f"--processor {name} has no processors in it")
+        found += here
+    for point in () if modules else entry_points(group=GROUP):
+        try:
+            processor = point.load()
+        except Exception as error:  # noqa: BLE001 - such as one whose extra is not installed
+            note(f"left out: {point.value} cannot be imported ({error.__class__.__name__}: {error})")
+            continue
+        found.append(processor)
+    return found

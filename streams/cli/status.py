@@ -128,7 +128,7 @@ def _waiting(waiting: Waiting) -> Iterator[Text]:
     due = waiting.next_due
     back = waiting.total - waiting.delayed - waiting.in_line
     soon = f"; next due in {told(due)}" if due is not None and due >= 0 else ""
-    line = f", {waiting.in_line:,} in line behind another of their key" if waiting.in_line else ""
+    line = f", {waiting.in_line:,} in line" if waiting.in_line else ""
     yield Text(f"waiting {waiting.total:,}: {waiting.delayed:,} delayed, {back:,} retries and snoozes{line}{soon}")
     if due is not None and due < -_LATE:
         late = f"{waiting.overdue:,} overdue, the oldest for {told(-due)}: a running consumer moves them"

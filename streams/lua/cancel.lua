@@ -6,12 +6,18 @@
 -- Returns {group, state, ...}: `cancelled` (it will not be delivered), `cancelling` (it has been delivered or may be at
 -- any moment: its consumers are told to stop it) or `delivered` (nothing of it is in this stream for that group).
 -- Invariant: an entry is deleted only if no group has it pending, and only groups that had not read it are told
--- `cancelled`: deleted under a running handler it would vanish instead of being settled.
+-- `cancelled`: deleted under a running handler it would vanish instead of being settled. What is deleted from an inbox
+-- passes on the turn of its key, and leaves the limit that had let it in.
+-- include append.lua
 -- include books.lua
+-- include line.lua
+-- include turns.lua
+-- include limits.lua
 
 local stream, id = KEYS[1], ARGV[1]
 local answer, unread, running = {}, {}, {}
-if not redis.call('XRANGE', stream, id, id)[1] then return answer end
+local entry = redis.call('XRANGE', stream, id, id)[1]
+if not entry then return answer end
 
 local function parts(text)
   local ms, seq = string.match(text, '^(%d+)-(%d+)$')
@@ -69,8 +75,22 @@ for _, group in ipairs(unread) do
     answer[#answer + 1] = 'cancelled'
   end
 end
+local function leave(tag, group, fields)
+  local registry, due, waiting, limits = tag .. 'groups', tag .. 'due', tag .. 'waiting', tag .. 'limits:' .. group
+  pass_turn(registry, due, waiting, tag .. 'turns:' .. group, field_of(fields, 'partitionkey'), whose_turn(fields))
+  local name = field_of(fields, 'limitedby')
+  if name ~= '' and redis.call('ZREM', limits .. ':' .. name .. ':held', stream .. ' ' .. id) == 1 then
+    local limit, clock = limit_of(limits, name), clock_ms()
+    serve(registry, due, waiting, limit, clock)
+    close(limits, limit, clock)
+  end
+end
+
 if #unread > 0 and #running == 0 then
+  local inbox_at, after = string.find(stream, '}:inbox:', 1, true)
+  if inbox_at then leave(string.sub(stream, 1, inbox_at + 1), string.sub(stream, after + 1), entry[2]) end
   book('removed ' .. short(stream), redis.call('XDEL', stream, id))
+  book_added(added, created)
   write_books()
 end
 return answer

@@ -7,6 +7,7 @@
 -- the turn of its key in an ordered group passes it on.
 -- include append.lua
 -- include books.lua
+-- include line.lua
 -- include turns.lua
 
 if redis.call('HEXISTS', KEYS[2], ARGV[1]) == 0 then return 0 end
@@ -22,7 +23,7 @@ local target = read and type(fields) == 'table' and tostring(table.remove(fields
 local at_inbox, after = string.find(target, '}:inbox:', 1, true)
 if at_inbox then
   local turns = string.sub(target, 1, at_inbox + 1) .. 'turns:' .. string.sub(target, after + 1)
-  pass_turn(KEYS[3], KEYS[1], KEYS[2], turns, field_of(fields, 'partitionkey'), field_of(fields, 'origin'))
+  pass_turn(KEYS[3], KEYS[1], KEYS[2], turns, field_of(fields, 'partitionkey'), whose_turn(fields))
 end
 book('unwaited ' .. short(target), redis.call('ZREM', KEYS[1], ARGV[1]))
 book_added(added, created)

@@ -9,6 +9,7 @@
 -- no place in a consumer's hands, so that one busy key keeps no other waiting.
 -- include append.lua
 -- include books.lua
+-- include line.lua
 -- include turns.lua
 
 local due, waiting, turns, inbox, group = KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[1]
@@ -20,23 +21,6 @@ for i = 5, #KEYS - 1 do command[#command + 1] = KEYS[i] end
 for i = 5, #KEYS - 1 do command[#command + 1] = '>' end
 local reply = redis.call(unpack(command)) or {}
 
-local function stand_in_line(source, id, fields, key)
-  local waiting_id = group .. ' ' .. string.gsub(short(source), '^stream:', '') .. ' ' .. id  -- as a retry's
-  if field_of(fields, 'origin') == '' then
-    local carried = {'origin', source .. ' ' .. id, 'failures', '0', 'deliveries', '0'}
-    for i = 1, #carried do fields[#fields + 1] = carried[i] end
-    if field_of(fields, 'id') == '' then  -- a foreign entry's id is its event id
-      fields[#fields + 1] = 'id'
-      fields[#fields + 1] = id
-    end
-  end
-  redis.call('HSET', waiting, waiting_id, cmsgpack.pack({inbox, unpack(fields)}))
-  book('waited ' .. short(inbox), redis.call('ZADD', due, ARGV[4], waiting_id))
-  redis.call('RPUSH', line_of(turns, key), waiting_id)
-  book('returned ' .. group .. ' ' .. short(source), redis.call('XACK', source, group, id))
-  if source == inbox then redis.call('XDEL', source, id) end
-end
-
 local number, found = 0, {}
 for _, stream in ipairs(reply) do
   local source, entries = stream[1], {}
@@ -47,14 +31,13 @@ for _, stream in ipairs(reply) do
     if key == '' then
       entries[#entries + 1] = entry
     else
-      local origin = field_of(fields, 'origin')
-      if origin == '' then origin = source .. ' ' .. id end
-      local whose = redis.call('HGET', turns, key)
-      if not whose then redis.call('HSET', turns, key, origin) end
-      if not whose or whose == origin then
+      local own, whose = whose_turn(fields, source, id), redis.call('HGET', turns, key)
+      if not whose then redis.call('HSET', turns, key, own) end
+      if not whose or whose == own then
         entries[#entries + 1] = entry
       else
-        stand_in_line(source, id, fields, key)
+        local waiting_id = park(group, inbox, due, waiting, source, id, fields, ARGV[4])
+        redis.call('RPUSH', line_of(turns, key), waiting_id)
       end
     end
   end

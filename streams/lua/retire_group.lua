@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Gives up a group that nobody runs any more: what it has not read and what it holds is not delivered.
--- KEYS  1 groups  2 consumers  3 inbox  4 paused  5 cancelled  6 turns  7.. the streams it reads, and last the books
+-- KEYS  1 groups  2 consumers  3 inbox  4 paused  5 cancelled  6 turns  7 limits  8.. the streams it reads, and
+--       last the books
 -- ARGV  1 group  2 ms in which a heartbeat means alive  3 1 to do it, 0 to look only
 -- Returns {-1 unknown, 0 nothing was changed, 1 done; consumers that are alive; pending; length of the inbox}.
 -- Invariant: a group with a live consumer is not touched. Its dead letters and its history stay.
@@ -10,7 +11,7 @@ local group, alive, pending, known = ARGV[1], 0, 0, redis.call('HEXISTS', KEYS[1
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 alive = redis.call('ZCOUNT', KEYS[2], now - tonumber(ARGV[2]), '+inf')
-for i = 7, #KEYS - 1 do
+for i = 8, #KEYS - 1 do
   local held = redis.pcall('XPENDING', KEYS[i], group)
   if not held.err then
     known = true
@@ -23,12 +24,17 @@ if not held.err then pending = pending + held[1] end
 if not known then return {-1, 0, 0, 0} end
 if alive > 0 or ARGV[3] ~= '1' then return {0, alive, pending, inbox} end
 
-for i = 7, #KEYS - 1 do redis.pcall('XGROUP', 'DESTROY', KEYS[i], group) end
+for i = 8, #KEYS - 1 do redis.pcall('XGROUP', 'DESTROY', KEYS[i], group) end
 redis.call('HDEL', KEYS[1], group)
 for _, key in ipairs(redis.call('HKEYS', KEYS[6])) do
   redis.call('DEL', KEYS[6] .. ':' .. redis.sha1hex(key))  -- its line; who stood there is dropped with all that waits
 end
-redis.call('DEL', KEYS[2], KEYS[3], KEYS[5], KEYS[6])
+for _, name in ipairs(redis.call('ZRANGE', KEYS[7], 0, -1)) do
+  local place = KEYS[7] .. ':' .. name
+  for _, key in ipairs(redis.call('LRANGE', place .. ':ring', 0, -1)) do redis.call('DEL', place .. ':line:' .. key) end
+  redis.call('DEL', place, place .. ':held', place .. ':ring')
+end
+redis.call('DEL', KEYS[2], KEYS[3], KEYS[5], KEYS[6], KEYS[7])
 redis.call('SREM', KEYS[4], group)
 book('given-up ' .. short(KEYS[3]), inbox)
 write_books()

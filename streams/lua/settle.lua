@@ -1,10 +1,11 @@
 #!lua flags=allow-oom
 -- Makes the outcomes of a batch of deliveries durable.
 -- KEYS  1 due  2 waiting  3 dead  4 history  5 groups  6.. streams named by index below, and last the books
--- ARGV  1 group  2 consumer  3 history length  4 turns ('': the group is not ordered), then per source stream: stream (index), 1 to delete what is settled
---       (an inbox: nobody else reads it), first and last entry id (a hint), number of runs of plain acks, and per run: delivery count, number, entry ids; then number of other
---       deliveries, and per delivery: entry id, delivery count, in an ordered group its ordering key and its origin,
---       operation and its arguments:
+-- ARGV  1 group  2 consumer  3 history length  4 turns ('': the group is not ordered)  5 limits ('': it has none), then
+--       per source stream: stream (index), 1 to delete what is settled (an inbox: nobody else reads it), first and last
+--       entry id (a hint), number of runs of plain acks, and per run: delivery count, number, entry ids; then number of
+--       other deliveries, and per delivery: entry id, delivery count, in an ordered group its ordering key and whose
+--       turn it is, with limits the one that holds it (or ''), operation and its arguments:
 --         f  done with follow-ups: number, per follow-up: stream, FIELDS      c  cancelled      x  expired
 --         g  the same, one of a batch: the first `g` has the follow-ups of all (the number is 0 in the others), which
 --            are published with the first of them that is still owned
@@ -18,11 +19,13 @@
 -- pending for ever; publishers are refused instead.
 -- include append.lua
 -- include books.lua
+-- include line.lua
 -- include turns.lua
+-- include limits.lua
 
 local group, consumer, history_length = ARGV[1], ARGV[2], ARGV[3]
-local turns, at = ARGV[4], 5
-local position, lost, shared = 0, {}, {}
+local turns, limits, at = ARGV[4], ARGV[5], 6
+local position, lost, left, shared = 0, {}, {}, {}
 
 local function take()
   at = at + 1
@@ -83,8 +86,9 @@ while at <= #ARGV do
     end
   end
   for _ = 1, tonumber(take()) do
-    local id, count, key, origin = take(), tonumber(take()), '', ''
-    if turns ~= '' then key, origin = take(), take() end
+    local id, count, key, whose = take(), tonumber(take()), '', ''
+    if turns ~= '' then key, whose = take(), take() end
+    local limit = limits ~= '' and take() or ''
     local operation, over = take(), true
     position = position + 1
     local mine = is_mine(id, count)
@@ -130,11 +134,19 @@ while at <= #ARGV do
       if #record > 0 then
         redis.call('XADD', KEYS[4], 'MAXLEN', '~', history_length, '*', unpack(record))
       end
-      if over and key ~= '' then pass_turn(KEYS[5], KEYS[1], KEYS[2], turns, key, origin) end
+      if over and key ~= '' then pass_turn(KEYS[5], KEYS[1], KEYS[2], turns, key, whose) end
       ack({id}, what)
+      if limit ~= '' and redis.call('ZREM', limits .. ':' .. limit .. ':held', source .. ' ' .. id) == 1 then
+        left[limit] = true
+      end
       owned[id] = false  -- the same delivery twice in one batch is settled once
     end
   end
+end
+for name in pairs(left) do
+  local limit, clock = limit_of(limits, name), clock_ms()
+  serve(KEYS[5], KEYS[1], KEYS[2], limit, clock)
+  close(limits, limit, clock)
 end
 book_added(added, created)
 write_books()

@@ -1,23 +1,23 @@
--- Included by the scripts that end the turn of a message in an ordered group: not a script of its own. After append.lua
--- and books.lua. `turns` is a hash, ordering key -> origin of the message whose turn it is; TURNS:sha1(key) is the line
--- behind it, a list of waiting ids. Who stands in line is kept as everything that waits is, but is never due.
--- pass_turn(registry, due, waiting, turns, key, origin): if it is the turn of `origin`, the next in line is added to the
--- group's inbox, and it is its turn.
+-- Included by the scripts that end the turn of a message in an ordered group: not a script of its own. After append.lua,
+-- books.lua and line.lua. `turns` is a hash, ordering key -> whose turn it is: the origin of the message, and `#N` if it is
+-- the Nth replay, which may be there beside its original. TURNS:sha1(key) is the line behind it, a list of waiting ids.
+-- Who stands in line is kept as everything that waits is, but is never due.
+-- pass_turn(registry, due, waiting, turns, key, whose): if it is their turn, the next in line is added to the group's
+-- inbox, and it is its turn.
 -- Invariant: a line exists only while somebody has the turn; the next one has it before the last one is forgotten.
-
-local function field_of(fields, name)
-  for i = 1, #fields, 2 do
-    if fields[i] == name then return fields[i + 1] end
-  end
-  return ''
-end
 
 local function line_of(turns, key)
   return turns .. ':' .. redis.sha1hex(key)
 end
 
-local function pass_turn(registry, due, waiting, turns, key, origin)
-  if redis.call('HGET', turns, key) ~= origin then return end
+local function whose_turn(fields, source, id)
+  local origin, replays = field_of(fields, 'origin'), field_of(fields, 'replays')
+  if origin == '' then return source .. ' ' .. id end
+  return (replays == '' or replays == '0') and origin or origin .. '#' .. replays
+end
+
+local function pass_turn(registry, due, waiting, turns, key, whose)
+  if redis.call('HGET', turns, key) ~= whose then return end
   local line = line_of(turns, key)
   while true do
     local id = redis.call('LINDEX', line, 0)
@@ -25,17 +25,9 @@ local function pass_turn(registry, due, waiting, turns, key, origin)
       redis.call('HDEL', turns, key)
       return
     end
-    local packed = redis.call('HGET', waiting, id)
-    local read, fields = pcall(cmsgpack.unpack, packed or '')
-    local found = packed and read and type(fields) == 'table'
-    if found then
-      local target = table.remove(fields, 1)
-      append(registry, target, fields)
-      redis.call('HSET', turns, key, field_of(fields, 'origin'))
-      book('released ' .. short(target), redis.call('ZREM', due, id))
-      redis.call('HDEL', waiting, id)
-    end
+    local target, _, fields = leave_line(registry, due, waiting, id)
+    if target then redis.call('HSET', turns, key, whose_turn(fields)) end
     redis.call('LPOP', line)  -- it has its turn, or was called off while it stood in line
-    if found then return end
+    if target then return end
   end
 end

@@ -28,10 +28,11 @@ class Commands:
             "XINFO CONSUMERS": self.xinfo_consumers,
             "HGET": self.hget, "HGETALL": self.hgetall, "HKEYS": self.hkeys, "HVALS": self.hvals,
             "HSET": self.hset, "HEXISTS": self.hexists,
-            "ZRANGE": self.zrange, "ZCOUNT": self.zcount, "ZCARD": self.zcard, "ZSCAN": self.zscan,
+            "ZRANGE": self.zrange, "ZCOUNT": self.zcount, "ZCARD": self.zcard,
+            "ZSCORE": self.zscore, "ZSCAN": self.zscan,
             "SISMEMBER": self.sismember, "SMEMBERS": self.smembers,
             "GET": self.get, "SET": self.set, "DEL": self.delete, "INCRBY": self.incrby, "EXISTS": self.exists,
-            "PEXPIRE": self.pexpire, "EXPIRE": self.expire, "PTTL": self.pttl, "TTL": self.ttl,
+            "PEXPIRE": self.pexpire, "EXPIRE": self.expire, "PTTL": self.pttl, "TTL": self.ttl, "TYPE": self.type,
             "TIME": self.time, "INFO": lambda *_: _INFO, "CONFIG GET": lambda *_: [b"appendfsync", b"always"],
         }  # fmt: skip
 
@@ -166,6 +167,12 @@ class Commands:
         set = self._store.find(key, Zset)
         return len(set) if set is not None else 0
 
+    def zscore(self, key: str, member: bytes) -> bytes | None:
+        """ZSCORE."""
+        set = self._store.find(key, Zset)
+        score = set.scores.get(member) if set is not None else None
+        return None if score is None else b"%d" % score
+
     def zscan(self, key: str, _: bytes, *options: bytes) -> list[Any]:
         """ZSCAN, all at once."""
         set, pattern = self._store.find(key, Zset), b"*"
@@ -244,6 +251,13 @@ class Commands:
         """TTL."""
         left = self.pttl(key)
         return left if left < 0 else round(left / 1000)
+
+    def type(self, key: str) -> bytes:
+        """TYPE."""
+        if not self._store.is_there(key):
+            return b"none"
+        kinds = {Stream: b"stream", Zset: b"zset", Names: b"set", bytes: b"string", list: b"list"}
+        return kinds.get(type(self._store.keys[key]), b"hash")
 
     def time(self, *_: object) -> list[bytes]:
         """TIME, by the test's clock."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from streams.testing.move import Arguments, Move, field_of, line_of, short
+from streams.testing.limiting import Limits
+from streams.testing.move import Arguments, Move, field_of, line_of, short, whose_turn
 from streams.testing.store import Group, Hash, Pending, Stream, Waiting, Zset, read_id, write_id
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ class _Settling:
         self.move = Move(store, books, registry)
         self.group, self.consumer = arguments.take(), arguments.take()
         arguments.take()  # how long a history may be: here, as long as the test is
-        self.turns = arguments.text()
+        self.turns, self.limits = arguments.text(), arguments.text()
+        self.left: set[str] = set()  # limits that somebody has left
         self.position = 0
         self.lost: list[int] = []
         self.shared: list[tuple[str, list[bytes]]] = []
@@ -76,6 +78,8 @@ class _Settling:
                         self.move.acknowledge(source, self.group, id, "acked", delete=delete)
             for _ in range(take.number()):
                 self._one(source, delete=delete)
+        for name in self.left:
+            Limits(self.move, self.due, self.waiting, self.limits).serve(name)
         self.move.close()
         return self.lost
 
@@ -95,7 +99,8 @@ class _Settling:
     def _one(self, source: str, *, delete: bool) -> None:
         take, move = self.arguments, self.move
         id, count = take.take(), take.number()
-        key, origin = (take.take(), take.take()) if self.turns else (b"", b"")
+        key, whose = (take.take(), take.take()) if self.turns else (b"", b"")
+        limit = take.text() if self.limits else ""
         operation, mine = take.take(), self._is_mine(source, id, count)
         what, over = "acked", operation not in (b"w", b"b")
         match operation:
@@ -131,8 +136,10 @@ class _Settling:
         if mine:
             move.note(self.history, record)
             if over and key:
-                move.pass_turn(self.due, self.waiting, self.turns, key, origin)
+                move.pass_turn(self.due, self.waiting, self.turns, key, whose)
             move.acknowledge(source, self.group, id, what, delete=delete)
+            if limit and Limits(move, self.due, self.waiting, self.limits).leave(limit, source, id):
+                self.left.add(limit)
 
     def _publish(self, messages: list[tuple[str, list[bytes]]]) -> None:
         for key, fields in messages:
@@ -179,19 +186,12 @@ def read_in_turn(store: Store, keys: list[str], given: list[bytes]) -> list[Any]
         kept = []
         for id, fields in entries:
             number += 1
-            key = field_of(fields, b"partitionkey")
-            origin = field_of(fields, b"origin") or source.encode() + b" " + id
-            holder = store.make(turns, Hash).setdefault(key, origin) if key else origin
-            if holder == origin:
+            key, own = field_of(fields, b"partitionkey"), whose_turn(fields, source, id)
+            if not key or store.make(turns, Hash).setdefault(key, own) == own:
                 kept.append([id, fields])
                 continue
-            waiting_id = f"{group.decode()} {short(source).removeprefix('stream:')} ".encode() + id
-            if not field_of(fields, b"origin"):
-                fields += [b"origin", origin, b"failures", b"0", b"deliveries", b"0"]
-                fields += [] if field_of(fields, b"id") else [b"id", id]
-            move.wait(due, waiting, waiting_id, int(never), inbox, fields)
+            waiting_id = move.park(group.decode(), inbox, due, waiting, source, (id, fields), int(never))
             store.make(line_of(turns, key), list).append(waiting_id)
-            move.acknowledge(source, group, id, "returned", delete=source == inbox)
         if kept:
             found.append([source.encode(), kept])
     move.close()

@@ -201,6 +201,7 @@ class Harness(Streams):
             for member in self._members:
                 member.beat()
                 await member.fire()
+                await member.serve()
             taken = sum([await member.take() for member in self._members])
             for member in self._members:
                 await member.quiet()

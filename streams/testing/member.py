@@ -11,19 +11,22 @@ from typing import TYPE_CHECKING, Final
 
 from uncalled_for import SharedContext
 
-from streams import scripts
+from streams import admission, scripts
 from streams.batches import Batches
 from streams.breaker import Breaker
-from streams.delivery import Delivery
+from streams.delivery import Delivery, suspect_from
 from streams.dependencies import current_streams
 from streams.errors import StreamsError
 from streams.executor import Executor
+from streams.gate import Gate
 from streams.keys import LANES
 from streams.message import Message
+from streams.outcome import Cancelled
 from streams.reconnect import Reconnect
 from streams.scheduler import Scheduler
 from streams.settlement import Settlement
-from streams.slots import Slots, suspect_from
+from streams.slots import Slots
+from streams.testing.crash import Crash
 from streams.testing.delivering import read_group
 from streams.testing.store import Hash, Names
 
@@ -35,12 +38,6 @@ if TYPE_CHECKING:
 
 _SPINS: Final = 50  # turns of the event loop before it is taken for granted that a handler waits for something real
 _PATIENCE: Final = 0.001  # seconds
-
-
-class Crash(BaseException):
-    """Raise it in a handler, or in a dependency of one, to let its process die there: nothing of what was in hand is
-    settled, and the next consumer is given it with one delivery more.
-    """
 
 
 class Member:
@@ -82,7 +79,25 @@ class Member:
             middleware=middleware,
             settled=self._on_settled,
             ordered=processor.ordered,
+            limited=processor.limited,
         )
+        self._serve_at: int | None = None
+        self._gate: Gate | None = None
+        if processor.limited:
+            self._gate = Gate(
+                processor,
+                partition,
+                partition.connections,
+                partitions=1,
+                consumer=name,
+                executor=executor,
+                reconnect=reconnect,
+                idle=lambda: not self._breaker.closed,
+                admitted=self._admit,
+                parked=self._drop,
+                lost=lambda _: None,
+                done=self._settlement.add,
+            )
         self._suspect = suspect_from(limit)
         self._slots = Slots(
             executor,
@@ -93,13 +108,10 @@ class Member:
             begin=self._begin,
             lost=lambda _: None,
             ended=self._on_slot_ended,
+            stops=self._gate.stops if self._gate is not None else None,
             batches=Batches.of(executor, middleware, wake=self._wake, done=self._settlement.add_together),
         )
-        self._scheduler = (
-            Scheduler(processor, harness, partition, processor.schedules, reconnect, middleware)
-            if processor.schedules
-            else None
-        )
+        self._scheduler = Scheduler(processor, harness, partition, processor.schedules, reconnect, middleware)
         self._context = copy_context()
         self.crashed = False
         self._problem: BaseException | None = None
@@ -116,6 +128,8 @@ class Member:
         self._slots.paused = self.group.encode() in memory.store.make(keys.paused(), Names)
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(self._share()), loop.create_task(self._settlement.run())]
+        if self._gate is not None:
+            self._tasks.append(loop.create_task(self._gate.ask()))
         await self._ready.wait()
         for source in self.sources:
             _, _, taken = await scripts.reclaim(
@@ -143,8 +157,7 @@ class Member:
         if word == b"cancel":
             source, _, entry_id = rest.partition(b" ")
             self._calls.add((source.decode(), entry_id))
-            if (delivery := self._held.get((source.decode(), entry_id))) is not None:
-                self._slots.call_off(delivery)
+            self._call_off(self._held.get((source.decode(), entry_id)))
         elif word in (b"pause", b"resume"):
             self._slots.paused = word == b"pause"
             self._wake()
@@ -193,9 +206,24 @@ class Member:
         self.taken += len(deliveries)
         self._held |= {(delivery.source, delivery.entry_id): delivery for delivery in deliveries}
         self._slots.feed(deliveries)
+        self._call_off_some(deliveries)
+
+    def _admit(self, deliveries: list[Delivery]) -> None:
+        self._slots.admit(deliveries)
+        self._call_off_some(deliveries)
+
+    def _call_off_some(self, deliveries: list[Delivery]) -> None:
         for delivery in deliveries:
             if (delivery.source, delivery.entry_id) in self._calls:
-                self._slots.call_off(delivery)
+                self._call_off(delivery)
+
+    def _call_off(self, delivery: Delivery | None) -> None:
+        if delivery is None:
+            return
+        if self._gate is not None and self._gate.drop({delivery}):
+            self._settlement.add(delivery, Cancelled())
+        else:
+            self._slots.call_off(delivery)
 
     async def quiet(self) -> None:
         """Returns when every handler has ended, its outcome is settled and nothing else can begin; or when it has
@@ -203,14 +231,17 @@ class Member:
         """
         spins = 0
         while not self.crashed:
-            if self._slots.is_idle():
+            if self._is_idle():
                 await self._settlement.flush()
-                if self._slots.is_idle():
+                if self._is_idle():
                     return
             spins += 1
             await asyncio.sleep(0 if spins < _SPINS else _PATIENCE)
         if self._problem is not None:
             raise self._problem
+
+    def _is_idle(self) -> bool:
+        return self._slots.is_idle() and (self._gate is None or self._gate.is_quiet)
 
     async def _begin(self, delivery: Delivery) -> bool:
         await self._settlement.flush()
@@ -220,11 +251,14 @@ class Member:
         )  # fmt: skip
 
     def _on_settled(self, settled: Sequence[tuple[Delivery, Outcome]], lost: set[Delivery]) -> None:
-        for delivery, _ in settled:
-            self._held.pop((delivery.source, delivery.entry_id), None)
+        self._drop([delivery for delivery, _ in settled])
         if lost:
             self._problem = StreamsError(f"the harness has lost {lost}: that is its own mistake, please report it")
             self.crashed = True
+
+    def _drop(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in deliveries:
+            self._held.pop((delivery.source, delivery.entry_id), None)
 
     def _on_slot_ended(self, task: asyncio.Task[None]) -> None:
         if task.cancelled() or (error := task.exception()) is None:
@@ -238,12 +272,18 @@ class Member:
 
     @property
     def next_due(self) -> int | None:
-        """The ms since 1970 of the next slot of one of its schedules; None without one."""
-        return self._scheduler.next_slot() if self._scheduler is not None else None
+        """When it has something to do by itself, in ms since 1970: a slot of a schedule, or a limit that opens."""
+        return min((at for at in (self._scheduler.next_slot(), self._serve_at) if at is not None), default=None)
+
+    async def serve(self) -> None:
+        """Lets in who stands in line at a limit, where enough time has passed."""
+        if self._gate is not None and self._breaker.closed:
+            wait = await admission.serve(self._call, self._keys, group=self.group)
+            self._serve_at = self._harness.memory.store.now() + wait if wait >= 0 else None
 
     async def fire(self) -> None:
         """Fires the slots that have come."""
-        if self._scheduler is not None:
+        if self.processor.schedules:
             # In the context of what is shared, as schedules may depend on it.
             await asyncio.get_running_loop().create_task(self._scheduler.fire_all(), context=self._context)
 
@@ -255,5 +295,6 @@ class Member:
         self._ended.set()
         if self._tasks:
             await asyncio.wait(self._tasks[:1])
-            self._tasks[1].cancel()
+            for task in self._tasks[1:]:
+                task.cancel()
             await asyncio.wait(self._tasks)

@@ -9,12 +9,12 @@ import redis.asyncio
 from redis.asyncio.client import Pipeline
 from redis.exceptions import ResponseError
 
-from streams import chores, scripts, timetable
+from streams import admission, chores, scripts, timetable
 from streams.connection import Connections
 from streams.errors import StreamsError
 from streams.scripts import Script
 from streams.settings import Settings
-from streams.testing import delivering, steering
+from streams.testing import delivering, limiting, scheduling, steering
 from streams.testing.commands import Commands
 from streams.testing.store import Store
 
@@ -32,14 +32,17 @@ _STEPS: Final[tuple[tuple[Script, Callable[..., Any]], ...]] = (
     (scripts.DISCARD, steering.discard),
     (scripts.CANCEL_WAITING, steering.cancel_waiting),
     (scripts.PEEK_WAITING, steering.peek_waiting),
+    (admission.ADMIT, limiting.admit),
+    (admission.SERVE_LIMITS, limiting.serve_limits),
+    (scripts.PROGRESS, steering.progress),
     (chores.EDIT, steering.edit),
     (chores.REPLAY_STEP, steering.replay_step),
     (chores.FIND_ENTRIES, steering.find_entries),
     (chores.ACCOUNTS, steering.accounts),
-    (timetable.REGISTER_SCHEDULES, steering.register_schedules),
-    (timetable.LOOK_SCHEDULES, steering.look_schedules),
-    (timetable.FIRE, steering.fire),
-    (timetable.STEER_SCHEDULE, steering.steer_schedule),
+    (timetable.REGISTER_SCHEDULES, scheduling.register_schedules),
+    (timetable.LOOK_SCHEDULES, scheduling.look_schedules),
+    (timetable.FIRE, scheduling.fire),
+    (timetable.STEER_SCHEDULE, scheduling.steer_schedule),
 )
 _TOLD: Final = ((scripts.CANCEL, steering.cancel), (scripts.PAUSE, steering.pause))
 
@@ -181,7 +184,7 @@ def _read(client: Any, memory: Memory, command: tuple[Any, ...], options: dict[s
 
 
 def _every_script() -> list[Script]:
-    modules = (scripts, chores, timetable)
+    modules = (admission, scripts, chores, timetable)
     return [found for module in modules for found in vars(module).values() if isinstance(found, Script)]
 
 

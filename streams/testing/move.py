@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from hashlib import sha1
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from streams.testing.store import Group, Hash, Stream, Waiting, Zset, read_id
 
@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from streams.testing.store import Store
-
-_ORIGIN: Final = b"origin"
-_KEY: Final = b"partitionkey"
 
 
 class Arguments:
@@ -116,27 +113,66 @@ class Move:
         if delete:
             stream.delete(read_id(id))
 
-    def pass_turn(self, due: str, waiting: str, turns: str, key: bytes, origin: bytes) -> None:
-        """If it is the turn of `origin`, the next in line is added to the group's inbox, and it is its turn."""
+    def park(
+        self, group: str, inbox: str, due: str, waiting: str, source: str, entry: tuple[bytes, list[bytes]],
+        score: int, more: Sequence[tuple[bytes, bytes]] = (),
+    ) -> bytes:  # fmt: skip
+        """Lets what is in hand wait for something else than a time, and come back by the inbox; returns its waiting id,
+        which is the one a retry of its first delivery had.
+        """
+        id, found = entry
+        origin = field_of(found, b"origin")
+        named, fields = _name_of(group, source, id), dict(zip(found[::2], found[1::2], strict=True))
+        if not origin:
+            fields |= {b"origin": source.encode() + b" " + id, b"failures": b"0", b"deliveries": b"0"}
+            fields.setdefault(b"id", id)  # a foreign entry's id is its event id
+        elif field_of(found, b"replays") in (b"", b"0"):
+            first, _, at = origin.decode().rpartition(" ")
+            original = _name_of(group, first, at.encode())
+            if original not in self.store.make(waiting, Waiting):
+                named = original
+        fields |= dict(more)
+        self.wait(due, waiting, named, score, inbox, [part for pair in fields.items() for part in pair])
+        self.acknowledge(source, group.encode(), id, "returned", delete=source == inbox)
+        return named
+
+    def leave_line(self, due: str, waiting: str, id: bytes) -> tuple[str, bytes, list[bytes]] | None:
+        """Lets the first in a line go to where it comes back from; None when it was called off meanwhile."""
+        found = self.store.make(waiting, Waiting).pop(id, None)
+        if found is None:
+            return None
+        target, fields = found
+        entry = self.append(target, fields)
+        self.book(f"released {short(target)}", self.store.zset(due).remove(id))
+        return target, entry, fields
+
+    def pass_turn(self, due: str, waiting: str, turns: str, key: bytes, whose: bytes) -> None:
+        """If it is their turn, the next in line is added to the group's inbox, and it is its turn."""
         holders = self.store.hash(turns)
-        if holders.get(key) != origin:
+        if holders.get(key) != whose:
             return
-        line = self.store.make(line_of(turns, key), list)
-        while line:
-            id = line.pop(0)
-            found = self.store.make(waiting, Waiting).pop(id, None)
-            if found is not None:  # else it was called off while it stood in line
-                target, fields = found
-                self.append(target, fields)
-                holders[key] = field_of(fields, _ORIGIN)
-                self.book(f"released {short(target)}", self.store.zset(due).remove(id))
-                if not line:
-                    self.store.drop(line_of(turns, key))
-                return
-        self.store.drop(line_of(turns, key))
+        name = line_of(turns, key)
+        line = self.store.make(name, list)
         del holders[key]
+        while line and key not in holders:
+            if (left := self.leave_line(due, waiting, line.pop(0))) is not None:
+                holders[key] = whose_turn(left[2])
+        if not line:
+            self.store.drop(name)
         if not holders:
             self.store.drop(turns)
+
+
+def whose_turn(fields: list[bytes], source: str = "", id: bytes = b"") -> bytes:
+    """Whose turn of its key a message has: its origin's, and `#N` of its Nth replay."""
+    origin, replays = field_of(fields, b"origin"), field_of(fields, b"replays")
+    if not origin:
+        return source.encode() + b" " + id
+    return origin if replays in (b"", b"0") else origin + b"#" + replays
+
+
+def _name_of(group: str, source: str, id: bytes) -> bytes:
+    return f"{group} {short(source).removeprefix('stream:')} ".encode() + id
 
 
 def line_of(turns: str, key: bytes) -> str:

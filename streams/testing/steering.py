@@ -1,11 +1,12 @@
-"""Steering: the steps that operators and schedules take, each doing what the Lua script of its name says."""
+"""Steering: the steps that operators take, and looks, each doing what the Lua script of its name says."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from streams.testing.move import Arguments, Move, field_of, short
+from streams.testing.limiting import Limits
+from streams.testing.move import Arguments, Move, field_of, short, whose_turn
 from streams.testing.store import Hash, Names, Stream, Waiting, Zset, read_id, read_range, write_id
 
 if TYPE_CHECKING:
@@ -18,7 +19,8 @@ Tell = Callable[[str, bytes], None]
 def cancel(store: Store, keys: list[str], given: list[bytes], tell: Tell) -> list[bytes]:
     """cancel.lua."""
     key, books = keys
-    arguments, move = Arguments(given), Move(store, books)
+    tag, at_inbox, reader = key.partition("}:inbox:")
+    arguments, move = Arguments(given), Move(store, books, f"{tag}}}:groups")
     text = arguments.take()
     id, stream = read_id(text), store.find(key, Stream)
     arguments.take()
@@ -49,7 +51,15 @@ def cancel(store: Store, keys: list[str], given: list[bytes], tell: Tell) -> lis
         move.book(f"cancelled {name.decode()} {short(key)}", 1)
         answer += [name, b"cancelled"]
     if unread:
+        fields = stream.entries[id]
         move.book(f"removed {short(key)}", stream.delete(id))
+        if at_inbox:  # it passes on the turn of its key, and leaves the limit that had let it in
+            due, waiting = f"{tag}}}:due", f"{tag}}}:waiting"
+            turns, limit = f"{tag}}}:turns:{reader}", field_of(fields, b"limitedby").decode()
+            move.pass_turn(due, waiting, turns, field_of(fields, b"partitionkey"), whose_turn(fields))
+            limits = Limits(move, due, waiting, f"{tag}}}:limits:{reader}")
+            if limit and limits.leave(limit, key, text):
+                limits.serve(limit)
     move.close()
     return answer
 
@@ -68,8 +78,8 @@ def cancel_waiting(store: Store, keys: list[str], given: list[bytes]) -> int:
     target, fields = found
     tag, at, group = target.partition("}:inbox:")
     if at:
-        origin = field_of(fields, b"origin")
-        move.pass_turn(due, waiting, f"{tag}}}:turns:{group}", field_of(fields, b"partitionkey"), origin)
+        turns = f"{tag}}}:turns:{group}"
+        move.pass_turn(due, waiting, turns, field_of(fields, b"partitionkey"), whose_turn(fields))
     move.book(f"unwaited {short(target)}", store.zset(due).remove(id))
     store.make(waiting, Waiting).pop(id, None)
     move.close()
@@ -153,6 +163,17 @@ def replay_step(store: Store, keys: list[str], given: list[bytes]) -> int:
     return 1
 
 
+def progress(store: Store, keys: list[str], given: list[bytes]) -> int:
+    """progress.lua."""
+    group, delivery, is_first, ttl, report = given
+    known = store.make(keys[0], Hash)
+    if known.get(b"by " + group, delivery) != delivery and is_first != b"1":
+        return 0
+    known |= {group: report, b"by " + group: delivery}
+    store.until[keys[0]] = store.now() + int(ttl)
+    return 1
+
+
 def peek_waiting(store: Store, keys: list[str], given: list[bytes]) -> list[Any]:
     """peek_waiting.lua."""
     scores, held = store.zset(keys[0]).scores, store.make(keys[1], Waiting)
@@ -198,89 +219,3 @@ def accounts(store: Store, keys: list[str], _: list[bytes]) -> list[Any]:
 
 def _after(id: Id) -> Id:
     return id[0], id[1] + 1
-
-
-def register_schedules(store: Store, keys: list[str], given: list[bytes]) -> int:
-    """register_schedules.lua."""
-    schedules, slots, anew = store.make(keys[0], Hash), store.make(keys[1], Hash), 0
-    for name, definition, timing in zip(given[::3], given[1::3], given[2::3], strict=True):
-        schedules[name] = definition
-        if name not in slots or slots.get(name + b":timing") != timing:
-            slots[name], slots[name + b":timing"] = b"%d" % store.now(), timing
-            anew += 1
-    return anew
-
-
-def look_schedules(store: Store, keys: list[str], given: list[bytes]) -> list[Any]:
-    """look_schedules.lua."""
-    slots = store.hash(keys[0])
-    return [
-        store.now(),
-        *([slots.get(name, b""), int(name + b":paused" in slots), slots.get(name + b":run", b"")] for name in given),
-    ]
-
-
-def fire(store: Store, keys: list[str], given: list[bytes]) -> list[int]:
-    """fire.lua."""
-    slots_key, registry, *streams, books = keys
-    arguments, move, slots = Arguments(given), Move(store, books, registry), store.make(slots_key, Hash)
-    name, slot, kind, missed = arguments.take(), arguments.take(), arguments.take(), arguments.number()
-    longest, names = arguments.number(), arguments.several(arguments.number())
-    is_run, late = kind == b"run", move.now - int(slot)
-    if name not in slots:
-        return [0, 0]
-    if is_run:
-        if slots.get(name + b":run") != slot:
-            return [0, 0]
-        if late > longest:
-            del slots[name + b":run"]
-            return [0, 0]
-    elif name + b":paused" in slots or int(slot) <= int(slots[name]):
-        return [0, 0]
-    elif late < 0:
-        return [-1, -late]
-    published = 0
-    while arguments.left:
-        key, values = streams[arguments.number() - 1], arguments.several(len(names))
-        move.publish(key, [part for pair in zip(names, values, strict=True) for part in pair])
-        published += 1
-    move.close()
-    if is_run:
-        slots[name + b":ran"] = slot + b" %d" % (-1 if missed else published)
-        del slots[name + b":run"]
-        return [1, 0]
-    if missed:
-        store.bump(slots_key, name + b":missed", missed)
-    if published:
-        slots[name + b":fired"] = slot
-    slots[name] = slot
-    return [1, 0]
-
-
-def steer_schedule(store: Store, keys: list[str], given: list[bytes]) -> list[int]:
-    """steer_schedule.lua."""
-    name, action, longest = given
-    schedules, slots, now = store.make(keys[0], Hash), store.make(keys[1], Hash), store.now()
-    if name not in schedules:
-        return [-1]
-    paused = name + b":paused"
-    match action:
-        case b"pause":
-            is_new = paused not in slots
-            slots.setdefault(paused, b"%d" % now)
-            return [int(is_new), now]
-        case b"resume":
-            was = slots.pop(paused, None) is not None
-            if was:
-                slots[name] = b"%d" % max(now, int(slots.get(name, 0)))
-            return [int(was), now]
-        case b"run":
-            asked = int(slots.get(name + b":run", 0))
-            if now - asked <= int(longest):
-                return [0, asked]
-            slots[name + b":run"] = b"%d" % now
-    if action == b"forget":
-        del schedules[name]
-        for key in [key for key in slots if key == name or key.startswith(name + b":")]:
-            del slots[key]
-    return [1, now]

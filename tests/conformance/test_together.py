@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 
 import pytest
@@ -11,13 +12,17 @@ from streams import (
     BatchFailed,
     CurrentBatch,
     CurrentDelivery,
+    CurrentProgress,
     DeadLetter,
     Delivery,
+    Limit,
     Processor,
+    Progress,
     StreamsError,
 )
-from tests.conformance.driver import Driver, becomes, dead
+from tests.conformance.driver import Driver, becomes, dead, now
 from tests.conformance.events import Arrived, Sent
+from tests.waiting import wait_until
 
 
 async def test_events_of_a_key_wait_for_the_retry_of_the_first(driver: Driver) -> None:
@@ -132,6 +137,70 @@ async def test_a_batch_that_fails_as_a_whole_is_tried_one_by_one(driver: Driver)
     await becomes(driver, receipts[0].id, "one", "acked")
     await becomes(driver, receipts[2].id, "one", "acked")
     assert sorted(lists.lists, key=len) == [[1], [2], [3], [1, 2, 3]]
+
+
+async def test_a_limit_lets_so_many_start_in_a_time(driver: Driver) -> None:
+    one, times = Processor("one"), list[float]()
+
+    @one.on(Sent, limit=Limit(rate=2, per=0.3, burst=2))
+    async def send(event: Sent) -> None:
+        times.append(await now(driver))
+
+    await driver.start(one)
+    receipts = await driver.streams.publish_many(Sent(number=number) for number in range(6))
+    await driver.until(lambda: len(times) == 6)
+    for receipt in receipts:
+        trail = await becomes(driver, receipt.id, "one", "acked")
+        assert trail.attempts == 1
+    for before, after in zip(times, times[3:], strict=False):
+        assert after - before >= 0.29
+
+
+async def test_a_limit_lets_so_many_run_at_once_and_tells_who_waits(driver: Driver) -> None:
+    one, free, running, most = Processor("one"), asyncio.Event(), list[int](), list[int]()
+
+    @one.on(Sent, limit=Limit(concurrency=2, by="key"))
+    async def send(event: Sent) -> None:
+        running.append(event.number)
+        most.append(len(running))
+        await free.wait()
+        running.remove(event.number)
+
+    await driver.start(one)
+    receipts = [await driver.streams.publish(Sent(number=number), key="berlin") for number in range(5)]
+    waiting = asyncio.create_task(_all_acked(driver, [receipt.id for receipt in receipts]))
+
+    async def limited() -> list[str]:
+        trails = [(await driver.streams.event(receipt.id)).groups for receipt in receipts]
+        return sorted(group.state for groups in trails for group in groups)
+
+    async def is_full() -> bool:
+        return await limited() == ["limited"] * 3 + ["running"] * 2
+
+    await wait_until(is_full)
+    free.set()
+    await waiting
+    assert max(most) == 2
+
+
+async def _all_acked(driver: Driver, ids: list[str]) -> None:
+    for id in ids:
+        await becomes(driver, id, "one", "acked")
+
+
+async def test_a_handler_says_how_far_it_is(driver: Driver) -> None:
+    one = Processor("one")
+
+    @one.on(Sent)
+    async def send(event: Sent, progress: Progress = CurrentProgress()) -> None:
+        await progress.set(1, 2, "half of it")
+        await progress.increment()
+
+    await driver.start(one)
+    receipt = await driver.streams.publish(Sent(number=1))
+    trail = await becomes(driver, receipt.id, "one", "acked")
+    assert trail.progress is not None
+    assert (trail.progress.done, trail.progress.total, trail.progress.text) == (2, 2, "half of it")
 
 
 def test_what_cannot_be_a_batch_is_refused_where_it_is_declared() -> None:

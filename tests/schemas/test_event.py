@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -146,6 +146,7 @@ def test_every_event_survives_the_wire(
     assert Anything.decode(event.encode(), 1) == event
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=300))
 def test_no_bytes_crash_the_decoder(data: bytes) -> None:
     """They are an event or a ValueError, nothing else."""

@@ -262,7 +262,7 @@ async def test_a_repeated_publish_and_a_stale_settlement_are_counted_once(
             redis_client.execute_command,
             due=keys.due(), waiting=keys.waiting(), dead=keys.dead("email"), history=keys.history("email"),
             groups=keys.groups(), books=keys.books(), streams=[users], group="email", consumer="c",
-            turns="", operations=[1, 0, "-", "+", 1, 1, 1, entry_id, 0],
+            turns="", limits="", operations=[1, 0, "-", "+", 1, 1, 1, entry_id, 0],
         )  # fmt: skip
     books = await redis_client.hgetall(keys.books())
     assert (books[b"published stream:users"], books[b"acked email stream:users"]) == (b"1", b"1")

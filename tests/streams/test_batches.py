@@ -28,10 +28,11 @@ from streams import (
     Unavailable,
 )
 from streams.accounting import Accounts
+from streams.collector import Bundle
 from streams.middleware import DeliverBatch
 from streams.outcome import Outcome
 from tests.events import Followed, Noted, Other, Renamed
-from tests.streams.conftest import StartConsumer
+from tests.streams.conftest import MakeSettings, StartConsumer
 from tests.streams.test_consumer import entries, settled
 from tests.streams.test_control import state
 from tests.waiting import wait_until
@@ -59,6 +60,10 @@ def held(consumer: Consumer) -> set[Delivery]:
     return {delivery for seat in consumer._seats for delivery in seat.leases.held}
 
 
+async def two_dead(streams: Streams) -> bool:
+    return bool(await streams.redis.xlen(streams.keys.dead("probe")) == 2)
+
+
 async def nothing_is_lost(streams: Streams, group: str = "probe") -> None:
     """Everything is settled, and the books add up."""
     await wait_until(lambda: settled(streams, group))
@@ -80,14 +85,21 @@ async def test_a_full_batch_is_handled_at_once_and_the_rest_in_time(streams: Str
     async def take_too(events: list[Noted]) -> None:
         others.add(events)
 
+    hasty, hastily = Processor("hasty", concurrency=1), Calls()
+
+    @hasty.on(Noted, batch=Batch(size=10, within=0))
+    async def take_what_is_there(events: list[Noted]) -> None:
+        hastily.add(events)
+
     await streams.publish_many(notes(25))
-    await start(probe)
-    await start(other)
+    for processor in (probe, other, hasty):
+        await start(processor)
     await wait_until(lambda: len(calls.batches) == 2)
     assert calls.batches == [list(range(10)), list(range(10, 20))]
     await wait_until(lambda: len(others.numbers) == 25)
     assert others.numbers == list(range(25))
     assert max(map(len, others.batches)) == 10
+    await wait_until(lambda: hastily.numbers == list(range(25)))
     await nothing_is_lost(streams, "other")
 
 
@@ -144,18 +156,23 @@ async def test_what_cannot_be_given_to_the_handler_is_not_in_the_list(streams: S
     """Wrong data, a newer version, too much data: each goes its own way, and the batch goes on without them."""
     probe, calls = Processor("probe"), Calls()
 
-    @probe.on(Noted, batch=Batch(size=5, within=3600))
+    gate = asyncio.Event()
+
+    @probe.on(Noted, batch=Batch(size=6, within=3600))
     async def take(events: list[Noted]) -> None:
         calls.add(events)
+        await gate.wait()
 
     await start(probe, max_bytes=1024)
     key = streams.keys.stream("notes")
     for data, version in (('{"n": 1}', "1"), ('{"n": "x"}', "1"), ('{"n": 2}', "2"), ('{"n": 3}', "1")):
         await streams.redis.xadd(key, {"type": "Noted", "dataversion": version, "data": data})
     await streams.redis.xadd(key, {"type": "Noted", "data": '{"n": 4, "text": "%s"}' % ("x" * 2000)})
+    await streams.redis.xadd(key, {"type": "Noted", "data": '{"n": 5}', "expirytime": "2020-01-01T00:00:00Z"})
     await wait_until(lambda: calls.batches == [[1, 3]])
     await wait_until(lambda: streams.redis.zcard(streams.keys.due()))
-    await wait_until(lambda: streams.redis.xlen(streams.keys.dead("probe")), message="dead")
+    await wait_until(lambda: two_dead(streams))  # while the batch still runs
+    gate.set()
     dead = await entries(streams.redis, streams.keys.dead("probe"))
     assert sorted(letter["reason"] for letter in dead) == ["invalid", "too_large"]
 
@@ -268,12 +285,38 @@ async def test_a_cancelled_item_ends_in_exactly_one_state(streams: Streams, star
         assert (await streams.cancel(receipts[at].id)).groups == {"probe": "cancelling"}
     await wait_until(lambda: len(held(consumer)) == 4)
     await streams.publish_many(notes(2, 5))
+    (bundle,) = [slot.delivery for slot in consumer._slots._slots if slot.delivery is not None]
+    await wait_until(lambda: isinstance(bundle, Bundle) and len(bundle.called_off) == 2)
     gate.set()
     await wait_until(lambda: settled(streams))
     assert calls.batches[1:] == [[4, 5, 6]]
     states = [await state(streams, receipt.id) for receipt in receipts]
     assert states == ["cancelled", "acked", "acked", "cancelled", "acked"]
     await nothing_is_lost(streams)
+
+
+async def test_one_called_off_is_not_tried_alone(streams: Streams, start: StartConsumer) -> None:
+    """Its batch fails as a whole while it runs: the others are, and it is cancelled."""
+    probe, calls = Processor("probe", concurrency=1), Calls()
+    gate = asyncio.Event()
+
+    @probe.on(Noted, batch=Batch(size=3, within=3600))
+    async def take(events: list[Noted]) -> None:
+        calls.add(events)
+        await gate.wait()
+        if len(events) > 1:
+            raise RuntimeError("who was it?")
+
+    consumer = await start(probe)
+    receipts = await streams.publish_many(notes(3))
+    await wait_until(lambda: calls.batches == [[0, 1, 2]])
+    await streams.cancel(receipts[1].id)
+    (bundle,) = [slot.delivery for slot in consumer._slots._slots if slot.delivery is not None]
+    await wait_until(lambda: isinstance(bundle, Bundle) and bundle.called_off)
+    gate.set()
+    await nothing_is_lost(streams)
+    assert calls.batches == [[0, 1, 2], [0], [2]]
+    assert [await state(streams, receipt.id) for receipt in receipts] == ["acked", "cancelled", "acked"]
 
 
 async def test_what_has_not_started_is_handed_back(streams: Streams, start: StartConsumer) -> None:
@@ -321,7 +364,8 @@ async def test_a_batch_cut_off_by_the_stop_is_handed_back(streams: Streams, star
     await nothing_is_lost(streams)
 
 
-async def test_a_lost_lease_costs_the_others_nothing(streams: Streams, start: StartConsumer) -> None:
+@pytest.mark.parametrize("noticed", [True, False])
+async def test_a_lost_lease_costs_the_others_nothing(noticed: bool, streams: Streams, start: StartConsumer) -> None:
     """The batch goes on; the one that somebody else has now is not settled here, and its follow-ups are not lost."""
     probe, calls = Processor("probe"), Calls()
     gate = asyncio.Event()
@@ -332,13 +376,13 @@ async def test_a_lost_lease_costs_the_others_nothing(streams: Streams, start: St
         await gate.wait()
         return [Followed(n=1)]
 
-    consumer = await start(probe)
+    consumer = await start(probe, lease=1.0 if noticed else 60.0)
     await streams.publish_many(notes(3))
     await wait_until(lambda: calls.batches == [[0, 1, 2]])
     key = streams.keys.stream("notes")
     first = (await streams.redis.xrange(key))[0][0]
     await streams.redis.xclaim(key, "probe", "thief", 0, [first])
-    await wait_until(lambda: len(held(consumer)) == 2)
+    await wait_until(lambda: len(held(consumer)) == (2 if noticed else 3))
     gate.set()
     await wait_until(lambda: not held(consumer))
     pending = await streams.redis.xpending_range(key, "probe", "-", "+", 10)
@@ -382,7 +426,7 @@ async def test_suspects_run_alone(streams: Streams, start: StartConsumer) -> Non
     async def take(events: list[Noted]) -> None:
         calls.add(events)
 
-    receipts = await streams.publish_many(notes(3))
+    await streams.publish_many(notes(3))
     key = streams.keys.stream("notes")
     await streams.redis.xgroup_create(key, "probe", "0")
     read = await streams.redis.xreadgroup("probe", "dead", {key: ">"})
@@ -390,8 +434,8 @@ async def test_suspects_run_alone(streams: Streams, start: StartConsumer) -> Non
     await streams.redis.xclaim(key, "probe", "dead", 0, ids, retrycount=3)
     await start(probe)
     await wait_until(lambda: len(calls.numbers) == 3)
+    await wait_until(lambda: settled(streams))
     assert sorted(calls.batches) == [[0], [1], [2]]
-    assert await state(streams, receipts[0].id) == "acked"
 
 
 async def test_old_versions_and_threads_and_middleware(streams: Streams, start: StartConsumer) -> None:
@@ -443,3 +487,52 @@ def test_what_cannot_work_is_refused_where_it_is_declared() -> None:
         Processor("probe").on(Noted)(single)
     with pytest.raises(StreamsError, match="batch= and transaction= exclude"):
         Processor("probe", transaction=object()).on(Noted, batch=Batch())  # type: ignore[arg-type]
+
+
+async def test_an_ordered_processor_keeps_the_order_of_each_key(streams: Streams, start: StartConsumer) -> None:
+    """A batch has at most one message of a key; one that fails keeps only its own key waiting."""
+    probe = Processor("probe", ordered=True, retry=Backoff(attempts=3, first=0.05))
+    done: dict[str, list[int]] = {}
+    failed: set[tuple[str, int]] = set()
+
+    @probe.on(Noted, batch=Batch(size=5, within=0.05))
+    async def take(events: list[Noted]) -> None:
+        assert len({event.text for event in events}) == len(events)
+        errors: dict[int, Exception] = {}
+        for position, event in enumerate(events):
+            if event.n == 2 and (event.text, event.n) not in failed:
+                failed.add((event.text, event.n))
+                errors[position] = ConnectionResetError("gone")
+            else:
+                done.setdefault(event.text, []).append(event.n)
+        raise BatchFailed(errors)
+
+    for key in "abcde":
+        await streams.publish_many([Noted(n=n, text=key) for n in range(6)], key=key)
+    await start(probe)
+    await wait_until(lambda: sum(map(len, done.values())) == 30)
+    assert done == {key: list(range(6)) for key in "abcde"}
+    await nothing_is_lost(streams)
+
+
+@pytest.mark.spread
+async def test_a_batch_is_of_one_partition(make_settings: MakeSettings, start: StartConsumer) -> None:
+    """Because one script settles it, and publishes what follows; all partitions get theirs."""
+    probe, after, calls, followed = Processor("probe"), Processor("after"), list[set[str]](), list[int]()
+
+    @probe.on(Noted, batch=Batch(size=10, within=0.1))
+    async def take(events: list[Noted], deliveries: Sequence[Delivery] = CurrentBatch()) -> list[Event]:
+        calls.append({delivery.source.partition("}")[0] for delivery in deliveries})
+        return [Followed(n=event.n) for event in events]
+
+    @after.on(Followed)
+    async def note(event: Followed) -> None:
+        followed.append(event.n)
+
+    async with Streams(settings=make_settings(partitions=3)) as streams:
+        await start(probe, partitions=3)
+        await start(after, partitions=3)
+        await streams.publish_many(notes(60))
+        await wait_until(lambda: sorted(followed) == list(range(60)))
+    assert {len(places) for places in calls} == {1}
+    assert len(set().union(*calls)) == 3

@@ -124,6 +124,21 @@ async def test_pause_cancel_and_delay(streams: Streams, start: StartConsumer) ->
     await wait_until(all_over)
 
 
+async def test_a_group_that_is_paused_anywhere_is_paused(streams: Streams, start: StartConsumer) -> None:
+    """A pause that reached only some partitions holds for a consumer that starts; resuming clears all of them."""
+    handled: list[int] = []
+    first = await start(processor(handled), partitions=N)
+    await first.stop()
+    await streams.pause("placer")
+    for partition in streams.partitions[1:]:
+        await partition.redis.srem(partition.keys.paused(), "placer")
+    consumer = await start(processor(handled), partitions=N)
+    assert consumer._slots.paused
+    await streams.publish_many(Placed(n=n) for n in range(9))
+    assert await streams.resume("placer")
+    await wait_until(lambda: len(handled) == 9)
+
+
 async def test_dead_letters_are_one_list(streams: Streams, start: StartConsumer) -> None:
     """Oldest first over all partitions; edited, shown, replayed in stages and counted by id or event."""
     broken = True

@@ -391,19 +391,19 @@ async def test_what_is_reclaimed_while_the_own_pending_list_is_read_is_not_run_t
     await streams.redis.xgroup_create(key, "probe", id="0")
     await streams.redis.xreadgroup("probe", "dead-consumer", {key: ">"}, count=5)
     consumer = await start(probe, lease=0.5)
-    reader = consumer._seats[0].readers[key]
+    reader = consumer._seat_of[key].readers[key]
     answer = reader._connection.call
 
     async def answer_late(*command: Any, timeout: float | None = None) -> Any:
         if command[0] == b"XPENDING" and command[1] == key:
-            await wait_until(lambda: len(consumer._seats[0].leases.held) == 5)
+            await wait_until(lambda: len(consumer._seat_of[key].leases.held) == 5)
         return await answer(*command, timeout=timeout)
 
     reader._connection.call = answer_late  # type: ignore[method-assign]
     reader._unsure = True
     await wait_until(lambda: len(seen) == 5)
     await wait_until(lambda: not reader._unsure)
-    assert len(consumer._seats[0].leases.held) == 5
+    assert len(consumer._seat_of[key].leases.held) == 5
     gate.set()
     await wait_until(lambda: settled(streams))
     assert sorted(seen) == [0, 1, 2, 3, 4]

@@ -6,7 +6,7 @@ import pytest
 import redis.asyncio
 from redis.exceptions import ResponseError
 
-from streams import chores, scripts
+from streams import admission, chores, scripts
 from streams.keys import Keys
 from streams.message import Message
 
@@ -54,7 +54,7 @@ async def settle(
         client.execute_command,
         due=keys.due(), waiting=keys.waiting(), dead=keys.dead(GROUP), history=keys.history(GROUP),
         groups=keys.groups(), books=keys.books(), streams=[source, *more], group=GROUP,
-        consumer=consumer, turns="", operations=operations,
+        consumer=consumer, turns="", limits="", operations=operations,
     )  # fmt: skip
 
 
@@ -313,7 +313,7 @@ async def test_every_script_says_what_it_keeps_and_survives_script_flush(
     redis_client: redis.asyncio.Redis, keys: Keys, source: str
 ) -> None:
     """Each header lists KEYS, what it returns and its invariant; a server that forgot the script is sent it again."""
-    for script in [*vars(scripts).values(), *vars(chores).values()]:
+    for script in [*vars(scripts).values(), *vars(chores).values(), *vars(admission).values()]:
         if isinstance(script, scripts.Script):
             header = script.source.split("\n\n")[0]
             assert "KEYS" in header, script.name

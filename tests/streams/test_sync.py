@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,12 +19,17 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from observability.tracing import TracingMiddleware
 from streams import NotFound, Settings, Streams, StreamsError, SyncStreams, Unreachable
+from streams.dead_letters import DeadLetters, Filter
 from streams.keys import Keys
 from streams.message import Carried, Message
+from streams.replays import Replays
+from streams.schedules import Schedules
+from streams.sync_steering import SyncDeadLetters, SyncReplays, SyncSchedules
 from tests.events import Noted
 from tests.streams.conftest import MakeSettings
+from tests.waiting import wait_until_sync
 
-pytestmark = pytest.mark.newest_redis
+pytestmark = [pytest.mark.newest_redis, pytest.mark.single("it looks at Redis with a client for one server")]
 
 
 @pytest.fixture
@@ -44,21 +51,29 @@ def stored(redis_url: str, app: str) -> Iterator[Any]:
     client.close()
 
 
-def test_its_face_is_that_of_streams() -> None:
-    """Every method has the signature of its original; what has none is asked by `call`."""
-    own = {"call", "close", "dead_letters"}
-    for name, method in inspect.getmembers(SyncStreams, inspect.isfunction):
-        if not name.startswith("_") and name not in own:
-            original = inspect.signature(getattr(Streams, name))
-            assert inspect.signature(method).parameters == original.parameters, name
-            assert inspect.signature(method).return_annotation == original.return_annotation, name
-    everything = {name for name in dir(Streams) if not name.startswith("_")}
+@pytest.mark.parametrize(
+    ("face", "noun", "own"),
+    [
+        (SyncStreams, Streams, {"call", "close"}),
+        (SyncDeadLetters, DeadLetters, {"call"}),
+        (SyncReplays, Replays, {"call"}),
+        (SyncSchedules, Schedules, {"call"}),
+    ],
+)
+def test_it_has_the_same_names(face: type[Any], noun: type[Any], own: set[str]) -> None:
+    """Every verb with its signature and its words; only what belongs to the engine's inside has none."""
     inner = {
         "aclose", "address", "append", "connections", "keys", "message", "partition_of", "partitions", "redis",
         "release",
-        "replays", "schedules", "progress",
     }  # fmt: skip
-    assert everything - inner - {name for name in dir(SyncStreams) if not name.startswith("_")} == set()
+    names = {name for name in dir(face) if not name.startswith("_")}
+    assert names - own == {name for name in dir(noun) if not name.startswith("_")} - inner
+    for name in names - own:
+        method, original = getattr(face, name), getattr(noun, name)
+        assert method.__doc__, name
+        if inspect.isfunction(method) and name != "dead_letters":  # that one returns a face
+            assert inspect.signature(method) == inspect.signature(original), name
+            assert not inspect.iscoroutinefunction(method), name
 
 
 def test_threads_share_one(sync: SyncStreams, stored: Any) -> None:
@@ -152,8 +167,77 @@ def test_dead_letters_are_iterated(sync: SyncStreams, redis_url: str, app: str) 
     for _ in range(3):
         direct.xadd(keys.dead("email"), dict(zip(fields[::2], fields[1::2], strict=True)))  # type: ignore[arg-type]
     direct.close()
-    assert [letter.reason for letter in sync.dead_letters("email")] == ["failed"] * 3
-    assert len(list(sync.dead_letters("email", limit=2))) == 2
-    assert sync.call(lambda client: client.dead_letters("email").count()) == 3
+    letters = sync.dead_letters("email")
+    assert [letter.reason for letter in letters.ls()] == ["failed"] * 3
+    assert len(list(letters.ls(limit=2))) == 2
+    assert letters.replay(limit=1).done == 1
+    assert letters.discard(only=Filter(reason="failed"), limit=1).done == 1
+    assert letters.count() == 1
+    assert letters.call(lambda found: found.count()) == 1
     with pytest.raises(NotFound):
-        next(sync.dead_letters("nobody"))
+        next(sync.dead_letters("nobody").ls())
+    assert sync.schedules.ls() == []
+    assert sync.replays.ls() == []
+
+
+def test_what_waits_when_it_is_closed_is_told_so(make_settings: MakeSettings) -> None:
+    """Another thread must not wait for ever for a loop that is gone."""
+    client = SyncStreams(settings=make_settings())
+    asked = threading.Event()
+
+    async def never(_: Streams) -> None:
+        asked.set()
+        await asyncio.Event().wait()
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.call, never)
+        assert asked.wait(10)
+        client.close()
+        with pytest.raises(StreamsError, match="closed by another thread"):
+            waiting.result(10)
+
+
+def test_ctrl_c_ends_the_wait(make_settings: MakeSettings, stored: Any) -> None:
+    """What was asked is cancelled, and the client goes on."""
+    cancelled = threading.Event()
+
+    async def never(_: Streams) -> None:
+        try:
+            os.kill(os.getpid(), signal.SIGINT)  # comes while the main thread waits
+            await asyncio.Event().wait()
+        finally:
+            cancelled.set()
+
+    with SyncStreams(settings=make_settings()) as client:
+        with pytest.raises(KeyboardInterrupt):
+            client.call(never)
+        assert cancelled.wait(10)
+        client.publish(Noted(n=1))
+    assert stored() == [1]
+
+
+def test_a_fork_in_the_middle_of_a_call(sync: SyncStreams, stored: Any) -> None:
+    """While threads publish and hold the lock: no child inherits a lock that nobody will ever open."""
+    stop = threading.Event()
+
+    def publish() -> None:
+        while not stop.is_set():
+            sync.publish(Noted(n=0))
+
+    with ThreadPoolExecutor(3) as pool:
+        for _ in range(3):
+            pool.submit(publish)
+        try:
+            for n in range(1, 6):
+                pid = os.fork()
+                if not pid:
+                    code = 1
+                    try:
+                        sync.publish(Noted(n=n))
+                        code = 0
+                    finally:
+                        os._exit(code)
+                wait_until_sync(lambda pid=pid: os.waitpid(pid, os.WNOHANG)[0], 15)  # type: ignore[misc]
+        finally:
+            stop.set()
+    assert set(stored()) >= {1, 2, 3, 4, 5}

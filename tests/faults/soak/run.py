@@ -59,6 +59,7 @@ class Soak:
     exits: int = 4
     tree: Path = Path(__file__).parents[3]
     told: bool = True
+    patience: float = 3 * LEASE + 60  # seconds to wait for the end, beyond which it is stuck
 
     async def run(self, binary: ServerBinary, directory: Path) -> Verdict:
         """Runs it in an empty directory, which keeps the journal, the logs and the data, and judges it."""
@@ -99,8 +100,9 @@ class Soak:
             journal.write("spawn", pid=pid, role=what, via=via)
             return pid
 
-        fleet = Fleet(start, [await start() for _ in range(self.consumers)])
         publisher = await start("publish", "proxy")
+        await asyncio.sleep(0.5)  # a group that is made now must have what was published before
+        fleet = Fleet(start, [await start() for _ in range(self.consumers)])
         dice = random.Random(self.seed)
         nemesis = Nemesis(journal, dice, server=server, proxy=proxy, fleet=fleet, lease=LEASE)
         watching = asyncio.create_task(self._mind(fleet, journal, start))
@@ -109,7 +111,7 @@ class Soak:
         zygote.ask_to_end(publisher)
         await _until_exit(journal, publisher, 60)
         healed = time.monotonic()
-        if await _drained(server, 3 * LEASE + 60):
+        if await _drained(server, self.patience):
             journal.write("drained", seconds=time.monotonic() - healed)
         watching.cancel()
         for pid in fleet.running:

@@ -1,0 +1,59 @@
+"""Face: a noun of the engine as code without an event loop sees it: the same names, each of which waits.
+
+A face has no signatures of its own. `waits(Noun.verb)` has those of `verb`, for people, for `inspect` and for mypy,
+which also sees to it that the verb is the noun's.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from functools import wraps
+from typing import Any, Concatenate, Final, Generic, ParamSpec, TypeVar
+
+_N = TypeVar("_N")
+_N_co = TypeVar("_N_co", covariant=True)
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+_END: Final[Any] = object()
+
+
+class Face(Generic[_N_co]):
+    """The face of a noun; a subclass says how the noun is asked."""
+
+    @abstractmethod
+    def call(self, ask: Callable[[_N_co], Coroutine[Any, Any, _T]]) -> _T:
+        """Asks the noun for anything, and waits for the answer."""
+
+
+def waits(
+    method: Callable[Concatenate[_N, _P], Coroutine[Any, Any, _T]],
+) -> Callable[Concatenate[Face[_N], _P], _T]:
+    """The method that returns what the coroutine method does, when it is done."""
+
+    @wraps(method)
+    def wait(self: Face[_N], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        return self.call(lambda noun: method(noun, *args, **kwargs))
+
+    return wait
+
+
+def iterates(
+    method: Callable[Concatenate[_N, _P], AsyncIterator[_T]],
+) -> Callable[Concatenate[Face[_N], _P], Iterator[_T]]:
+    """The method that iterates over what the asynchronous one does, asking for one after the other."""
+
+    @wraps(method)
+    def iterate(self: Face[_N], /, *args: _P.args, **kwargs: _P.kwargs) -> Iterator[_T]:
+        async def opened(noun: _N) -> AsyncIterator[_T]:
+            return method(noun, *args, **kwargs)
+
+        found = self.call(opened)
+
+        async def following(_: _N) -> _T:
+            return await anext(found, _END)
+
+        while (item := self.call(following)) is not _END:
+            yield item
+
+    return iterate

@@ -1,0 +1,87 @@
+"""LoopThread: an event loop in a thread of its own, which threads without one give work to and wait for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import threading
+from collections.abc import Coroutine
+from typing import Any, Final, TypeVar
+
+from streams.errors import StreamsError
+
+_T = TypeVar("_T")
+_STOP_WITHIN: Final = 15.0  # seconds for what is on its way when it is ended
+
+
+class LoopThread:
+    """Runs from when it is made until `end`."""
+
+    def __init__(self, name: str) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._gate = threading.Lock()
+        self._ended = False
+        self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
+        self._thread.start()
+
+    def run(self, work: Coroutine[Any, Any, _T]) -> _T:
+        """Runs it with the caller's context variables, and waits: its result or exception is the caller's.
+
+        Raises `StreamsError` when the thread is ended before it is done. A caller that is interrupted (Ctrl-C) does
+        not wait for it any more, and it is cancelled.
+        """
+        task: asyncio.Task[_T] | None = None
+        finished = threading.Event()
+        context = contextvars.copy_context()
+
+        def begin() -> None:
+            nonlocal task
+            task = self._loop.create_task(work, context=context)
+            task.add_done_callback(lambda _: finished.set())
+
+        def abandon() -> None:
+            if task is None:
+                work.close()
+            else:
+                task.cancel()
+
+        try:  # around all of it: Ctrl-C may come between any two steps
+            with self._gate:
+                if self._ended:
+                    work.close()
+                    raise StreamsError("it was closed by another thread meanwhile")
+                self._loop.call_soon_threadsafe(begin)
+            finished.wait()
+        except StreamsError:
+            raise
+        except BaseException:
+            self._loop.call_soon_threadsafe(abandon)
+            raise
+        assert task is not None
+        if task.cancelled():
+            raise StreamsError("it was closed by another thread before this was done")
+        return task.result()
+
+    def end(self, last: Coroutine[Any, Any, None]) -> None:
+        """Runs `last`, calls off whatever others are still waiting for, and ends the thread."""
+
+        async def wind_up() -> None:
+            try:
+                async with asyncio.timeout(_STOP_WITHIN):
+                    await last
+            finally:
+                others = asyncio.all_tasks() - {asyncio.current_task()}
+                for task in others:
+                    task.cancel()
+                await asyncio.gather(*others, return_exceptions=True)
+                await self._loop.shutdown_asyncgens()
+
+        with self._gate:  # whatever got through it before is among the tasks that are called off
+            if self._ended:
+                last.close()
+                return
+            self._ended = True
+        asyncio.run_coroutine_threadsafe(wind_up(), self._loop).result()
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(_STOP_WITHIN)
+        self._loop.close()

@@ -1,0 +1,122 @@
+"""Progress: what a handler says of how far it has come, for whoever waits for it. Saying it fails no handler."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import orjson
+import structlog
+from redis.exceptions import RedisError
+
+from streams import clock, scripts
+from streams.connection import LOST
+from streams.dependencies import CurrentDelivery, CurrentStreams, Depends
+from streams.failure import scrub
+
+if TYPE_CHECKING:
+    from streams.client import Streams
+    from streams.delivery import Delivery
+
+log = structlog.get_logger("streams.progress")
+
+_EVERY: Final = 0.25  # seconds between two reports
+_LAST: Final = 1.0  # seconds that the last report may take when the handler has ended
+
+
+class Progress:
+    """The progress of one delivery.
+
+    However often it is set, it is reported at once, then at most four times a second, and the last value always is.
+    Kept for an hour after the last report.
+    """
+
+    def __init__(self, delivery: Delivery, client: Streams) -> None:
+        partition = client.partitions[client.partition_of(delivery.source)]
+        self._call = partition.redis.execute_command
+        self._key = partition.keys.progress(delivery.message.id)
+        self._group, self._attempt = delivery.group, delivery.attempt
+        self._delivery = f"{delivery.consumer} {delivery.entry_id.decode()} {delivery.count}"
+        self._done, self._total, self._text = 0.0, cast("float | None", None), ""
+        self._is_new = False  # something has been set since the last report
+        self._is_first = True
+        self._gave_way_at = 0.0
+        self._reporting: asyncio.Task[None] | None = None
+
+    async def set(self, done: float, total: float | None = None, text: str | None = None) -> None:
+        """Sets how much is done, of `total` if it is known; what is left out stays as it was. The text is cut to 500
+        characters, and everybody who may look at events sees it: nothing private. Raises `ValueError` for a number
+        that is not finite.
+        """
+        if not math.isfinite(done) or (total is not None and not math.isfinite(total)):
+            raise ValueError(f"progress of {done} of {total} is not finite")
+        self._done = done
+        if total is not None:
+            self._total = total
+        if text is not None:
+            self._text = text
+        self._is_new = True
+        loop = asyncio.get_running_loop()
+        if self._reporting is None:
+            self._reporting = loop.create_task(self._report_on())
+        if loop.time() - self._gave_way_at > _EVERY:  # a loop that waits for nothing else would never be reported
+            await asyncio.sleep(0)
+            self._gave_way_at = loop.time()
+
+    async def increment(self, by: float = 1, text: str | None = None) -> None:
+        """Adds to what is done."""
+        await self.set(self._done + by, None, text)
+
+    async def _report_on(self) -> None:
+        while self._is_new:
+            await self._report()
+            await asyncio.sleep(_EVERY)
+        self._reporting = None
+
+    async def _report(self) -> None:
+        self._is_new = False
+        report = {
+            "done": self._done, "total": self._total, "text": scrub(self._text), "attempt": self._attempt,
+            "at": clock.now().isoformat(timespec="milliseconds"),
+        }  # fmt: skip
+        try:
+            await scripts.progress(
+                self._call, self._key, group=self._group, delivery=self._delivery, is_first=self._is_first,
+                report=orjson.dumps(report),
+            )  # fmt: skip
+            self._is_first = False
+        except (*LOST, RedisError) as error:
+            log.debug("progress.not_reported", group=self._group, error=str(error)[:200])
+
+    async def end(self) -> None:
+        """Reports the last value, whoever watches then looks whether the event is settled."""
+        if self._reporting is not None:
+            self._reporting.cancel()
+            await asyncio.wait([self._reporting])
+            self._is_new = True
+        if self._is_new:
+            try:
+                async with asyncio.timeout(_LAST):
+                    await self._report()
+            except TimeoutError:
+                log.debug("progress.not_reported", group=self._group, error="Redis took too long")
+
+
+@asynccontextmanager
+async def _progress(
+    delivery: Delivery = CurrentDelivery(),
+    client: Streams = CurrentStreams(),
+) -> AsyncGenerator[Progress, None]:
+    progress = Progress(delivery, client)
+    try:
+        yield progress
+    finally:
+        await progress.end()
+
+
+def CurrentProgress() -> Progress:
+    """The progress of the delivery being handled, for an `async def` handler of one event."""
+    return cast("Progress", Depends(cast("Any", _progress)))

@@ -1,0 +1,157 @@
+"""Mutants: broken builds of the engine that the soak must catch, each a mistake that somebody has made for real.
+
+`python -m tests.faults.soak.mutants [NAME...]` copies the source, breaks the copy, soaks it for a short time, and
+prints which rules noticed. It ends with 1 when one was not caught, or when the text to be broken is not there any more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import random
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from streams.embedded import ServerBinary, find_servers
+from tests.faults.soak.nemesis import Plan
+from tests.faults.soak.run import Soak
+
+ROOT: Final = Path(__file__).parents[3]
+PLAN: Final = Plan(seconds=20, kill=10, redis=2, network=4, stop=2, deploy=1)
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One text in one file, and what is there instead."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+
+
+MUTANTS: Final = (
+    Mutant(
+        "ack before the handler", "streams/slots.py",
+        "outcome = await (self._run_alone(delivery) if self._alone else executor.execute(delivery))",
+        "from streams.outcome import ACKED\n                done(delivery, ACKED)\n"
+        "                await executor.execute(delivery)",
+    ),
+    Mutant("blind XACK", "streams/lua/settle.lua", "return held == count", "return true"),
+    Mutant(
+        "unfenced renewal", "streams/lua/renew.lua",
+        "if owned[ARGV[at]] == tonumber(ARGV[at + 1]) then", "if true then",
+    ),
+    Mutant(
+        "retry added to the shared stream", "streams/settlement.py",
+        'operation = [b"w", round(after * 1000), self._waiting_id(delivery)]\n'
+        "                operation += _counted([inbox.encode(), *message.encode_back(carried)])\n"
+        '                return [*operation, *self._record(delivery, "retried"',
+        'operation = [b"w", round(after * 1000), self._waiting_id(delivery)]\n'
+        '                shared = delivery.origin.split(" ")[0].encode()\n'
+        "                operation += _counted([shared, *message.encode_back(carried)])\n"
+        '                return [*operation, *self._record(delivery, "retried"',
+    ),
+    Mutant(
+        "due set emptied before the add, in two calls", "streams/due.py",
+        "            moved, next_in, broken, self._head = await scripts.release_due(",
+        """            clock = await self._connection.call(b"TIME")
+            now_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
+            due = self._keys.due()
+            popped = await self._connection.call(b"ZRANGE", due, b"-inf", now_ms, b"BYSCORE", b"LIMIT", 0, 50)
+            if popped:
+                await self._connection.call(b"ZREM", due, *popped)
+                back = [part for member in popped for part in (now_ms - 1, member)]
+                await self._connection.call(b"ZADD", due, *back)
+            moved, next_in, broken, self._head = await scripts.release_due(""",
+    ),
+    Mutant(
+        "MAXLEN", "streams/lua/append.lua",
+        "return redis.call('XADD', key, '*', unpack(fields))",
+        "return redis.call('XADD', key, 'MAXLEN', '=', '100', '*', unpack(fields))",
+    ),
+    Mutant(
+        "DELCONSUMER with pending entries", "streams/lua/retire_consumer.lua",
+        "if not pending.err and #pending > 0 then return 0 end", "",
+    ),
+    Mutant(
+        "group at $", "streams/lua/ensure_groups.lua",
+        "redis.pcall('XGROUP', 'CREATE', KEYS[i], group, '0', 'MKSTREAM')",
+        "redis.pcall('XGROUP', 'CREATE', KEYS[i], group, '$', 'MKSTREAM')",
+    ),
+    Mutant(
+        "reclaim of what is being handled", "streams/reclaim.py",
+        "lease_ms=round(self._lease * 1000),", "lease_ms=0,",
+    ),
+    Mutant("no reclaim", "streams/reclaim.py", "            if not self._fresh():", "            if True:"),
+    Mutant(
+        "reclaim under a lock that has no TTL", "streams/reclaim.py",
+        "                for source in self._sources:\n                    await self._walk(source)",
+        "                lock = f'{{soak:0}}:inbox:{self._group}:lock'\n"
+        "                await self._client.set(lock, self._consumer, nx=True)\n"
+        "                if await self._client.get(lock) != self._consumer.encode():\n"
+        "                    continue\n"
+        "                for source in self._sources:\n                    await self._walk(source)",
+    ),
+    Mutant(
+        "publishing tried again without a sequence", "streams/lua/publish.lua",
+        "local again = sequence <= last", "local again = false",
+    ),
+    Mutant(
+        "every scheduler fires", "streams/lua/fire.lua",
+        "if state[2] or slot <= tonumber(state[1]) then return {0, 0} end", "if state[2] then return {0, 0} end",
+    ),
+    Mutant("no delivery limit", "streams/slots.py", "if delivery.crashes >= self._limit:", "if False:"),
+)  # fmt: skip
+
+
+def _break(mutant: Mutant, tree: Path) -> bool:
+    for name in ("schemas", "streams", "processors", "observability", "tests"):
+        shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+    path = tree / mutant.file
+    text = path.read_text()
+    if text.count(mutant.old) != 1:
+        return False
+    path.write_text(text.replace(mutant.old, mutant.new))
+    return True
+
+
+def main() -> int:
+    """Soaks one mutant after the other."""
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.soak.mutants", description=__doc__)
+    parser.add_argument("names", nargs="*", help="some of them; all without")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().getrandbits(32))
+    parser.add_argument("--ls", action="store_true", help="list them")
+    options = parser.parse_args()
+    chosen = [mutant for mutant in MUTANTS if not options.names or mutant.name in options.names]
+    if options.ls:
+        print("\n".join(mutant.name for mutant in chosen))
+        return 0
+    binary = max(find_servers(), key=lambda each: each.version)
+    print(f"seed {options.seed}, {binary}, {PLAN}")
+    caught = sum(_soak(mutant, binary, options.seed) for mutant in chosen)
+    print(f"{caught} of {len(chosen)} caught")
+    return int(caught < len(chosen))
+
+
+def _soak(mutant: Mutant, binary: ServerBinary, seed: int) -> bool:
+    tree = Path(tempfile.mkdtemp(prefix="mutant-"))
+    try:
+        if not _break(mutant, tree):
+            print(f"{mutant.name}: {mutant.file} has changed, so the mutant breaks nothing: mend the mutant")
+            return False
+        soak = Soak(seed, 200_000, PLAN, consumers=3, exits=2, tree=tree, told=False, patience=25)
+        broken = asyncio.run(soak.run(binary, tree / "run")).broken()
+        told = ", ".join(f"{rule} x {count}" for rule, count in broken.most_common(4))
+        print(f"{mutant.name}: {'caught: ' + told if broken else 'NOT CAUGHT'}", flush=True)
+        return bool(broken)
+    finally:
+        shutil.rmtree(tree, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
