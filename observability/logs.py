@@ -39,6 +39,8 @@ _QUIET: Final = {
     "faust": logging.WARNING,
     "asyncio": logging.WARNING,
     "urllib3": logging.WARNING,
+    "httpx": logging.WARNING,  # a line for each request
+    "httpcore": logging.WARNING,
     "opentelemetry.trace.span": logging.ERROR,
 }
 

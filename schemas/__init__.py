@@ -6,7 +6,15 @@ domain event, which is how a message's `type` finds its class.
 
 from schemas.emails import EmailRefused
 from schemas.event import Event, SchemaError, registered, registered_types, upcast
-from schemas.inventory import StockBelowThreshold
+from schemas.inventory import (
+    InventoryBulkUpdateRequested,
+    InventorySynced,
+    InventorySyncPageDue,
+    InventorySyncRequested,
+    InventoryUpdated,
+    StockBelowThreshold,
+    StockCheckDue,
+)
 from schemas.privacy import PII, Secret, redact
 from schemas.reports import ReportGenerated
 from schemas.users import PasswordResetRequested, UserRegistered
@@ -15,11 +23,17 @@ __all__ = [
     "PII",
     "EmailRefused",
     "Event",
+    "InventoryBulkUpdateRequested",
+    "InventorySyncPageDue",
+    "InventorySyncRequested",
+    "InventorySynced",
+    "InventoryUpdated",
     "PasswordResetRequested",
     "ReportGenerated",
     "SchemaError",
     "Secret",
     "StockBelowThreshold",
+    "StockCheckDue",
     "UserRegistered",
     "redact",
     "registered",

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable
 from contextvars import ContextVar
 from datetime import UTC, datetime
+from time import monotonic
 from typing import Any, Protocol
 
 
@@ -60,6 +61,12 @@ def now() -> datetime:
     """The time of day, UTC."""
     clock = _clock.get()
     return datetime.now(UTC) if clock is None else clock.now()
+
+
+def time() -> float:
+    """Seconds from any point on."""
+    clock = _clock.get()
+    return monotonic() if clock is None else clock.time()
 
 
 def timers() -> Timers:

@@ -18,8 +18,9 @@ from streams import admission, clock
 from streams.admission import GOOD_FOR, Ask, Asked
 from streams.claims import MARK
 from streams.connection import LOST
+from streams.executor import expired
 from streams.limit import BY_KEY, Limit, Share
-from streams.message import DATA, KEY, TYPE
+from streams.message import DATA, EXPIRES, KEY, TYPE
 from streams.outcome import RELEASED, Outcome, Snoozed
 
 if TYPE_CHECKING:
@@ -47,9 +48,13 @@ class Admitted:
 
     def __init__(self, name: str, share: Share) -> None:
         self.name = name
-        self.at = clock.timers().time()
+        self.at = clock.time()
         self.good_for = max(GOOD_FOR, share.interval / 1000) if share.interval else float("inf")
         self.holds = share.most > 0
+
+
+_UNLIMITED: Final = Admitted("", Share(0, 1, 0))
+"""Of what no handler will run for."""
 
 
 class Gate:
@@ -100,7 +105,7 @@ class Gate:
         if delivery.message.values[TYPE] not in self._limited:
             return False
         let_in = delivery.admitted
-        if let_in is not None and clock.timers().time() - let_in.at <= let_in.good_for:
+        if let_in is not None and clock.time() - let_in.at <= let_in.good_for:
             return False
         self._before.append(delivery)
         self._work.set()
@@ -138,22 +143,23 @@ class Gate:
         """What it asks; None when it need not, because no handler will run, or when that cannot be known."""
         message = delivery.message
         subscription, limit, share = self._limited[message.values[TYPE]]
-        value = b""
-        if limit.by == BY_KEY:
-            value = message.values[KEY]
-        elif limit.by is not None:
+        if len(message.values) > EXPIRES and expired(message) is not None:
+            self._let_in([(delivery, _UNLIMITED)])
+            return None
+        value = message.values[KEY] if limit.by == BY_KEY else b""
+        if limit.by is not None and limit.by != BY_KEY:
             try:
                 data = message.values[DATA]
                 if self._executor.claims is not None and data.startswith(MARK):
                     data = await self._executor.claims.fetch(message)
-                event = subscription.event.decode(data, message.version)
-            except Exception as error:  # noqa: BLE001 - the executor finds it too, and says what becomes of it
-                log.debug("gate.not_decoded", group=self._group, id=message.id, error=error.__class__.__name__)
-                self._let_in([(delivery, Admitted("", Share(0, 1, 0)))])
-                return None
-            try:
+                try:
+                    event = subscription.event.decode(data, message.version)
+                except Exception as error:  # noqa: BLE001 - the executor finds it too, and says what becomes of it
+                    log.debug("gate.not_decoded", group=self._group, id=message.id, error=error.__class__.__name__)
+                    self._let_in([(delivery, _UNLIMITED)])
+                    return None
                 value = str(limit.by(event)).encode()
-            except Exception as error:  # noqa: BLE001 - the user's function: what it raises, the handler might have
+            except Exception as error:  # noqa: BLE001 - a store that is away, and what the user's function raises
                 self._executor.route(delivery)
                 self._done(delivery, self._executor.failed(delivery, error))
                 return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import threading
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
@@ -32,11 +31,10 @@ class LoopThread:
         """
         task: asyncio.Task[_T] | None = None
         finished = threading.Event()
-        context = contextvars.copy_context()
 
         def begin() -> None:
             nonlocal task
-            task = self._loop.create_task(work, context=context)
+            task = self._loop.create_task(work)  # in the caller's context, as whatever it schedules
             task.add_done_callback(lambda _: finished.set())
 
         def abandon() -> None:

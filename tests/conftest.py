@@ -30,7 +30,9 @@ from tests.redis_server import RedisServer
 REQUIRED: Final = ((7, 0), (8, 2))
 """What the engine is tested on: the oldest it supports (Debian's) and the one of the `embedded` extra."""
 
-_SETTINGS: Final = ("REDIS_", "STREAMS_", "QUEUE_", "SMTP_", "EMAIL_", "OTEL_", "DATABASE_", "STORAGE_", "LOG_", "APP_")
+_SETTINGS: Final = (
+    "REDIS_", "STREAMS_", "QUEUE_", "SMTP_", "EMAIL_", "INVENTORY_", "OTEL_", "DATABASE_", "STORAGE_", "LOG_", "APP_",
+)  # fmt: skip
 _OTHER: Final = ("MAX_FILE_SIZE", "UPLOAD_DIR", "EXPORTS_DIR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FORCE_COLOR")
 
 _BINARIES: Final = pytest.StashKey[list[ServerBinary]]()

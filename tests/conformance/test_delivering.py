@@ -74,10 +74,10 @@ async def test_high_goes_first_and_low_is_not_starved(driver: Driver) -> None:
         await driver.streams.publish_many(events, priority=priority)  # type: ignore[arg-type]
     await driver.start(one)
     await driver.until(lambda: len(seen) == 90)
-    begun = seen[:32]
-    high, low = sum(number >= 200 for number in begun), sum(number < 100 for number in begun)
+    high, low = (sum(number // 100 == lane for number in seen[:32]) for lane in (2, 0))
     assert high > 16
     assert 0 < low < 6
+    assert sum(number < 100 for number in seen[:63]) > 2
 
 
 async def test_so_many_handlers_run_at_once(driver: Driver) -> None:
@@ -252,6 +252,46 @@ async def test_what_a_handler_may_not_return_fails(driver: Driver) -> None:
     await driver.streams.publish(Sent(number=1))
     (letter,) = await dead(driver, "one")
     assert (letter.reason, letter.error.partition(":")[0]) == ("failed", "TypeError")
+
+
+async def test_what_is_no_event_among_follow_ups_leaves_none_of_them(driver: Driver) -> None:
+    one = Processor("one")
+
+    @one.on(Sent)
+    async def see(event: Sent) -> list[object]:
+        return [Arrived(number=1), "no event"]
+
+    await driver.start(one)
+    receipt = await driver.streams.publish(Sent(number=1))
+    await dead(driver, "one")
+    assert (await driver.streams.event(receipt.id)).follow_ups == ()
+
+
+async def test_a_follow_up_that_is_too_large_is_the_handler_s_failure(driver: Driver) -> None:
+    one = Processor("one")
+    one.on(Sent)(lambda event: Sent(number=2, note="x" * 2000) if event.number == 1 else None)
+    await driver.start(one)
+    await driver.streams.publish(Sent(number=1))
+    (letter,) = await dead(driver, "one")
+    assert (letter.reason, letter.attempts) == ("failed", 1)
+    assert "over the cap" in letter.error
+
+
+async def test_a_version_that_is_no_number_is_invalid(driver: Driver) -> None:
+    one, _ = collector("one")
+    await driver.start(one)
+    await foreign(driver, "parcels", type="Sent", dataversion="new", data='{"number": 1}')
+    (letter,) = await dead(driver, "one")
+    assert (letter.reason, letter.error) == ("invalid", "dataversion is not a positive number")
+
+
+async def test_a_group_has_nothing_to_do_with_other_streams(driver: Driver) -> None:
+    one, seen = collector("one")
+    await driver.start(one)
+    receipt = await driver.streams.publish(Arrived(number=1))
+    await driver.streams.publish(Sent(number=1))
+    await driver.until(lambda: seen == [1])
+    assert (await driver.streams.event(receipt.id)).groups == ()
 
 
 async def test_dependencies_are_made_for_each_delivery_and_shared_ones_once(driver: Driver) -> None:

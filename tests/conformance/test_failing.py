@@ -119,6 +119,14 @@ async def test_a_snooze_costs_no_attempt(driver: Driver) -> None:
     assert trail.attempts == 1
 
 
+async def test_a_snooze_between_failures_keeps_their_count(driver: Driver) -> None:
+    log = Log(RuntimeError("no"), Snooze(0.02), RuntimeError("no"), None)
+    await driver.start(log.processor)
+    receipt = await driver.streams.publish(Sent(number=1))
+    await becomes(driver, receipt.id, "one", "acked")
+    assert log.attempts == [1, 2, 2, 3]
+
+
 async def test_a_snooze_says_why(driver: Driver) -> None:
     log = Log(Snooze(60, "the shop is closed"))
     await driver.start(log.processor)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from streams import NotFound, Processor, StreamsError
+from streams import CurrentDelivery, CurrentStreams, Delivery, NotFound, Processor, Streams, StreamsError
 from streams.dead_letters import Filter
 from tests.conformance.driver import Driver, becomes, dead
 from tests.conformance.events import Arrived, Sent
@@ -71,6 +71,20 @@ async def test_what_runs_is_called_off(driver: Driver) -> None:
     assert (await driver.streams.cancel(receipt.id)).groups == {"one": "cancelling"}
     trail = await waiting
     assert (trail, told) == ("cancelled", ["cancelled"])
+
+
+async def test_a_handler_calls_off_its_own_event(driver: Driver) -> None:
+    one, told = Processor("one"), list[str]()
+
+    @one.on(Sent)
+    async def send(event: Sent, streams: Streams = CurrentStreams(), delivery: Delivery = CurrentDelivery()) -> None:
+        told.append((await streams.cancel(delivery.message.id)).groups["one"])
+        await asyncio.sleep(60)
+
+    await driver.start(one)
+    receipt = await driver.streams.publish(Sent(number=1))
+    await becomes(driver, receipt.id, "one", "cancelled")
+    assert told == ["cancelling"]
 
 
 async def _is_over(driver: Driver, id: str) -> str:

@@ -131,6 +131,36 @@ async def test_a_schedule_can_be_paused_resumed_and_run_by_hand(driver: Driver) 
     assert f"{state.next:%m-%d %H:%M %Z}" == "01-01 00:00 CET"
 
 
+async def test_slots_that_pass_while_a_schedule_is_paused_are_not_made_up_for(driver: Driver) -> None:
+    one, seen = watch(driver)
+    one.every(0.1, name="tick")(lambda: Sent(number=1))
+    await driver.start(one)
+    await driver.until(lambda: seen)
+    await driver.streams.schedules.pause("one.tick")
+    await driver.pass_time(0.7)  # it is seen within half a second
+    before = len(seen)
+    await driver.pass_time(0.5)
+    assert len(seen) == before
+    await driver.streams.schedules.resume("one.tick")
+    await driver.until(lambda: len(seen) > before)
+    await driver.streams.schedules.pause("one.tick")
+    assert len(seen) < before + 5
+
+
+async def test_a_schedule_publishes_nothing_or_many(driver: Driver) -> None:
+    one, seen = watch(driver)
+    called: list[int] = []
+
+    @one.every(0.1)
+    def tick() -> list[Sent] | None:
+        called.append(1)
+        return [Sent(number=1), Sent(number=2)] if len(called) == 2 else None
+
+    await driver.start(one)
+    await driver.until(lambda: len(called) >= 3 and len(seen) == 2)
+    assert [number for number, _ in seen] == [1, 2]
+
+
 async def test_a_schedule_that_keeps_failing_has_missed_its_slot(driver: Driver) -> None:
     one = Processor("one")
 

@@ -11,7 +11,7 @@ import pytest
 import redis.asyncio
 
 from schemas import Event
-from streams import Consumer, Processor, Retry, Settings, Streams
+from streams import Consumer, Limit, Processor, Retry, Settings, Streams
 from streams.upkeep import Upkeep
 from tests.conftest import RedisFactory
 from tests.redis_server import RedisServer
@@ -65,11 +65,11 @@ def role(server: RedisServer, app: str) -> As:
 
 @pytest.fixture
 async def consumer(role: As) -> AsyncIterator[Consumer]:
-    """A processor that retries, gives up, publishes, and has a schedule."""
-    made = Processor("watcher")
+    """A processor that retries, gives up, publishes, and has a schedule, an order, and a limit."""
+    made = Processor("watcher", ordered=True)
     tried: set[int] = set()
 
-    @made.on(Watched)
+    @made.on(Watched, limit=Limit(rate=100, burst=1, concurrency=2))
     async def handle(event: Watched) -> Noticed:
         if event.n == 1 and not tried:
             tried.add(event.n)
@@ -96,6 +96,7 @@ async def test_each_role_does_its_job(server: RedisServer, role: As, consumer: C
         failing = await publisher.publish(Watched(n=2))
         delayed = await publisher.publish(Watched(n=3), delay=3600)
         await publisher.publish_many(Watched(n=n) for n in range(4, 20))
+        *_, last = await publisher.publish_many((Watched(n=n) for n in range(20, 40)), key="k")
     async with Streams(settings=role("operator")) as operator:
 
         async def state(id: str) -> str:
@@ -108,6 +109,7 @@ async def test_each_role_does_its_job(server: RedisServer, role: As, consumer: C
         await wait_until(is_dead)
         assert await state(first.id) == "acked"
         await operator.cancel(delayed.id)
+        await operator.cancel(last.id)
         letters = operator.dead_letters("watcher")
         letter = await letters.edit(failing.id, Watched(n=8))
         assert (await letters.replay([letter.id])).done == 1

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter, defaultdict
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 
 from streams import Backoff, CurrentDelivery, Delivery, Limit, Processor, Streams, StreamsError, Unavailable, admission
 from streams.gate import Admitted
@@ -18,6 +21,12 @@ from tests.events import Followed, Noted, Other
 from tests.streams.conftest import MakeSettings, StartConsumer
 from tests.streams.test_consumer import settled
 from tests.waiting import wait_until
+
+
+@pytest.fixture
+def partitions() -> int:
+    """One, also on a cluster: of several each has a share of a limit, and here everything is in one."""
+    return 1
 
 
 class Runs:
@@ -308,6 +317,40 @@ async def test_what_by_cannot_say_is_a_failure_of_the_event(streams: Streams, st
     await wait_until(lambda: len(runs.done) == 1)
     letters = await streams.redis.xrange(streams.keys.dead("probe"))
     assert sorted(fields[b"reason"] for _, fields in letters) == [b"failed", b"invalid"]
+
+
+async def test_what_has_expired_uses_up_no_start(streams: Streams, start: StartConsumer) -> None:
+    """No handler runs for it, so it does not ask."""
+    runs = Runs(streams, Limit(rate=1, per=3600))
+    for n in range(20):
+        await streams.publish(Noted(n=n), expires=timedelta(milliseconds=1))
+    await streams.publish(Noted(n=20))
+    await start(runs.processor)
+    await wait_until(lambda: runs.done[20] == 1)
+    await wait_until(lambda: settled(streams))
+    (account,) = (await streams.accounts()).groups
+    assert (account.expired, account.gap) == (20, 0)
+
+
+async def test_large_data_is_fetched_for_by_and_a_store_that_fails_is_a_failure(
+    make_settings: MakeSettings, start: StartConsumer, tmp_path: Path
+) -> None:
+    """What it is about cannot be known then, and it does not run without a limit."""
+    store = {"storage_url": SecretStr(f"file://{tmp_path}/claims")}
+    async with Streams(settings=make_settings(**store)) as streams:
+        runs = Runs(streams, Limit(concurrency=1, by=lambda event: event.text), retry=Backoff(attempts=2, first=0.05))
+        await streams.publish(Noted(n=0, text="x" * 300_000))
+        kept = [path for path in (tmp_path / "claims").rglob("*") if path.is_file()]
+        hidden = {path: path.read_bytes() for path in kept}
+        for path in kept:
+            path.unlink()
+        await start(runs.processor, **store)
+        await wait_until(lambda: _equals(streams.redis.xlen(streams.keys.history("probe")), 1))
+        assert runs.starts == []
+        for path, content in hidden.items():
+            path.write_bytes(content)
+        await streams.publish(Noted(n=1, text="x" * 300_000))
+        await wait_until(lambda: runs.done[1] == 1)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,10 @@
+"""The business database, which the processors share: businesses, their products and stock, what was sold, imported,
+exported and reported. It is not a processor and knows none.
+
+`python -m processors.database upgrade` makes the tables, `... seed` fills them with a made-up history.
+"""
+
+from processors.database.database import Database, open_database
+from processors.database.inbox import BusinessInbox
+
+__all__ = ["BusinessInbox", "Database", "open_database"]

@@ -1,0 +1,146 @@
+"""Supervisor: runs processors as child processes, and starts again what ends.
+
+It knows them by their names only: each is `python -m processors.NAME`, in a process of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from streams import Settings
+from streams.runner import EXIT_CRASHED, EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_USAGE
+
+log = structlog.get_logger("processors.supervisor")
+
+_FIRST_PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 60.0
+_LONG_ENOUGH: Final = 60.0
+"""Seconds: who has run for so long is started again at once, whatever was before."""
+
+_BEYOND_GRACE: Final = 10.0
+"""Seconds that a child has on top of its own grace, to close its connections."""
+
+_HOPELESS: Final = (EXIT_USAGE, EXIT_REFUSED)
+
+
+@dataclass(slots=True)
+class _Place:
+    """One process that shall run."""
+
+    name: str
+    number: int
+    process: asyncio.subprocess.Process | None = None
+    pause: float = _FIRST_PAUSE
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}-{self.number}"
+
+
+class Supervisor:
+    """Keeps `counts[name]` processes of each processor running until it is told to stop.
+
+    One that ends is started again: at once after a minute of running, else after a pause that doubles from 1 s to
+    60 s. One that ends with 2 or 78 (wrong setting, a Redis that must not be used) is given up: the same again would
+    end the same. `arguments` go to each.
+    """
+
+    def __init__(self, counts: dict[str, int], *, grace: float, arguments: Sequence[str] = ()) -> None:
+        self._places = [_Place(name, number) for name, count in counts.items() for number in range(1, count + 1)]
+        self._patience = grace + _BEYOND_GRACE
+        self._arguments = arguments
+        self._stopping = asyncio.Event()
+        self._given_up: int = 0
+
+    async def run(self) -> int:
+        """Runs until `stop`, or until every process was given up; returns the exit code to end with."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            loop.add_signal_handler(number, self.stop, number)
+        try:
+            await asyncio.gather(*(self._keep(place) for place in self._places))
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+                loop.remove_signal_handler(number)
+        return self._given_up
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
+        """Lets every process finish what it has begun; the second call ends them at once."""
+        if not self._stopping.is_set():
+            log.info("supervisor.stopping", signal=number.name, processes=len(self._running()))
+            self._stopping.set()
+            return
+        self._given_up = EXIT_INTERRUPTED
+        for process in self._running():
+            process.terminate()  # the second signal to each of them
+
+    async def _keep(self, place: _Place) -> None:
+        """The life of one place: a process, its end, a pause, the next one."""
+        loop = asyncio.get_running_loop()
+        while not self._stopping.is_set():
+            began = loop.time()
+            code = await self._live(place)
+            if self._stopping.is_set():
+                return
+            if code in _HOPELESS:
+                log.error("supervisor.gave_up", process=place.label, code=code)
+                self._given_up = code
+                return
+            if loop.time() - began >= _LONG_ENOUGH:
+                place.pause = 0.0
+            log.warning("supervisor.ended", process=place.label, code=code, again_in=place.pause)
+            await self._sleep(place.pause)
+            place.pause = min(_LONGEST_PAUSE, max(_FIRST_PAUSE, place.pause * 2))
+
+    async def _live(self, place: _Place) -> int:
+        # A session of its own: Ctrl-C in a shell reaches every process of a group, and ours would be the second signal.
+        process = place.process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", f"processors.{place.name}", *self._arguments, stdin=asyncio.subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
+        log.info("supervisor.started", process=place.label, pid=process.pid)
+        ended = asyncio.ensure_future(process.wait())
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        try:
+            await asyncio.wait((ended, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if ended.done():
+                return ended.result()
+            return await self._drain(place, process, ended)
+        finally:
+            stopping.cancel()
+            place.process = None
+
+    async def _drain(self, place: _Place, process: asyncio.subprocess.Process, ended: asyncio.Future[int]) -> int:
+        process.terminate()
+        done, _ = await asyncio.wait((ended,), timeout=self._patience)
+        if not done:
+            log.error("supervisor.killed", process=place.label, after=self._patience)
+            process.kill()
+            self._given_up = self._given_up or EXIT_CRASHED
+        code = await ended
+        log.info("supervisor.stopped", process=place.label, code=code)
+        if code not in (0, -signal.SIGTERM):
+            self._given_up = self._given_up or EXIT_CRASHED
+        return code
+
+    def _running(self) -> list[asyncio.subprocess.Process]:
+        return [place.process for place in self._places if place.process and place.process.returncode is None]
+
+    async def _sleep(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+        except TimeoutError:
+            pass
+
+
+async def supervise(counts: dict[str, int], *, settings: Settings, arguments: Sequence[str] = ()) -> int:
+    """Runs processors under a `Supervisor` until a signal; returns the exit code."""
+    return await Supervisor(counts, grace=settings.grace, arguments=arguments).run()
