@@ -8,6 +8,7 @@ is done here by Python, and one conformance suite holds for both (tests/conforma
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -26,6 +27,7 @@ from streams.outcome import Duration
 from streams.outcome import seconds as _seconds
 from streams.processor import Processor
 from streams.settings import Settings
+from streams.testing.crash import Dying
 from streams.testing.delivering import due_of
 from streams.testing.member import Member
 from streams.testing.memory import Memory, MemoryConnections
@@ -80,6 +82,7 @@ class Harness(Streams):
         self._processors = list(processors)
         self._members: list[Member] = []
         self._incarnations = 0
+        self._dying: defaultdict[str, Dying] = defaultdict(Dying)
         self._running = False
         self._stack = AsyncExitStack()
 
@@ -128,9 +131,12 @@ class Harness(Streams):
     async def _incarnate(self, processor: Processor) -> Member:
         self._incarnations += 1
         member = Member(
-            processor, self,
-            name=f"harness-{self._incarnations}", random=self._random.random, middleware=self._middleware,
-        )  # fmt: skip
+            processor,
+            self,
+            name=f"harness-{self._incarnations}",
+            random=self._random.random,
+            middleware=(*self._middleware, self._dying[processor.name]),
+        )
         await member.open()
         return member
 
@@ -225,6 +231,18 @@ class Harness(Streams):
             member.crashed = True
         if not self._running:  # else whoever runs sees to it
             await self._bring_back()
+
+    def crash_next(self, group: str, times: int = 1, *, after: bool = False) -> None:
+        """Lets the process of a group die in its next `times` deliveries: before the handler begins, or, with `after`,
+        when it has ended and nothing of it is settled yet, so that what it did happens again.
+
+        Raises `NotFound` for a group that is not here, `StreamsError` for less than one time.
+        """
+        if not any(member.group == group for member in self._members):
+            raise NotFound(f"no processor {group} in this harness")
+        if times < 1:
+            raise StreamsError(f"times={times} must be at least 1")
+        self._dying[group].left, self._dying[group].after = times, after
 
     async def _bring_back(self) -> int:
         crashed = [number for number, member in enumerate(self._members) if member.crashed]

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from schemas import Event
-from streams import Consumer, Delivery, Middleware, NotFound, Processor, Receipt, Settings, Streams, scripts
+from streams import Consumer, NotFound, Processor, Receipt, Settings, Streams, scripts
 from streams.letter import Letter
-from streams.outcome import Outcome
-from streams.testing import Crash, Harness
+from streams.testing import Harness
 from streams.whereabouts import GroupTrail
 from tests.waiting import wait_until
 
@@ -53,34 +52,23 @@ class Driver(Protocol):
         """Ends everything."""
 
 
-class _Dying(Middleware):
-    """Lets the process of each delivery die, so many times."""
-
-    def __init__(self) -> None:
-        self.left = 0
-
-    async def deliver(self, delivery: Delivery, call_next: Callable[[Delivery], Awaitable[Outcome]]) -> Outcome:
-        if self.left > 0:
-            self.left -= 1
-            raise Crash
-        return await call_next(delivery)
-
-
 class HarnessDriver:
     """The harness."""
 
     def __init__(self) -> None:
-        self._dying = _Dying()
-        self.harness = Harness(middleware=[self._dying], **SETTINGS)
+        self.harness = Harness(**SETTINGS)
+        self._times: dict[str, int] = {}
         self.streams: Streams = self.harness
 
     async def start(self, *processors: Processor) -> None:
         for processor in processors:
             await self.harness.join(processor)
+            if times := self._times.pop(processor.name, 0):
+                self.harness.crash_next(processor.name, times)
 
     async def die(self, processor: Processor, events: Sequence[Event], times: int = 1) -> list[Receipt]:
         receipts = [await self.streams.publish(event) for event in events]
-        self._dying.left = times
+        self._times[processor.name] = times
         return receipts
 
     async def until(self, predicate: Callable[[], Any]) -> Any:

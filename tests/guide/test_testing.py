@@ -157,6 +157,19 @@ async def test_a_process_dies_in_the_middle(shop: Harness, printer: Printer) -> 
         assert (printer.calls, printer.printed) == (2, [7])
 
 
+async def test_a_process_dies_when_everything_was_done(shop: Harness, printer: Printer) -> None:
+    """`crash_next(..., after=True)`: the handler has ended, and its process dies before that is written down. What it
+    did happens again; what follows from it does not.
+    """
+    async with shop as streams:
+        streams.crash_next("billing", after=True)
+        await streams.publish(OrderPlaced(order_id=7))
+        await streams.run()
+
+        assert printer.printed == [7, 7]
+        assert streams.published(InvoiceWritten) == [InvoiceWritten(order_id=7)]
+
+
 async def test_what_kills_every_process_is_given_up(shop: Harness, printer: Printer) -> None:
     """After `deliveries` deaths, as anywhere."""
     printer.fails = [Crash() for _ in range(9)]

@@ -134,6 +134,24 @@ async def test_a_death_from_outside_cuts_a_handler_off() -> None:
             await streams.crash("window")
 
 
+async def test_a_batch_dies_as_a_whole() -> None:
+    door, lists = Processor("door"), list[list[int]]()
+
+    @door.on(Rung, batch=Batch(size=2, within=1))
+    async def open_all(events: list[Rung]) -> None:
+        lists.append([event.number for event in events])
+
+    async with Harness(door) as streams:
+        with pytest.raises(StreamsError, match="times=0"):
+            streams.crash_next("door", 0)
+        with pytest.raises(NotFound, match="no processor window"):
+            streams.crash_next("window")
+        streams.crash_next("door", after=True)
+        await streams.publish_many([Rung(number=1), Rung(number=2)])
+        await streams.run()
+        assert lists == [[1, 2], [1, 2]]
+
+
 async def test_a_death_takes_the_others_in_hand_along_and_spares_them_in_the_end() -> None:
     """The one that kills is dead in the end; those that were only beside it are not."""
     door, seen = Processor("door", concurrency=3), list[int]()
