@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from importlib.metadata import entry_points
 from typing import Any
 
 import jsonschema
@@ -100,3 +101,9 @@ def test_examples_fit_their_payloads(described: dict[str, Any]) -> None:
         for example in message["examples"]:
             rules.validate(example["payload"])
             rules.validate({**example["payload"], "unknown": 1})
+
+
+def test_every_processor_of_this_project_is_announced() -> None:
+    """So that the document that `streams schema --asyncapi` prints has its receivers."""
+    made = [path.parent.name for path in (ROOT / "processors").glob("*/handlers.py")]
+    assert sorted(made) == sorted(point.name for point in entry_points(group="streams.processors"))

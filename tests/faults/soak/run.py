@@ -182,10 +182,12 @@ class _Zygote:
     def end(self) -> None:
         """Ends it, and all it started."""
         assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.close()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, 9)  # the leader of a session of its own
         self._process.wait(10)
+        self._process.stdout.close()
         self._log.close()
 
 

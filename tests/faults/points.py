@@ -1,0 +1,309 @@
+"""Points: processes that end themselves with SIGKILL at one named point, as `python -m tests.faults.points`.
+
+The program imports everything once and forks a child for each life. For each point one child works until it gets
+there, and dies; another takes over, until SIGTERM. The product has no fail points: its seams are wrapped in the child.
+
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Final
+
+import redis
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from schemas import Event
+from streams import (
+    Backoff,
+    Consumer,
+    CurrentDelivery,
+    Delivery,
+    Processor,
+    Settings,
+    Streams,
+    chores,
+    leases,
+    retention,
+    scripts,
+)
+from streams.dead_letters import DeadLetters
+from streams.executor import Executor
+from streams.message import Message
+from streams.reader import Reader
+from streams.sql import CurrentTransaction, Outbox, SqlInbox, make_engine
+from streams.sql.relay import Relay, Row
+from streams.transaction import Handle
+from tests.sql.ledger import enter
+
+
+class Wanted(Event, stream="wanted", version=1):
+    """What the effect is about; some fail once, some always."""
+
+    n: int
+    failures: int = 0
+
+
+class Granted(Event, stream="granted", version=1):
+    """What follows from it."""
+
+    n: int
+
+
+def die() -> None:
+    """The end of this process, in the middle of whatever it does."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+settings = Settings()
+engine = make_engine(os.environ.get("DATABASE_URL", "sqlite://"))
+outbox = Outbox(settings)
+
+# The points --------------------------------------------------------------------------------------------------------
+
+
+def around(name: str, *, after: bool, at: int = 1) -> Callable[[], None]:
+    """Dies before or after the `at`-th call of a script."""
+
+    def wrap() -> None:
+        left, run = at, scripts.run
+
+        async def wrapped(call: scripts.Call, script: scripts.Script, keys: Sequence[str], arguments: Any) -> Any:
+            nonlocal left
+            left -= script.name == name
+            if script.name == name and left == 0:
+                if after:
+                    await run(call, script, keys, arguments)
+                die()
+            return await run(call, script, keys, arguments)
+
+        scripts.run = chores.run = wrapped  # type: ignore[assignment]
+
+    return wrap
+
+
+def holding(operation: bytes, *, after: bool) -> Callable[[], None]:
+    """Dies before or after a settlement with such an operation in it."""
+
+    def wrap() -> None:
+        settle = scripts.settle
+
+        async def wrapped(call: scripts.Call, **given: Any) -> list[int]:
+            hit = operation in given["operations"]
+            if hit and not after:
+                die()
+            lost = await settle(call, **given)
+            if hit:
+                die()
+            return lost
+
+        scripts.settle = wrapped
+
+    return wrap
+
+
+def unread() -> None:
+    """The settlement is executed, and its reply is never read: it goes over a connection that nobody listens to."""
+
+    async def wrapped(call: scripts.Call, script: scripts.Script, keys: Sequence[str], arguments: Any) -> Any:
+        if script is scripts.SETTLE:
+            assert settings.redis_url is not None
+            connection = redis.from_url(settings.redis_url.get_secret_value()).connection_pool.get_connection()
+            connection.send_command(*script.by_source(keys, arguments))
+            connection.can_read(timeout=10)  # it is there: so Redis has done it
+            die()
+        return await run(call, script, keys, arguments)
+
+    run = scripts.run
+    scripts.run = wrapped
+
+
+def read() -> None:
+    """Redis has handed something over, and nobody has looked at it yet."""
+    inner = Reader._read
+
+    async def wrapped(self: Reader, count: int) -> Any:
+        reply = await inner(self, count)
+        if reply:
+            die()
+        return reply
+
+    Reader._read = wrapped  # type: ignore[method-assign]
+
+
+def decoded() -> None:
+    """The event is read, and its handler has not begun."""
+    inner = Executor.decode
+
+    def wrapped(self: Executor, *given: Any) -> Event:
+        inner(self, *given)
+        die()
+        raise AssertionError("it is dead")
+
+    Executor.decode = wrapped  # type: ignore[method-assign]
+
+
+def renewed() -> None:
+    """In the lease thread, while a handler runs."""
+    inner = leases.Leases._renew
+
+    def wrapped(self: leases.Leases, client: Any) -> set[Delivery]:
+        held = bool(self.held)
+        lost = inner(self, client)
+        if held:
+            die()
+        return lost
+
+    leases.Leases._renew = wrapped  # type: ignore[method-assign]
+
+
+def committed() -> None:
+    """The effect is committed, and the delivery is not settled."""
+    inner = SqlInbox.run
+
+    async def wrapped(self: SqlInbox, delivery: Delivery, handle: Handle) -> Sequence[Message]:
+        follow_ups = await inner(self, delivery, handle)
+        die()
+        return follow_ups
+
+    SqlInbox.run = wrapped  # type: ignore[method-assign]
+
+
+POINTS: Final[dict[str, Callable[[], None]]] = {
+    "after the read": read,
+    "after decoding": decoded,
+    "in the handler": lambda: None,
+    "after the commit of the effect": committed,
+    "before the settlement": around("settle", after=False),
+    "settled, the reply unread": unread,
+    "after the settlement": around("settle", after=True),
+    "in the renewal": renewed,
+    "before a retry is settled": holding(b"w", after=False),
+    "after a retry is settled": holding(b"w", after=True),
+    "before a dead letter is settled": holding(b"d", after=False),
+    "after a dead letter is settled": holding(b"d", after=True),
+    "before the move": around("release_due", after=False),
+    "after the move": around("release_due", after=True),
+    "replayed in the middle": around("replay", after=True, at=2),
+    "before the trim": around("trim", after=False),
+    "after the trim": around("trim", after=True),
+    "a consumer that retires": around("retire_consumer", after=True),
+    "before the mark of the outbox": lambda: None,
+}
+AFTERWARDS: Final = {"replayed in the middle", "before the trim", "after the trim", "before the mark of the outbox"}
+"""What is done when all is handled, in a life of its own."""
+
+# The lives ---------------------------------------------------------------------------------------------------------
+
+
+async def consume(point: str, ready: int = 1) -> None:
+    """A consumer, until SIGTERM or the point."""
+    wants = Processor(
+        "wants", concurrency=4, retry=Backoff(attempts=2, first=0.05), transaction=SqlInbox(engine)
+    )  # fmt: skip
+
+    @wants.on(Wanted)
+    async def want(
+        event: Wanted, delivery: Delivery = CurrentDelivery(), session: AsyncSession = CurrentTransaction()
+    ) -> Granted:
+        await enter(session, event.n)
+        if delivery.attempt <= event.failures:
+            raise ValueError("not yet")
+        if point == "in the handler":
+            die()
+        if point == "in the renewal":
+            await asyncio.sleep(5)
+        return Granted(n=event.n)
+
+    stopped = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
+    if point == "a consumer that retires":
+        asyncio.get_running_loop().call_later(0.3, stopped.set)
+    consumer = Consumer(wants, Streams(settings=settings))
+    await consumer.start()
+    os.write(ready, b"\n")
+    await stopped.wait()
+    await consumer.stop()
+    await engine.dispose()
+
+
+class DiesBeforeMark(Relay):
+    """Dies when the events are in Redis and the rows still in the table."""
+
+    async def _publish(self, rows: Sequence[Row]) -> None:
+        await super()._publish(rows)
+        die()
+
+
+async def afterwards(point: str, *, again: bool) -> None:
+    """What a person or a relay does: once until the point, and `again` to its end."""
+    async with Streams(settings=settings) as streams:
+        if point == "replayed in the middle":
+            letters = DeadLetters(streams, "wants")
+            for letter in [letter async for letter in letters.ls()]:
+                await letters.replay([letter.id])
+        elif point == "before the mark of the outbox":
+            if not again:
+                async with AsyncSession(engine) as session, session.begin():
+                    await outbox.publish(session, Wanted(n=1000))
+            relay = (Relay if again else DiesBeforeMark)(engine, streams, lease=0.02)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(1.0):
+                    await relay.run()
+        else:
+            await retention.trim(streams, ["wanted"], keep=1)
+
+
+def live(work: Callable[[], Awaitable[None]], wrap: Callable[[], None] | None = None) -> int:
+    """One life of a child; returns its pid."""
+    child = os.fork()
+    if child:
+        return child
+    code = 1
+    try:
+        os.dup2(2, 1)  # log lines are no answers
+        if wrap:
+            wrap()
+        asyncio.run(work())  # type: ignore[arg-type]
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def answer(role: str, point: str) -> int:
+    """`first POINT` and `again POINT`: how a child ended; `heir`: the pid of one; `end PID`: how that one ended."""
+    if role == "heir":
+        ready, told = os.pipe()
+        child = live(lambda: consume("", told))
+        os.close(told)
+        os.read(ready, 1)  # SIGTERM is an end in order only from here on
+        os.close(ready)
+        return child
+    if role == "end":
+        child = int(point)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(child, signal.SIGTERM)
+    elif point in AFTERWARDS:
+        child = live(lambda: afterwards(point, again=role == "again"), POINTS[point] if role == "first" else None)
+    else:
+        child = live(lambda: consume(point), POINTS[point])
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def main() -> None:
+    """Lives as it is told to, line by line."""
+    gc.freeze()
+    for line in sys.stdin:
+        role, _, point = line.strip().partition(" ")
+        print(answer(role, point), flush=True)
+
+
+if __name__ == "__main__":
+    sys.modules["tests.faults.points"] = sys.modules["__main__"]
+    main()

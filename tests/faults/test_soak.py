@@ -1,0 +1,28 @@
+"""A short soak: a kill of everything there is, in half a minute; `make soak` takes three."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from streams.embedded import ServerBinary
+from tests.faults.soak.nemesis import Plan
+from tests.faults.soak.run import Soak
+
+
+@pytest.mark.newest_redis
+@pytest.mark.timeout(240)
+async def test_all_rules_hold(redis_binary: ServerBinary, tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """The seed of the run is the seed of the faults; journal, logs and data of a failure are in its directory."""
+    seed: int = request.config.getoption("randomly_seed", 0)
+    plan = Plan(15, kill=6, redis=2, network=2, stop=1, deploy=1)
+    soak = Soak(seed, 4000, plan, consumers=3, exits=1, told=False)
+    verdict = await soak.run(redis_binary, tmp_path / "soak")
+    print(f"seed {seed}\n{verdict}")
+    assert not verdict.violations, f"SEED={seed} make soak; journal, logs and data: {tmp_path}\n{verdict}"
+    figures = verdict.figures
+    done = [figures[kind] for kind in ("consumers_killed", "redis_killed", "network_faults", "consumers_stopped")]
+    assert done == [6, 2, 2, 1], "a fault found nobody to hurt"
+    assert figures["published"] > 100
+    assert figures["effects"] > 0
