@@ -208,9 +208,13 @@ def test_ctrl_c_ends_the_wait(make_settings: MakeSettings, stored: Any) -> None:
         finally:
             cancelled.set()
 
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever had it in this process before
     with SyncStreams(settings=make_settings()) as client:
-        with pytest.raises(KeyboardInterrupt):
-            client.call(never)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                client.call(never)
+        finally:
+            signal.signal(signal.SIGINT, before)
         assert cancelled.wait(10)
         client.publish(Noted(n=1))
     assert stored() == [1]
