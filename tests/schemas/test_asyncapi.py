@@ -36,14 +36,14 @@ def described() -> dict[str, Any]:
 
         sku: str
 
-    class Ordered(Event, stream="orders", version=1):
+    class PartsListed(Event, stream="orders", version=1):
         """It has parts."""
 
         lines: list[Line]
 
     events = [event for event in map(registered, registered_types()) if event is not None and event.type in OURS]
-    events += [Renamed, Ordered]
-    del _registry["Ordered"]
+    events += [Renamed, PartsListed]
+    del _registry["PartsListed"]
     found: dict[str, Any] = orjson.loads(
         orjson.dumps(document("planning-bord", "1.0", events, {"email": list(email.subscriptions)}))
     )

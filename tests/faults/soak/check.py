@@ -245,15 +245,21 @@ def _poison(
         reason, attempts, deliveries = (letters[0][name] for name in ("reason", "attempts", "deliveries"))
         if len(letters) > 1:
             yield Violation("poison", f"{n} is a dead letter of {group} {len(letters)} times")
+        if act == "poison" and reason == "crashed" and _was_hit(starts.get((group, n), ()), faults, rules):
+            continue
         if act == "poison" and (reason != "failed" or attempts != rules.attempts):
             yield Violation("poison", f"{n} died in {group} as {reason} after {attempts} attempts")
         elif act == "exit" and (reason != "crashed" or deliveries < rules.deliveries):
             yield Violation("poison", f"{n} died in {group} as {reason} after {deliveries} deliveries")
         elif act not in ("poison", "exit"):
-            hit = sum(faults.explain(line["pid"], line["at"], float("inf")) for line in starts.get((group, n), ()))
-            if reason == "crashed" and hit >= rules.deliveries - _SUSPECT_FROM:
+            if reason == "crashed" and _was_hit(starts.get((group, n), ()), faults, rules):
                 continue
             yield Violation("poison", f"{n} ({act}) is a dead letter of {group}: {reason}")
+
+
+def _was_hit(starts: Iterable[Line], faults: _Faults, rules: Rules) -> bool:
+    hit = sum(faults.explain(line["pid"], line["at"], float("inf")) for line in starts)
+    return hit >= rules.deliveries - _SUSPECT_FROM
 
 
 def _slots(stored: Iterable[Line]) -> Iterator[Violation]:
