@@ -264,7 +264,7 @@ async def mend_turn(client: Any) -> AsyncGenerator[None]:
     yield
     assert await chores.mend_turn(
         client.execute_command, turns=KEYS.turns("g"), inbox=INBOX, source=NOTES, group="g", key=b"k",
-        origin=f"{NOTES} {first.decode()}".encode(), entry_id=first.decode(), disband=False, **WAITS, **COMMON,
+        whose=f"{NOTES} {first.decode()}".encode(), entry_id=first.decode(), disband=False, **WAITS, **COMMON,
     )  # fmt: skip
 
 
