@@ -9,6 +9,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from streams import scripts
+from streams.alarm import Alarm
 from streams.connection import LOST, Connections
 
 if TYPE_CHECKING:
@@ -28,29 +29,16 @@ class Mover:
         self._keys = keys
         self._reconnect = reconnect
         self._connection = connections.direct(timeout=10.0)
-        self._look_at = 0.0
         self._head, self._head_due = b"", 0.0
-        self._nudged = asyncio.Event()
+        self._alarm = Alarm(self.move)
 
     async def run(self) -> None:
         """Moves for as long as the consumer lives."""
-        loop = asyncio.get_running_loop()
-        while True:
-            self._look_at = loop.time() + await self.move()
-            while loop.time() < self._look_at:
-                self._nudged.clear()
-                try:
-                    async with asyncio.timeout_at(self._look_at):
-                        await self._nudged.wait()
-                except TimeoutError:
-                    break
+        await self._alarm.run()
 
     def nudge(self, after: float) -> None:
         """Notes that this consumer put in something that is due in `after` seconds: be there in time for it."""
-        at = asyncio.get_running_loop().time() + after
-        if at < self._look_at:
-            self._look_at = at
-            self._nudged.set()
+        self._alarm.nudge(after)
 
     async def move(self) -> float:
         """Moves what is due, at most 500; returns the seconds until it is worth looking again.

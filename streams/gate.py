@@ -17,6 +17,7 @@ from redis.exceptions import RedisError
 
 from streams import admission
 from streams.admission import GOOD_FOR, Ask, Asked
+from streams.alarm import Alarm
 from streams.claims import MARK
 from streams.connection import LOST
 from streams.executor import expired
@@ -98,7 +99,7 @@ class Gate:
         self._work = asyncio.Event()
         self._quiet = asyncio.Event()
         self._quiet.set()
-        self._look_at, self._nudged = 0.0, asyncio.Event()
+        self._alarm = Alarm(self._serve)
         self._closing = False
 
     def stops(self, delivery: Delivery) -> bool:
@@ -213,22 +214,10 @@ class Gate:
 
     async def serve(self) -> None:
         """Serves the lines where time has to pass, for as long as the consumer lives; any number of consumers may."""
-        loop = asyncio.get_running_loop()
-        while True:
-            self._look_at = loop.time() + await self._serve()
-            while loop.time() < self._look_at:
-                self._nudged.clear()
-                try:
-                    async with asyncio.timeout_at(self._look_at):
-                        await self._nudged.wait()
-                except TimeoutError:
-                    break
+        await self._alarm.run()
 
     def _nudge(self, after: float) -> None:
-        at = asyncio.get_running_loop().time() + max(_PAUSE, after)
-        if at < self._look_at:
-            self._look_at = at
-            self._nudged.set()
+        self._alarm.nudge(max(_PAUSE, after))
 
     async def _serve(self) -> float:
         if self._idle():

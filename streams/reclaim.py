@@ -58,8 +58,6 @@ class Reclaimer:
         self._connection = connections.direct(timeout=10.0)
         self._cursors = dict.fromkeys(sources, b"0-0")
         self._round = 0
-        self.reclaimed = 0
-        self.vanished = 0
 
     async def run(self) -> None:
         """Looks four times a lease for as long as the consumer lives."""
@@ -94,7 +92,6 @@ class Reclaimer:
             )
             self._cursors[source] = following
             if vanished:
-                self.vanished += len(vanished)
                 shown = [entry_id.decode() for entry_id in vanished[:_VANISHED_SHOWN]]
                 log.error(
                     "delivery.vanished",
@@ -118,7 +115,6 @@ class Reclaimer:
             )
             for entry_id, count, counted, fields in taken
         ]
-        self.reclaimed += len(deliveries)
         log.warning("delivery.reclaimed", group=self._group, source=self._keys.short(source), count=len(deliveries))
         self._feed(deliveries)
 

@@ -5,7 +5,6 @@ Secrets are also read from files (`REDIS_PASSWORD_FILE`) and never shown by `rep
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
@@ -14,7 +13,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from streams.errors import StreamsError
+from streams.environment import with_secrets
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _FILE_VARIABLES: Final = ("REDIS_URL", "REDIS_PASSWORD", "SENTINEL_PASSWORD")
@@ -100,14 +99,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _read_secret_files(cls, values: Any) -> Any:
-        for variable in _FILE_VARIABLES:
-            name, path = variable.lower(), os.environ.get(f"{variable}_FILE")
-            if path and not values.get(name) and not values.get(variable):
-                try:
-                    values[name] = Path(path).read_text(encoding="utf-8").strip()
-                except (OSError, UnicodeDecodeError) as error:
-                    raise StreamsError(f"{variable}_FILE={path} cannot be read: {error.__class__.__name__}") from None
-        return values
+        return with_secrets(values, *_FILE_VARIABLES)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from email.headerregistry import Address
 from email.utils import parseaddr
 from pathlib import Path
@@ -10,10 +9,10 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
 from email_validator import EmailNotValidError, validate_email
-from pydantic import BeforeValidator, EmailStr, Field, SecretStr, ValidationError, model_validator
+from pydantic import BeforeValidator, EmailStr, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from streams import StreamsError
+from streams.environment import loaded, with_secrets
 
 Encryption = Literal["none", "starttls", "tls"]
 
@@ -76,25 +75,12 @@ class EmailSettings(BaseSettings):
     @classmethod
     def load(cls) -> EmailSettings:
         """Reads the environment; raises `StreamsError`, one line naming the variable, for what cannot work."""
-        try:
-            return cls()
-        except ValidationError as error:
-            found = error.errors(include_input=False, include_url=False, include_context=False)[0]
-            variable = "_".join(str(part) for part in found["loc"][:1]).upper()
-            problem = found["msg"].removeprefix("Value error, ")
-            raise StreamsError(f"{variable}: {problem}" if variable else problem) from None
+        return loaded(cls)
 
     @model_validator(mode="before")
     @classmethod
     def _read_secret_files(cls, values: Any) -> Any:
-        for variable in _FILE_VARIABLES:
-            path = os.environ.get(f"{variable}_FILE")
-            if path and not values.get(variable.lower()):
-                try:
-                    values[variable.lower()] = Path(path).read_text(encoding="utf-8").strip()
-                except (OSError, UnicodeDecodeError) as error:
-                    raise StreamsError(f"{variable}_FILE={path} cannot be read: {error.__class__.__name__}") from None
-        return values
+        return with_secrets(values, *_FILE_VARIABLES)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

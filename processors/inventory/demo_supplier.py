@@ -15,7 +15,7 @@ import math
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Final, Literal, get_args
+from typing import Any, Literal
 from urllib.parse import parse_qsl, urlsplit
 
 import h11
@@ -35,7 +35,6 @@ Kind = Literal[
     "expired",  # 410
     "redirect",  # 302 to `to`
 ]
-KINDS: Final = get_args(Kind)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
-from pathlib import Path
 from typing import Annotated, Any, Final, NamedTuple, Self
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from streams import StreamsError
+from streams.environment import loaded, with_secrets
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _USUAL_PORTS: Final = {"https": 443, "http": 80}
@@ -63,24 +61,12 @@ class InventorySettings(BaseSettings):
     @classmethod
     def load(cls) -> InventorySettings:
         """Reads the environment; raises `StreamsError`, one line naming the variable, for what cannot work."""
-        try:
-            return cls()
-        except ValidationError as error:
-            found = error.errors(include_input=False, include_url=False, include_context=False)[0]
-            variable = "_".join(str(part) for part in found["loc"][:1]).upper()
-            problem = found["msg"].removeprefix("Value error, ")
-            raise StreamsError(f"{variable}: {problem}" if variable else problem) from None
+        return loaded(cls)
 
     @model_validator(mode="before")
     @classmethod
     def _read_secret_file(cls, values: Any) -> Any:
-        path = os.environ.get(f"{_TOKENS}_FILE")
-        if path and not values.get(_TOKENS.lower()):
-            try:
-                values[_TOKENS.lower()] = Path(path).read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                raise StreamsError(f"{_TOKENS}_FILE={path} cannot be read: {error.__class__.__name__}") from None
-        return values
+        return with_secrets(values, _TOKENS)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

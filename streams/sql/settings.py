@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
 from typing import Any
 
 from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from streams.errors import StreamsError
+from streams.environment import with_secrets
 
 
 class SqlSettings(BaseSettings):
@@ -26,10 +24,4 @@ class SqlSettings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _read_secret_file(cls, values: Any) -> Any:
-        path = os.environ.get("DATABASE_URL_FILE")
-        if path and not values.get("database_url") and not values.get("DATABASE_URL"):
-            try:
-                values["database_url"] = Path(path).read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                raise StreamsError(f"DATABASE_URL_FILE={path} cannot be read: {error.__class__.__name__}") from None
-        return values
+        return with_secrets(values, "DATABASE_URL")

@@ -1,0 +1,35 @@
+"""Alarm: does something again and again, each time when the last one said, or sooner when somebody knows better."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+
+class Alarm:
+    """Goes off for `work`, which returns the seconds until it is worth doing again."""
+
+    def __init__(self, work: Callable[[], Awaitable[float]]) -> None:
+        self._work = work
+        self._at = 0.0
+        self._nudged = asyncio.Event()
+
+    async def run(self) -> None:
+        """Works for ever."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._at = loop.time() + await self._work()
+            while loop.time() < self._at:
+                self._nudged.clear()
+                try:
+                    async with asyncio.timeout_at(self._at):
+                        await self._nudged.wait()
+                except TimeoutError:
+                    break
+
+    def nudge(self, after: float) -> None:
+        """Notes that there is something to do in `after` seconds: be there in time for it."""
+        at = asyncio.get_running_loop().time() + after
+        if at < self._at:
+            self._at = at
+            self._nudged.set()
