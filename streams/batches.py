@@ -22,6 +22,7 @@ from streams.failure import describe
 from streams.message import DATA, EXPIRES
 from streams.middleware import Middleware, batch_chain
 from streams.outcome import ACKED, Acked, Cancelled, Outcome, Retry, Snooze, Unavailable
+from streams.slot import until_sure
 
 if TYPE_CHECKING:
     from schemas.event import Event
@@ -47,10 +48,11 @@ class Batches:
         *,
         wake: Callable[[], None],
         done: Callable[[list[Settled]], None],
+        sure_until: Callable[[Delivery], float],
     ) -> Batches | None:
         """Those of a processor that has batch handlers; None otherwise."""
         collector = Collector(executor.routes.values(), wake)
-        return cls(executor, collector, middleware, done) if collector.sizes else None
+        return cls(executor, collector, middleware, done, sure_until) if collector.sizes else None
 
     def __init__(
         self,
@@ -58,6 +60,7 @@ class Batches:
         collector: Collector,
         middleware: Sequence[Middleware],
         done: Callable[[list[Settled]], None],
+        sure_until: Callable[[Delivery], float],
     ) -> None:
         self.collector = collector
         self.running = 0  # deliveries in handlers: the readers hold as many more, so that the next batches fill
@@ -65,17 +68,21 @@ class Batches:
         self._executor = executor
         self._middleware = middleware
         self._done = done
+        self._sure_until = sure_until
 
     async def run(self, slot: Slot, bundle: Bundle) -> list[Outcome]:
         """Runs a bundle in a slot; returns the outcomes of `bundle.deliveries`, none when they are handled alone, or
         when nothing of them may be settled.
         """
         count = len(bundle.deliveries)
-        bundle.begin(monotonic() + bundle.route.timeout)
         self.running += count
         for told in self.began:
             told()
         try:
+            await until_sure(self._sure_until, bundle.deliveries[0])
+            if bundle.lost:
+                bundle.deliveries = [delivery for delivery in bundle.deliveries if delivery not in bundle.lost]
+            bundle.begin(monotonic() + bundle.route.timeout)
             outcomes = await self._execute(bundle)
         except asyncio.CancelledError:
             ended = slot.ended(bundle.route.timeout)

@@ -17,6 +17,7 @@ from uncalled_for import SharedContext
 
 from streams.batches import Batches
 from streams.breaker import Breaker
+from streams.delivery import suspect_from
 from streams.dependencies import current_streams
 from streams.errors import Refused, Unreachable
 from streams.executor import Executor
@@ -25,7 +26,7 @@ from streams.keys import partition_of
 from streams.membership import new_consumer_name
 from streams.scheduler import Scheduler
 from streams.seat import Seat
-from streams.slots import Slots, suspect_from
+from streams.slots import Slots
 from streams.upkeep import Upkeep
 
 if TYPE_CHECKING:
@@ -91,7 +92,13 @@ class Consumer(Service):
             for partition in client.partitions
         ]
         self._seat_of = {source: seat for seat in self._seats for source in seat.sources}
-        batches = Batches.of(self._executor, middleware, wake=self._wake, done=self._done_together)
+        batches = Batches.of(
+            self._executor,
+            middleware,
+            wake=self._wake,
+            done=self._done_together,
+            sure_until=self._sure_until,
+        )
         self._slots = Slots(
             self._executor,
             self._breaker,
@@ -101,6 +108,7 @@ class Consumer(Service):
             begin=self._begin,
             lost=lambda delivery: self._seat_of[delivery.source].on_lost({delivery}),
             ended=self._on_loop_ended,
+            sure_until=self._sure_until,
             batches=batches,
             stops=self._stops if processor.limited else None,
         )
@@ -195,6 +203,9 @@ class Consumer(Service):
 
     def _done_together(self, settled: list[tuple[Delivery, Outcome]]) -> None:
         self._seat_of[settled[0][0].source].settlement.add_together(settled)
+
+    def _sure_until(self, delivery: Delivery) -> float:
+        return self._seat_of[delivery.source].leases.sure_until
 
     def _stops(self, delivery: Delivery) -> bool:
         gate = self._seat_of[delivery.source].gate

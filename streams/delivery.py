@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from streams.gate import Admitted
 
 
+def suspect_from(limit: int) -> int:
+    """The number of crashes from which a message runs alone; `limit` of them make it a dead letter."""
+    return min(3, limit)
+
+
 class Delivery:
     """A message in this consumer's hands.
 

@@ -45,8 +45,10 @@ class Leases:
         self._consumers_key = consumers_key
         self._group = group
         self._consumer = consumer
+        self._lease = lease
         self._every = lease / _RENEWALS
         self._renewed_at = 0.0
+        self.sure_until = time.monotonic() + lease  # until then nobody can have taken over what is held here
         self._lost = lost  # called in the event loop
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -75,20 +77,25 @@ class Leases:
         client = self._connections.blocking()
         pause = 0.0
         while not self._stop.wait(pause):
+            now = time.monotonic()
             try:
-                lost = self._renew(client)
+                lost = self._renew(client, now)
                 pause = self._every
             except (RedisError, OSError) as error:
                 # The consumer's own loops log and back off; while Redis is away nobody else can reclaim either.
                 log.debug("leases.not_renewed", group=self._group, error=error.__class__.__name__)
                 pause = min(_RETRY, self._every)
                 continue
-            if lost and not loop.is_closed():
-                loop.call_soon_threadsafe(self._lost, lost)
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._renewed, now, lost)
         client.close()
 
-    def _renew(self, client: Any) -> set[Delivery]:
-        now = time.monotonic()
+    def _renewed(self, at: float, lost: set[Delivery]) -> None:
+        if lost:
+            self._lost(lost)
+        self.sure_until = at + self._lease  # only now: whoever looks knows by then what was lost
+
+    def _renew(self, client: Any, now: float) -> set[Delivery]:
         by_source: dict[str, list[Delivery]] = {}
         for delivery in self.held.copy():
             if not 0 < delivery.deadline < now:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -63,6 +64,7 @@ class Reader:
         self._most = max(concurrency, settings.prefetch)
         self._target = concurrency
         self._block = settings.block
+        self._lease = settings.lease
         self._reconnect = reconnect
         self._ensure_groups = ensure_groups
         self._held = 0
@@ -127,6 +129,7 @@ class Reader:
                     self._unsure = False
                 if not self._client_id:
                     self._client_id = await self._connection.client_id()
+                asked = monotonic()
                 reply = await self._read(max(1, room // self._active))
             except ResponseError as error:
                 await self._refused(error)
@@ -138,7 +141,10 @@ class Reader:
                 self._reconnect.succeeded()
                 if reply:
                     self._active = len(reply)
-                    self._feed(self._deliveries(reply))
+                    # It may have lain in the socket while this process was stopped, and be another's by now.
+                    self._unsure = monotonic() - asked > self._lease
+                    if not self._unsure:
+                        self._feed(self._deliveries(reply))
 
     async def _read(self, count: int) -> Any:
         if self._turns is not None:

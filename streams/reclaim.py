@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -80,6 +81,7 @@ class Reclaimer:
 
     async def _walk(self, source: str) -> None:
         while (room := self._room(source)) > 0:
+            asked = monotonic()
             following, vanished, taken = await scripts.reclaim(
                 self._connection.call,
                 source,
@@ -97,7 +99,8 @@ class Reclaimer:
                     "delivery.vanished",
                     group=self._group, source=self._keys.short(source), count=len(vanished), first=shown,
                 )  # fmt: skip
-            if taken:
+            # An answer that lay in the socket for a lease may be about what others have by now: it is silent again.
+            if taken and monotonic() - asked <= self._lease:
                 self._take(source, taken)
             if following == b"0-0":
                 return

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Final, Literal
 
@@ -74,6 +74,14 @@ def _absorb_cancel() -> None:
     task = asyncio.current_task()
     while task is not None and task.cancelling():
         task.uncancel()
+
+
+async def until_sure(sure_until: Callable[[Delivery], float], delivery: Delivery) -> None:
+    """Waits until it is known whose a delivery is that is about to begin. This process was stopped, or Redis was away,
+    for longer than a lease: another may have it by now, and this one is told so, or that it may begin.
+    """
+    while sure_until(delivery) < monotonic():  # noqa: ASYNC110 - the lease thread says so, a moment later
+        await asyncio.sleep(_TICK)
 
 
 async def watch_deadlines(slots: Sequence[Slot]) -> None:

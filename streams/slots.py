@@ -17,25 +17,20 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from streams.collector import Bundle
+from streams.delivery import Delivery, suspect_from
 from streams.executor import Executor
 from streams.lanes import Lanes
 from streams.outcome import RELEASED, Cancelled, DeadLettered, Outcome
-from streams.slot import Slot, watch_deadlines
+from streams.slot import Slot, until_sure, watch_deadlines
 
 if TYPE_CHECKING:
     from streams.batches import Batches
     from streams.breaker import Breaker
-    from streams.delivery import Delivery
 
 log = structlog.get_logger("streams.slots")
 
 _DEATHS: Final = attrgetter("crashes")
 _TURN: Final = 0.02  # seconds after which handlers that never wait give way to reading, settling and signals
-
-
-def suspect_from(limit: int) -> int:
-    """The number of crashes from which a message runs alone; `limit` of them make it a dead letter."""
-    return min(3, limit)
 
 
 class Slots:
@@ -57,6 +52,7 @@ class Slots:
         begin: Callable[[Delivery], Awaitable[bool]],
         lost: Callable[[Delivery], None],
         ended: Callable[[asyncio.Task[None]], None],
+        sure_until: Callable[[Delivery], float],
         batches: Batches | None = None,
         stops: Callable[[Delivery], bool] | None = None,
     ) -> None:
@@ -68,6 +64,7 @@ class Slots:
         self._done = done
         self._begin = begin  # settles all else, makes a suspect's delivery count; False when it is not ours any more
         self._lost = lost
+        self._sure_until = sure_until  # when somebody else may have a delivery's lease (monotonic)
         self._stops = stops  # with limits: whether a delivery may not start now; then `admit` brings it when it may
         self._ended = ended  # called when a slot's task ends, which it must not do by itself
         self._slots = [Slot() for _ in range(concurrency)]
@@ -157,11 +154,7 @@ class Slots:
                 self._waking = False
                 turn_began = monotonic()
                 continue
-            if (
-                self._idle
-                and not self._waking
-                and (self._ready or (self._collector is not None and self._collector.is_ready()))
-            ):
+            if self._idle and not self._waking and self._has_more():
                 self.wake()
             if isinstance(delivery, Bundle):
                 assert self._batches is not None
@@ -174,12 +167,16 @@ class Slots:
                 continue
             self.running += 1
             slot.delivery, slot.interruption = delivery, None
-            delivery.deadline = monotonic() + executor.route(delivery)
+            limit, now = executor.route(delivery), monotonic()
             outcome: Outcome | None = None
             try:
+                if self._sure_until(delivery) < now:
+                    await until_sure(self._sure_until, delivery)
+                    now = monotonic()
+                delivery.deadline = now + limit
                 outcome = await (self._run_alone(delivery) if self._alone else executor.execute(delivery))
             except asyncio.CancelledError:
-                ended = slot.ended(executor.route(delivery))
+                ended = slot.ended(limit)
                 outcome = executor.failed(delivery, ended) if isinstance(ended, Exception) else ended
             except Exception as error:  # a middleware: handlers' errors are outcomes already
                 log.exception("delivery.middleware_failed", group=delivery.group, id=delivery.message.id)
@@ -260,14 +257,17 @@ class Slots:
         if self._waiting() < before:
             self._done(delivery, Cancelled())
 
+    def _has_more(self) -> bool:
+        return bool(self._ready) or (self._collector is not None and self._collector.is_ready())
+
     def _waiting(self) -> int:
         collected = len(self._collector) if self._collector is not None else 0
         return len(self._ready) + len(self._suspects) + collected
 
     def in_handlers(self) -> int:
         """How many deliveries handlers have."""
-        held = (slot.delivery for slot in self._slots if slot.delivery is not None)
-        return sum(len(work.deliveries) if isinstance(work, Bundle) else 1 for work in held)
+        work = [slot.delivery for slot in self._slots if slot.delivery is not None]
+        return sum(len(each.deliveries) if isinstance(each, Bundle) else 1 for each in work)
 
     async def drain(self, grace: float) -> None:
         """Hands back what has not started, lets the running handlers finish for `grace` seconds, then cancels them

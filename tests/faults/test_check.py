@@ -123,7 +123,6 @@ FINE: Final[dict[str, Callable[[], list[Line]]]] = {
     "begun again after a stop": lambda: again(DIRECT, line("stop", 32, pid=DIRECT), line("cont", 38, pid=DIRECT)),
     "begun again after Redis was killed": lambda: again(DIRECT, line("redis_kill", 32), line("redis_up", 33)),
     "begun again after a cut": lambda: again(PROXIED, line("network", 32, mode="stall"), line("heal", 33)),
-    "begun late by who was stopped with it in memory": lambda: held_in_memory(32, deliveries=1),
     "killed by others as often as may be": lambda: unlucky("crashed", 2),
 }
 
@@ -146,6 +145,7 @@ WRONG: Final[dict[str, tuple[str, Callable[[], list[Line]]]]] = {
     ),
     "begun again for no reason": ("duplicate execution", lambda: again(DIRECT, by=PROXIED)),
     "begun again by itself": ("duplicate execution", lambda: again(DIRECT)),
+    "begun late by who was stopped with it": ("duplicate execution", lambda: held_in_memory(32, deliveries=1)),
     "stopped, and handed over anew": ("duplicate execution", lambda: held_in_memory(32, deliveries=3)),
     "in memory, and stopped before": ("duplicate execution", lambda: held_in_memory(28, deliveries=1)),
     "handled twice": ("duplicate execution", lambda: [*right(), *handled(1, 40, PROXIED)]),

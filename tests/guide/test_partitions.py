@@ -23,7 +23,7 @@ async def test_one_process_consumes_all_partitions(make_settings: MakeSettings, 
 
     async with Streams(settings=make_settings(partitions=4)) as streams:
         await start(billing, partitions=4)
-        receipts = await streams.publish_many(OrderPlaced(order_id=n) for n in range(20))
+        receipts = [await streams.publish(OrderPlaced(order_id=n), key=f"customer-{n}") for n in range(20)]
 
         assert {receipt.partition for receipt in receipts} == {0, 1, 2, 3}
         for receipt in receipts:

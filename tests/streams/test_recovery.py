@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import Any
 
 import pytest
+import redis.asyncio
 import structlog
 from structlog.testing import capture_logs
 
-from streams import Backoff, Consumer, CurrentDelivery, Delivery, Processor, Refused, Streams, Unavailable, scripts
+from streams import (
+    Backoff,
+    Batch,
+    Consumer,
+    CurrentDelivery,
+    Delivery,
+    Processor,
+    Refused,
+    Streams,
+    Unavailable,
+    scripts,
+)
 from streams.message import Carried, Message
 from streams.middleware import Deliver, Middleware
 from streams.outcome import Outcome
@@ -407,6 +420,69 @@ async def test_what_is_reclaimed_while_the_own_pending_list_is_read_is_not_run_t
     gate.set()
     await wait_until(lambda: settled(streams))
     assert sorted(seen) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("batch", [None, Batch(size=1, within=1)], ids=["one by one", "a batch"])
+@pytest.mark.parametrize("taken_over", [False, True], ids=["still ours", "taken over"])
+async def test_nothing_begins_whose_lease_may_be_over(
+    streams: Streams, start: StartConsumer, batch: Batch | None, taken_over: bool
+) -> None:
+    """As after a SIGSTOP: what is held in memory waits for the lease thread to say whose it is."""
+    probe, seen = Processor("probe", concurrency=1), list[int]()
+
+    @probe.on(Noted, batch=batch)
+    async def note(event: Any) -> None:
+        seen.append(event[0].n if isinstance(event, list) else event.n)
+
+    consumer = await start(probe, lease=600)
+    leases, slots = consumer._seats[0].leases, consumer._slots
+    begun = leases.sure_until
+    await wait_until(lambda: leases.sure_until != begun, message="the first renewal, and none for minutes")
+    leases.sure_until = 0.0
+    await streams.publish(Noted(n=1))
+    await wait_until(lambda: any(slot.delivery is not None for slot in slots._slots))
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert seen == []
+    leases._renewed(time.monotonic(), leases.held.copy() if taken_over else set())
+    await streams.publish(Noted(n=2))
+    await wait_until(lambda: 2 in seen)
+    assert seen == ([2] if taken_over else [1, 2])
+
+
+async def test_what_lay_in_the_socket_for_a_lease_is_asked_about_first(
+    streams: Streams, start: StartConsumer, redis_client: redis.asyncio.Redis
+) -> None:
+    """A stopped process is sent what its read waits for, and another takes it over before this one goes on."""
+    probe, seen = Processor("probe"), list[int]()
+
+    @probe.on(Noted)
+    async def note(event: Noted) -> None:
+        seen.append(event.n)
+
+    consumer = await start(probe, lease=0.4)
+    key = streams.keys.stream("notes")
+    reader = consumer._seats[0].readers[key]
+    answer = reader._connection.call
+    late: list[bytes] = []
+
+    async def answer_late(*command: Any, timeout: float | None = None) -> Any:
+        asked = time.monotonic()
+        reply = await answer(*command, timeout=timeout)
+        if command[0] == b"XREADGROUP" and reply and not late:
+            ((_, ((late_id, _),)),) = reply
+            late.append(late_id)
+            await redis_client.xclaim(key, "probe", "another", 0, [late_id])
+            await wait_until(lambda: time.monotonic() - asked > 0.5)
+        return reply
+
+    reader._connection.call = answer_late  # type: ignore[method-assign]
+    await streams.publish(Noted(n=1))
+    await wait_until(lambda: late)
+    await redis_client.xack(key, "probe", late[0])  # the other is done with it
+    await streams.publish(Noted(n=2))
+    await wait_until(lambda: 2 in seen)
+    assert seen == [2]
 
 
 async def test_a_suspect_that_waits_for_its_turn_is_not_blamed(streams: Streams) -> None:

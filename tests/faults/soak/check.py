@@ -189,10 +189,7 @@ def _effects(
 def _executions(
     starts: Mapping[tuple[str, int], list[Line]], failed: Iterable[Line], faults: _Faults
 ) -> Iterator[Violation]:
-    """A second start has a reason: the first one failed, or something happened to its process or to Redis. Or it is the
-    older owner's, to whom that happened while it held the message in memory: it begins it before it learns that it has
-    lost it (and can settle nothing).
-    """
+    """A second start has a reason: the first one failed, or something happened to its process or to Redis."""
     failures: dict[tuple[str, int, int], list[float]] = defaultdict(list)
     for line in failed:
         failures[line["group"], line["n"], line["pid"]].append(line["at"])
@@ -202,9 +199,6 @@ def _executions(
             times = failures[group, n, first["pid"]]
             position = bisect_left(times, first["at"])
             if position < len(times) and times[position] <= second["at"] and second["attempt"] > first["attempt"]:
-                continue
-            older = second["pid"] != first["pid"] and second["deliveries"] < first["deliveries"]
-            if older and faults.explain(second["pid"], first["at"], second["at"]):
                 continue
             if not faults.explain(first["pid"], first["at"], second["at"]):
                 yield Violation(
