@@ -32,8 +32,12 @@ REQUIRED: Final = ((7, 0), (8, 2))
 
 _SETTINGS: Final = (
     "REDIS_", "STREAMS_", "QUEUE_", "SMTP_", "EMAIL_", "INVENTORY_", "OTEL_", "DATABASE_", "STORAGE_", "LOG_", "APP_",
+    "LINK", "FILE_",
 )  # fmt: skip
-_OTHER: Final = ("MAX_FILE_SIZE", "UPLOAD_DIR", "EXPORTS_DIR", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FORCE_COLOR")
+_OTHER: Final = (
+    "MAX_FILE_SIZE", "UPLOAD_DIR", "EXPORTS_DIR", "REPORTS_DIR",
+    "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "FORCE_COLOR",
+)  # fmt: skip
 
 _BINARIES: Final = pytest.StashKey[list[ServerBinary]]()
 _CHILDREN: Final = pytest.StashKey[list[Child]]()

@@ -1,0 +1,49 @@
+"""Storages: the storage of each area, as the settings say, for `Shared(open_storages)`."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from processors.storage.link_secret import read_link_secret
+from processors.storage.links import Links
+from processors.storage.settings import Area, StorageSettings
+from processors.storage.storage import Storage
+
+
+class Storages:
+    """`uploads`, `exports` and `reports`, each opened when it is first asked for. `options` as `Storage` takes them."""
+
+    def __init__(self, settings: StorageSettings, **options: Any) -> None:
+        self.settings, self._options = settings, options
+        self.links = Links(read_link_secret(settings), settings.links_url)
+        self._opened: dict[Area, Storage] = {}
+
+    def __getitem__(self, area: Area) -> Storage:
+        if area not in self._opened:
+            url = self.settings.place(area)
+            options = self._options if url.startswith("s3://") else {}
+            self._opened[area] = Storage(area, url, self.links, seconds=self.settings.link_seconds, **options)
+        return self._opened[area]
+
+    @property
+    def uploads(self) -> Storage:
+        """What users have sent."""
+        return self["uploads"]
+
+    @property
+    def exports(self) -> Storage:
+        """What was made for them, and what was wrong with what they sent."""
+        return self["exports"]
+
+    @property
+    def reports(self) -> Storage:
+        """Reports."""
+        return self["reports"]
+
+
+@asynccontextmanager
+async def open_storages() -> AsyncIterator[Storages]:
+    """The configured storages; raises `StreamsError` for settings that cannot work."""
+    yield Storages(StorageSettings.load())
