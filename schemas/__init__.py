@@ -6,6 +6,14 @@ domain event, which is how a message's `type` finds its class.
 
 from schemas.emails import EmailRefused
 from schemas.event import Event, SchemaError, registered, registered_types, upcast
+from schemas.files import (
+    ExportsCleanupDue,
+    InventoryExported,
+    InventoryExportRequested,
+    InventoryImported,
+    InventoryImportFailed,
+    InventoryImportUploaded,
+)
 from schemas.inventory import (
     InventoryBulkUpdateRequested,
     InventorySynced,
@@ -23,7 +31,13 @@ __all__ = [
     "PII",
     "EmailRefused",
     "Event",
+    "ExportsCleanupDue",
     "InventoryBulkUpdateRequested",
+    "InventoryExportRequested",
+    "InventoryExported",
+    "InventoryImportFailed",
+    "InventoryImportUploaded",
+    "InventoryImported",
     "InventorySyncPageDue",
     "InventorySyncRequested",
     "InventorySynced",

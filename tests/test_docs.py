@@ -37,7 +37,9 @@ from pydantic_settings import BaseSettings
 import schemas
 import streams.keys
 from processors.email.settings import EmailSettings
+from processors.file.settings import FileSettings
 from processors.inventory.settings import InventorySettings
+from processors.storage import StorageSettings
 from schemas.privacy import PII, marked_fields
 from streams import Settings
 from streams.cli.commands import application
@@ -344,6 +346,8 @@ def _variables(model: type[BaseSettings]) -> dict[str, str]:
         ("The database", SqlSettings),
         ("The email processor", EmailSettings),
         ("The inventory processor", InventorySettings),
+        ("Files", StorageSettings),
+        ("The file processor", FileSettings),
     ],
 )
 def test_the_settings_are_the_documented_ones(heading: str, model: type[BaseSettings]) -> None:

@@ -1,0 +1,115 @@
+"""export_stock: a business' products and stock as a file, which is there as a whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import polars as pl
+import structlog
+from sqlalchemy import Row, select, update
+from sqlalchemy.dialects.postgresql import insert as insert_on_postgresql
+from sqlalchemy.dialects.sqlite import insert as insert_on_sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from processors.database import Database
+from processors.database.atomically import atomically
+from processors.database.tables import exports
+from processors.file.file_formats import as_file
+from processors.file.stock_pages import count_products, stock_pages
+from processors.file.text_formats import TEXT_FORMATS, as_text
+from processors.storage import Storages
+from processors.storage.file_key import FileKey
+from schemas import InventoryExportRequested
+from streams import Progress
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """An export that is there; `url` is the right to fetch it."""
+
+    id: str
+    url: str
+    rows: int
+    bytes: int
+
+
+async def export_stock(
+    event: InventoryExportRequested,
+    event_id: str,
+    business_name: str,
+    database: Database,
+    storages: Storages,
+    progress: Progress,
+) -> Exported:
+    """Makes the export of an event. The same event makes the same file, so a second try leaves nothing behind."""
+    id = hashlib.sha256(event_id.encode()).hexdigest()[:32]
+    key = FileKey.new(event.business_id, event.format, made_from=f"export {event_id}")
+    slug = re.sub(r"[^a-z0-9]+", "-", business_name.lower()).strip("-")[:40]
+    name = f"stock-{slug}-{datetime.now(UTC):%Y-%m-%d}.{event.format}"
+    row = await atomically(database.engine, lambda connection: _begin(connection, event, id, event_id))
+    if row.status != "done":
+        row = await _make(event, id, key, name, database, storages, progress)
+        log.info("export.ended", export_id=id, format=event.format, rows=row.rows, bytes=row.bytes)
+    return Exported(id, await storages.exports.link(key, name), row.rows, row.bytes)
+
+
+async def _begin(connection: AsyncConnection, event: InventoryExportRequested, id: str, event_id: str) -> Row[Any]:
+    make = insert_on_sqlite if connection.dialect.name == "sqlite" else insert_on_postgresql
+    await connection.execute(
+        make(exports)
+        .values(
+            id=id, business_id=event.business_id, format=event.format, status="running", event_id=event_id[:128],
+            created_at=datetime.now(UTC),
+        )
+        .on_conflict_do_nothing()
+    )  # fmt: skip
+    return (await connection.execute(select(exports).where(exports.c.id == id))).one()
+
+
+async def _make(
+    event: InventoryExportRequested,
+    id: str,
+    key: FileKey,
+    name: str,
+    database: Database,
+    storages: Storages,
+    progress: Progress,
+) -> Row[Any]:
+    total = await count_products(database.engine, event.business_id)
+    rows = 0
+
+    async def counted() -> AsyncIterator[pl.DataFrame]:
+        nonlocal rows
+        async with aclosing(stock_pages(database.engine, event.business_id)) as pages:  # type: ignore[type-var]
+            async for page in pages:
+                yield page
+                rows += page.height
+                await progress.set(rows, max(total, rows), f"{rows} rows")
+
+    async with storages.exports.write(key, name=name) as file, aclosing(counted()) as pages:  # type: ignore[type-var]
+        parts = as_text(event.format, pages) if event.format in TEXT_FORMATS else as_file(event.format, pages)
+        async with aclosing(parts):  # type: ignore[type-var]
+            async for part in parts:
+                await file.write(part)
+    now = datetime.now(UTC)
+
+    async def note(connection: AsyncConnection) -> Row[Any]:
+        await connection.execute(
+            update(exports)
+            .where(exports.c.id == id)
+            .values(
+                status="done", file=key, rows=rows, bytes=file.bytes, sha256=file.sha256, finished_at=now,
+                expires_at=now + timedelta(seconds=storages.settings.link_seconds),
+            )
+        )  # fmt: skip
+        return (await connection.execute(select(exports).where(exports.c.id == id))).one()
+
+    return await atomically(database.engine, note)

@@ -1,0 +1,1 @@
+"""The file processor, with real files, databases and processes."""
