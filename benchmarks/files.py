@@ -180,7 +180,7 @@ async def measure(rows: int, formats: list[str], home: Path, redis_url: str, *, 
 
 
 def _judge(work: str, rss: float, ratio: float = LEAST_RATIO) -> None:
-    sys.stderr.write(f"{work}: {rss:.0f} MiB, {ratio:.2f}\n")
+    sys.stderr.write(f"{work} is measured: {rss:.0f} MiB\n")
     if rss >= MOST_RSS or ratio < LEAST_RATIO:
         print(f"MISSED: {work}: {rss:.0f} MiB (under {MOST_RSS}), {ratio:.2f} of the floor (at least {LEAST_RATIO})")
 
