@@ -1,4 +1,4 @@
-"""configured: the email processor with what only the settings know: the pace of the mails and the time of the digest."""
+"""configured: the email processor with what only the settings know: the pace of its mails, the time of the digest."""
 
 from __future__ import annotations
 

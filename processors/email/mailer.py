@@ -22,7 +22,7 @@ from processors.email.handover import Handover, Taken
 from processors.email.mail import Mail
 from processors.email.replies import Ambiguous, judge
 from processors.email.settings import EmailSettings
-from streams import DeadLetter, Retry, StreamsError, Unavailable
+from streams import DeadLetter, StreamsError, Unavailable
 
 _CLOSING: Final = 421  # "service not available, closing the channel"
 _RESET_TIMEOUT: Final = 5.0

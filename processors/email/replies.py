@@ -28,8 +28,8 @@ class Held(DeadLetter):
 
     def __init__(self, message_id: str, why: str) -> None:
         super().__init__(
-            f"held, it may or may not have been sent ({why}): look for {message_id} at the mail server, then replay this "
-            "to send it, or discard it"
+            f"held, it may or may not have been sent ({why}): look for {message_id} at the mail server, then replay "
+            "this to send it, or discard it"
         )
 
 
