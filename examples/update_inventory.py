@@ -1,0 +1,82 @@
+"""Stock is updated: what can be changed is changed in one transaction, and the rest is named with its reason.
+
+    python -m examples.update_inventory
+
+On an empty database it makes up a business first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine
+
+from examples.stage import follow, on_stage
+from processors.database import open_database
+from processors.database.migration import prepare
+from processors.database.seed import seed
+from processors.database.tables import businesses, products, stock_levels
+from schemas import InventoryBulkUpdateRequested, InventoryUpdated
+from schemas.inventory import StockChange
+from streams import Streams, StreamsError
+
+
+async def a_delivery(engine: AsyncEngine) -> tuple[int, list[StockChange]]:
+    """A business, and what it has to say of its stock: sold, counted, and two items that cannot be right."""
+    async with engine.connect() as connection:
+        business = await connection.scalar(select(businesses.c.id).order_by(businesses.c.id))
+        found = await connection.scalars(
+            select(products.c.sku)
+            .join(stock_levels, stock_levels.c.product_id == products.c.id)
+            .where(products.c.business_id == business)
+            .order_by(stock_levels.c.quantity.desc())
+            .limit(3)
+        )
+        sold, counted, impossible = found.all()
+    return int(business or 0), [
+        StockChange(sku=sold, delta=-2),
+        StockChange(sku=counted, quantity=40),
+        StockChange(sku=impossible, delta=-1_000_000),
+        StockChange(sku="NO-SUCH-SKU", delta=1),
+    ]
+
+
+async def main() -> None:
+    """Publishes the update under the business' key, so that updates of one business are handled in their order."""
+    async with open_database() as database, Streams() as streams, on_stage("inventory"):
+        await prepare(database.engine)
+        async with database.engine.connect() as connection:
+            is_empty = await connection.scalar(select(businesses.c.id).limit(1)) is None
+        if is_empty:
+            await seed(database.engine, skus=60, sold=2_000)
+        business_id, items = await a_delivery(database.engine)
+        receipt = await streams.publish(
+            InventoryBulkUpdateRequested(business_id=business_id, items=items, reason="example"), key=str(business_id)
+        )
+        print(f"event {receipt.id} asks for {len(items)} changes of business {business_id}")
+        trail = await follow(streams, receipt.id, "inventory")
+        for follow_up in trail.follow_ups:
+            print(f"  followed by {follow_up.type} {follow_up.id}")
+            if follow_up.type == InventoryUpdated.type:
+                await show(streams, follow_up.id)
+
+
+async def show(streams: Streams, id: str) -> None:
+    """Prints what became of each item."""
+    message = (await streams.event(id)).message
+    if message is None:
+        return
+    updated = InventoryUpdated.decode(message.data, message.version)
+    for item in updated.changed:
+        print(f"    {item.sku}: {item.quantity} ({item.delta:+})")
+    for refused in updated.refused:
+        print(f"    {refused.sku}: refused, {refused.reason}")
+
+
+if __name__ == "__main__":
+    try:
+        asyncio.run(main())
+    except StreamsError as error:
+        sys.exit(f"error: {error}")
