@@ -4,7 +4,7 @@ Other services may depend on this package alone: it knows no Redis and no engine
 domain event, which is how a message's `type` finds its class.
 """
 
-from schemas.emails import EmailRefused
+from schemas.emails import DailyDigestDue, EmailRefused
 from schemas.event import Event, SchemaError, registered, registered_types, upcast
 from schemas.files import (
     ExportsCleanupDue,
@@ -29,6 +29,7 @@ from schemas.users import PasswordResetRequested, UserRegistered
 
 __all__ = [
     "PII",
+    "DailyDigestDue",
     "EmailRefused",
     "Event",
     "ExportsCleanupDue",
