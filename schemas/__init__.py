@@ -24,7 +24,7 @@ from schemas.inventory import (
     StockCheckDue,
 )
 from schemas.privacy import PII, Secret, redact
-from schemas.reports import ReportGenerated
+from schemas.reports import ReportFailed, ReportGenerated, ReportRequested, ReportsCleanupDue
 from schemas.users import PasswordResetRequested, UserRegistered
 
 __all__ = [
@@ -44,7 +44,10 @@ __all__ = [
     "InventorySynced",
     "InventoryUpdated",
     "PasswordResetRequested",
+    "ReportFailed",
     "ReportGenerated",
+    "ReportRequested",
+    "ReportsCleanupDue",
     "SchemaError",
     "Secret",
     "StockBelowThreshold",

@@ -27,6 +27,7 @@ from schemas import (
     InventoryImported,
     InventoryImportFailed,
     PasswordResetRequested,
+    ReportFailed,
     ReportGenerated,
     StockBelowThreshold,
     UserRegistered,
@@ -139,8 +140,21 @@ async def send_report_ready(
 ) -> list[EmailRefused]:
     """Tells the person who asked for a report where to fetch it."""
     return await send(
-        mailer, delivery, streams, "report_ready", (event.user_email,), report_id=event.report_id, link=str(event.url)
+        mailer, delivery, streams, "report_ready", (event.user_email,), report=event.title or event.report_id, link=str(event.url)
     )
+
+
+@email.on(ReportFailed, timeout=_TIMEOUT)
+async def send_report_failed(
+    event: ReportFailed,
+    mailer: Mailer = Shared(open_mailer),
+    delivery: Delivery = CurrentDelivery(),
+    streams: Streams = CurrentStreams(),
+) -> list[EmailRefused]:
+    """Tells the person who asked for a report why there is none."""
+    kind, link = event.report_type.replace("-", " "), mailer.settings.link(f"/businesses/{event.business_id}/reports")
+    values = {"kind": kind, "problem": event.problem or "no reason was given", "link": link}
+    return await send(mailer, delivery, streams, "report_failed", (event.user_email,), **values)
 
 
 @email.on(InventoryImported, timeout=_TIMEOUT)

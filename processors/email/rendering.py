@@ -22,7 +22,7 @@ from jinja2.sandbox import SandboxedEnvironment
 
 TemplateName = Literal[
     "welcome", "password_reset", "stock_alert", "report_ready", "import_done", "import_failed", "export_ready",
-    "daily_digest",
+    "daily_digest", "report_failed",
 ]  # fmt: skip
 
 _SUBJECTS: Final[dict[TemplateName, str]] = {
@@ -30,6 +30,7 @@ _SUBJECTS: Final[dict[TemplateName, str]] = {
     "password_reset": "Choose a new Planning Bord password",
     "stock_alert": "Low stock: {{ sku }} ({{ quantity }} left)",
     "report_ready": "Your report is ready",
+    "report_failed": "Your report could not be made",
     "import_done": "{% if repeated %}Imported before: {{ name }}{% else %}Imported: {{ name }}"
     "{% if refused %} ({{ refused }} refused){% endif %}{% endif %}",
     "import_failed": "Not imported: {{ name }}",

@@ -20,6 +20,7 @@ from processors.email.handlers import (
     send_import_done,
     send_import_failed,
     send_password_reset,
+    send_report_failed,
     send_report_ready,
     send_stock_alert,
     send_welcome,
@@ -33,6 +34,7 @@ from schemas import (
     InventoryImported,
     InventoryImportFailed,
     PasswordResetRequested,
+    ReportFailed,
     ReportGenerated,
     StockBelowThreshold,
     UserRegistered,
@@ -64,8 +66,8 @@ def low(sku: str = "OAK-1") -> StockBelowThreshold:
 def test_the_processor_handles_its_events() -> None:
     assert email.name == "email"
     assert set(email.subscriptions) == {
-        "UserRegistered", "PasswordResetRequested", "StockBelowThreshold", "ReportGenerated", "InventoryImported",
-        "InventoryImportFailed", "InventoryExported", "DailyDigestDue",
+        "UserRegistered", "PasswordResetRequested", "StockBelowThreshold", "ReportGenerated", "ReportFailed",
+        "InventoryImported", "InventoryImportFailed", "InventoryExported", "DailyDigestDue",
     }  # fmt: skip
     assert email.streams == ["emails", "files", "inventory", "reports", "users"]
 
@@ -210,6 +212,22 @@ async def test_report_ready(sink: Sink, mailer: Mailer, deliver: Deliver, stream
     (mail,) = sink.mails()
     assert "sales <10>" in text_of(mail)
     assert str(url) in text_of(mail).splitlines()
+    event = ReportGenerated(report_id="r-1", url=url, user_email=ADA, title="Sales analysis, October 2026")
+    assert await send_report_ready(event, mailer, deliver(event), streams) == []
+    assert "Sales analysis, October 2026 can be fetched now." in text_of(sink.mails()[1])
+
+
+async def test_a_failed_report_says_why(sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams) -> None:
+    event = ReportFailed(
+        report_id="r", business_id=7, report_type="stock-forecast", format="pdf", problem="nothing <is> sold",
+        user_email=ADA,
+    )  # fmt: skip
+    assert await send_report_failed(event, mailer, deliver(event), streams) == []
+    (mail,) = sink.mails()
+    assert mail["Subject"] == "Your report could not be made"
+    assert "You asked for the stock forecast." in text_of(mail)
+    assert "nothing <is> sold" in text_of(mail)
+    assert "https://app.example.com/businesses/7/reports" in text_of(mail)
 
 
 FILE = "1/0123456789abcdef0123456789abcdef.csv"

@@ -19,7 +19,8 @@ VALUES: dict[TemplateName, dict[str, Any]] = {
     "stock_alert": {
         "sku": "OAK-1", "quantity": 3, "threshold": 10, "business_id": 42, "link": LINK, "window": "6 hours",
     },
-    "report_ready": {"report_id": "sales-2026-10", "link": LINK},
+    "report_ready": {"report": "Sales analysis, October 2026", "link": LINK},
+    "report_failed": {"kind": "sales analysis", "problem": "nothing was sold", "link": LINK},
     "import_done": {
         "name": "stock.csv", "written": "1,200", "refused": "34", "repeated": False, "is_report": True, "link": LINK,
     },
@@ -77,7 +78,8 @@ def test_html_and_text_lead_to_the_same_place(template: TemplateName) -> None:
         ("welcome", ["Welcome, Ada Lovelace"]),
         ("password_reset", ["24 November 2026, 14:05 UTC", "works once"]),
         ("stock_alert", ["OAK-1 is running low", "Left in stock:   3", "Threshold:      10", "every 6 hours"]),
-        ("report_ready", ["sales-2026-10"]),
+        ("report_ready", ["Sales analysis, October 2026"]),
+        ("report_failed", ["sales analysis", "nothing was sold"]),
         ("import_done", ["stock.csv", "Rows imported:  1,200", "Rows refused:      34"]),
         ("import_failed", ["stock.csv could not be imported", "the file is empty"]),
         ("export_ready", ["XLSX, 48.2 kB", "1,234"]),
