@@ -1,4 +1,4 @@
-"""on_stage: what an example needs around it: the processors as child processes, and a mail server to look into.
+"""on_stage: what an example needs around it: processors as child processes, a mail server, a business to work on.
 
 In production nothing of this is yours to write: a supervisor runs the processors, and `SMTP_URL` is your mail server.
 """
@@ -15,7 +15,12 @@ from pathlib import Path
 from typing import Final
 
 import structlog
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncEngine
 
+from processors.database.migration import prepare
+from processors.database.seed import seed
+from processors.database.tables import businesses
 from processors.demo.sink import Sink
 from processors.email.settings import EmailSettings
 from streams import NotFound, Settings, Streams, StreamsError
@@ -64,6 +69,19 @@ async def _has_mail_server() -> bool:
         return False
     writer.close()
     return True
+
+
+async def a_business(engine: AsyncEngine) -> int:
+    """The number of the first business; a made-up history is there first when there is none."""
+    await prepare(engine)
+    query = select(businesses.c.id).order_by(businesses.c.id).limit(1)
+    async with engine.connect() as connection:
+        found = await connection.scalar(query)
+    if found is None:
+        await seed(engine, skus=60, sold=4_000)
+        async with engine.connect() as connection:
+            found = (await connection.execute(query)).scalar_one()
+    return int(found)
 
 
 async def follow(streams: Streams, id: str, group: str) -> Trail:

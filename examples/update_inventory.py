@@ -13,29 +13,26 @@ import sys
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from examples.stage import follow, on_stage
+from examples.stage import a_business, follow, on_stage
 from processors.database import open_database
-from processors.database.migration import prepare
-from processors.database.seed import seed
-from processors.database.tables import businesses, products, stock_levels
+from processors.database.tables import products, stock_levels
 from schemas import InventoryBulkUpdateRequested, InventoryUpdated
 from schemas.inventory import StockChange
 from streams import Streams, StreamsError
 
 
-async def a_delivery(engine: AsyncEngine) -> tuple[int, list[StockChange]]:
-    """A business, and what it has to say of its stock: sold, counted, and two items that cannot be right."""
+async def news(engine: AsyncEngine, business_id: int) -> list[StockChange]:
+    """What a business has to say of its stock: sold, counted, and two items that cannot be right."""
     async with engine.connect() as connection:
-        business = await connection.scalar(select(businesses.c.id).order_by(businesses.c.id))
         found = await connection.scalars(
             select(products.c.sku)
             .join(stock_levels, stock_levels.c.product_id == products.c.id)
-            .where(products.c.business_id == business)
+            .where(products.c.business_id == business_id)
             .order_by(stock_levels.c.quantity.desc())
             .limit(3)
         )
         sold, counted, impossible = found.all()
-    return int(business or 0), [
+    return [
         StockChange(sku=sold, delta=-2),
         StockChange(sku=counted, quantity=40),
         StockChange(sku=impossible, delta=-1_000_000),
@@ -46,12 +43,8 @@ async def a_delivery(engine: AsyncEngine) -> tuple[int, list[StockChange]]:
 async def main() -> None:
     """Publishes the update under the business' key, so that updates of one business are handled in their order."""
     async with open_database() as database, Streams() as streams, on_stage("inventory"):
-        await prepare(database.engine)
-        async with database.engine.connect() as connection:
-            is_empty = await connection.scalar(select(businesses.c.id).limit(1)) is None
-        if is_empty:
-            await seed(database.engine, skus=60, sold=2_000)
-        business_id, items = await a_delivery(database.engine)
+        business_id = await a_business(database.engine)
+        items = await news(database.engine, business_id)
         receipt = await streams.publish(
             InventoryBulkUpdateRequested(business_id=business_id, items=items, reason="example"), key=str(business_id)
         )
