@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import random
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -48,6 +50,7 @@ def main() -> int:
     chosen = [peer for peer in PEERS if not options.names or peer.name in options.names]
     for peer in chosen:
         venv.binaries(peer.name)
+    signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))  # to end what runs in any case
     plan = Plan(options.seconds, options.kill, options.redis, options.network, options.stop, deploy=0)
     bout = Bout(options.seed, options.events, plan, options.workers, options.patience)
     sys.stderr.write(f"seed {bout.seed}, {servers[-1]}, {bout.events} events, {plan}\n")

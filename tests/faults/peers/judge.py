@@ -33,6 +33,7 @@ class Score:
     given_up: int
     again: int  # beginnings after the first that a fault explains
     again_without_reason: int
+    again_yet: int  # handled, and held all the same: they will begin once more
     ended: int  # worker processes that ended by themselves, and publishers
     done_after: float | None  # seconds from the last fault's end until nothing was held; None: it never came to that
     kills: int = 0
@@ -56,14 +57,15 @@ def judge(journal: Sequence[Line], events: int) -> Score:
     failed = {line["n"] for line in by["publish"]} - set(confirmed)
     ended = {line["n"] for line in by["end"]}
     missing = set(confirmed) - ended
-    stuck = missing & {line["n"] for line in by["held"]}
+    held = {line["n"] for line in by["held"]}
+    stuck = missing & held
     kept = {line["id"] for line in by["given_up"]}
     given_up = {n for n in missing - stuck if confirmed[n] in kept}
     explained, unexplained = _again(by["start"], by["end"], _Faults(by))
     return Score(
         published=len(confirmed), failed=len(failed), failed_yet_handled=len(failed & ended),
         handled=len(set(confirmed) & ended), lost=len(missing - stuck - given_up), stuck=len(stuck),
-        given_up=len(given_up), again=explained, again_without_reason=unexplained, ended=_ended(by),
+        given_up=len(given_up), again=explained, again_without_reason=unexplained, again_yet=len(held & ended), ended=_ended(by),
         done_after=next((line["seconds"] for line in by["drained"]), None),
         kills=len(by["kill"]), stops=len(by["stop"]), redis_kills=len(by["redis_kill"]), cuts=len(by["network"]),
     )  # fmt: skip

@@ -109,15 +109,15 @@ class _Crew:
         """Starts one, by turns through the proxy and straight to Redis."""
         via = ("proxy", "direct")[self._started % 2]
         url = self._proxy.url if via == "proxy" else self._server.url
-        return await self._start("work", via, url, self._peer.worker(self._settings, self._binaries, url))
+        return self._start("work", via, url, self._peer.worker(self._settings, self._binaries, url))
 
     async def start_publisher(self) -> None:
         """Starts it behind the proxy."""
         python = str(self._binaries / "python")
         command = [python, "-m", "tests.faults.peers.publish", self._peer.name]
-        self._publisher = await self._start("publish", "proxy", self._proxy.url, command)
+        self._publisher = self._start("publish", "proxy", self._proxy.url, command)
 
-    async def _start(self, role: str, via: str, url: str, command: list[str]) -> int:
+    def _start(self, role: str, via: str, url: str, command: list[str]) -> int:
         self._started += 1
         bout = self._bout
         told = {
@@ -126,9 +126,10 @@ class _Crew:
         }  # fmt: skip
         environment = self._peer.process_environment(self._settings, url) | told
         with (self._directory / f"{self._started}-{role}.log").open("wb") as log:
-            process = await asyncio.to_thread(
-                subprocess.Popen, command, cwd=self._directory, env=environment, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=log, start_new_session=True,
+            # Not in a thread: who is cancelled there would leave a process that nobody knows of.
+            process = subprocess.Popen(
+                command, cwd=self._directory, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                start_new_session=True,
             )  # fmt: skip
         self._processes[process.pid] = process
         self._journal.write("spawn", pid=process.pid, role=role, via=via)

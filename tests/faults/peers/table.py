@@ -10,17 +10,18 @@ from tests.faults.peers.judge import Score
 from tests.faults.peers.peer import SETTINGS, Peer
 
 _HEAD: Final = (
-    ("", "", "takes", "pub-", "not", "", "", "given", "again:", "", "", "done"),
-    ("", "settings", "over", "lished", "publ.", "lost", "stuck", "up", "fault", "none", "exits", "after"),
+    ("", "", "takes", "", "", "", "", "gave", "again", "", "", "done"),
+    ("", "", "over", "pub.", "err.", "lost", "stuck", "up", "fault", "none", "exits", "(s)"),
 )
 _KEY: Final = """\
-takes over: what the settings say, until a dead worker's events are another's
-not publ.: the publisher was told of an error, or of nothing
-stuck: still in Redis, and not handled, when the time was over
-given up: not handled, and put away as failed
-again: handled once more, after a fault that explains it, or for no reason
-exits: processes that ended by themselves and were started again
-done after: from the end of the last fault until nothing was left to do"""
+takes over  by the settings, until a dead worker's events are another's
+pub., err.  published, and not: the publisher got an error, or no answer
+lost        published, never handled, and no longer in Redis
+stuck       the same, and still in Redis when the time was over
+gave up     the same, and put away as failed
+again       handled once more after a fault that explains it, or for no reason
+exits       processes that ended by themselves and were started again
+done        seconds from the end of the last fault until nothing was left to do"""
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Row:
             f"{self.peer.takes_over[SETTINGS.index(self.settings)]:g} s",
             *map(str, (score.published, score.failed, score.lost, score.stuck, score.given_up)),
             *map(str, (score.again, score.again_without_reason, score.ended)),
-            "never" if score.done_after is None else f"{score.done_after:.0f} s",
+            "-" if score.done_after is None else f"{score.done_after:.0f}",
         )
 
     def data(self) -> dict[str, Any]:

@@ -20,8 +20,8 @@ AGAIN = False  # each kiq() is an entry of its own, whatever its task id
 _broker: dict[str, Any] = {}
 _results: dict[str, Any] = {}
 if load.TUNED:
-    # The pools that it makes try nothing twice, unlike a client of redis-py: the first lost connection ends a worker and
-    # fails a publication. The price is that a publication whose reply was lost is published twice.
+    # The pools that it makes try nothing twice, unlike a client of redis-py: the first lost connection ends a worker
+    # and fails a publication. The price is that a publication whose reply was lost is published twice.
     _results = {"retry": Retry(ExponentialWithJitterBackoff(cap=1, base=0.05), 10)}
     _broker = {
         **_results,
