@@ -65,7 +65,8 @@ def judge(journal: Sequence[Line], events: int) -> Score:
     return Score(
         published=len(confirmed), failed=len(failed), failed_yet_handled=len(failed & ended),
         handled=len(set(confirmed) & ended), lost=len(missing - stuck - given_up), stuck=len(stuck),
-        given_up=len(given_up), again=explained, again_without_reason=unexplained, again_yet=len(held & ended), ended=_ended(by),
+        given_up=len(given_up), again=explained, again_without_reason=unexplained,
+        again_yet=len(held & ended), ended=_ended(by),
         done_after=next((line["seconds"] for line in by["drained"]), None),
         kills=len(by["kill"]), stops=len(by["stop"]), redis_kills=len(by["redis_kill"]), cuts=len(by["network"]),
     )  # fmt: skip

@@ -8,6 +8,7 @@ from typing import Any
 
 from arq import create_pool
 from arq.connections import RedisSettings
+from arq.jobs import Job, JobStatus
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import BusyLoadingError, ConnectionError, TimeoutError
@@ -50,7 +51,12 @@ async def publishing() -> AsyncIterator[Callable[[str], Callable[[], Awaitable[s
     def prepare(text: str) -> Callable[[], Awaitable[str]]:
         async def publish() -> str:
             job = await pool.enqueue_job("happened", text, _job_id=text if load.TUNED else None)
-            return job.job_id if job else text  # None: it is there already
+            if job:
+                return job.job_id
+            # None says that this id is there already, and also that the connection was lost under the transaction.
+            if not load.TUNED or await Job(text, pool).status() == JobStatus.not_found:
+                raise ConnectionError("no job")
+            return text
 
         return publish
 
