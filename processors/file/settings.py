@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from streams import StreamsError
+from streams.environment import loaded
 
 
 class FileSettings(BaseSettings):
@@ -26,8 +26,4 @@ class FileSettings(BaseSettings):
     @classmethod
     def load(cls) -> FileSettings:
         """Reads the environment; raises `StreamsError`, one line naming the variable, for what cannot work."""
-        try:
-            return cls()
-        except ValidationError as error:
-            found = error.errors(include_input=False, include_url=False, include_context=False)[0]
-            raise StreamsError(f"{str(found['loc'][0]).upper()}: {found['msg']}") from None
+        return loaded(cls)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any, Final, Literal, Self, get_args
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, ValidationError, model_validator
+from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from streams import Settings, StreamsError
+from streams import Settings
+from streams.environment import loaded, with_secrets
 
 Area = Literal["uploads", "exports", "reports"]
 AREAS: Final[tuple[Area, ...]] = get_args(Area)
@@ -49,24 +49,12 @@ class StorageSettings(BaseSettings):
     @classmethod
     def load(cls) -> StorageSettings:
         """Reads the environment; raises `StreamsError`, one line naming the variable, for what cannot work."""
-        try:
-            return cls()
-        except ValidationError as error:
-            found = error.errors(include_input=False, include_url=False, include_context=False)[0]
-            variable = "_".join(str(part) for part in found["loc"][:1]).upper()
-            problem = found["msg"].removeprefix("Value error, ")
-            raise StreamsError(f"{variable}: {problem}" if variable else problem) from None
+        return loaded(cls)
 
     @model_validator(mode="before")
     @classmethod
     def _read_secret_file(cls, values: Any) -> Any:
-        path = os.environ.get("LINK_SECRET_FILE")
-        if path and not values.get("link_secret"):
-            try:
-                values["link_secret"] = Path(path).read_text(encoding="utf-8").strip()
-            except (OSError, UnicodeDecodeError) as error:
-                raise StreamsError(f"LINK_SECRET_FILE={path} cannot be read: {error.__class__.__name__}") from None
-        return values
+        return with_secrets(values, "LINK_SECRET")
 
     @model_validator(mode="after")
     def _check(self) -> Self:

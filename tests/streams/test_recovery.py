@@ -201,6 +201,20 @@ async def test_what_is_trimmed_while_pending_is_said(
     await wait_until(lambda: settled(streams))
 
 
+async def test_a_consumer_whose_lease_thread_fails_ends(start: StartConsumer, probe: Processor) -> None:
+    """By a bug, say. Without its thread it is sure of no lease, so it would begin nothing, and look alive for ever."""
+    consumer = await start(probe, lease=0.4)
+
+    def fail(*_: object) -> None:
+        raise TypeError("a bug")
+
+    consumer._seats[0].leases._renew = fail  # type: ignore[assignment, method-assign]
+    with capture_logs() as logs:
+        await wait_until(lambda: consumer.crashed)
+    assert isinstance(consumer.crash_reason, TypeError)
+    assert any(line["event"] == "consumer.crashed" for line in logs)
+
+
 async def test_an_outage_opens_the_breaker_and_fills_no_dead_letters(streams: Streams, start: StartConsumer) -> None:
     """While a dependency is away messages wait; each is handled once it is back, and no attempt is spent."""
     probe = Processor("probe", retry=Backoff(attempts=1))
@@ -435,7 +449,7 @@ async def test_nothing_begins_whose_lease_may_be_over(
         seen.append(event[0].n if isinstance(event, list) else event.n)
 
     consumer = await start(probe, lease=600)
-    leases, slots = consumer._seats[0].leases, consumer._slots
+    leases, slots = consumer._seat_of[streams.keys.stream("notes")].leases, consumer._slots
     begun = leases.sure_until
     await wait_until(lambda: leases.sure_until != begun, message="the first renewal, and none for minutes")
     leases.sure_until = 0.0
@@ -462,7 +476,7 @@ async def test_what_lay_in_the_socket_for_a_lease_is_asked_about_first(
 
     consumer = await start(probe, lease=0.4)
     key = streams.keys.stream("notes")
-    reader = consumer._seats[0].readers[key]
+    reader = consumer._seat_of[key].readers[key]
     answer = reader._connection.call
     late: list[bytes] = []
 
