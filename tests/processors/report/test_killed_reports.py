@@ -5,20 +5,29 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Mapping
-from datetime import date
+from csv import reader
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from sqlalchemy import select, text
 
+from observability.tracing import TracingMiddleware
 from processors.database import Database
 from processors.database.tables import reports
 from processors.demo.sink import Sink
+from processors.email import email
+from processors.report import report
+from processors.report.__main__ import main
 from processors.storage import Storages
 from schemas import ReportGenerated
 from streams import Streams
-from tests.child import Child, Spawn
-from tests.processors.report.conftest import SHOP, published, wanted
+from tests.child import Spawn
+from tests.processors.report.conftest import published, wanted
+from tests.streams.conftest import StartConsumer
 from tests.waiting import wait_until
 
 ROOT = str(Path(__file__).parents[3])
@@ -40,7 +49,7 @@ FILL = {
 @pytest.mark.parametrize(
     ("database_url", "kills"),
     [
-        pytest.param("sqlite", 3, marks=pytest.mark.timeout(120)),
+        pytest.param("sqlite", 2, marks=pytest.mark.timeout(120)),
         pytest.param("sqlite", 20, marks=[pytest.mark.slow, pytest.mark.timeout(400)]),
         pytest.param("postgresql", 20, marks=[pytest.mark.slow, pytest.mark.timeout(400)]),
     ],
@@ -58,31 +67,31 @@ async def test_a_report_whose_processes_are_killed(
     }  # fmt: skip
     event = wanted("sales-analysis", "csv", first_day=date(2026, 1, 1), last_day=date(2026, 10, 31))
     await streams.publish(event)
-    children: list[Child] = [spawn("processors.report", env=env, name="first")]
     stopped_at = []
     for number in range(kills):
-        children.append(spawn("processors.report", env=env, name=f"heir-{number}"))
         before = set(_places(environment))
+        child = spawn("processors.report", env=env, name=f"killed-{number}")
 
-        async def works(before: set[str] = before) -> bool:
-            # A directory that the one before has not left: this one has begun.
-            return bool(set(_places(environment)) - before) or bool(await published(streams, ReportGenerated))
+        def works(before: set[str] = before) -> bool:
+            return bool(set(_places(environment)) - before)  # those before have left theirs
 
-        await wait_until(works, 60, children[-2].output)
-        # Not a wait for anything: how far it gets is to differ.
-        await asyncio.sleep(random.choice([0, 0.05, 0.2, 0.4]))
-        children[-2].kill()
+        await wait_until(works, 60, child.output)
+        # Not a wait for anything: how far it gets is to differ. The first one has just begun.
+        await asyncio.sleep(random.choice([0, 0.1, 0.2, 0.4]) if number else 0)
+        child.kill()
         stopped_at.append(await _status(shop))
-        assert [found.bytes for found in [found async for found in storages.reports.ls()]] == [] or await _is_whole(
-            storages
-        )
+        assert not [found async for found in storages.reports.ls()] or await _is_whole(storages)
+        if await published(streams, ReportGenerated):
+            break  # it was faster
+    heir = spawn("processors.report", env=env, name="heir")
 
     async def answered() -> list[ReportGenerated]:
         return await published(streams, ReportGenerated)
 
-    (answer,) = await wait_until(answered, 60, children[-1].output)
-    children[-1].terminate()
-    assert children[-1].wait() == 0
+    (answer,) = await wait_until(answered, 60, heir.output)
+    await wait_until(lambda: "consumer.started" in heir.stderr(), 60, heir.output)
+    heir.terminate()
+    assert heir.wait() == 0
     async with shop.engine.connect() as connection:
         (row,) = (await connection.execute(select(reports))).all()
         expected = await connection.scalar(
@@ -94,12 +103,11 @@ async def test_a_report_whose_processes_are_killed(
     assert (found.key, found.bytes) == (row.file, row.bytes)
     assert await _sold(storages) == expected > SALES * 0.9
     assert len(await published(streams, ReportGenerated)) == 1
-    print(f"{kills} kills, {stopped_at.count('done')} of them after it was stored")
+    assert stopped_at[0] == "running"
+    print(f"{len(stopped_at)} kills, {stopped_at.count('done')} of them after it was stored")
 
 
 def _moment(database: Database, year: int, month: int) -> object:
-    from datetime import UTC, datetime
-
     day = datetime(year, month, 1, tzinfo=UTC)
     return f"{day:%Y-%m-%d} 00:00:00.000000" if database.engine.dialect.name == "sqlite" else day
 
@@ -122,8 +130,6 @@ async def _text(storages: Storages) -> str:
 async def _sold(storages: Storages) -> int:
     lines = (await _text(storages)).splitlines()
     at = lines[0].split(",").index("sales")
-    from csv import reader
-
     return sum(int(row[at]) for row in reader(lines[1:]))
 
 
@@ -133,46 +139,65 @@ async def _is_whole(storages: Storages) -> bool:
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_the_mail_follows_in_the_same_trace(
-    shop: Database, streams: Streams, spawn: Spawn, environment: Mapping[str, str], tmp_path: Path
+    shop: Database, streams: Streams, start: StartConsumer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`python -m processors report email`: a request in, a mail with the link out, all of it below one publish."""
+    """A request in, a mail with the link out; the spans of both processors are below the request's."""
+    spans = InMemorySpanExporter()
+    provider = TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(spans))
+    middleware = (TracingMiddleware(provider),)
     with Sink(tmp_path / "mails") as sink:
-        env = {
-            **environment, "SMTP_URL": f"smtp://127.0.0.1:{sink.port}", "EMAIL_FROM": "no-reply@bord.example",
-            "PYTHONPATH": ROOT, "STREAMS_ACCEPT_RISK": "no-aof", "LOG_FORMAT": "json",
-            "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:9",  # nobody listens: contexts travel all the same
-        }  # fmt: skip
-        spawn("processors", "report", "email", env=env)
-        asking = spawn(
-            "processors.report", "ask", "stock-forecast", "--business", str(SHOP), "--email", "ada@example.com",
-            "--format", "pdf", "--days", "14", env=env,
-        )  # fmt: skip
-        assert asking.wait() == 0, asking.output()
-        await wait_until(sink.mails, 40, lambda: repr(sink.events()))
+        monkeypatch.setenv("SMTP_URL", f"smtp://127.0.0.1:{sink.port}")
+        monkeypatch.setenv("EMAIL_FROM", "no-reply@bord.example")
+        await start(report, middleware=middleware)
+        await start(email, middleware=middleware)
+        async with Streams(settings=streams.settings, middleware=middleware) as publisher:
+            receipt = await publisher.publish(wanted("stock-forecast", "pdf", days_ahead=14))
+        await wait_until(sink.mails, 25, lambda: repr(sink.events()))
         (mail,) = sink.mails()
-        (generated,) = await published(streams, ReportGenerated)
-        assert mail["To"] == "ada@example.com"
-        body = mail.get_body(("plain",))
-        assert body is not None
-        words = " ".join(body.get_content().split())
-        assert f"{generated.title} can be fetched now." in words
-        assert str(generated.url) in words
-    entries = [fields for _, fields in await streams.redis.xrange(streams.keys.stream("reports"))]
-    requested, answer = entries
-    assert requested[b"id"].decode() == asking.stdout().strip()
-    assert (requested[b"type"], answer[b"type"]) == (b"ReportRequested", b"ReportGenerated")
-    assert answer[b"causationid"] == requested[b"id"]
+    (generated,) = await published(streams, ReportGenerated)
+    body = mail.get_body(("plain",))
+    assert body is not None
+    assert mail["To"] == generated.user_email
+    assert f"{generated.title} can be fetched now." in " ".join(body.get_content().split())
+    assert str(generated.url) in body.get_content()
+    requested, answer = [fields for _, fields in await streams.redis.xrange(streams.keys.stream("reports"))]
+    assert (requested[b"id"].decode(), answer[b"causationid"]) == (receipt.id, requested[b"id"])
+
+    def handled() -> set[str]:
+        return {
+            str((span.attributes or {}).get("messaging.consumer.group.name")) for span in spans.get_finished_spans()
+        }
+
+    await wait_until(lambda: {"report", "email"} <= handled(), 20)
+    trace = requested[b"traceparent"].split(b"-")[1].decode()
+    assert {format(span.context.trace_id, "032x") for span in spans.get_finished_spans() if span.context} == {trace}
 
 
-async def test_wrong_usage_is_one_line(spawn: Spawn, tmp_path: Path) -> None:
-    """And names what is wrong."""
-    child = spawn("processors.report", env={"PYTHONPATH": ROOT, "REPORT_MONTHLY_TO": "nobody"})
-    other = spawn("processors.report", "ask", "horoscope", "--business", "1", "--email", "a@b.cd",
-                  env={"PYTHONPATH": ROOT})  # fmt: skip
-    third = spawn("processors.report", "ask", "stock-forecast", "--business", "1", "--email", "ada",
-                  env={"PYTHONPATH": ROOT})  # fmt: skip
-    assert (child.wait(), other.wait(), third.wait()) == (2, 2, 2)
-    assert child.stderr().startswith("error: REPORT_MONTHLY_TO: value is not a valid email address")
-    assert child.stderr().count("\n") == third.stderr().count("\n") == 1
-    assert "invalid choice: 'horoscope'" in other.stderr()
-    assert third.stderr().startswith("error: ReportRequested: user_email: value is not a valid email address")
+@pytest.mark.parametrize(
+    ("variables", "arguments", "told"),
+    [
+        ({"REPORT_MONTHLY_TO": "nobody"}, [], "error: REPORT_MONTHLY_TO: value is not a valid email address"),
+        ({}, ["ask", "stock-forecast", "--business", "1", "--email", "ada"], "error: ReportRequested: user_email: "),
+        (
+            {},
+            ["ask", "stock-forecast", "--business", "1", "--email", "a@b.cd", "--days", "1"],
+            "error: ReportFilters: ",
+        ),
+        ({"DATABASE_URL": "mysql://x:hunter2@y/z"}, [], "error: database URLs begin with postgresql:// or sqlite://"),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    variables: Mapping[str, str], arguments: list[str], told: str, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    """Which names what is wrong, and shows no secret."""
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("sys.argv", ["report", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capsys.readouterr().err
+    assert (ended.value.code, said.count("\n")) == (2, 1)
+    assert said.startswith(told)
+    assert "hunter2" not in said
