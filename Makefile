@@ -17,7 +17,7 @@ export UV_PYTHON_DOWNLOADS := never
 help: ## Shows these targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: $(READY) ## Publishes, fails, kills, retries and replays before your eyes, on a Redis and a mail server of its own.
+demo: $(READY) ## Shows it all before your eyes, on servers of its own: fails, kills, retries, imports, reports.
 	$(BIN)/streams demo $(ARGS)
 
 test: $(READY) ## Runs the tests in random order, on every redis-server found.

@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from streams import scripts
-from streams.entries import refusing
+from streams.entries import Entries, decode, refusing
 from streams.errors import StreamsError
 from streams.history import operator, record
+from streams.message import Message
 from streams.trail import Trail
 
 if TYPE_CHECKING:
     from streams.client import Streams
-    from streams.message import Message
     from streams.partition import Partition
     from streams.whereabouts import GroupTrail
 
@@ -48,32 +48,31 @@ async def cancel(client: Streams, id: str, *, by: str = "") -> Cancellation:
     for _ in range(_LOOKS):
         trail = await Trail.find(client, id)
         partition = client.partitions[trail.partition]
+        attempt = _Attempt(partition, trail, by or operator())
         with refusing(partition.connections):
-            done = await _Attempt(partition, trail, by or operator()).run()
+            done = await attempt.run()
         if done is not None:
-            if trail.message is not None:
-                await client.release([trail.message])
+            if attempt.message is not None:
+                await client.release([attempt.message])
             return Cancellation(id, done)
     raise StreamsError(f"event {id} moved at every look; try again")
 
 
 class _Attempt:
     def __init__(self, partition: Partition, trail: Trail, by: str) -> None:
-        self._redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
+        self._partition = partition
         self._keys = partition.keys
-        self._call = self._redis.execute_command
+        self._call: Any = partition.redis.execute_command
         self._trail = trail
+        self.message = trail.message
         self._by = by
         self._done: dict[str, State] = {}
 
     async def run(self) -> dict[str, State] | None:
         """The state of each group, or None when the event was not where the trail had seen it."""
-        message = self._trail.message
-        if message is None:
-            raise StreamsError(f"event {self._trail.id} was trimmed from its stream: only its history is left")
         if self._trail.due_in is not None:
             groups = [group.group for group in self._trail.groups]
-            if not await self._cancel_waiting(self._trail.id, message, groups):
+            if self.message is None or not await self._cancel_waiting(self._trail.id, self.message, groups):
                 return None
             self._done = dict.fromkeys(groups, "cancelled")
             return self._done
@@ -84,8 +83,13 @@ class _Attempt:
                     self._done[group.group] = group.state
                 case _:
                     open_groups.append(group)
+        self.message = message = self.message or await self._kept_by(open_groups)
+        if message is None:
+            return None if open_groups else self._done
         at_place = [group for group in open_groups if group.where == f"{self._trail.stream} {self._trail.entry_id}"]
-        steps = [await self._cancel_entry(f"{self._trail.stream} {self._trail.entry_id}", message, at_place)]
+        steps = []
+        if self._trail.entry_id:
+            steps.append(await self._cancel_entry(f"{self._trail.stream} {self._trail.entry_id}", message, at_place))
         for group in open_groups:
             if group in at_place:
                 continue
@@ -95,6 +99,22 @@ class _Attempt:
             else:
                 steps.append(await self._cancel_entry(group.where, message, [group]))
         return self._done if all(steps) else None
+
+    async def _kept_by(self, groups: list[GroupTrail]) -> Message | None:
+        """What the event is, from a group it comes back to: its stream may have been trimmed in the meantime."""
+        for group in groups:
+            if group.waiting_id:
+                waiting = await scripts.peek_waiting(
+                    self._call, due=self._keys.due(), waiting=self._keys.waiting(), ids=[group.waiting_id]
+                )
+                if waiting:
+                    return Message.decode(b"0-0", waiting[0][3])
+            elif group.where.startswith("inbox:"):
+                short, _, entry_id = group.where.partition(" ")
+                entry = await Entries(self._partition).get(f"{self._keys.tag}:{short}", entry_id)
+                if entry is not None:
+                    return decode(entry)
+        return None
 
     async def _cancel_waiting(
         self, waiting_id: str, message: Message, groups: list[str], at: GroupTrail | None = None

@@ -52,12 +52,21 @@ class Leases:
         self._lost = lost  # called in the event loop
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._failed: asyncio.Future[None] | None = None
 
     def start(self) -> None:
         """Starts the thread; its first act is the consumer's first heartbeat."""
         loop = asyncio.get_running_loop()
+        self._failed = loop.create_future()
         self._thread = threading.Thread(target=self._keep, args=(loop,), name=f"leases-{self._group}", daemon=True)
         self._thread.start()
+
+    async def run(self) -> None:
+        """Waits for the thread to fail, and raises what it failed with. A consumer that went on without it would begin
+        nothing any more, since it could not be sure of any lease, and would hold what it has read for ever.
+        """
+        assert self._failed is not None, "not started"
+        await self._failed
 
     def hold(self, deliveries: Iterable[Delivery]) -> None:
         """Takes deliveries under renewal."""
@@ -74,6 +83,17 @@ class Leases:
         return time.monotonic() - self._renewed_at < 2 * self._every
 
     def _keep(self, loop: asyncio.AbstractEventLoop) -> None:
+        try:
+            self._renew_until_stopped(loop)
+        except Exception as error:  # noqa: BLE001 - whatever it is: the event loop raises it
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(self._fail, error)
+
+    def _fail(self, error: Exception) -> None:
+        if self._failed is not None and not self._failed.done():
+            self._failed.set_exception(error)
+
+    def _renew_until_stopped(self, loop: asyncio.AbstractEventLoop) -> None:
         client = self._connections.blocking()
         pause = 0.0
         while not self._stop.wait(pause):

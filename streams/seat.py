@@ -160,7 +160,7 @@ class Seat:
         """Begins to read, and all that goes with it."""
         self._reading = [spawn(reader.run()) for reader in dict.fromkeys(self.readers.values())]
         self._settling = spawn(self.settlement.run())
-        for work in (self._reclaimer.run(), self._mover.run(), self._control.run()):
+        for work in (self.leases.run(), self._reclaimer.run(), self._mover.run(), self._control.run()):
             _ = spawn(work)
         if self.gate is not None:
             for work in (self.gate.ask(), self.gate.serve()):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from typing import Literal, Self
 
-Mode = Literal["pass", "cut_reply", "cut_request", "blackhole", "stall", "drip", "refuse"]
+Mode = Literal["pass", "cut_reply", "cut_request", "blackhole", "stall", "drip", "refuse", "reset"]
 
 
 class Proxy:
@@ -14,7 +16,8 @@ class Proxy:
     `cut_reply` lets requests through and closes the connection instead of the next reply: Redis has run the command
     and the client cannot know. `cut_request` closes before the request reaches Redis. `blackhole` keeps the connections
     open and holds both ways back, as TCP would: it comes late, or never. `stall` holds the replies alone, `drip` slows
-    everything down. `refuse` closes new connections at once. `cuts` counts what was cut.
+    everything down. `refuse` closes new connections at once, `reset` every connection, with RST, as soon as something
+    comes over it. `cuts` counts what was cut.
     """
 
     def __init__(self, host: str, port: int) -> None:
@@ -71,6 +74,9 @@ class Proxy:
                 pass
             finally:
                 upstream_writer.close()
+                if self.mode == "reset":
+                    at_once = struct.pack("ii", 1, 0)
+                    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
         except (OSError, asyncio.CancelledError):
             pass  # Redis is away, or the test is over: so is the client's connection
         finally:
@@ -81,6 +87,8 @@ class Proxy:
         while data := await source.read(65536):
             while self.mode == "blackhole" or (self.mode == "stall" and not request):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
+            if self.mode == "reset":
+                raise EOFError
             if self.mode == "drip":
                 await asyncio.sleep(0.05)
             if (self.mode == "cut_reply" and not request) or (self.mode == "cut_request" and request):

@@ -2,7 +2,6 @@
 
 The program imports everything once and forks a child for each life. For each point one child works until it gets
 there, and dies; another takes over, until SIGTERM. The product has no fail points: its seams are wrapped in the child.
-
 """
 
 from __future__ import annotations
@@ -38,6 +37,7 @@ from streams.executor import Executor
 from streams.message import Message
 from streams.reader import Reader
 from streams.sql import CurrentTransaction, Outbox, SqlInbox, make_engine
+from streams.sql import inbox as sql_inbox
 from streams.sql.relay import Relay, Row
 from streams.transaction import Handle
 from tests.sql.ledger import enter
@@ -153,14 +153,39 @@ def renewed() -> None:
     """In the lease thread, while a handler runs."""
     inner = leases.Leases._renew
 
-    def wrapped(self: leases.Leases, client: Any) -> set[Delivery]:
+    def wrapped(self: leases.Leases, client: Any, now: float) -> set[Delivery]:
         held = bool(self.held)
-        lost = inner(self, client)
+        lost = inner(self, client, now)
         if held:
             die()
         return lost
 
     leases.Leases._renew = wrapped  # type: ignore[method-assign]
+
+
+def looked_up() -> None:
+    """The transaction has begun and the inbox was asked: the event is new."""
+    inner = sql_inbox._stored
+
+    async def wrapped(*given: Any) -> Sequence[Message] | None:
+        stored = await inner(*given)
+        die()
+        return stored
+
+    sql_inbox._stored = wrapped
+
+
+def taken_over() -> None:
+    """What a dead consumer held is this one's, and it has not looked at it."""
+    inner = scripts.reclaim
+
+    async def wrapped(*given: Any, **named: Any) -> Any:
+        answer = await inner(*given, **named)
+        if answer[2]:
+            die()
+        return answer
+
+    scripts.reclaim = wrapped
 
 
 def committed() -> None:
@@ -178,12 +203,14 @@ def committed() -> None:
 POINTS: Final[dict[str, Callable[[], None]]] = {
     "after the read": read,
     "after decoding": decoded,
+    "after the look into the inbox": looked_up,
     "in the handler": lambda: None,
     "after the commit of the effect": committed,
     "before the settlement": around("settle", after=False),
     "settled, the reply unread": unread,
     "after the settlement": around("settle", after=True),
     "in the renewal": renewed,
+    "after a take-over": taken_over,
     "before a retry is settled": holding(b"w", after=False),
     "after a retry is settled": holding(b"w", after=True),
     "before a dead letter is settled": holding(b"d", after=False),
@@ -196,6 +223,7 @@ POINTS: Final[dict[str, Callable[[], None]]] = {
     "a consumer that retires": around("retire_consumer", after=True),
     "before the mark of the outbox": lambda: None,
 }
+LONGEST: Final = 30  # seconds that a life has for its point
 AFTERWARDS: Final = {"replayed in the middle", "before the trim", "after the trim", "before the mark of the outbox"}
 """What is done when all is handled, in a life of its own."""
 
@@ -260,14 +288,15 @@ async def afterwards(point: str, *, again: bool) -> None:
             await retention.trim(streams, ["wanted"], keep=1)
 
 
-def live(work: Callable[[], Awaitable[None]], wrap: Callable[[], None] | None = None) -> int:
-    """One life of a child; returns its pid."""
+def live(work: Callable[[], Awaitable[None]], wrap: Callable[[], None] | None = None, *, seconds: int = 0) -> int:
+    """One life of a child; returns its pid. After so many seconds it is over in any case (0: it is not)."""
     child = os.fork()
     if child:
         return child
     code = 1
     try:
         os.dup2(2, 1)  # log lines are no answers
+        signal.alarm(seconds)  # a point that is not reached is an answer too, and not a test that hangs
         if wrap:
             wrap()
         asyncio.run(work())  # type: ignore[arg-type]
@@ -290,13 +319,14 @@ def answer(role: str, point: str) -> int:
         with contextlib.suppress(ProcessLookupError):
             os.kill(child, signal.SIGTERM)
     elif point in AFTERWARDS:
-        child = live(lambda: afterwards(point, again=role == "again"), POINTS[point] if role == "first" else None)
+        wrap = POINTS[point] if role == "first" else None
+        child = live(lambda: afterwards(point, again=role == "again"), wrap, seconds=LONGEST)
     else:
-        child = live(lambda: consume(point), POINTS[point])
+        child = live(lambda: consume(point), POINTS[point], seconds=LONGEST)
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def main() -> None:
+def main(answer: Callable[[str, str], int] = answer) -> None:
     """Lives as it is told to, line by line."""
     gc.freeze()
     for line in sys.stdin:

@@ -17,16 +17,17 @@ from streams.sql import create_tables, make_engine
 from tests.faults.conftest import ROOT
 from tests.faults.points import AFTERWARDS, POINTS, Wanted
 from tests.sql.ledger import entries, open_ledger
+from tests.streams.test_accounting import make_group
 from tests.waiting import wait_until
 
 
 class Lives:
     """The program that forks a child for each life."""
 
-    def __init__(self, env: Mapping[str, str], directory: Path) -> None:
+    def __init__(self, env: Mapping[str, str], directory: Path, module: str = "tests.faults.points") -> None:
         self._errors = (directory / "points.err").open("wb")
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "tests.faults.points"],
+            [sys.executable, "-m", module],
             env=dict(env), cwd=directory, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors,
         )  # fmt: skip
 
@@ -80,6 +81,7 @@ async def sweep(streams: Streams, lives: Lives, database: str, seed: int) -> Non
     engine = make_engine(database)
     await create_tables(engine)
     await open_ledger(engine)
+    await make_group(streams, "wants", "wanted")
     good: list[int] = []
     poison: list[int] = []
     for number, point in enumerate(dice.sample(sorted(POINTS), len(POINTS))):
@@ -93,6 +95,8 @@ async def sweep(streams: Streams, lives: Lives, database: str, seed: int) -> Non
         for event in events[8:]:
             await streams.publish(event, delay=0.05)
         late = point in AFTERWARDS
+        if point == "after a take-over":
+            await streams.redis.xreadgroup("wants", "long-dead", {streams.keys.stream("wanted"): ">"}, count=5)
         if not late:
             assert lives.ask(f"first {point}") == -9, point
         heir = lives.ask("heir")

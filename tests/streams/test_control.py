@@ -128,6 +128,31 @@ async def test_a_retry_that_waits_is_called_off(streams: Streams, start: StartCo
     assert (await streams.cancel(receipt.id)).groups == {"healthy": "acked", "probe": "cancelled"}
 
 
+@pytest.mark.parametrize("back", [False, True], ids=["waiting", "back in the inbox"])
+async def test_a_retry_is_called_off_whose_stream_was_trimmed(
+    streams: Streams, start: StartConsumer, back: bool
+) -> None:
+    """The message is where it waits; that its first entry is gone is no reason to let it be tried again."""
+    gate, seen = asyncio.Event(), list[str]()
+    gate.set()
+    await start(probe_that_waits(gate, seen))
+    receipt = await streams.publish(Noted(n=1, text="fail"))
+    await wait_until(lambda: streams.redis.zcard(streams.keys.due()))
+    await streams.trim("notes", keep=0)
+    assert await streams.redis.xlen(streams.keys.stream("notes")) == 0
+    if back:
+        await streams.pause("probe")
+        (waiting,) = await streams.redis.zrange(streams.keys.due(), 0, -1)
+        await streams.redis.zadd(streams.keys.due(), {waiting: 1})
+        await wait_until(lambda: streams.redis.xlen(streams.keys.inbox("probe")))
+    assert (await streams.cancel(receipt.id)).groups["probe"] in ("cancelled", "cancelling")
+    await streams.resume("probe")
+    await wait_until(lambda: settled(streams))
+    assert seen == ["start 1"]
+    assert (await streams.cancel(receipt.id)).groups == {"probe": "cancelled"}
+    assert await state(streams, receipt.id) == "cancelled"
+
+
 async def _acked(streams: Streams, id: str) -> bool:
     return await state(streams, id, "healthy") == "acked"
 
@@ -190,8 +215,7 @@ async def test_every_cancel_race_ends_in_exactly_one_way(streams: Streams, start
         assert await state(streams, id_) in (("acked",) if effects[id_] else ("cancelled", "")), id_
     print(dict(states))
     assert len(ids) == 1000
-    assert states["cancelled"] > 50
-    assert states["acked"] > 50
+    assert min(states.values()) > 10, "a race has two ends that happen"
 
 
 async def test_a_paused_group_finishes_what_runs_and_begins_nothing(streams: Streams, start: StartConsumer) -> None:

@@ -201,6 +201,20 @@ async def test_what_is_trimmed_while_pending_is_said(
     await wait_until(lambda: settled(streams))
 
 
+async def test_a_consumer_whose_lease_thread_fails_ends(start: StartConsumer, probe: Processor) -> None:
+    """By a bug, say. Without its thread it is sure of no lease, so it would begin nothing, and look alive for ever."""
+    consumer = await start(probe, lease=0.4)
+
+    def fail(*_: object) -> None:
+        raise TypeError("a bug")
+
+    consumer._seats[0].leases._renew = fail  # type: ignore[assignment, method-assign]
+    with capture_logs() as logs:
+        await wait_until(lambda: consumer.crashed)
+    assert isinstance(consumer.crash_reason, TypeError)
+    assert any(line["event"] == "consumer.crashed" for line in logs)
+
+
 async def test_an_outage_opens_the_breaker_and_fills_no_dead_letters(streams: Streams, start: StartConsumer) -> None:
     """While a dependency is away messages wait; each is handled once it is back, and no attempt is spent."""
     probe = Processor("probe", retry=Backoff(attempts=1))
