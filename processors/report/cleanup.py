@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
+from tempfile import gettempdir
 from typing import Any, Final
 
 import structlog
@@ -14,6 +18,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from processors.database import Database
 from processors.database.atomically import atomically
 from processors.database.tables import reports
+from processors.report.generating import PLACE
 from processors.report.settings import ReportSettings
 from processors.storage import Storage
 from processors.storage.file_key import FileKey
@@ -25,9 +30,9 @@ _ABANDONED: Final = timedelta(days=1)  # nobody writes to a draft for so long
 
 
 async def clean_up(database: Database, storage: Storage, settings: ReportSettings) -> int:
-    """Removes what is older than `REPORT_DAYS`, the oldest reports beyond `REPORT_MOST`, and the drafts of processes
-    that died; returns how many files. The rows stay, without the address of whoever asked. What fails half way is done
-    by the next one.
+    """Removes what is older than `REPORT_DAYS`, the oldest reports beyond `REPORT_MOST`, and what processes that died
+    have left; returns how many. The rows stay, without the address of whoever asked. What fails half way is done by the
+    next one.
     """
     now = datetime.now(UTC)
     old = now - timedelta(days=settings.report_days)
@@ -45,8 +50,19 @@ async def clean_up(database: Database, storage: Storage, settings: ReportSetting
     drafts = await asyncio.to_thread(storage.leftovers, now - _ABANDONED)
     for draft in drafts:
         draft.unlink(missing_ok=True)
-    removed += len(stale) + len(drafts)
+    removed += len(stale) + len(drafts) + await asyncio.to_thread(_clear, now - _ABANDONED)
     log.info("reports.cleaned", removed=removed)
+    return removed
+
+
+def _clear(before: datetime) -> int:
+    """In the temporary directory: what reports were made of whose processes were killed."""
+    removed = 0
+    for path in Path(gettempdir()).glob(f"{PLACE}*"):
+        with suppress(OSError):  # another user's, or gone by now
+            if path.lstat().st_mtime < before.timestamp():
+                shutil.rmtree(path)
+                removed += 1
     return removed
 
 
