@@ -127,7 +127,8 @@ FAILED = {
     "zip-bomb": (_zip_bomb(), "no text"),
     "exe-behind-a-header": (GOOD + b"MZ\x00\x03" + bytes(200), "no text"),
     "mixed-utf8-first": (
-        HEAD + "A,1,Säge\n".encode() + b"B,2,x\n" * 20_000 + "C,1,Säge\n".encode("cp1252"), "up to about line 20002, and then something else",
+        HEAD + "A,1,Säge\n".encode() + b"B,2,x\n" * 20_000 + "C,1,Säge\n".encode("cp1252"),
+        "up to about line 20002, and then something else",
     ),
     "mixed-latin-first": (
         HEAD + "A,1,Säge\n".encode("cp1252") + b"B,2,x\n" * 20_000 + "C,1,Säge\n".encode(), "mixes encodings",
