@@ -1,5 +1,5 @@
-"""`python -m benchmarks.mail`: mails through a running email processor, 50 at once on reused connections, against a bare
-loop of aiosmtplib that is given finished mails. Each in a process of its own, one after the other, several times.
+"""`python -m benchmarks.mail`: mails through a running email processor, 50 at once on reused connections, against a
+bare loop of aiosmtplib that is given finished mails. Each in a process of its own, one after the other, several times.
 
 The server is a process too. It speaks SMTP, takes everything and keeps nothing: what is measured is the client.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import statistics
 import subprocess
@@ -18,6 +19,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, Self
 
+import structlog
 from aiosmtplib import SMTP
 from pydantic import SecretStr
 from rich.console import Console
@@ -147,7 +149,7 @@ async def send_barely(port: int, count: int) -> None:
     mails = iter([mail_to(user) for user in people(count)])
 
     async def loop() -> None:
-        async with SMTP("127.0.0.1", port, start_tls=False) as client:
+        async with SMTP(hostname="127.0.0.1", port=port, start_tls=False) as client:
             for mail in mails:
                 await client.sendmail(mail.sender, list(mail.recipients), mail.content)
 
@@ -209,6 +211,7 @@ def main() -> None:
         asyncio.run(serve(options.serve))
         return
     if options.send:
+        structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
         side, port, count = options.send
         asyncio.run((send_barely if side == "bare" else send_finished)(int(port), int(count)))
         return
