@@ -227,8 +227,14 @@ class Machine(RuleBasedStateMachine):
             while True:
                 cursor, vanished, page = self.run(
                     scripts.reclaim(
-                        self.redis.execute_command, source,
-                        group=GROUP, consumer=self._consumer(hand), lease_ms=0, cursor=cursor, most=3, suspect=10**6,
+                        self.redis.execute_command,
+                        source,
+                        group=GROUP,
+                        consumer=self._consumer(hand),
+                        lease_ms=0,
+                        cursor=cursor,
+                        most=3,
+                        suspect=10**6,
                     )  # fmt: skip
                 )
                 assert not vanished
@@ -248,8 +254,12 @@ class Machine(RuleBasedStateMachine):
             self.run(self.redis.zadd(self.keys.due(), dict.fromkeys(ids, 1), xx=True))
         moved, _, broken, _ = self.run(
             scripts.release_due(
-                self.redis.execute_command, due=self.keys.due(), waiting=self.keys.waiting(),
-                groups=self.keys.groups(), books=self.keys.books(), most=1000,
+                self.redis.execute_command,
+                due=self.keys.due(),
+                waiting=self.keys.waiting(),
+                groups=self.keys.groups(),
+                books=self.keys.books(),
+                most=1000,
             )  # fmt: skip
         )
         assert (moved, broken) == (len(ids), 0)
