@@ -1,7 +1,7 @@
 """Processor points: the processors of the project, which end themselves with SIGKILL at one named point.
 
-As `python -m tests.faults.processor_points`; it is told what to do as `tests.faults.points` is. polars and obstore start
-threads when they are used for the first time: only the children use them.
+As `python -m tests.faults.processor_points`; it is told what to do as `tests.faults.points` is. polars and obstore
+start threads when they are used for the first time: only the children use them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Nothing more fits: into Redis' memory, onto the disk of its append-only file, onto the disk of an export (N4, N8, F4).
+"""Nothing more fits: into Redis' memory, onto the disk of its append-only file, onto the disk of an export.
 
 A disk is full for a process whose files may not grow (RLIMIT_FSIZE): its writes come back short or fail, as they do on
 a full disk, and there is room again when the limit is lifted.
