@@ -5,13 +5,13 @@ RUN pip install --no-cache-dir "uv>=0.9"
 WORKDIR /app
 # The libraries first: they change less often than the code, and this layer is kept.
 COPY pyproject.toml uv.lock ./
-RUN uv sync --frozen --no-default-groups --extra email --extra inventory --extra file --extra uvloop --no-install-project
+RUN uv sync --frozen --no-default-groups --extra email --extra inventory --extra file --extra report --extra uvloop --no-install-project
 COPY README.md LICENSE ./
 COPY schemas schemas
 COPY streams streams
 COPY processors processors
 COPY observability observability
-RUN uv sync --frozen --no-default-groups --extra email --extra inventory --extra file --extra uvloop --no-editable
+RUN uv sync --frozen --no-default-groups --extra email --extra inventory --extra file --extra report --extra uvloop --no-editable
 
 FROM python:3.11-slim
 RUN useradd --system --uid 10001 --no-create-home streams \

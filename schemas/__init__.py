@@ -4,7 +4,7 @@ Other services may depend on this package alone: it knows no Redis and no engine
 domain event, which is how a message's `type` finds its class.
 """
 
-from schemas.emails import EmailRefused
+from schemas.emails import DailyDigestDue, EmailRefused
 from schemas.event import Event, SchemaError, registered, registered_types, upcast
 from schemas.files import (
     ExportsCleanupDue,
@@ -24,11 +24,12 @@ from schemas.inventory import (
     StockCheckDue,
 )
 from schemas.privacy import PII, Secret, redact
-from schemas.reports import ReportGenerated
+from schemas.reports import ReportFailed, ReportGenerated, ReportRequested, ReportsCleanupDue
 from schemas.users import PasswordResetRequested, UserRegistered
 
 __all__ = [
     "PII",
+    "DailyDigestDue",
     "EmailRefused",
     "Event",
     "ExportsCleanupDue",
@@ -43,7 +44,10 @@ __all__ = [
     "InventorySynced",
     "InventoryUpdated",
     "PasswordResetRequested",
+    "ReportFailed",
     "ReportGenerated",
+    "ReportRequested",
+    "ReportsCleanupDue",
     "SchemaError",
     "Secret",
     "StockBelowThreshold",

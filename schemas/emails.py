@@ -1,12 +1,14 @@
-"""Events of the emails area: what became of a mail that did not reach everybody."""
+"""Events of the emails area: mails that are due, and what became of one that did not reach everybody."""
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated
 
 from pydantic import Field
 
 from schemas.event import Event
+from schemas.inventory import BusinessId
 from schemas.privacy import PII
 
 
@@ -21,3 +23,13 @@ class EmailRefused(Event, stream="emails", version=1):
     recipients: Annotated[list[str], PII, Field(min_length=1)]
     code: int
     reply: Annotated[str, PII]
+
+
+class DailyDigestDue(Event, stream="emails", version=1):
+    """It is time to tell a business' people how `day` was, or those of every business, when none is named.
+
+    There is one digest of a business and a day, whatever number of events ask for it.
+    """
+
+    day: date
+    business_id: BusinessId | None = None

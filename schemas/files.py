@@ -1,6 +1,6 @@
 """Events of the files area: what users send and fetch, and what became of it.
 
-A `file` is the name the storage has given it, never a path or what its user calls it.
+A `file` is the name the storage has given it, never a path; its `name` is what its user calls it, for people only.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class InventoryImported(Event, stream="files", version=1):
     written: int = Field(ge=0)
     refused: int = Field(ge=0)
     repeated: bool = False
+    name: str = Field("", max_length=255)
     errors_url: HttpUrl | None = None
     user_email: Whom = None
 
@@ -66,6 +67,7 @@ class InventoryImportFailed(Event, stream="files", version=1):
     file: FileReference
     problem: str = Field(max_length=500)
     refused: int = Field(0, ge=0)
+    name: str = Field("", max_length=255)
     errors_url: HttpUrl | None = None
     user_email: Whom = None
 

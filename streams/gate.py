@@ -160,8 +160,10 @@ class Gate:
                 self._executor.route(delivery)
                 self._done(delivery, self._executor.failed(delivery, error))
                 return None
-        name = hashlib.blake2b(message.values[TYPE] + b"\0" + value, digest_size=12).hexdigest()
-        asked = Asked(name, f"{message.type}: {limit}", *share)
+        # One NUL after a type, two after a name: neither has one, so that they are never taken for each other.
+        whose = limit.name.encode() + b"\0" if limit.name else message.values[TYPE]
+        name = hashlib.blake2b(whose + b"\0" + value, digest_size=12).hexdigest()
+        asked = Asked(name, f"{limit.name or message.type}: {limit}", *share)
         entry_id, deliveries = delivery.entry_id, delivery.deliveries_before
         ask = Ask(delivery.source, entry_id, delivery.count, name, message.values[KEY], deliveries)
         return delivery, ask, asked, share

@@ -32,6 +32,9 @@ class Limit:
     what is limited: None, the handler as a whole; "key", each ordering key by itself (messages without one together);
     a function of the event, whatever it returns: `by=lambda event: event.business_id`. A try counts as a start.
 
+    Handlers whose limits have the same `name` share it: what one starts counts for all of them. Give them equal limits;
+    where they differ, that of the last one that asked holds.
+
     What may not run yet waits in Redis in line, takes no slot, and loses no attempt. Of several keys in line, one after
     the other is let in. With several partitions each has its share, unless it is by key: a key lives in one of them.
     """
@@ -41,6 +44,7 @@ class Limit:
     burst: int | None = None
     concurrency: int | None = None
     by: Literal["key"] | Callable[[Any], object] | None = None
+    name: str = ""
 
     def __post_init__(self) -> None:
         if self.rate is None and self.concurrency is None:

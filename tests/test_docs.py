@@ -39,6 +39,7 @@ import streams.keys
 from processors.email.settings import EmailSettings
 from processors.file.settings import FileSettings
 from processors.inventory.settings import InventorySettings
+from processors.report.settings import ReportSettings
 from processors.storage import StorageSettings
 from schemas.privacy import PII, marked_fields
 from streams import Settings
@@ -356,6 +357,7 @@ def _variables(model: type[BaseSettings]) -> dict[str, str]:
         ("The inventory processor", InventorySettings),
         ("Files", StorageSettings),
         ("The file processor", FileSettings),
+        ("The report processor", ReportSettings),
     ],
 )
 def test_the_settings_are_the_documented_ones(heading: str, model: type[BaseSettings]) -> None:

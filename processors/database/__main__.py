@@ -45,11 +45,12 @@ def seed(
     number: Annotated[int, typer.Option("--seed", metavar="N", help="The same number makes the same history.")] = 7,
     skus: Annotated[int, typer.Option(min=30, help="Products in all.")] = 2_000,
     sales: Annotated[int, typer.Option(min=0, help="Sales in the last 18 months.")] = 200_000,
+    upgraded: Annotated[bool, typer.Option("--upgrade", help="Make the tables first, on a server too.")] = False,
 ) -> None:
     """Fills an empty database with made-up businesses, products, stock and sales."""
 
     async def work(engine: AsyncEngine) -> str:
-        await migration.prepare(engine)
+        await (migration.upgrade if upgraded else migration.prepare)(engine)
         began = time.monotonic()
         made = await fill(engine, number=number, skus=skus, sold=sales)
         took = time.monotonic() - began

@@ -1,14 +1,17 @@
-"""Cast: everything the demo runs: a Redis, a mail server, a trace receiver, consumers. It ends what it started."""
+"""Cast: everything the demo runs: Redis, servers, a trace receiver, consumers. It ends what it started."""
 
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import orjson
 
@@ -31,28 +34,44 @@ CONCURRENCY: Final = "16"
 
 STOCK_ALERTS_TO: Final = "stock@example.com"
 
+SUPPLIER: Final = "acme"
+"""What the inventory processor calls the supplier's system."""
+
+SUPPLIED: Final = 500
+"""Products the supplier has."""
+
 _SETTINGS: Final = (
     "REDIS_", "STREAMS_", "QUEUE_", "SMTP_", "EMAIL_", "OTEL_", "LOG_", "APP_",
+    "DATABASE_", "STORAGE_", "UPLOAD_", "EXPORTS_", "REPORTS_", "REPORT_", "FILE_", "MAX_FILE_", "LINK", "INVENTORY_",
     "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY",  # what is exported goes to this machine, not to a proxy
 )  # fmt: skip
-_SINK_SECONDS: Final = 30.0
+_START_SECONDS: Final = 30.0
 
 
 class Cast:
     """The processes of one demo, whose files are all below `directory`.
 
-    Nothing runs before `start`; after `stop` nothing that was started runs, also when `start` got only half way.
+    The business is in a SQLite file and its files are in directories there too, unless `database_url` and `storage_url`
+    name others. Nothing runs before `start`; after `stop` nothing that was started runs, also when `start` got only
+    half way.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, database_url: str = "", storage_url: str = "") -> None:
         self.directory = directory
         self.logs = directory / "logs"
+        self.home = directory / "home"
+        self.downloads = directory / "downloads"
+        self.database_url = database_url
+        self.storage_url = storage_url
         self.redis = EmbeddedRedis(directory / "redis", next(iter(find_servers(_chosen_server())), None))
         self.mailbox = Mailbox(directory / "mails")
         self.receiver = OtlpReceiver()
         self.consumers: list[Actor] = []
-        self.sink: Actor | None = None
+        self.servers: list[Actor] = []
+        self.helpers: list[Actor] = []  # what ends by itself when its work is done
         self.smtp_url = ""
+        self.supplier_url = ""
+        self.links_port = 0
         self._script = directory / "mail-server.json"
         self._receiving = False
         self._left_up = False
@@ -75,9 +94,26 @@ class Cast:
         self._receiving = True
         self.follow(script)
         arguments = ["--port", "0", "--dir", str(self.mailbox.directory), "--script", str(self._script)]
-        self.sink = Actor("mail-server", "processors.demo.sink", arguments, env=os.environ, logs=self.logs)
+        sink = self._start_server("mail-server", "processors.demo.sink", arguments, os.environ)
+        self.smtp_url = f"smtp://127.0.0.1:{orjson.loads(self._said(sink))['port']}"
+
+    def start_business(self) -> Actor:
+        """Starts the supplier's system, the server of links, and what fills the business database. That ends by itself,
+        and is returned. Raises `StreamsError` when the supplier does not come up.
+        """
+        arguments = ["--port", "0", "--items", str(SUPPLIED)]
+        supplier = self._start_server("supplier", "processors.inventory.demo_supplier", arguments, os.environ)
+        self.supplier_url = self._said(supplier).decode().strip()
+        self.links_port = _free_port()
+        self._start_server("links", "processors.storage", [], self.environment())
+        return self.start_helper("seed", "processors.database", ["seed", "--upgrade", "--seed", "7"])
+
+    def start_helper(self, name: str, module: str, arguments: list[str]) -> Actor:
+        """Starts a command that ends by itself."""
+        helper = Actor(name, module, arguments, env=self.environment(), logs=self.logs)
+        self.helpers.append(helper)
         self._note()
-        self.smtp_url = f"smtp://127.0.0.1:{self._sink_port(self.sink)}"
+        return helper
 
     def environment(self, *, traced: bool = True) -> dict[str, str]:
         """What a process needs to take part, and nothing of what the caller has set for other Redis and mail servers.
@@ -90,6 +126,15 @@ class Cast:
             "OTEL_TRACES_SAMPLER": "always_on",
             "OTEL_BSP_SCHEDULE_DELAY": "200",  # ms: spans are looked at while their processes live
         }
+        business = {
+            "STREAMS_HOME": str(self.home),
+            "LINKS_URL": f"http://127.0.0.1:{self.links_port}",
+            "LINKS_PORT": str(self.links_port),
+            "INVENTORY_SUPPLIERS": f"{SUPPLIER}={self.supplier_url}",
+            "INVENTORY_PRIVATE_HOSTS": urlsplit(self.supplier_url).netloc,  # it is on this machine, without TLS
+        }
+        stores = {"DATABASE_URL": self.database_url, "STORAGE_URL": self.storage_url}
+        business |= {name: url for name, url in stores.items() if url}
         return kept | {
             "REDIS_URL": self.redis.url,
             "QUEUE_PREFIX": PREFIX,
@@ -99,16 +144,21 @@ class Cast:
             "EMAIL_STOCK_ALERTS_TO": STOCK_ALERTS_TO,
             "APP_URL": "http://localhost:8000",
             "LOG_FORMAT": "json",
+            **(business if self.supplier_url else {}),
             **(tracing if traced else {"OTEL_SDK_DISABLED": "true"}),
         }
 
     def start_consumer(self, *, traced: bool = True) -> Actor:
-        """Starts one more consumer; its name is `email-1`, `email-2` and so on, in the traces too."""
-        name = f"email-{len(self.consumers) + 1}"
-        env = self.environment(traced=traced) | {"OTEL_SERVICE_NAME": name}
+        """Starts one more consumer of the email processor."""
         # As many handlers at once as connections to the mail server: a retry then does not queue behind the crowd.
-        env["EMAIL_SMTP_CONNECTIONS"] = CONCURRENCY
-        consumer = Actor(name, "processors.email", ["--concurrency", CONCURRENCY], env=env, logs=self.logs)
+        return self.start_processor("email", ["--concurrency", CONCURRENCY], traced=traced)
+
+    def start_processor(self, module: str, arguments: Sequence[str] = (), *, traced: bool = True) -> Actor:
+        """Starts `python -m processors.MODULE`; its name is `module-1`, `module-2` and so on, in the traces too."""
+        kind = module.rpartition(".")[2]
+        name = f"{kind}-{1 + sum(consumer.name.startswith(f'{kind}-') for consumer in self.consumers)}"
+        env = self.environment(traced=traced) | {"OTEL_SERVICE_NAME": name, "EMAIL_SMTP_CONNECTIONS": CONCURRENCY}
+        consumer = Actor(name, f"processors.{module}", arguments, env=env, logs=self.logs)
         self.consumers.append(consumer)
         self._note()
         return consumer
@@ -141,9 +191,11 @@ class Cast:
         if self._left_up:
             return
         self.drain()
-        if self.sink is not None:
-            self.sink.terminate()
-            self.sink.end()
+        others = [actor for actor in (*self.servers, *self.helpers) if actor.running]
+        for actor in others:
+            actor.terminate()
+        for actor in others:
+            actor.end()
         self._stop_receiver()
         if self.redis.directory.exists():
             self.redis.stop()
@@ -160,7 +212,7 @@ class Cast:
 
     def actors(self) -> list[Actor]:
         """Every process but Redis that was started, also those that have ended."""
-        return [*self.consumers, *([self.sink] if self.sink else [])]
+        return [*self.consumers, *self.servers, *self.helpers]
 
     def running(self) -> list[str]:
         """The names of what runs now."""
@@ -171,14 +223,21 @@ class Cast:
     def _note(self) -> None:
         guard.record(self.directory, self.actors())
 
-    def _sink_port(self, sink: Actor) -> int:
-        deadline = time.monotonic() + _SINK_SECONDS
-        while time.monotonic() < deadline and sink.running:
-            said = sink.out.read_bytes()
+    def _start_server(self, name: str, module: str, arguments: list[str], env: Mapping[str, str]) -> Actor:
+        server = Actor(name, module, arguments, env=env, logs=self.logs)
+        self.servers.append(server)
+        self._note()
+        return server
+
+    def _said(self, server: Actor) -> bytes:
+        """The line that a server says when it can be reached."""
+        deadline = time.monotonic() + _START_SECONDS
+        while time.monotonic() < deadline and server.running:
+            said = server.out.read_bytes()
             if said.endswith(b"\n"):
-                return int(orjson.loads(said)["port"])
+                return said
             time.sleep(0.02)
-        raise StreamsError(f"the mail server of the demo did not start; see {sink.log}")
+        raise StreamsError(f"the {server.name} of the demo did not start; see {server.log}")
 
     def _stop_receiver(self) -> None:
         if self._receiving:
@@ -197,3 +256,9 @@ class Cast:
 def _chosen_server() -> Path | None:
     chosen = os.environ.get("STREAMS_REDIS_SERVER")
     return Path(chosen) if chosen else None
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -15,7 +15,7 @@ from processors.demo import programme
 from processors.demo.cast import PREFIX, STOCK_ALERTS_TO, Cast
 from processors.demo.claim import Claim
 from processors.demo.screen import Screen
-from processors.demo.story import Told
+from processors.demo.told import Told
 from streams.cli.output import row, table
 from streams.cli.status import picture
 
@@ -103,6 +103,25 @@ def show_state(told: Told, screen: Screen) -> None:
     if told.spans:
         screen.show(Text(f"\nThe spans of one event: the mail to {programme.BUSY}", style="bold"))
         screen.show(trace_tree(told.spans, told.events["busy"]))
+    if told.spans and "upload" in told.business:
+        screen.show(Text("\nWhat came of one file: from its upload to the mails", style="bold"))
+        screen.show(trace_tree(told.spans, told.business["upload"]))
+
+
+def show_results(told: Told, cast: Cast, screen: Screen, *, kept: bool) -> None:
+    """The files that were fetched and the mails that told of them."""
+    if not told.files:
+        return
+    made = table("WHAT", "FILE", whole=("WHAT",))
+    for name, file in told.files.items():
+        row(made, name, str(near(file)))
+        if kept:
+            row(made, "", told.links[name])
+    for name, event in told.mailed.items():
+        for file in cast.mailbox.of(event):
+            row(made, f"mail: {name}", str(near(file)))
+    screen.show(Text("\nWhat was made, and who was told", style="bold"))
+    screen.show(made)
 
 
 def show_places(cast: Cast, screen: Screen, *, kept: bool) -> None:

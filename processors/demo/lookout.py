@@ -15,6 +15,7 @@ from processors.demo.claim import NotInTime
 from processors.demo.screen import Screen, Standing
 from streams import Streams, StreamsError
 from streams.snapshot import GroupState, Snapshot
+from streams.trail import Trail
 from streams.whereabouts import GroupTrail
 
 GROUP: Final = "email"
@@ -59,10 +60,22 @@ class Lookout:
                 return group
         raise NotInTime(f"the group {GROUP} does not know the event {event}")
 
-    async def alive(self, count: int) -> bool:
-        """Whether so many consumers live, by their heartbeats."""
+    async def alive(self, count: int, group: str = GROUP) -> bool:
+        """Whether so many consumers of a group live, by their heartbeats."""
         groups = (await self._streams.snapshot()).groups
-        return any(group.name == GROUP and group.alive >= count for group in groups)
+        return any(each.name == group and each.alive >= count for each in groups)
+
+    async def family(self, event: str) -> list[Trail]:
+        """An event and all that followed from it, causes before effects."""
+        found = [await self._streams.event(event)]
+        for trail in found:  # it grows meanwhile
+            found += [await self._streams.event(follow_up.id) for follow_up in trail.follow_ups]
+        return found
+
+    async def through(self, event: str) -> list[Trail]:
+        """The same when every group is through with every event of it; empty until then."""
+        found = await self.family(event)
+        return found if all(group.state == "acked" for trail in found for group in trail.groups) else []
 
     async def has(self, state: str, *events: str) -> bool:
         """Whether the group has all these events in this state."""
@@ -103,11 +116,13 @@ class Lookout:
             for actor in self._cast.consumers
         )
         mails = self._cast.mailbox.look().taken
-        return Standing(mails, self.expected, group.lag, group.pending, group.waiting, group.dead, consumers)
+        expected = max(mails, self.expected)
+        return Standing(mails, expected, group.lag, group.pending, group.waiting, group.dead, consumers)
 
     def _nobody_ended(self) -> None:
         for actor in self._cast.actors():
-            if not actor.running and actor is not self.killed:
+            done = actor in self._cast.helpers and actor.returncode == 0
+            if not actor.running and actor is not self.killed and not done:
                 raise NotInTime(f"{actor.name} ended by itself (exit {actor.returncode}); see {actor.log}")
 
 

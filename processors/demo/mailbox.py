@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from email import message_from_bytes, policy
+from email.message import EmailMessage
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -65,15 +66,23 @@ class Mailbox:
         """How many mails came more than once about these events, each copy counted."""
         return sum(count - 1 for event, count in self.mails.items() if event in events)
 
+    def of(self, event: str) -> list[Path]:
+        """The mails about this event, oldest first."""
+        return [
+            file for file in sorted(self.directory.glob("*.eml")) if event_of(str(_read(file)["Message-ID"])) == event
+        ]
+
     def token(self, event: str) -> str:
         """The secret in the link of the mail about this event; empty when there is none."""
-        for file in sorted(self.directory.glob("*.eml")):
-            mail = message_from_bytes(file.read_bytes(), policy=policy.default)
-            if event_of(str(mail["Message-ID"])) == event:
-                body = mail.get_body(("plain",))
-                found = _TOKEN.search(body.get_content() if body else "")
-                return found[1] if found else ""
+        for file in self.of(event):
+            body = _read(file).get_body(("plain",))
+            found = _TOKEN.search(body.get_content() if body else "")
+            return found[1] if found else ""
         return ""
+
+
+def _read(file: Path) -> EmailMessage:
+    return message_from_bytes(file.read_bytes(), policy=policy.default)
 
 
 def event_of(message_id: str) -> str:

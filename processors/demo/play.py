@@ -18,7 +18,7 @@ from streams.errors import StreamsError
 if TYPE_CHECKING:
     from processors.demo.cast import Cast
     from processors.demo.screen import Screen
-    from processors.demo.story import Told
+    from processors.demo.told import Told
 
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -27,6 +27,9 @@ def demo(
     keep: Annotated[bool, typer.Option("--keep", help="Leave everything up afterwards.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object; what is seen goes to stderr.")] = False,
     dir: Annotated[Path | None, typer.Option("--dir", help="Where to write; made anew unless given.")] = None,
+    with_env: Annotated[
+        bool, typer.Option("--with-env", help="Use DATABASE_URL (empty) and STORAGE_URL for the business, as set.")
+    ] = False,
     stop: Annotated[
         Path | None,
         typer.Option("--stop", help="End what a demo with --keep left up in this directory.", metavar="DIR"),
@@ -42,15 +45,21 @@ def demo(
     if stop is not None:
         _stop(stop)
         return
+    from processors.demo.cast import Cast
+
     directory = _directory(dir)
     try:
-        code = asyncio.run(_play(directory, keep=keep, json=json))
+        code = asyncio.run(_play(Cast(directory, **(_stores() if with_env else {})), keep=keep, json=json))
     except BrokenPipeError:
         raise typer.Exit(EXIT_NOBODY_READS) from None
     finally:
         with suppress(OSError):
             directory.rmdir()  # empty when nothing could be started
     raise typer.Exit(code)
+
+
+def _stores() -> dict[str, str]:
+    return {name: os.environ.get(name.upper(), "") for name in ("database_url", "storage_url")}
 
 
 def _stop(directory: Path) -> None:
@@ -75,8 +84,7 @@ def _directory(chosen: Path | None) -> Path:
         raise StreamsError(f"{error.filename} cannot be used ({error.strerror}); name another with --dir") from None
 
 
-async def _play(directory: Path, *, keep: bool, json: bool) -> int:
-    from processors.demo.cast import Cast
+async def _play(cast: Cast, *, keep: bool, json: bool) -> int:
     from processors.demo.screen import Screen
     from streams.cli.output import console
 
@@ -89,7 +97,7 @@ async def _play(directory: Path, *, keep: bool, json: bool) -> int:
 
     for number in _SIGNALS:
         asyncio.get_running_loop().add_signal_handler(number, interrupt, number)
-    screen, cast = Screen(console(stderr=json)), Cast(directory)
+    screen = Screen(console(stderr=json))
     try:
         performing = asyncio.create_task(_perform(cast, screen, keep=keep, json=json))
         waiting = asyncio.create_task(interrupted.wait())
@@ -120,6 +128,8 @@ async def _perform(cast: Cast, screen: Screen, *, keep: bool, json: bool) -> int
     if up:
         for _ in range(2):
             cast.start_consumer(traced=False)
+        for name in ("inventory", "file", "report"):
+            cast.start_processor(name, traced=False)
         cast.leave_up()
     else:
         cast.stop()
@@ -128,6 +138,7 @@ async def _perform(cast: Cast, screen: Screen, *, keep: bool, json: bool) -> int
     held = all(claim.held for claim in claims)
     closing.show_fates(told, cast, screen)
     closing.show_state(told, screen)
+    closing.show_results(told, cast, screen, kept=up)
     closing.show_claims(claims, screen)
     closing.show_places(cast, screen, kept=up)
     screen.show(closing.verdict(claims, cast, screen.seconds))
@@ -150,12 +161,14 @@ async def _tell(cast: Cast, screen: Screen) -> tuple[Told, str]:
         cast.start(programme.misbehaving())
         screen.say(cast.redis.describe().partition(" in ")[0])
         screen.say(f"a mail server on this machine ({cast.smtp_url}) that will misbehave")
+        seed = cast.start_business()
+        screen.say("a business database, which is being filled, and a supplier's system")
         # This process takes part as well, and must not use what the caller has set for another Redis.
         ours = cast.environment()
         os.environ.clear()
         os.environ.update(ours)
         async with Streams(middleware=instrument("planning-bord-demo")) as streams:
-            story = Story(cast, streams, screen)
+            story = Story(cast, streams, screen, seed)
             try:
                 await story.play()
             except (NotInTime, StreamsError) as error:
@@ -180,6 +193,9 @@ def _write(told: Told, claims: list[Any], cast: Cast, seconds: float) -> None:
             "redis_url": cast.redis.url,
             "running": cast.running(),
             "events": closing.fates(told, cast),
+            "business": told.business,
+            "files": {name: str(file) for name, file in told.files.items()},
+            "links": told.links,
             "in_flight_at_the_kill": told.in_flight,
             "duplicates": cast.mailbox.duplicates(told.crowd),
             "checks": [asdict(claim) for claim in claims],

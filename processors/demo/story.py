@@ -3,50 +3,33 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final
 
 from observability.receiver import Span
 from processors.demo import programme
 from processors.demo.actor import Actor
+from processors.demo.business import Business
 from processors.demo.cast import LEASE, Cast
-from processors.demo.claim import Claim
-from processors.demo.lookout import GROUP, Lookout, group_of
+from processors.demo.lookout import GROUP, Lookout
 from processors.demo.programme import BUSY, GONE
 from processors.demo.screen import Screen
 from processors.demo.secrecy import check_secrecy
+from processors.demo.told import Told
 from streams import Streams
 from streams.snapshot import Snapshot
-from streams.whereabouts import GroupTrail
 
 _KILL_AFTER: Final = 50  # mails of the crowd
 
 
-@dataclass
-class Told:
-    """What the story knows when it is over: what it published, what was checked, and the last look at everything."""
-
-    events: dict[str, str] = field(default_factory=dict)  # the demo's name for a single event -> its id
-    crowd: set[str] = field(default_factory=set)  # the ids of the many
-    claims: list[Claim] = field(default_factory=list)
-    trails: dict[str, GroupTrail] = field(default_factory=dict)
-    spans: list[Span] = field(default_factory=list)
-    snapshot: Snapshot | None = None
-    in_flight: int = 0  # deliveries the killed consumer held
-    published_at: float = 0.0
-
-    def claim(self, text: str, held: object, found: str = "") -> bool:
-        """Takes a claim down and says whether it held."""
-        self.claims.append(Claim(text, bool(held), found))
-        return bool(held)
-
-
 class Story:
-    """Plays the acts with a cast that has been started, publishing through `streams`."""
+    """Plays the acts with a cast that has been started, publishing through `streams`. `seed` fills the business
+    database meanwhile.
+    """
 
-    def __init__(self, cast: Cast, streams: Streams, screen: Screen) -> None:
+    def __init__(self, cast: Cast, streams: Streams, screen: Screen, seed: Actor) -> None:
         self.told = Told()
+        self._seed = seed
         self._cast = cast
         self._streams = streams
         self._screen = screen
@@ -60,6 +43,7 @@ class Story:
             await self._a_consumer_is_killed()
             await self._the_busy_server_is_tried_again()
             await self._the_dead_letter_is_replayed()
+            await Business(self._cast, self._streams, self._screen, self._look, self.told, self._seed).play()
             await self._all_is_looked_at()
         return self.told
 
@@ -182,7 +166,7 @@ class Story:
 
     async def _all_is_looked_at(self) -> None:
         self._screen.act("Was all of it true?")
-        await self._look.until("nothing left to do", self._look.settled)
+        await self._look.until("nothing left to do", self._nothing_is_left)
         receiver, busy = self._cast.receiver, self.told.events["busy"]
         await self._look.until("the spans of the retried event", lambda: len(_of(receiver.spans, busy, "ack")) == 1)
         reset = self.told.events["reset"]
@@ -208,11 +192,14 @@ class Story:
         for name, event in self.told.events.items():
             self.told.trails[name] = await self._look.trail(event)
         snapshot = self.told.snapshot = await self._streams.snapshot()
-        group = group_of(snapshot)
-        figures = (group.lag, group.pending, snapshot.waiting.total, group.dead)
+        self.told.family = [trail.id for trail in await self._look.family(self.told.business["upload"])]
+        figures = _left(snapshot)
         found = "unread {}, pending {}, waiting {}, dead {}".format(*figures)
-        self.told.claim("nothing is left undone", not any(figures), found)
+        self.told.claim("nothing is left undone, in any group", not any(figures), found)
         self._screen.say(found)
+
+    async def _nothing_is_left(self) -> bool:
+        return not any(_left(await self._streams.snapshot()))
 
     def busy_times(self) -> str:
         """When and how the busy server answered: `451 at 0.1 s, ...` from the moment of publishing."""
@@ -233,6 +220,16 @@ class Story:
         if told < busy.attempts:
             return False
         return busy.state == "acked" or (busy.due_in is not None and busy.due_in > 0.3)
+
+
+def _left(snapshot: Snapshot) -> tuple[int, int, int, int]:
+    groups = snapshot.groups
+    return (
+        sum(group.lag for group in groups),
+        sum(group.pending for group in groups),
+        snapshot.waiting.total,
+        sum(group.dead for group in groups),
+    )
 
 
 def _of(spans: list[Span], event: str, verb: str) -> list[Span]:

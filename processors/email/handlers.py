@@ -5,21 +5,34 @@ Mail is sent at least once. Each mail has a Message-ID made of the event's id, s
 
 from __future__ import annotations
 
-from collections import defaultdict
-from datetime import UTC
-from typing import Any, Final
+from datetime import UTC, timedelta
+from typing import Final
 from urllib.parse import quote
 
 import structlog
 
+from processors.database import Database, open_database
 from processors.email import reset_tokens
-from processors.email.mail import compose
-from processors.email.mailer import Mailer, Refused, open_mailer
-from processors.email.rendering import TemplateName, render
-from processors.email.replies import Ambiguous, quotable
+from processors.email.digest import Digest, numbers_of_businesses
+from processors.email.digest_words import words_of
+from processors.email.mailer import Mailer, open_mailer
+from processors.email.replies import Ambiguous, Held
+from processors.email.sending import send
 from processors.email.stock_window import StockWindow
-from schemas import EmailRefused, PasswordResetRequested, ReportGenerated, StockBelowThreshold, UserRegistered
-from streams import CurrentDelivery, CurrentStreams, Delivery, Processor, Shared, Streams
+from schemas import (
+    DailyDigestDue,
+    EmailRefused,
+    Event,
+    InventoryExported,
+    InventoryImported,
+    InventoryImportFailed,
+    PasswordResetRequested,
+    ReportFailed,
+    ReportGenerated,
+    StockBelowThreshold,
+    UserRegistered,
+)
+from streams import CurrentDelivery, CurrentStreams, DeadLetter, Delivery, Processor, Shared, Slot, Streams
 
 # More than the mailer may take for one mail (60 s, at most 80): its own verdict is the better one, because it knows
 # whether content had been handed over.
@@ -36,10 +49,11 @@ async def send_welcome(
     event: UserRegistered,
     mailer: Mailer = Shared(open_mailer),
     delivery: Delivery = CurrentDelivery(),
+    streams: Streams = CurrentStreams(),
 ) -> list[EmailRefused]:
     """Welcomes a person who has signed up."""
     link = mailer.settings.link("/")
-    return await _send(mailer, delivery, "welcome", (event.email,), name=event.name, link=link)
+    return await send(mailer, delivery, streams, "welcome", (event.email,), name=event.name, link=link)
 
 
 @email.on(PasswordResetRequested, timeout=_TIMEOUT)
@@ -58,9 +72,10 @@ async def send_password_reset(
         log.info("reset.expired", event_id=delivery.message.id, expires_at=event.expires_at.isoformat())
         return []
     until = event.expires_at.astimezone(UTC)
-    return await _send(
+    return await send(
         mailer,
         delivery,
+        streams,
         "password_reset",
         (event.email,),
         link=mailer.settings.link(f"/reset-password/{event.reset_id}?token={token}"),
@@ -96,9 +111,10 @@ async def send_stock_alert(
         log.info("stock.already_told", event_id=delivery.message.id, business_id=event.business_id)
         return []
     try:
-        return await _send(
+        return await send(
             mailer,
             delivery,
+            streams,
             "stock_alert",
             settings.email_stock_alerts_to,
             sku=event.sku,
@@ -108,7 +124,7 @@ async def send_stock_alert(
             link=settings.link(f"/businesses/{event.business_id}/stock/{quote(event.sku, safe='')}"),
             window=_spoken(settings.email_stock_window),
         )
-    except Ambiguous:
+    except (Ambiguous, Held):
         raise  # it may have arrived: the window stays closed to others, and open to this event's next attempt
     except Exception:
         await window.release()  # nothing was sent; keeping the claim could keep everybody in the dark for hours
@@ -120,44 +136,147 @@ async def send_report_ready(
     event: ReportGenerated,
     mailer: Mailer = Shared(open_mailer),
     delivery: Delivery = CurrentDelivery(),
+    streams: Streams = CurrentStreams(),
 ) -> list[EmailRefused]:
     """Tells the person who asked for a report where to fetch it."""
-    return await _send(
-        mailer, delivery, "report_ready", (event.user_email,), report_id=event.report_id, link=str(event.url)
+    return await send(
+        mailer,
+        delivery,
+        streams,
+        "report_ready",
+        (event.user_email,),
+        report=event.title or event.report_id,
+        link=str(event.url),
     )
 
 
-async def _send(
-    mailer: Mailer, delivery: Delivery, template: TemplateName, recipients: tuple[str, ...], **values: Any
+@email.on(ReportFailed, timeout=_TIMEOUT)
+async def send_report_failed(
+    event: ReportFailed,
+    mailer: Mailer = Shared(open_mailer),
+    delivery: Delivery = CurrentDelivery(),
+    streams: Streams = CurrentStreams(),
 ) -> list[EmailRefused]:
-    mail = compose(
-        render(template, **values),
-        event_id=delivery.message.id,
-        template=template,
-        sender=mailer.settings.sender(),
-        recipients=recipients,
+    """Tells the person who asked for a report why there is none."""
+    kind, link = event.report_type.replace("-", " "), mailer.settings.link(f"/businesses/{event.business_id}/reports")
+    values = {"kind": kind, "problem": event.problem or "no reason was given", "link": link}
+    return await send(mailer, delivery, streams, "report_failed", (event.user_email,), **values)
+
+
+@email.on(InventoryImported, timeout=_TIMEOUT)
+async def send_import_done(
+    event: InventoryImported,
+    mailer: Mailer = Shared(open_mailer),
+    delivery: Delivery = CurrentDelivery(),
+    streams: Streams = CurrentStreams(),
+) -> list[EmailRefused]:
+    """Tells the person who has sent a file what was imported of it, and where the rest is named."""
+    if event.user_email is None:
+        return []
+    stock = mailer.settings.link(f"/businesses/{event.business_id}/stock")
+    return await send(
+        mailer,
+        delivery,
+        streams,
+        "import_done",
+        (event.user_email,),
+        name=event.name or "Your file",
+        written=f"{event.written:,}",
+        refused=f"{event.refused:,}" if event.refused else "",
+        repeated=event.repeated,
+        is_report=event.errors_url is not None,
+        link=str(event.errors_url or stock),
     )
-    sent = await mailer.send(mail)
-    return _refusals(template, mail.message_id, sent.refused)
 
 
-def _refusals(template: str, message_id: str, refused: tuple[Refused, ...]) -> list[EmailRefused]:
-    """Reports the recipients a mail did not reach while others have it: sending again would reach those twice."""
-    by_code: dict[int, list[Refused]] = defaultdict(list)
-    for refusal in refused:
-        by_code[refusal.code].append(refusal)
-    for code, those in by_code.items():
-        log.warning("mail.refused", message_id=message_id, code=code, recipients=len(those))
+@email.on(InventoryImportFailed, timeout=_TIMEOUT)
+async def send_import_failed(
+    event: InventoryImportFailed,
+    mailer: Mailer = Shared(open_mailer),
+    delivery: Delivery = CurrentDelivery(),
+    streams: Streams = CurrentStreams(),
+) -> list[EmailRefused]:
+    """Tells the person who has sent a file why nothing of it was imported."""
+    if event.user_email is None:
+        return []
+    stock = mailer.settings.link(f"/businesses/{event.business_id}/stock")
+    return await send(
+        mailer,
+        delivery,
+        streams,
+        "import_failed",
+        (event.user_email,),
+        name=event.name or "Your file",
+        problem=event.problem or "no reason was given",
+        is_report=event.errors_url is not None,
+        link=str(event.errors_url or stock),
+    )
+
+
+@email.on(InventoryExported, timeout=_TIMEOUT)
+async def send_export_ready(
+    event: InventoryExported,
+    mailer: Mailer = Shared(open_mailer),
+    delivery: Delivery = CurrentDelivery(),
+    streams: Streams = CurrentStreams(),
+) -> list[EmailRefused]:
+    """Tells the person who asked for an export where to fetch it."""
+    if event.user_email is None:
+        return []
+    return await send(
+        mailer,
+        delivery,
+        streams,
+        "export_ready",
+        (event.user_email,),
+        format=event.format.upper(),
+        rows=f"{event.rows:,}",
+        size=_size(event.bytes),
+        link=str(event.url),
+    )
+
+
+@email.on(DailyDigestDue, timeout=_TIMEOUT)
+async def send_daily_digest(
+    event: DailyDigestDue,
+    mailer: Mailer = Shared(open_mailer),
+    delivery: Delivery = CurrentDelivery(),
+    streams: Streams = CurrentStreams(),
+    database: Database = Shared(open_database),
+) -> list[Event]:
+    """Tells a business' people (`EMAIL_DIGEST_TO`) how a day was: once, however many events ask for it.
+
+    An event that names no business becomes one for each that has somebody to tell.
+    """
+    settings = mailer.settings
+    if event.business_id is None:
+        numbers = await numbers_of_businesses(database.engine)
+        told = [number for number in numbers if settings.digest_recipients(number)]
+        return [DailyDigestDue(day=event.day, business_id=number) for number in told]
+    recipients = settings.digest_recipients(event.business_id)
+    if not recipients:
+        log.warning("digest.nobody_to_tell", business_id=event.business_id, set="EMAIL_DIGEST_TO")
+        return []
+    digest = await Digest.read(database.engine, event.business_id, event.day, settings.digest_zone)
+    if digest is None:
+        raise DeadLetter(f"there is no business {event.business_id}")
     return [
-        EmailRefused(
-            template=template,
-            message_id=message_id,
-            recipients=[refusal.recipient for refusal in those],
-            code=code,
-            reply=quotable(those[0].reply),
+        *await send(
+            mailer,
+            delivery,
+            streams,
+            "daily_digest",
+            recipients,
+            subject_id=f"{event.business_id}-{event.day:%Y-%m-%d}",
+            link=settings.link(f"/businesses/{event.business_id}"),
+            **words_of(digest),
         )
-        for code, those in by_code.items()
     ]
+
+
+def daily_digest(slot: Slot) -> DailyDigestDue:
+    """The digests of yesterday. It is a schedule, whose time and time zone are settings: see `configured`."""
+    return DailyDigestDue(day=slot.at.date() - timedelta(1))
 
 
 def _spoken(seconds: int) -> str:
@@ -166,3 +285,10 @@ def _spoken(seconds: int) -> str:
             count = seconds // length
             return f"{count} {unit}s" if count > 1 else unit
     return f"{seconds} seconds"
+
+
+def _size(count: int) -> str:
+    for unit, length in (("MB", 1_000_000), ("kB", 1_000)):
+        if count >= length:
+            return f"{count / length:,.1f} {unit}"
+    return f"{count} bytes"

@@ -18,10 +18,11 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 
 from processors.email.connections import Connections
+from processors.email.handover import Handover, Taken
 from processors.email.mail import Mail
 from processors.email.replies import Ambiguous, judge
 from processors.email.settings import EmailSettings
-from streams import DeadLetter, Retry, StreamsError, Unavailable
+from streams import DeadLetter, StreamsError, Unavailable
 
 _CLOSING: Final = 421  # "service not available, closing the channel"
 _RESET_TIMEOUT: Final = 5.0
@@ -60,12 +61,14 @@ class Mailer:
         self.settings = settings
         self.connections = Connections(settings)
 
-    async def send(self, mail: Mail) -> Sent:
-        """Sends a mail to its recipients; returns when the server has taken responsibility for it.
+    async def send(self, mail: Mail, handover: Handover | None = None) -> Sent:
+        """Sends a mail to its recipients; returns when the server has taken responsibility for it. A `handover` is told
+        how far it got.
 
         Raises `Retry` for a 4xx reply, `DeadLetter` for a 5xx reply, `Ambiguous` (a `Retry`) when the connection ended
         after the content and before the reply, and `Unavailable` when there is no server, no login or no answer.
-        A refusal of some recipients only is not raised but returned.
+        A refusal of some recipients only is not raised but returned. With a `handover` also `Taken`, when another
+        process hands the same mail over.
         """
         recipients = tuple(address for address in mail.recipients if self.settings.may_receive(address))
         if len(recipients) < len(mail.recipients):
@@ -74,7 +77,7 @@ class Mailer:
             return Sent(0)
         progress = _Progress()
         if not trace.get_current_span().is_recording():  # a span costs more than the look
-            return await self._deliver(mail, recipients, progress)
+            return await self._deliver(mail, recipients, progress, handover)
         server = self.connections.server
         with _tracer.start_as_current_span(
             "smtp send",
@@ -84,7 +87,7 @@ class Mailer:
             set_status_on_exception=False,
         ) as span:
             try:
-                return await self._deliver(mail, recipients, progress)
+                return await self._deliver(mail, recipients, progress, handover)
             except BaseException as error:
                 span.set_attribute("error.type", str(progress.code) if progress.code >= 400 else type(error).__name__)
                 span.set_status(StatusCode.ERROR)
@@ -97,13 +100,15 @@ class Mailer:
         """Closes the connections."""
         await self.connections.close()
 
-    async def _deliver(self, mail: Mail, recipients: tuple[str, ...], progress: _Progress) -> Sent:
+    async def _deliver(
+        self, mail: Mail, recipients: tuple[str, ...], progress: _Progress, handover: Handover | None
+    ) -> Sent:
         try:
             async with asyncio.timeout(self.settings.email_smtp_timeout), self.connections.slots:
                 client = await self._begin(mail, progress)
                 try:
-                    sent = await self._hand_over(client, mail, recipients, progress)
-                except (SMTPResponseException, Retry, DeadLetter):
+                    sent = await self._hand_over(client, mail, recipients, progress, handover)
+                except (SMTPResponseException, Taken):
                     await self._reset(client)
                     raise
                 except BaseException:
@@ -112,6 +117,8 @@ class Mailer:
                 self.connections.give_back(client)
         except SMTPResponseException as reply:
             progress.code = reply.code
+            if progress.handed_over and handover is not None:
+                await handover.undo()
             raise judge(reply.code, reply.message) from None
         except (SMTPException, OSError) as error:  # lost connections and timeouts are both
             progress.code = 0
@@ -158,7 +165,14 @@ class Mailer:
                 progress.code = reply.code
                 return client
 
-    async def _hand_over(self, client: SMTP, mail: Mail, recipients: tuple[str, ...], progress: _Progress) -> Sent:
+    async def _hand_over(
+        self,
+        client: SMTP,
+        mail: Mail,
+        recipients: tuple[str, ...],
+        progress: _Progress,
+        handover: Handover | None,
+    ) -> Sent:
         refused: list[Refused] = []
         for recipient in recipients:
             try:
@@ -170,10 +184,14 @@ class Mailer:
             # Nobody has it, so the whole mail may be tried again if one of the refusals is for now only.
             worst = next((refusal for refusal in refused if refusal.code < 500), refused[0])
             raise SMTPRecipientRefused(worst.code, worst.reply, worst.recipient)
+        if handover is not None:
+            await handover.begin()
         # Set before the call: it sends DATA and the content in one, and a loss on the way cannot be told apart.
         progress.handed_over = True
         reply = await client.data(mail.content, timeout=None)
         progress.code = reply.code
+        if handover is not None:
+            await handover.end()
         return Sent(len(recipients) - len(refused), tuple(refused))
 
     async def _reset(self, client: SMTP) -> None:

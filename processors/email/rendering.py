@@ -20,13 +20,22 @@ from inscriptis.model.tag import CustomHtmlTagHandlerMapping
 from jinja2 import FileSystemLoader, StrictUndefined, Template
 from jinja2.sandbox import SandboxedEnvironment
 
-TemplateName = Literal["welcome", "password_reset", "stock_alert", "report_ready"]
+TemplateName = Literal[
+    "welcome", "password_reset", "stock_alert", "report_ready", "import_done", "import_failed", "export_ready",
+    "daily_digest", "report_failed",
+]  # fmt: skip
 
 _SUBJECTS: Final[dict[TemplateName, str]] = {
     "welcome": "Welcome to Planning Bord",
     "password_reset": "Choose a new Planning Bord password",
     "stock_alert": "Low stock: {{ sku }} ({{ quantity }} left)",
     "report_ready": "Your report is ready",
+    "report_failed": "Your report could not be made",
+    "import_done": "{% if repeated %}Imported before: {{ name }}{% else %}Imported: {{ name }}"
+    "{% if refused %} ({{ refused }} rows refused){% endif %}{% endif %}",
+    "import_failed": "Not imported: {{ name }}",
+    "export_ready": "Your export is ready",
+    "daily_digest": "{{ business }}: {{ revenue }} on {{ day }}",
 }
 # Fonts would make every mail fetch a stylesheet from a third party when it is opened.
 _OPTIONS: Final = mrml.RenderOptions(disable_comments=True, fonts={})
@@ -71,7 +80,14 @@ def render(template: TemplateName, **values: Any) -> Rendered:
 
 
 def _showable(value: Any) -> Any:
-    return _NOT_XML.sub("\ufffd", value) if isinstance(value, str) else value
+    match value:
+        case str():
+            return _NOT_XML.sub("\ufffd", value)
+        case list():
+            return [_showable(part) for part in value]
+        case dict():
+            return {name: _showable(part) for name, part in value.items()}
+    return value
 
 
 def _plain(html: str) -> str:

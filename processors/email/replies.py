@@ -17,10 +17,20 @@ _LOGIN_WANTED: Final = frozenset({530, 534, 535, 538})
 class Ambiguous(Retry):
     """The mail was handed over and no reply came: it may or may not have been sent.
 
-    It is sent again with the same Message-ID (at-least-once): two copies are a smaller harm than none, and mail
-    systems that look at the Message-ID drop the second. It counts as an attempt, so that a server which always dies
-    on this mail gets it a few times only.
+    Unless `EMAIL_AMBIGUOUS` is `hold`, it is sent again with the same Message-ID (at-least-once): two copies are a
+    smaller harm than none, and mail systems that look at the Message-ID drop the second. It counts as an attempt, so
+    that a server which always dies on this mail gets it a few times only.
     """
+
+
+class Held(DeadLetter):
+    """The same where `EMAIL_AMBIGUOUS` is `hold`: it is not sent again before somebody has looked, and replays it."""
+
+    def __init__(self, message_id: str, why: str) -> None:
+        super().__init__(
+            f"held, it may or may not have been sent ({why}): look for {message_id} at the mail server, then replay "
+            "this to send it, or discard it"
+        )
 
 
 def quotable(reply: str) -> str:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from email.headerregistry import Address
 from email.utils import parseaddr
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
+from zoneinfo import ZoneInfo
 
 from email_validator import EmailNotValidError, validate_email
 from pydantic import BeforeValidator, EmailStr, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from streams import StreamsError
 from streams.environment import loaded, with_secrets
+from streams.schedule import Cron
 
 Encryption = Literal["none", "starttls", "tls"]
+WhenAmbiguous = Literal["resend", "hold"]
 
 _SCHEMES: Final[dict[str, tuple[Encryption, int]]] = {
     "smtp": ("none", 25),
@@ -23,6 +28,7 @@ _SCHEMES: Final[dict[str, tuple[Encryption, int]]] = {
 }
 _LOOPBACK: Final = {"localhost", "127.0.0.1", "::1"}
 _FILE_VARIABLES: Final = ("SMTP_URL", "SMTP_PASSWORD")
+_ONE_BUSINESS: Final = re.compile(r"([0-9]{1,10})=(.+)", re.ASCII)
 
 
 def _split(value: Any) -> Any:
@@ -63,11 +69,20 @@ class EmailSettings(BaseSettings):
     # Seconds one mail may take in all, waiting for a connection included; below the handlers' own timeout.
     email_smtp_timeout: float = Field(60.0, gt=0, le=80)
 
+    # What becomes of a mail whose content was handed over and whose reply was lost, or whose process died before the
+    # reply: it is sent again with the same Message-ID, or it is held as a dead letter until somebody replays it.
+    email_ambiguous: WhenAmbiguous = "resend"
+    email_rate: float | None = Field(None, gt=0, le=1_000_000)  # mails begun in a second at most, over all processes
+
     # The sender, "Name <address>" or an address; its domain is also the right side of every Message-ID.
     email_from: str = "Planning Bord <no-reply@planning-bord.example>"
     # Who is told about low stock, comma separated. Nobody by default: then such an event is settled with a warning.
     email_stock_alerts_to: Annotated[tuple[EmailStr, ...], NoDecode, BeforeValidator(_split)] = ()
     email_stock_window: int = Field(6 * 3600, ge=1)  # seconds in which one SKU of one business is mailed about once
+    # Who is told once a day how yesterday was, comma separated: an address for every business, 7=address for one.
+    email_digest_to: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = ()
+    email_digest_cron: str = "0 7 * * *"  # when, in the time zone below
+    email_digest_tz: str = "UTC"  # where a day begins and ends
     # Domains that may be written to, comma separated; empty = all. Set it wherever real addresses meet test code.
     email_allowed_recipients: Annotated[frozenset[str], NoDecode, BeforeValidator(_split)] = frozenset()
     app_url: str = "http://localhost:8000"  # what links in mails begin with; https unless it is on this machine
@@ -90,6 +105,12 @@ class EmailSettings(BaseSettings):
         if server.password and not server.user:
             raise ValueError("SMTP_PASSWORD is set but SMTP_URL has no user: write smtps://user@host")
         self.sender()
+        for text in self.email_digest_to:
+            _digest_recipient(text)
+        try:
+            Cron(self.email_digest_cron, self.email_digest_tz)
+        except StreamsError as error:
+            raise ValueError(f"EMAIL_DIGEST_CRON, EMAIL_DIGEST_TZ: {error}") from None
         link = urlsplit(self.app_url)
         if link.scheme not in ("http", "https") or not link.hostname or link.query or link.fragment:
             raise ValueError("APP_URL must look like https://app.example.com")
@@ -129,7 +150,28 @@ class EmailSettings(BaseSettings):
         """The address of a page of the application; `path` begins with `/` and is already percent-encoded."""
         return self.app_url.rstrip("/") + path
 
+    @property
+    def digest_zone(self) -> ZoneInfo:
+        """The time zone of the digests' days."""
+        return ZoneInfo(self.email_digest_tz)
+
+    def digest_recipients(self, business_id: int) -> tuple[str, ...]:
+        """Who gets the digest of a business."""
+        named = [_digest_recipient(text) for text in self.email_digest_to]
+        return tuple(dict.fromkeys(address for only, address in named if only in (None, business_id)))
+
     def may_receive(self, address: str) -> bool:
         """Says whether `EMAIL_ALLOWED_RECIPIENTS` lets this address be written to."""
         allowed = {domain.lower().lstrip("@") for domain in self.email_allowed_recipients}
         return not allowed or address.rpartition("@")[2].lower() in allowed
+
+
+def _digest_recipient(text: str) -> tuple[int | None, str]:
+    """The business that an entry of `EMAIL_DIGEST_TO` is for (None: every one), and the address."""
+    only = _ONE_BUSINESS.fullmatch(text)
+    address = only[2] if only else text
+    try:
+        found = validate_email(address, check_deliverability=False).normalized
+    except EmailNotValidError as error:
+        raise ValueError(f"EMAIL_DIGEST_TO: {error}") from None
+    return (int(only[1]) if only else None), found

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import polars as pl
 
-from processors.file.cells import guarded
 from processors.storage import Storage
+from processors.storage.cells import guarded
 from processors.storage.file_key import FileKey
 
 _SCHEMA: Final = {"line": pl.Int64, "field": pl.String, "problem": pl.String}

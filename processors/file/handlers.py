@@ -57,6 +57,7 @@ async def import_inventory(
                 file=event.file,
                 problem=record.error,
                 refused=record.refused,
+                name=event.name,
                 errors_url=url,
                 user_email=event.user_email,
             )
@@ -69,6 +70,7 @@ async def import_inventory(
         written=record.written,
         refused=record.refused,
         repeated=record.repeated,
+        name=event.name,
         errors_url=url,
         user_email=event.user_email,
     )

@@ -20,6 +20,12 @@ class PriceChanged(Event, stream="prices", version=1):
     cents: int
 
 
+class ShopOpened(Event, stream="prices", version=1):
+    """There is one more."""
+
+    shop: str
+
+
 async def test_a_handler_starts_only_so_often(streams: Streams, start: StartConsumer) -> None:
     """The supplier allows 20 calls a second, however many consumers there are. Waiting costs no attempt."""
     sync = Processor("sync")
@@ -58,6 +64,29 @@ async def test_only_so_many_of_a_handler_run_at_once(streams: Streams, start: St
 
     await wait_until(lambda: len(done) == 20)
     assert most == {"A": 2, "B": 2}
+
+
+async def test_handlers_share_a_limit(streams: Streams, start: StartConsumer) -> None:
+    """One service behind two handlers: what both of them start counts."""
+    sync = Processor("sync")
+    most = Limit(rate=20, burst=1, name="supplier")
+    called: list[float] = []
+
+    @sync.on(PriceChanged, limit=most)
+    async def tell_the_price(event: PriceChanged) -> None:
+        called.append(asyncio.get_running_loop().time())
+
+    @sync.on(ShopOpened, limit=most)
+    async def tell_the_shop(event: ShopOpened) -> None:
+        called.append(asyncio.get_running_loop().time())
+
+    await start(sync)
+    await streams.publish_many([PriceChanged(shop="A", cents=cents) for cents in range(5)])
+    await streams.publish_many([ShopOpened(shop=shop) for shop in "ABCDE"])
+
+    await wait_until(lambda: len(called) == 10)
+    gaps = [later - earlier for earlier, later in pairwise(sorted(called))]
+    assert sum(gaps) > 9 * 0.05 * 0.9
 
 
 async def test_what_waits_at_a_limit_says_so(streams: Streams, start: StartConsumer) -> None:

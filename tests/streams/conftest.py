@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import pytest
 
 from streams import Consumer, Middleware, Processor, Settings, Streams
+from streams.partition import Partition
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +27,11 @@ def home(request: pytest.FixtureRequest, partitions: int, monkeypatch: pytest.Mo
         monkeypatch.setattr(Streams, "keys", property(lambda self: at_home.fget(self).keys))
         monkeypatch.setattr(Streams, "redis", property(lambda self: at_home.fget(self).redis))
     return number
+
+
+def at_home(streams: Streams) -> Partition:
+    """The partition that the test's events are in."""
+    return next(partition for partition in streams.partitions if partition.keys.tag == streams.keys.tag)
 
 
 class StartConsumer(Protocol):

@@ -12,7 +12,7 @@ from streams.accounting import Accounts, GroupAccount
 from streams.upkeep import Upkeep
 from tests.cli.consuming import Desk, registered
 from tests.events import Noted
-from tests.streams.conftest import StartConsumer
+from tests.streams.conftest import StartConsumer, at_home
 from tests.waiting import wait_until
 
 
@@ -106,7 +106,7 @@ async def test_it_adds_up_at_every_moment_under_load(streams: Streams, start: St
     while not publishing.done() or looks < 20:
         from streams.accounting import _Look
 
-        accounts = await _Look(streams.partitions[0]).take()  # one look, without the second ones
+        accounts = await _Look(at_home(streams)).take()  # one look, without the second ones
         assert list(accounts.gaps()) == []
         assert all(adds_up(found) for found in accounts.groups)
         looks += 1

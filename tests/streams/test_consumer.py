@@ -388,22 +388,25 @@ async def test_an_entry_with_an_impossible_id_is_read(streams: Streams, start: S
 
 
 async def test_handlers_that_never_wait_give_way(streams: Streams, start: StartConsumer) -> None:
-    """A thousand of them in a row do not keep the event loop from anything else for longer than a moment."""
+    """A thousand of them in a row do not keep the event loop from anything else for longer than a moment.
+
+    In seconds of this thread's own: what the machine does meanwhile is not the engine's.
+    """
     probe = Processor("probe", concurrency=1)
     seen: list[int] = []
 
     @probe.on(Noted)
     async def busy(event: Noted) -> None:
-        until = time.monotonic() + 0.001
-        while time.monotonic() < until:
+        until = time.thread_time() + 0.001
+        while time.thread_time() < until:
             pass
         seen.append(event.n)
 
     await streams.publish_many(Noted(n=n) for n in range(1000))
     await start(probe)
-    began = last = time.monotonic()
+    began = last = time.thread_time()
     longest = 0.0
     while len(seen) < 1000:
         await asyncio.sleep(0)
-        longest, last = max(longest, time.monotonic() - last), time.monotonic()
+        longest, last = max(longest, time.thread_time() - last), time.thread_time()
     assert longest < (last - began) / 8

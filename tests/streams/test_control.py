@@ -215,8 +215,7 @@ async def test_every_cancel_race_ends_in_exactly_one_way(streams: Streams, start
         assert await state(streams, id_) in (("acked",) if effects[id_] else ("cancelled", "")), id_
     print(dict(states))
     assert len(ids) == 1000
-    assert states["cancelled"] > 50
-    assert states["acked"] > 50
+    assert min(states.values()) > 10, "a race has two ends that happen"
 
 
 async def test_a_paused_group_finishes_what_runs_and_begins_nothing(streams: Streams, start: StartConsumer) -> None:

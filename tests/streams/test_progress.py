@@ -26,14 +26,14 @@ from streams import (
 from streams.message import Message
 from streams.reached import Reached
 from tests.events import Noted
-from tests.streams.conftest import StartConsumer
+from tests.streams.conftest import StartConsumer, at_home
 from tests.streams.test_consumer import settled
 from tests.waiting import wait_until
 
 
 async def reached(streams: Streams, id: str) -> Reached | None:
     """What the probe has reported of an event."""
-    return (await Reached.of(streams.partitions[0], id)).get("probe")
+    return (await Reached.of(at_home(streams), id)).get("probe")
 
 
 async def steps_of(streams: Streams, id: str, group: str = "") -> list[Step]:
@@ -201,12 +201,12 @@ async def test_hostile_ids_and_keys_are_survived(id: str, streams: Streams) -> N
     progress = Progress(held, streams)
     await progress.set(1)
     await progress.end()
-    assert await Reached.of(streams.partitions[0], id) == {}
+    assert await Reached.of(at_home(streams), id) == {}
     await streams.redis.delete(key)
     await scripts.progress(
         streams.redis.execute_command, key, group="probe", delivery="d", is_first=True, report=b'{"done": "lots"}'
     )
-    assert await Reached.of(streams.partitions[0], id) == {}
+    assert await Reached.of(at_home(streams), id) == {}
     for wrong in (math.nan, math.inf):
         with pytest.raises(ValueError, match="not finite"):
             await progress.set(wrong)

@@ -449,7 +449,7 @@ async def test_nothing_begins_whose_lease_may_be_over(
         seen.append(event[0].n if isinstance(event, list) else event.n)
 
     consumer = await start(probe, lease=600)
-    leases, slots = consumer._seats[0].leases, consumer._slots
+    leases, slots = consumer._seat_of[streams.keys.stream("notes")].leases, consumer._slots
     begun = leases.sure_until
     await wait_until(lambda: leases.sure_until != begun, message="the first renewal, and none for minutes")
     leases.sure_until = 0.0
@@ -476,7 +476,7 @@ async def test_what_lay_in_the_socket_for_a_lease_is_asked_about_first(
 
     consumer = await start(probe, lease=0.4)
     key = streams.keys.stream("notes")
-    reader = consumer._seats[0].readers[key]
+    reader = consumer._seat_of[key].readers[key]
     answer = reader._connection.call
     late: list[bytes] = []
 

@@ -1,10 +1,11 @@
-"""The four handlers, from event to mail, with a real mail server and a real Redis."""
+"""The handlers, from event to mail, with a real mail server and a real Redis."""
 
 from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
+from typing import Any
 
 import pytest
 from pydantic import HttpUrl
@@ -14,11 +15,30 @@ from uncalled_for import SharedContext, resolved_dependencies
 from processors.demo.script import Rule, Script
 from processors.demo.sink import Sink
 from processors.email import email
-from processors.email.handlers import send_password_reset, send_report_ready, send_stock_alert, send_welcome
+from processors.email.handlers import (
+    send_export_ready,
+    send_import_done,
+    send_import_failed,
+    send_password_reset,
+    send_report_failed,
+    send_report_ready,
+    send_stock_alert,
+    send_welcome,
+)
 from processors.email.mailer import Mailer
-from processors.email.replies import Ambiguous
+from processors.email.replies import Ambiguous, Held
 from processors.email.reset_tokens import verify
-from schemas import EmailRefused, PasswordResetRequested, ReportGenerated, StockBelowThreshold, UserRegistered
+from schemas import (
+    EmailRefused,
+    InventoryExported,
+    InventoryImported,
+    InventoryImportFailed,
+    PasswordResetRequested,
+    ReportFailed,
+    ReportGenerated,
+    StockBelowThreshold,
+    UserRegistered,
+)
 from streams.client import Streams
 from streams.dependencies import current_delivery, current_streams
 from streams.outcome import DeadLetter, Retry
@@ -43,12 +63,13 @@ def low(sku: str = "OAK-1") -> StockBelowThreshold:
     return StockBelowThreshold(business_id=42, sku=sku, quantity=3, threshold=10)
 
 
-def test_the_processor_handles_its_four_events() -> None:
+def test_the_processor_handles_its_events() -> None:
     assert email.name == "email"
     assert set(email.subscriptions) == {
-        "UserRegistered", "PasswordResetRequested", "StockBelowThreshold", "ReportGenerated",
+        "UserRegistered", "PasswordResetRequested", "StockBelowThreshold", "ReportGenerated", "ReportFailed",
+        "InventoryImported", "InventoryImportFailed", "InventoryExported", "DailyDigestDue",
     }  # fmt: skip
-    assert email.streams == ["inventory", "reports", "users"]
+    assert email.streams == ["emails", "files", "inventory", "reports", "users"]
 
 
 async def test_its_dependencies_resolve_and_the_mailer_is_shared_and_closed(
@@ -66,9 +87,9 @@ async def test_its_dependencies_resolve_and_the_mailer_is_shared_and_closed(
     assert len(sink.events("connect")) == 1
 
 
-async def test_welcome(sink: Sink, mailer: Mailer, deliver: Deliver) -> None:
+async def test_welcome(sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams) -> None:
     event = UserRegistered(user_id=1, email=ADA, name="Ada {{7*7}} <b>\r\nBcc: eve@evil.example")
-    assert await send_welcome(event, mailer, deliver(event, "event-1")) == []
+    assert await send_welcome(event, mailer, deliver(event, "event-1"), streams) == []
     (mail,) = sink.mails()
     assert mail["Message-ID"] == "<event-1.welcome@bord.example>"
     assert mail["Bcc"] is None
@@ -134,6 +155,17 @@ async def test_an_alert_that_may_have_been_sent_keeps_the_window(
     assert len(sink.mails()) == 2
 
 
+async def test_an_alert_that_is_held_keeps_the_window(
+    sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
+) -> None:
+    sink.follow(Script(recipients={ADA: Rule(drop=True, times=1)}))
+    async with open_mailer(email_stock_alerts_to=ADA, email_ambiguous="hold") as mailer:
+        with pytest.raises(Held):
+            await send_stock_alert(low(), mailer, deliver(low(), "a"), streams)
+        await send_stock_alert(low(), mailer, deliver(low(), "b"), streams)
+    assert [mail["Message-ID"] for mail in sink.mails()] == ["<a.stock_alert@bord.example>"]
+
+
 async def test_nobody_to_tell_is_said_and_settled(
     sink: Sink, mailer: Mailer, streams: Streams, deliver: Deliver
 ) -> None:
@@ -173,10 +205,93 @@ async def test_recipients_who_were_refused_are_reported_and_not_logged(
     assert BOB not in repr(logs)
 
 
-async def test_report_ready(sink: Sink, mailer: Mailer, deliver: Deliver) -> None:
+async def test_report_ready(sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams) -> None:
     url = HttpUrl("https://files.example.com/r.xlsx?signature=a&b=%22x%22")
     event = ReportGenerated(report_id="sales <10>", url=url, user_email=ADA)
-    assert await send_report_ready(event, mailer, deliver(event)) == []
+    assert await send_report_ready(event, mailer, deliver(event), streams) == []
     (mail,) = sink.mails()
     assert "sales <10>" in text_of(mail)
     assert str(url) in text_of(mail).splitlines()
+    event = ReportGenerated(report_id="r-1", url=url, user_email=ADA, title="Sales analysis, October 2026")
+    assert await send_report_ready(event, mailer, deliver(event), streams) == []
+    assert "Sales analysis, October 2026 can be fetched now." in text_of(sink.mails()[1])
+
+
+async def test_a_failed_report_says_why(sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams) -> None:
+    event = ReportFailed(
+        report_id="r", business_id=7, report_type="stock-forecast", format="pdf", problem="nothing <is> sold",
+        user_email=ADA,
+    )  # fmt: skip
+    assert await send_report_failed(event, mailer, deliver(event), streams) == []
+    (mail,) = sink.mails()
+    assert mail["Subject"] == "Your report could not be made"
+    assert "You asked for the stock forecast." in text_of(mail)
+    assert "nothing <is> sold" in text_of(mail)
+    assert "https://app.example.com/businesses/7/reports" in text_of(mail)
+
+
+FILE = "1/0123456789abcdef0123456789abcdef.csv"
+REPORT = HttpUrl("https://files.example.com/r.csv?signature=a&b=1")
+
+
+def imported(**given: Any) -> InventoryImported:
+    values = {"business_id": 7, "import_id": "i", "file": FILE, "rows": 1234, "written": 1234, "refused": 0,
+              "name": "stock.csv", "user_email": ADA} | given  # fmt: skip
+    return InventoryImported(**values)
+
+
+async def test_an_import_is_told_to_who_sent_the_file(
+    sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams
+) -> None:
+    for event in (
+        imported(),
+        imported(written=1200, refused=34, errors_url=REPORT),
+        imported(repeated=True, name="<b>.csv"),
+    ):
+        assert await send_import_done(event, mailer, deliver(event), streams) == []
+    clean, partly, again = sink.mails()
+    assert [mail["To"] for mail in sink.mails()] == [ADA] * 3
+    assert clean["Subject"] == "Imported: stock.csv"
+    assert "https://app.example.com/businesses/7/stock" in text_of(clean).splitlines()
+    assert "refused" not in text_of(clean)
+    assert partly["Subject"] == "Imported: stock.csv (34 rows refused)"
+    assert str(REPORT) in text_of(partly).splitlines()
+    assert re.search(r"Rows imported: +1,200\r?\nRows refused: +34", text_of(partly))
+    assert again["Subject"] == "Imported before: <b>.csv"
+    assert "<b>.csv had been imported before, so nothing was changed" in text_of(again)
+
+
+@pytest.mark.parametrize("report", [None, REPORT])
+async def test_a_failed_import_says_why(
+    sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams, report: HttpUrl | None
+) -> None:
+    event = InventoryImportFailed(
+        business_id=7, import_id="i", file=FILE, problem="the file is empty", errors_url=report, user_email=ADA
+    )
+    assert await send_import_failed(event, mailer, deliver(event), streams) == []
+    (mail,) = sink.mails()
+    assert mail["Subject"] == "Not imported: Your file"
+    assert "the file is empty" in text_of(mail)
+    assert str(report or "https://app.example.com/businesses/7/stock") in text_of(mail).splitlines()
+
+
+async def test_an_export_is_told_with_its_link(sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams) -> None:
+    event = InventoryExported(
+        business_id=7, export_id="e", format="xlsx", url=REPORT, rows=1234, bytes=48_200, user_email=ADA
+    )
+    assert await send_export_ready(event, mailer, deliver(event), streams) == []
+    (mail,) = sink.mails()
+    assert str(REPORT) in text_of(mail).splitlines()
+    assert "XLSX, 48.2 kB" in text_of(mail)
+
+
+async def test_who_did_not_say_whom_to_tell_gets_no_mail(
+    sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams
+) -> None:
+    event = imported(user_email=None)
+    failed = InventoryImportFailed(business_id=7, import_id="i", file=FILE, problem="x")
+    exported = InventoryExported(business_id=7, export_id="e", format="csv", url=REPORT, rows=1, bytes=1)
+    assert await send_import_done(event, mailer, deliver(event), streams) == []
+    assert await send_import_failed(failed, mailer, deliver(failed), streams) == []
+    assert await send_export_ready(exported, mailer, deliver(exported), streams) == []
+    assert sink.events("connect") == []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jinja2 import UndefinedError
 from lxml import html as lxml_html
@@ -19,9 +19,29 @@ VALUES: dict[TemplateName, dict[str, Any]] = {
     "stock_alert": {
         "sku": "OAK-1", "quantity": 3, "threshold": 10, "business_id": 42, "link": LINK, "window": "6 hours",
     },
-    "report_ready": {"report_id": "sales-2026-10", "link": LINK},
+    "report_ready": {"report": "Sales analysis, October 2026", "link": LINK},
+    "report_failed": {"kind": "sales analysis", "problem": "nothing was sold", "link": LINK},
+    "import_done": {
+        "name": "stock.csv", "written": "1,200", "refused": "34", "repeated": False, "is_report": True, "link": LINK,
+    },
+    "import_failed": {"name": "stock.csv", "problem": "the file is empty", "is_report": False, "link": LINK},
+    "export_ready": {"format": "XLSX", "rows": "1,234", "size": "48.2 kB", "link": LINK},
+    "daily_digest": {
+        "business": "Shop & Söhne", "day": "Monday, 23 November 2026", "revenue": "1,204.50 EUR",
+        "sold": "110 pieces in 56 sales", "change": "7 % less than the Monday before",
+        "best": [{"sku": "OAK-1", "name": "Oak board", "pieces": "10", "revenue": "340.90"}],
+        "below": [{"sku": "ELM-2", "name": "Elm board", "quantity": "3", "threshold": "10"}],
+        "below_count": "9", "more_below": "and 8 more", "imports": "1 import of 12 rows", "exports": "2 exports",
+        "failed": [{"what": "Import", "why": "the file is empty"}], "link": LINK,
+    },
 }  # fmt: skip
-FIELDS = [(template, name) for template, values in VALUES.items() for name in values if name != "link"]
+FIELDS = [
+    (template, name)
+    for template, values in VALUES.items()
+    for name, value in values.items()
+    if name != "link" and isinstance(value, str | int) and not isinstance(value, bool)
+]
+ROWS = [(name, part) for name in ("best", "below", "failed") for part in VALUES["daily_digest"][name][0]]
 PAYLOADS = [
     "{{7*7}}",
     "{{ ''.__class__.__mro__ }}",
@@ -58,7 +78,22 @@ def test_html_and_text_lead_to_the_same_place(template: TemplateName) -> None:
         ("welcome", ["Welcome, Ada Lovelace"]),
         ("password_reset", ["24 November 2026, 14:05 UTC", "works once"]),
         ("stock_alert", ["OAK-1 is running low", "Left in stock:   3", "Threshold:      10", "every 6 hours"]),
-        ("report_ready", ["sales-2026-10"]),
+        ("report_ready", ["Sales analysis, October 2026"]),
+        ("report_failed", ["sales analysis", "nothing was sold"]),
+        ("import_done", ["stock.csv", "Rows imported:  1,200", "Rows refused:      34"]),
+        ("import_failed", ["stock.csv could not be imported", "the file is empty"]),
+        ("export_ready", ["XLSX, 48.2 kB", "1,234"]),
+        (
+            "daily_digest",
+            [
+                "Shop & Söhne",
+                "110 pieces in 56 sales, 7 % less than the Monday before.",
+                "Below the threshold: 9",
+                "and 8 more",
+                "1 import of 12 rows\n2 exports",
+                "Import:  the file is empty",
+            ],
+        ),
     ],
 )
 def test_the_text_says_what_matters(template: TemplateName, words: list[str]) -> None:
@@ -80,7 +115,20 @@ def test_data_is_shown_and_never_interpreted(template: TemplateName, field: str,
     assert "49" not in mail.text
 
 
+@pytest.mark.parametrize("payload", PAYLOADS)
+@pytest.mark.parametrize(("rows", "field"), ROWS)
+def test_data_in_a_list_is_not_interpreted_either(rows: str, field: str, payload: str) -> None:
+    (row,) = VALUES["daily_digest"][rows]
+    mail, harmless = (
+        rendered("daily_digest", **{rows: [{**row, field: value}]}) for value in (f"{payload}\x00", "harmless")
+    )
+    assert payload in mail.text
+    before, after = (lxml_html.document_fromstring(each.html) for each in (harmless, mail))
+    assert [element.tag for element in after.iter()] == [element.tag for element in before.iter()]
+
+
 @pytest.mark.parametrize(("template", "field"), FIELDS)
+@settings(max_examples=25)  # of each field, and there are two dozen
 @given(value=st.text() | st.text(alphabet=st.characters(categories=["Cc", "Cs", "Cn", "Po", "Sm"])))
 def test_no_text_whatever_breaks_a_mail(template: TemplateName, field: str, value: str) -> None:
     mail = rendered(template, **{field: value})

@@ -93,6 +93,13 @@ def test_lists_come_from_commas(monkeypatch: pytest.MonkeyPatch) -> None:
         {"app_url": "https://app.example.com/?a=1"},
         {"email_stock_alerts_to": "nobody"},
         {"smtp_password": "x"},
+        {"email_ambiguous": "maybe"},
+        {"email_rate": 0},
+        {"email_digest_to": "nobody"},
+        {"email_digest_to": "7=nobody"},
+        {"email_digest_to": "seven=a@exa mple.com"},
+        {"email_digest_cron": "at seven"},
+        {"email_digest_tz": "Mars/Olympus"},
     ],
 )
 def test_what_cannot_work_is_refused_at_the_start(values: dict[str, str]) -> None:
@@ -128,3 +135,10 @@ async def test_a_wrong_setting_is_said_in_one_line_and_dead_letters_nothing(
             pass
     assert "\n" not in str(caught.value)
     assert "hunter2" not in str(caught.value)
+
+
+def test_a_digest_goes_to_everybody_or_to_one_business() -> None:
+    found = EmailSettings.model_validate({"email_digest_to": "all@example.com, 7=ada@example.com,07=bob@example.com"})
+    assert found.digest_recipients(7) == ("all@example.com", "ada@example.com", "bob@example.com")
+    assert found.digest_recipients(77) == ("all@example.com",)
+    assert EmailSettings().digest_recipients(7) == ()

@@ -1,0 +1,273 @@
+"""Business: the second part of the demo: a stock list, sales, a supplier, a report, an export, and schedules."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections import Counter
+from collections.abc import AsyncIterator
+from email.message import Message
+from functools import partial
+from http import HTTPStatus
+from typing import Final, TypeVar
+
+import httpx
+import orjson
+
+from processors.database import Database
+from processors.demo import ticking
+from processors.demo.actor import Actor
+from processors.demo.cast import SUPPLIED, SUPPLIER, Cast
+from processors.demo.claim import NotInTime
+from processors.demo.goods import BUSINESS, NEW, ROWS, WRONG, Goods, stock, write_list
+from processors.demo.lookout import Lookout
+from processors.demo.programme import ALAN, GRACE
+from processors.demo.screen import Screen
+from processors.demo.told import Told
+from processors.file import store_upload
+from processors.storage import Storages, StorageSettings
+from processors.storage.file_name import safe_file_name
+from schemas import (
+    Event,
+    InventoryBulkUpdateRequested,
+    InventoryExported,
+    InventoryExportRequested,
+    InventoryImported,
+    InventorySynced,
+    InventorySyncRequested,
+    InventoryUpdated,
+    ReportGenerated,
+    ReportRequested,
+    StockBelowThreshold,
+    StockCheckDue,
+)
+from schemas.event import registered
+from schemas.inventory import StockChange
+from streams import Streams
+from streams.entries import Entries, decode
+from streams.trail import made_at
+
+_E = TypeVar("_E", bound=Event)
+
+_LIST: Final = "Bestand November.csv"
+_TICKS: Final = 3
+_BY_HAND: Final = ("file.exports_cleanup", "inventory.prune_inbox", "inventory.stock_check", "report.reports_cleanup")
+"""The maintenance that else comes at night, or every quarter of an hour."""
+
+
+class Business:
+    """Plays the acts with a cast that has been started, publishing through `streams`."""
+
+    def __init__(self, cast: Cast, streams: Streams, screen: Screen, look: Lookout, told: Told, seed: Actor) -> None:
+        self._cast = cast
+        self._streams = streams
+        self._screen = screen
+        self._look = look
+        self._told = told
+        self._seed = seed  # fills the database while the first part plays
+        self._http = httpx.AsyncClient(trust_env=False)
+
+    async def play(self) -> None:
+        """All acts. Raises `NotInTime` when one of them does not get where it must."""
+        database = Database()
+        try:
+            await self._the_business_opens()
+            goods = await self._a_list_is_uploaded(database)
+            await self._goods_are_sold(database, goods)
+            await self._the_supplier_is_read()
+            await self._a_report_is_made()
+            await self._an_export_is_fetched()
+            await self._schedules_fire()
+        finally:
+            await self._http.aclose()
+            await database.aclose()
+
+    async def _the_business_opens(self) -> None:
+        self._screen.act("A business opens: a database, a supplier, three more processors")
+        seed = self._seed
+        await self._look.until("the history to be made up", lambda: seed.returncode == 0)
+        self._screen.say(seed.out.read_text(encoding="utf-8").strip())
+        for name in ("inventory", "file", "report"):
+            self._cast.start_processor(name)
+        for name in ("inventory", "file", "report"):
+            await self._look.until(f"the {name} processor", partial(self._look.alive, 1, name))
+        self._screen.say("inventory-1, file-1 and report-1 are at work, email-2 and email-3 still are")
+
+    async def _a_list_is_uploaded(self, database: Database) -> Goods:
+        self._screen.act("A stock list is uploaded; three of its rows are wrong")
+        goods = await write_list(database.engine)
+        storages = Storages(StorageSettings.load())
+        uploaded = await store_upload(_bytes(goods.text), BUSINESS, storages, name=_LIST, user_email=GRACE)
+        upload = await self._publish("upload", uploaded, key=str(BUSINESS))
+        self._screen.say(f"{_LIST}: {ROWS + 1} rows, separated by semicolons, in cp1252, with German headings")
+        family = await self._done("the import, and all that follows", upload)
+        (imported,) = _of(family, InventoryImported)
+        self._screen.say(f"{imported.written} rows written, {imported.refused} refused; a mail says so", "green")
+        found = await stock(database.engine, list(goods.expected))
+        self._told.claim(
+            "the right rows are in stock, the wrong ones are as they were",
+            (imported.rows, imported.refused) == (ROWS + 1, len(WRONG)) and found == goods.expected,
+            f"{len(found)} SKUs asked of the database, one of them new ({NEW})",
+        )
+        report = await self._fetch("the list of wrong rows", imported.errors_url)
+        lines = report.decode("utf-8-sig").splitlines()[1:]
+        named = [int(line.split(",")[0].strip('"')) for line in lines]
+        self._told.claim("its report names the wrong lines", named == goods.wrong_lines, f"lines {named}")
+        fallen = {event.sku for event in _of(family, StockBelowThreshold)}
+        alerts = [id for id, event in family if isinstance(event, StockBelowThreshold)]
+        self._screen.say(
+            f"{goods.low} has fallen below its threshold: {len(alerts)} alerts, for what nobody had told of"
+        )
+        self._told.claim(
+            "the upload led to mails: what became of it, and what ran low",
+            goods.low in fallen and all(self._cast.mailbox.mails[id] == 1 for id in alerts),
+            f"{len(alerts)} alerts mailed",
+        )
+        self._told.mailed["the import"] = _id(family, InventoryImported)
+        self._told.mailed[f"{goods.low} is low"] = next(
+            id for id, event in family if isinstance(event, StockBelowThreshold) and event.sku == goods.low
+        )
+        return goods
+
+    async def _goods_are_sold(self, database: Database, goods: Goods) -> None:
+        self._screen.act("Goods are sold, some of them twice")
+        sku, before = goods.steady, goods.expected[goods.steady]
+        items = [StockChange(sku=sku, quantity=1), StockChange(sku=NEW, delta=-6)]
+        update = InventoryBulkUpdateRequested(business_id=BUSINESS, items=items, reason="sale")
+        family = await self._done("the sale", await self._publish("sale", update, key=str(BUSINESS)))
+        (updated,) = _of(family, InventoryUpdated)
+        alerts = [id for id, event in family if isinstance(event, StockBelowThreshold)]
+        self._screen.say(f"{sku}: {before} -> 1, an alert is mailed; {NEW}: six of five are refused (negative)")
+        self._told.claim(
+            "stock falls once for a sale, never below zero, and the alert is mailed once",
+            await stock(database.engine, [sku, NEW]) == {sku: 1, NEW: 5}
+            and [item.reason for item in updated.refused] == ["negative"]
+            and [self._cast.mailbox.look().mails[id] for id in alerts] == [1],
+            f"{len(alerts)} alert",
+        )
+
+    async def _the_supplier_is_read(self) -> None:
+        self._screen.act("The supplier's system is read, although it is busy at first")
+        faults = self._cast.supplier_url.replace("/items", "/faults")
+        await self._http.post(faults, json={"kind": "busy", "times": 1, "after": "1"})
+        wanted = InventorySyncRequested(business_id=2, external_system=SUPPLIER, sync_type="full")
+        family = await self._done("the sync", await self._publish("sync", wanted, key="2"))
+        (synced,) = _of(family, InventorySynced)
+        self._screen.say(f"429, asked to come back in 1 s; then {synced.items} items in {synced.pages} pages", "green")
+        self._told.claim(
+            "all of the supplier's items were taken",
+            (synced.items, synced.refused, synced.complete) == (SUPPLIED, 0, True),
+            f"{synced.items} items in {synced.pages} pages, none refused",
+        )
+
+    async def _a_report_is_made(self) -> None:
+        self._screen.act("A sales report is made and mailed")
+        wanted = ReportRequested(business_id=BUSINESS, report_type="sales-analysis", format="html", user_email=ALAN)
+        family = await self._done("the report", await self._publish("report", wanted))
+        (generated,) = _of(family, ReportGenerated)
+        id = self._told.mailed["the report"] = _id(family, ReportGenerated)
+        content = await self._fetch("the report", generated.url)
+        self._screen.say(f"{generated.title}: {len(content):,} bytes of HTML with its charts, and a mail", "green")
+        self._told.claim(
+            "the report is behind its link, and the link was mailed",
+            b"<svg" in content and content.rstrip().endswith(b"</html>") and self._cast.mailbox.mails[id] == 1,
+            f"{len(content):,} bytes, {self._cast.mailbox.mails[id]} mail",
+        )
+
+    async def _an_export_is_fetched(self) -> None:
+        self._screen.act("The stock is exported, and fetched through its link")
+        wanted = InventoryExportRequested(business_id=BUSINESS, format="parquet", user_email=GRACE)
+        family = await self._done("the export", await self._publish("export", wanted))
+        (exported,) = _of(family, InventoryExported)
+        self._told.mailed["the export"] = _id(family, InventoryExported)
+        content = await self._fetch("the export", exported.url)
+        rows = await asyncio.to_thread(_rows, content)
+        self._screen.say(f"{exported.rows} products, {len(content):,} bytes of Parquet; the link is mailed", "green")
+        self._told.claim(
+            "the file behind the link is whole",
+            (len(content), rows) == (exported.bytes, exported.rows) and rows > ROWS,
+            f"{rows} rows read from it by another reader",
+        )
+
+    async def _schedules_fire(self) -> None:
+        self._screen.act("Schedules fire")
+        ticker = self._cast.start_helper("ticking", "processors.demo.ticking", [])
+        for name in _BY_HAND:
+            await self._streams.schedules.run(name)
+        self._screen.say(f"run by hand: {', '.join(_BY_HAND)}")
+        await self._look.until(f"{_TICKS} seconds' schedules", lambda: self._ticked(_TICKS))
+        states = {state.name: state for state in await self._streams.schedules.ls()}
+        ticker.terminate()
+        await self._look.until("the ticking to end", lambda: ticker.returncode == 0)
+        slots = await self._slots()
+        seconds = sorted(slots)
+        self._screen.say(f"ticking.tick fired {len(slots)} times, once a second", "green")
+        self._told.claim(
+            "each second had its slot, and each slot one event",
+            set(slots.values()) == {1} and seconds == list(range(seconds[0], seconds[-1] + 1)),
+            f"{len(slots)} seconds, {sum(slots.values())} events",
+        )
+        ran = [name for name in _BY_HAND if name in states]
+        self._told.claim("the maintenance can be run by hand", len(ran) == len(_BY_HAND), ", ".join(ran))
+
+    async def _publish(self, name: str, event: Event, *, key: str = "") -> str:
+        receipt = await self._streams.publish(event, key=key)
+        self._told.business[name] = receipt.id
+        return receipt.id
+
+    async def _done(self, what: str, id: str) -> list[tuple[str, Event]]:
+        """An event and all that followed from it, when every group is through with all of it."""
+        await self._look.until(what, lambda: self._look.through(id))
+        self._cast.mailbox.look()
+        family = []
+        for trail in await self._look.family(id):
+            kind = registered(trail.message.type) if trail.message is not None else None
+            if trail.message is not None and kind is not None:
+                family.append((trail.id, kind.model_validate_json(trail.message.data)))
+        return family
+
+    async def _fetch(self, name: str, url: object) -> bytes:
+        """What is behind a link, fetched as its user would; raises `NotInTime` when that is nothing."""
+        if url is None:
+            raise NotInTime(f"{name} has no link")
+        answer = await self._http.get(str(url))
+        if answer.status_code != HTTPStatus.OK:
+            raise NotInTime(f"{name}: its link answers {answer.status_code}")
+        said = Message()
+        said["content-disposition"] = answer.headers.get("content-disposition", "")
+        file = self._cast.downloads / safe_file_name(said.get_filename() or "", f"{name}.bin")
+        self._cast.downloads.mkdir(mode=0o700, exist_ok=True)
+        file.write_bytes(answer.content)
+        self._told.files[name] = file
+        self._told.links[name] = str(url)
+        return answer.content
+
+    async def _slots(self) -> Counter[int]:
+        """How many events each second has, of the schedule of every second."""
+        found: Counter[int] = Counter()
+        async for entry in Entries(self._streams).forward(self._streams.keys.stream(StockCheckDue.stream)):
+            message = decode(entry)
+            if message.type == StockCheckDue.type and orjson.loads(message.data)["business_id"] == ticking.BUSINESS:
+                found[made_at(message.id) // 1000] += 1
+        return found
+
+    async def _ticked(self, times: int) -> bool:
+        return len(await self._slots()) >= times
+
+
+async def _bytes(text: str) -> AsyncIterator[bytes]:
+    yield text.encode("cp1252")  # as a spreadsheet on Windows writes it
+
+
+def _of(family: list[tuple[str, Event]], kind: type[_E]) -> list[_E]:
+    return [event for _, event in family if isinstance(event, kind)]
+
+
+def _id(family: list[tuple[str, Event]], kind: type[Event]) -> str:
+    return next(id for id, event in family if isinstance(event, kind))
+
+
+def _rows(parquet: bytes) -> int:
+    import polars as pl
+
+    return pl.read_parquet(io.BytesIO(parquet)).height

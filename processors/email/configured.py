@@ -1,0 +1,31 @@
+"""configured: the email processor with what only the settings know: the pace of its mails, the time of the digest."""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from processors.email.handlers import daily_digest
+from streams import Limit
+
+if TYPE_CHECKING:
+    from processors.email.settings import EmailSettings
+    from streams import Processor
+
+
+def configured(processor: Processor, settings: EmailSettings) -> Processor:
+    """A copy of the processor as it is run with these settings; importing it reads none.
+
+    With `EMAIL_RATE` its handlers share one limit: a mail server counts mails, not what they are about. Somebody in
+    `EMAIL_DIGEST_TO` gives it the schedule `email.daily_digest`.
+    """
+    made = copy(processor)
+    made.subscriptions, made.schedules = dict(processor.subscriptions), dict(processor.schedules)
+    if settings.email_rate is not None:
+        limit = Limit(rate=settings.email_rate, name="mails")
+        for type, subscription in made.subscriptions.items():
+            made.subscriptions[type] = replace(subscription, limit=limit)
+    if settings.email_digest_to:
+        made.cron(settings.email_digest_cron, tz=settings.email_digest_tz)(daily_digest)
+    return made

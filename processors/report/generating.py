@@ -1,0 +1,179 @@
+"""generate: makes the report of a request. It is there as a whole or not at all, and the same again on another try."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final, TypeVar
+
+import structlog
+from sqlalchemy import Row, select, update
+from sqlalchemy.dialects.postgresql import insert as insert_on_postgresql
+from sqlalchemy.dialects.sqlite import insert as insert_on_sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from processors.database import Database
+from processors.database.atomically import atomically
+from processors.database.tables import businesses, reports
+from processors.report.asked import Asked
+from processors.report.document import Document
+from processors.report.extract import Extract, extract
+from processors.report.inventory_summary import inventory_summary
+from processors.report.refused import ReportRefused
+from processors.report.sales_analysis import sales_analysis
+from processors.report.stock_forecast import stock_forecast
+from processors.storage import Storages
+from processors.storage.file_key import FileKey
+from schemas import ReportRequested
+from schemas.reports import ReportFormat, ReportType
+from streams import Progress
+
+log = structlog.get_logger(__name__)
+
+_T = TypeVar("_T")
+
+PLACE: Final = "planning-bord-report-"
+"""What the directories in `TMPDIR` begin with in which reports are made."""
+
+_BLOCK: Final = 1024 * 1024
+_KINDS: Final[dict[ReportType, Callable[[Extract, Asked], Document]]] = {
+    "inventory-summary": inventory_summary, "sales-analysis": sales_analysis, "stock-forecast": stock_forecast,
+}  # fmt: skip
+# Imported when one is asked for: typst alone is 80 MB.
+_WRITERS: Final[dict[ReportFormat, str]] = {
+    "csv": "listing:write_listing", "xlsx": "workbook:write_workbook", "html": "page:write_page",
+    "pdf": "print:write_print",
+}  # fmt: skip
+_SHARE_READ: Final = 80  # of 100: the rest is arithmetic and writing
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """A report that is there; `url` is the right to fetch it until `expires_at`."""
+
+    id: str
+    title: str
+    url: str
+    bytes: int
+    expires_at: datetime
+
+
+def report_id(event: ReportRequested, event_id: str) -> str:
+    """What the report of an event is called, on every try: people read it in mails."""
+    return f"{event.report_type}-{hashlib.sha256(event_id.encode()).hexdigest()[:20]}"
+
+
+async def generate(
+    event: ReportRequested, event_id: str, database: Database, storages: Storages, progress: Progress
+) -> Generated:
+    """Makes it, or finds it made by an earlier try. Raises `ReportRefused` for what cannot be made."""
+    id = report_id(event, event_id)
+    key = FileKey.new(event.business_id, event.format, made_from=f"report {event_id}")
+    row = await atomically(database.engine, lambda connection: _begin(connection, event, id, event_id))
+    try:
+        asked = Asked.of(event, row.created_at)
+        name = _file_name(row.business_name, asked, event.format)
+        if row.status != "done":
+            row = await _make(event, asked, id, key, name, database, storages, progress)
+            log.info("report.ended", report_id=id, format=event.format, bytes=row.bytes)
+    except ReportRefused:
+        await atomically(database.engine, lambda connection: _note(connection, id, status="failed"))
+        raise
+    url = await storages.reports.link(FileKey.checked(row.file), name)
+    return Generated(id, asked.title, url, row.bytes, datetime.now(UTC) + _validity(storages))
+
+
+async def _begin(connection: AsyncConnection, event: ReportRequested, id: str, event_id: str) -> Row[Any]:
+    """Makes its row, whose moment is the report's from now on."""
+    there = select(businesses.c.id).where(businesses.c.id == event.business_id)
+    if await connection.scalar(there) is None:
+        raise ReportRefused(f"there is no business {event.business_id}")
+    make = insert_on_sqlite if connection.dialect.name == "sqlite" else insert_on_postgresql
+    await connection.execute(
+        make(reports)
+        .values(
+            id=id, business_id=event.business_id, type=event.report_type, format=event.format,
+            filters=event.filters.model_dump_json(exclude_defaults=True), user_email=event.user_email,
+            status="running", event_id=event_id[:128], created_at=datetime.now(UTC),
+        )
+        .on_conflict_do_nothing()
+    )  # fmt: skip
+    return await _find(connection, id)
+
+
+async def _make(
+    event: ReportRequested,
+    asked: Asked,
+    id: str,
+    key: FileKey,
+    name: str,
+    database: Database,
+    storages: Storages,
+    progress: Progress,
+) -> Row[Any]:
+    async def told(days: int, of: int) -> None:
+        await progress.set(_SHARE_READ * days / of, 100, f"day {days} of {of}")
+
+    # In the directory that TMPDIR names: what is read and what is written may be larger than memory should be.
+    with TemporaryDirectory(prefix=PLACE) as place:
+        directory = Path(place)
+        found = await extract(database.engine, event.business_id, asked, directory, told)
+        await progress.set(_SHARE_READ, 100, "adding up")
+        made = directory / f"report.{event.format}"
+        await _in_thread(partial(_write, found, asked, event.format, made))
+        await progress.set(95, 100, "storing")
+        async with storages.reports.write(key, name=name) as file:
+            with made.open("rb") as source:
+                while block := await asyncio.to_thread(source.read, _BLOCK):
+                    await file.write(block)
+    await progress.set(100, 100, "done")
+    now = datetime.now(UTC)
+    done = partial(
+        _note, id=id, status="done", file=key, bytes=file.bytes, finished_at=now, expires_at=now + _validity(storages)
+    )
+    return await atomically(database.engine, done)
+
+
+def _write(found: Extract, asked: Asked, format: ReportFormat, path: Path) -> None:
+    document = _KINDS[asked.type](found, asked)
+    module, _, function = _WRITERS[format].partition(":")
+    getattr(import_module(f"processors.report.{module}"), function)(document, path)
+
+
+async def _in_thread(work: Callable[[], _T]) -> _T:
+    """Runs it beside the event loop. Whoever calls it off waits for its end: it uses files that are removed then."""
+    working = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(working)
+    except asyncio.CancelledError:
+        await asyncio.wait([working])
+        raise
+
+
+async def _note(connection: AsyncConnection, id: str, **values: Any) -> Row[Any]:
+    await connection.execute(update(reports).where(reports.c.id == id, reports.c.status != "done").values(**values))
+    return await _find(connection, id)
+
+
+async def _find(connection: AsyncConnection, id: str) -> Row[Any]:
+    query = select(reports, businesses.c.name.label("business_name")).join(businesses).where(reports.c.id == id)
+    return (await connection.execute(query)).one()
+
+
+def _validity(storages: Storages) -> timedelta:
+    return timedelta(seconds=storages.settings.link_seconds)
+
+
+def _file_name(business: str, asked: Asked, format: ReportFormat) -> str:
+    """What it is called when it is saved: the report, the business and the days."""
+    slug = re.sub(r"[^a-z0-9]+", "-", business.lower()).strip("-")[:40] or "business"
+    days = f"{asked.period.first}-to-{asked.period.last}" if asked.type == "sales-analysis" else f"{asked.at:%Y-%m-%d}"
+    return f"{asked.type}-{slug}-{days}.{format}"

@@ -1,0 +1,83 @@
+"""Print: a report as PDF, set by typst, which brings its fonts and takes texts as data and never as markup."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+import typst
+
+from processors.report.document import TONES, Document, Section
+from processors.report.drawing import draw
+from processors.report.page import NUMBERS
+from processors.report.wording import as_headline, in_words
+
+_WIDTH: Final = 640
+_TEMPLATE: Final = Path(__file__).parent / "templates" / "report.typ"
+# The page's colours, on paper.
+_STYLE: Final = (
+    "<style>text{font-family:'Libertinus Serif';font-size:13px}.t{fill:#5b6675}.v{fill:#16202e;font-weight:600}"
+    "line.g{stroke:#e2e7ee}rect.g{fill:#eef1f5}.l0{fill:none;stroke:#2b5fd9;stroke-width:2.5}"
+    ".l1{fill:none;stroke:#a9b6c8;stroke-width:2;stroke-dasharray:4 4}.a0{fill:#e9effb}.f0{fill:#2b5fd9}"
+    ".f1{fill:#a9b6c8}.h{fill:none}.t-good{fill:#1f9d78}.t-warning{fill:#d98a12}.t-bad{fill:#d0453f}.t-plain{fill:#2b5fd9}</style>"
+)
+
+
+def write_print(document: Document, path: Path) -> None:
+    """Writes it."""
+    data = {
+        "title": document.title, "about": document.about, "business": document.business, "notes": document.notes,
+        "made": f"{document.made_at.day} {document.made_at:%B %Y, %H:%M} UTC",
+        "figures": [
+            {
+                "label": figure.label, "value": as_headline(figure.value, figure.kind, document.currency),
+                "note": figure.note, "tone": figure.tone,
+                "change": "" if figure.change is None else in_words(figure.change, "change"),
+                "up": figure.change is not None and figure.change >= 0,
+            }
+            for figure in document.figures
+        ],
+        "sections": [_section(section, document.currency) for section in document.sections],
+    }  # fmt: skip
+    compiler = typst.Compiler(_TEMPLATE, root=_TEMPLATE.parent)
+    made = compiler.compile(
+        format="pdf", sys_inputs={"data": orjson.dumps(data).decode()}, timestamp=int(document.made_at.timestamp())
+    )
+    assert isinstance(made, bytes)
+    path.write_bytes(made)
+
+
+def _section(section: Section, currency: str) -> dict[str, Any]:
+    drawn = draw(section.chart, _WIDTH, currency, name=section.title) if section.chart else ""
+    start = drawn.find(">") + 1
+    table: dict[str, Any] | None = None
+    if section.table is not None and section.table.rows.height:
+        columns = section.table.columns
+        rows = section.table.rows.select(column.key for column in columns).rows()
+        table = {
+            "titles": [column.title for column in columns],
+            "right": [column.kind in NUMBERS for column in columns],
+            "wide": [column.title in ("Product", "Category") for column in columns],
+            "rows": [
+                [
+                    {
+                        "text": in_words(value, column.kind, currency),
+                        "tone": TONES[value] if column.kind == "state" else _tone(value, column.kind),
+                    }
+                    for value, column in zip(row, columns, strict=True)
+                ]
+                for row in rows
+            ],
+            "note": section.table.note,
+        }
+    return {
+        "title": section.title, "text": section.text, "chart": drawn[:start] + _STYLE + drawn[start:] if drawn else "",
+        "table": table,
+    }  # fmt: skip
+
+
+def _tone(value: Any, kind: str) -> str:
+    if kind != "change" or value is None:
+        return ""
+    return "good" if value >= 0 else "bad"

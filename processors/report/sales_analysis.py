@@ -1,0 +1,174 @@
+"""sales_analysis: what was sold in a period, of what, and how it differs from the period before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+import polars as pl
+
+from processors.report.asked import Asked
+from processors.report.document import Chart, Column, Document, Figure, Section, Series, Table
+from processors.report.extract import Extract
+from processors.report.period import Period
+from processors.report.refused import ReportRefused
+from processors.report.wording import plural
+
+_TOP: Final = 15
+_MOVED: Final = 5
+_WEEKDAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+_WEEKDAYS_FROM: Final = 14  # days: fewer say nothing of the days of the week
+
+_SHARE: Final = pl.col("revenue") / pl.col("revenue").sum()
+_CHANGE: Final = pl.when(pl.col("earlier") > 0).then(pl.col("revenue") / pl.col("earlier") - 1)
+
+
+def sales_analysis(extract: Extract, asked: Asked) -> Document:
+    """Makes it. Raises `ReportRefused` when nothing was sold in the period."""
+    now, before = asked.period, asked.period.before()
+    # A history that began in between would make everything look grown.
+    compared = extract.first_sale is not None and extract.first_sale <= before.first
+    is_now = pl.col("day") >= now.first
+    by_product, by_day = pl.collect_all(
+        [
+            extract.sales.group_by("product_id").agg(
+                pl.col("sales", "pieces", "revenue").filter(is_now).sum(),
+                earlier=pl.col("revenue").filter(~is_now).sum(),
+            ),
+            extract.sales.group_by("day").agg(pl.col("sales", "pieces", "revenue").sum()).sort("day"),
+        ],
+        engine="streaming",
+    )
+    if not compared:
+        by_product = by_product.with_columns(earlier=pl.lit(None, pl.Int64))
+    goods = extract.products.select("product_id", "sku", "name", "category").collect(engine="streaming")
+    sold = goods.join(by_product, on="product_id", how="left").with_columns(
+        pl.col("sales", "pieces", "revenue", *(["earlier"] if compared else [])).fill_null(0)
+    )
+    if not (total := int(sold["revenue"].sum())) and not sold["sales"].sum():
+        what = f" of {', '.join(asked.categories)}" if asked.categories else ""
+        raise ReportRefused(f"{extract.name} sold nothing{what} in {now}")
+    ranked = sold.filter(pl.col("sales") > 0).sort("revenue", "sku", descending=[True, False])
+    earlier = by_day.filter(~is_now)
+    compare = f"Compared with {before}." if compared else "There are no earlier sales to compare with."
+    return Document(
+        title=asked.title,
+        about=asked.about,
+        business=extract.name,
+        currency=extract.currency,
+        made_at=asked.at,
+        figures=_figures(ranked, goods.height, total, earlier if compared else None),
+        sections=[
+            Section("Revenue", compare, _over_time(by_day, now, before if compared else None)),
+            *_weekdays(by_day.filter(is_now), now),
+            _categories(sold, compared=compared),
+            Section("What sells best", table=_table(ranked.with_columns(share=_SHARE, change=_CHANGE).head(_TOP),
+                                                    compared=compared)),
+            *(_movers(sold) if compared else ()),
+        ],
+        details=ranked.lazy().with_columns(share=_SHARE, change=_CHANGE),
+        detail_columns=_columns(compared=compared, all=True),
+        notes=["Days are of UTC. Revenue is what was paid: pieces times the price at the time of the sale."],
+    )  # fmt: skip
+
+
+def _figures(ranked: pl.DataFrame, products: int, total: int, earlier: pl.DataFrame | None) -> list[Figure]:
+    sales, pieces = int(ranked["sales"].sum()), int(ranked["pieces"].sum())
+    past = {name: int(earlier[name].sum()) for name in ("revenue", "sales", "pieces")} if earlier is not None else {}
+    mean = total / sales
+    mean_before = past["revenue"] / past["sales"] if past.get("sales") else 0
+    return [
+        Figure("Revenue", total, "money", change=_grown(total, past.get("revenue", 0))),
+        Figure("Sales", sales, "count", change=_grown(sales, past.get("sales", 0))),
+        Figure("Pieces", pieces, "count", change=_grown(pieces, past.get("pieces", 0))),
+        Figure("Average sale", mean, "money", change=_grown(mean, mean_before)),
+        Figure("Products sold", ranked.height, "count", note=f"of {plural(products, 'product')}"),
+    ]
+
+
+def _grown(now: float, before: float) -> float | None:
+    return now / before - 1 if before else None
+
+
+def _over_time(by_day: pl.DataFrame, now: Period, before: Period | None) -> Chart:
+    steps = now.steps()
+    series = [Series(str(now), _sums(by_day, now, now, len(steps)))]
+    if before is not None:
+        series.append(Series(str(before), _sums(by_day, before, now, len(steps)), faint=True))
+    form = {"day": "%-d %b", "week": "%-d %b", "month": "%b %Y"}[now.step]
+    shape = "line" if len(steps) > 2 else "columns"
+    return Chart(shape, [step.strftime(form) for step in steps], series, "money")  # type: ignore[arg-type]
+
+
+def _sums(by_day: pl.DataFrame, period: Period, like: Period, count: int) -> list[float | None]:
+    # A month that is shorter than the other one ends before it.
+    sums: list[float | None] = [0.0 if at <= period.step_of(period.last, like.step) else None for at in range(count)]
+    for day, revenue in by_day.select("day", "revenue").iter_rows():
+        if period.first <= day <= period.last and (at := period.step_of(day, like.step)) < count:
+            sums[at] = (sums[at] or 0) + revenue
+    return sums
+
+
+def _weekdays(by_day: pl.DataFrame, now: Period) -> list[Section]:
+    if now.days < _WEEKDAYS_FROM:
+        return []
+    sums = [0] * 7
+    for day, revenue in by_day.select("day", "revenue").iter_rows():
+        sums[day.weekday()] += revenue
+    means = [total / _count(now, number) for number, total in enumerate(sums)]
+    best = max(range(7), key=lambda number: means[number])
+    chart = Chart("columns", [name[:3] for name in _WEEKDAYS], [Series("Revenue a day", means)], "money")
+    return [Section("Days of the week", f"Mean revenue of a day. {_WEEKDAYS[best]} is the best one.", chart)]
+
+
+def _count(period: Period, weekday: int) -> int:
+    """How often a day of the week comes in a period."""
+    return (period.days + 6 - (weekday - period.first.weekday()) % 7) // 7
+
+
+def _categories(sold: pl.DataFrame, *, compared: bool) -> Section:
+    rows = (
+        sold.group_by("category")
+        .agg(pl.col("sales", "pieces", "revenue", "earlier").sum())
+        .filter((pl.col("sales") > 0) | (pl.col("earlier") > 0))
+        .with_columns(pl.col("category").replace("", "no category"), share=_SHARE, change=_CHANGE)
+        .sort("revenue", "category", descending=[True, False])
+    )
+    shown = rows.head(_TOP)
+    series = [Series("This period", shown["revenue"].to_list())]
+    if compared:
+        series.append(Series("The one before", shown["earlier"].to_list(), faint=True))
+    chart = Chart("bars", shown["category"].to_list(), series, "money")
+    columns = [Column("category", "Category"), *(column for column in _columns(compared=compared)[2:])]
+    return Section("Categories", chart=chart, table=Table(columns, rows.head(50)))
+
+
+def _movers(sold: pl.DataFrame) -> list[Section]:
+    moved = sold.with_columns(difference=pl.col("revenue") - pl.col("earlier"), change=_CHANGE)
+    up = moved.filter(pl.col("difference") > 0).sort("difference", "sku", descending=[True, False]).head(_MOVED)
+    down = moved.filter(pl.col("difference") < 0).sort("difference", "sku").head(_MOVED)
+    columns = [
+        Column("sku", "SKU", minor=True), Column("name", "Product"), Column("revenue", "Revenue", "money"),
+        Column("earlier", "Before", "money", minor=True), Column("difference", "Difference", "money"),
+    ]  # fmt: skip
+    return [
+        Section(title, table=Table(columns, rows))
+        for title, rows in (("What grew most", up), ("What fell most", down))
+        if rows.height
+    ]
+
+
+def _table(rows: pl.DataFrame, *, compared: bool) -> Table:
+    return Table(_columns(compared=compared), rows)
+
+
+def _columns(*, compared: bool, all: bool = False) -> Sequence[Column]:
+    columns = [
+        Column("sku", "SKU", minor=True), Column("name", "Product"),
+        *([Column("category", "Category"), Column("sales", "Sales", "count")] if all else []),
+        Column("pieces", "Pieces", "count", minor=True), Column("revenue", "Revenue", "money"),
+        Column("share", "Share", "share", minor=True),
+    ]  # fmt: skip
+    if compared and all:
+        columns.append(Column("earlier", "Revenue before", "money"))
+    return [*columns, Column("change", "Change", "change")] if compared else columns

@@ -1,0 +1,1 @@
+"""The report processor, with real databases, files, readers and processes."""
