@@ -315,6 +315,14 @@ def test_every_file_test_module_and_command_that_is_named_is_there(page: str) ->
         assert importlib.util.find_spec(module.rstrip(".")), f"{page}: python -m {module}"
 
 
+def test_every_hazard_has_its_row_and_every_row_a_test() -> None:
+    """That the tests are there is for the test above to say."""
+    found = dict(re.findall(r"^\| ([CNSEFD]\d+) [^|]+\|[^|]+\|[^|]+\|([^|]+)\|", read("docs/hazards.md"), re.MULTILINE))
+    hazards = {"C": 25, "N": 12, "S": 18, "E": 5, "F": 4, "D": 3}
+    assert list(found) == [f"{kind}{n}" for kind, most in hazards.items() for n in range(1, most + 1)]
+    assert [hazard for hazard, tests in found.items() if not re.search(r"`tests/\S+\.py::test_\w+`", tests)] == []
+
+
 def test_every_page_is_in_the_index() -> None:
     """docs/README.md leads to all of them."""
     index = read("docs/README.md")

@@ -56,10 +56,11 @@ async def web(
                 return False
 
         await wait_until(answers, timeout=60, message=server.output)
-        spawn("processors", "email", "file", env=env)
+        supervisor = spawn("processors", "email", "file", env=env)
         yield client, server
-    server.terminate()
-    assert server.wait() in (0, -15), server.output()
+    for child in (supervisor, server):
+        child.terminate()
+        assert child.wait() in (0, -15), child.output()
     assert "Traceback" not in server.output()
 
 
