@@ -5,8 +5,6 @@ Mail is sent at least once. Each mail has a Message-ID made of the event's id, s
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, timedelta
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
@@ -14,6 +12,7 @@ from urllib.parse import quote
 import structlog
 
 from processors.email import reset_tokens
+from processors.email.business import open_business
 from processors.email.digest_words import words_of
 from processors.email.mailer import Mailer, open_mailer
 from processors.email.replies import Ambiguous, Held
@@ -237,17 +236,6 @@ async def send_export_ready(
         size=_size(event.bytes),
         link=str(event.url),
     )
-
-
-@asynccontextmanager
-async def open_business() -> AsyncIterator[Database]:
-    """The business database, for the digest. Nothing else here needs it: the libraries that it brings, which take a
-    second to load, are left out of everybody else's start.
-    """
-    from processors.database import open_database
-
-    async with open_database() as database:
-        yield database
 
 
 @email.on(DailyDigestDue, timeout=_TIMEOUT)
