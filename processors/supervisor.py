@@ -6,9 +6,11 @@ It knows them by their names only: each is `python -m processors.NAME`, in a pro
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -27,6 +29,7 @@ _LONG_ENOUGH: Final = 60.0
 _BEYOND_GRACE: Final = 10.0
 """Seconds that a child has on top of its own grace, to close its connections."""
 
+_PR_SET_PDEATHSIG: Final = 1  # prctl(2), Linux
 _HOPELESS: Final = (EXIT_USAGE, EXIT_REFUSED)
 
 
@@ -103,7 +106,7 @@ class Supervisor:
         # A session of its own: Ctrl-C in a shell reaches every process of a group, and ours would be the second signal.
         process = place.process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", f"processors.{place.name}", *self._arguments, stdin=asyncio.subprocess.DEVNULL,
-            start_new_session=True,
+            start_new_session=True, preexec_fn=_with_its_supervisor(),
         )  # fmt: skip
         log.info("supervisor.started", process=place.label, pid=process.pid)
         ended = asyncio.ensure_future(process.wait())
@@ -144,3 +147,19 @@ class Supervisor:
 async def supervise(counts: dict[str, int], *, settings: Settings, arguments: Sequence[str] = ()) -> int:
     """Runs processors under a `Supervisor` until a signal; returns the exit code."""
     return await Supervisor(counts, grace=settings.grace, arguments=arguments).run()
+
+
+def _with_its_supervisor() -> Callable[[], None] | None:
+    """What a child does first of all: asks Linux for a SIGTERM when its supervisor is killed. Else it would run on with
+    nobody to start it again or to end it, beside those of the next supervisor. Elsewhere it does run on.
+    """
+    if sys.platform != "linux":
+        return None
+    prctl, supervisor = ctypes.CDLL(None).prctl, os.getpid()  # found here: between fork and exec as little as possible
+
+    def ask() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != supervisor:  # it was killed before it could be asked
+            os._exit(1)
+
+    return ask

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,18 @@ async def test_what_ends_is_started_again_and_all_of_it_stops_in_order(spawn: Sp
     for line in lines(child, "supervisor.started"):
         with pytest.raises(ProcessLookupError):
             os.kill(line["pid"], 0)
+
+
+@pytest.mark.newest_redis
+@pytest.mark.timeout(120)
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a process that its parent is gone")
+async def test_a_killed_supervisor_takes_its_processes_along(spawn: Spawn, redis_url: str) -> None:
+    """They end in order: nobody would start them again, and the next supervisor starts others."""
+    env = {"PYTHONPATH": ROOT, "LOG_FORMAT": "json", "OTEL_SDK_DISABLED": "true"}
+    child = spawn("processors", "email", "--processes", "email=2", env=env)
+    await wait_until(lambda: len(lines(child, "consumer.started")) == 2, 60, child.output)
+    child.kill()
+    await wait_until(lambda: len(lines(child, "consumer.drained")) == 2, 40, child.output)
 
 
 @pytest.mark.timeout(60)
