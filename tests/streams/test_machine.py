@@ -390,7 +390,7 @@ def run_machine(server: RedisServer, app: str, *, examples: int, steps: int) -> 
 
 @pytest.mark.single("it empties its server before each sequence")
 def test_the_engine_does_what_the_model_does(redis_server: RedisServer, app: str) -> None:
-    run_machine(redis_server, app, examples=8, steps=30)
+    run_machine(redis_server, app, examples=15, steps=30)
 
 
 @pytest.mark.slow
