@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import time
 from collections.abc import Awaitable, Callable
@@ -14,6 +15,7 @@ import httpx
 import pytest
 from pydantic import ValidationError
 from sqlalchemy import select, text, update
+from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from processors.database import Database
 from processors.database.tables import reports
@@ -87,6 +89,26 @@ async def test_the_same_event_again_is_the_same_report(
     assert [found async for found in storages.reports.ls()] == [found]
     assert (await fetch(storages, second.url)).content == (await fetch(storages, first.url)).content
     assert len(await rows(shop)) == 1
+
+
+@ON_SQLITE
+async def test_a_try_after_midnight_makes_the_report_of_the_first_one(
+    ask: Ask, shop: Database, storages: Storages, streams: Streams
+) -> None:
+    """Whose process was killed before it was done: the days are those of then."""
+    first = await ask(wanted("inventory-summary"), ReportGenerated)
+    then = datetime.now(UTC) - timedelta(days=3)
+    async with shop.engine.begin() as connection:
+        await connection.execute(update(reports).values(status="running", created_at=then, file=None))
+    await streams.replay("reports", group="report", types=["ReportRequested"])
+
+    async def again() -> list[ReportGenerated]:
+        return (await published(streams, ReportGenerated))[1:]
+
+    (second,) = await wait_until(again, 20)
+    assert (second.report_id, second.title) == (first.report_id, f"Inventory summary, {then.day} {then:%B %Y}")
+    assert f"Made on {then.day} {then:%B %Y, %H:%M} UTC." in (await fetch(storages, second.url)).text
+    assert len([found async for found in storages.reports.ls()]) == 1
 
 
 @ON_SQLITE
@@ -220,6 +242,28 @@ async def test_reports_that_nobody_asks_for(shop: Database, monkeypatch: pytest.
         (SHOP, "stock-forecast"), (OTHER, "stock-forecast"),
     ]  # fmt: skip
     assert set(report.schedules) == {"report.reports_cleanup", "report.monthly_reports", "report.daily_forecasts"}
+
+
+async def test_a_report_that_is_called_off_gives_its_connection_back(shop: Database, tmp_path: Path) -> None:
+    """In the middle of reading; it leaves no cursor to the garbage collector."""
+    begun = asyncio.Event()
+
+    async def told(days: int, of: int) -> None:
+        if days:
+            begun.set()
+            await asyncio.Event().wait()
+
+    (tmp_path / "x").mkdir()
+    asked = Asked.of(wanted("sales-analysis", **OCTOBER), NOW)
+    task = asyncio.create_task(extract(shop.engine, SHOP, asked, tmp_path / "x", told))
+    await begun.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    pool = shop.engine.pool
+    assert isinstance(pool, AsyncAdaptedQueuePool)
+    assert pool.checkedout() == 0
+    gc.collect()
 
 
 @ON_SQLITE
