@@ -5,15 +5,15 @@ Mail is sent at least once. Each mail has a Message-ID made of the event's id, s
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 import structlog
 
-from processors.database import Database, open_database
 from processors.email import reset_tokens
-from processors.email.digest import Digest, numbers_of_businesses
 from processors.email.digest_words import words_of
 from processors.email.post import Post, post_of
 from processors.email.replies import Ambiguous, Held
@@ -32,6 +32,9 @@ from schemas import (
     UserRegistered,
 )
 from streams import DeadLetter, Depends, Processor, Shared, Slot
+
+if TYPE_CHECKING:
+    from processors.database import Database
 
 # More than the mailer may take for one mail (60 s, at most 80): its own verdict is the better one, because it knows
 # whether content had been handed over.
@@ -177,16 +180,29 @@ async def send_export_ready(event: InventoryExported, post: Post = Depends(post_
     )
 
 
+@asynccontextmanager
+async def open_business() -> AsyncIterator[Database]:
+    """The business database, for the digest. Nothing else here needs it: the libraries that it brings, which take a
+    second to load, are left out of everybody else's start.
+    """
+    from processors.database import open_database
+
+    async with open_database() as database:
+        yield database
+
+
 @email.on(DailyDigestDue, timeout=_TIMEOUT)
 async def send_daily_digest(
     event: DailyDigestDue,
     post: Post = Depends(post_of),
-    database: Database = Shared(open_database),
+    database: Database = Shared(open_business),
 ) -> list[Event]:
     """Tells a business' people (`EMAIL_DIGEST_TO`) how a day was: once, however many events ask for it.
 
     An event that names no business becomes one for each that has somebody to tell.
     """
+    from processors.email.digest import Digest, numbers_of_businesses
+
     settings = post.settings
     if event.business_id is None:
         numbers = await numbers_of_businesses(database.engine)
