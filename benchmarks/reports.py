@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import polars as pl
 from rich.console import Console
@@ -31,7 +31,7 @@ from processors.database import Database
 from processors.database.migration import upgrade
 from processors.database.tables import businesses, products, stock_levels
 from schemas import ReportFailed, ReportGenerated, ReportRequested
-from schemas.reports import ReportFilters
+from schemas.reports import ReportFilters, ReportFormat
 from streams import Settings, Streams
 from streams.embedded import EmbeddedRedis, find_servers
 
@@ -154,7 +154,7 @@ def revenue_of(home: Path) -> int:
     return int((pl.read_csv(made)["revenue"] * 100).round().cast(pl.Int64).sum())
 
 
-async def measure(count: int, home: Path, redis_url: str) -> Table:
+async def measure(count: int, formats: list[str], home: Path, redis_url: str) -> Table:
     """Everything, one after the other, each in a fresh process."""
     table = Table("work", "seconds", "sales/s", "of the floor", "RSS (MiB)", title=f"{count:,} sales, SQLite")
     database = home / "business.db"
@@ -167,7 +167,7 @@ async def measure(count: int, home: Path, redis_url: str) -> Table:
     settings = Settings(redis_url=redis_url, accept_risk="no-aof")  # type: ignore[arg-type]
     found = []
     async with Streams(settings=settings) as streams:
-        for format in ("csv", "html", "pdf", "xlsx"):
+        for format in formats:
             event = ReportRequested(
                 business_id=1, report_type="sales-analysis", format=format, user_email="ada@example.com",
                 filters=ReportFilters(first_day=FIRST, last_day=LAST),
@@ -175,7 +175,7 @@ async def measure(count: int, home: Path, redis_url: str) -> Table:
             with running(env, home / "log") as process:
                 _, took = await answer(streams, event)
                 found.append((format, took, most_memory(process)))
-    assert revenue_of(home) == revenue
+    assert "csv" not in formats or revenue_of(home) == revenue
     # Once before and once after, because others may use the machine; the faster one is what counts.
     bare = min(before, measure_floor("polars", database)[0])
     least, least_rss, same = measure_floor("sql", database)
@@ -195,6 +195,7 @@ def main() -> None:
     """Runs the benchmark and prints a table; exit code 1 when a goal is missed."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.reports", description=__doc__)
     parser.add_argument("--sales", type=int, default=5_000_000)
+    parser.add_argument("--format", action="append", choices=get_args(ReportFormat), help="default: each of them")
     parser.add_argument("--floor", nargs=2, metavar=("NAME", "DATABASE"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.floor:
@@ -209,7 +210,9 @@ def main() -> None:
         (Path(directory) / "redis").mkdir()
         url = server.start()
         try:
-            table = asyncio.run(measure(options.sales, Path(directory), url))
+            table = asyncio.run(
+                measure(options.sales, options.format or list(get_args(ReportFormat)), Path(directory), url)
+            )
         finally:
             server.stop()
     Console().print(table)
