@@ -5,19 +5,18 @@ Mail is sent at least once. Each mail has a Message-ID made of the event's id, s
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, timedelta
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
 import structlog
 
-from processors.database import Database, open_database
 from processors.email import reset_tokens
-from processors.email.digest import Digest, numbers_of_businesses
 from processors.email.digest_words import words_of
-from processors.email.mailer import Mailer, open_mailer
+from processors.email.post import Post, post_of
 from processors.email.replies import Ambiguous, Held
-from processors.email.sending import send
 from processors.email.stock_window import StockWindow
 from schemas import (
     DailyDigestDue,
@@ -32,7 +31,10 @@ from schemas import (
     StockBelowThreshold,
     UserRegistered,
 )
-from streams import CurrentDelivery, CurrentStreams, DeadLetter, Delivery, Processor, Shared, Slot, Streams
+from streams import DeadLetter, Depends, Processor, Shared, Slot
+
+if TYPE_CHECKING:
+    from processors.database import Database
 
 # More than the mailer may take for one mail (60 s, at most 80): its own verdict is the better one, because it knows
 # whether content had been handed over.
@@ -45,76 +47,55 @@ email = Processor("email")
 
 
 @email.on(UserRegistered, timeout=_TIMEOUT)
-async def send_welcome(
-    event: UserRegistered,
-    mailer: Mailer = Shared(open_mailer),
-    delivery: Delivery = CurrentDelivery(),
-    streams: Streams = CurrentStreams(),
-) -> list[EmailRefused]:
+async def send_welcome(event: UserRegistered, post: Post = Depends(post_of)) -> list[EmailRefused]:
     """Welcomes a person who has signed up."""
-    link = mailer.settings.link("/")
-    return await send(mailer, delivery, streams, "welcome", (event.email,), name=event.name, link=link)
+    link = post.settings.link("/")
+    return await post.send("welcome", (event.email,), name=event.name, link=link)
 
 
 @email.on(PasswordResetRequested, timeout=_TIMEOUT)
-async def send_password_reset(
-    event: PasswordResetRequested,
-    mailer: Mailer = Shared(open_mailer),
-    delivery: Delivery = CurrentDelivery(),
-    streams: Streams = CurrentStreams(),
-) -> list[EmailRefused]:
+async def send_password_reset(event: PasswordResetRequested, post: Post = Depends(post_of)) -> list[EmailRefused]:
     """Sends the link with which a person chooses a new password. The token in it is made here and now.
 
     A reset that has expired on the way (an outage, a replay) is settled without a mail: its link would not work.
     """
-    token = await reset_tokens.mint(streams.redis, streams.keys, event.reset_id, event.expires_at)
+    token = await reset_tokens.mint(post.streams.redis, post.streams.keys, event.reset_id, event.expires_at)
     if token is None:
-        log.info("reset.expired", event_id=delivery.message.id, expires_at=event.expires_at.isoformat())
+        log.info("reset.expired", event_id=post.delivery.message.id, expires_at=event.expires_at.isoformat())
         return []
     until = event.expires_at.astimezone(UTC)
-    return await send(
-        mailer,
-        delivery,
-        streams,
+    return await post.send(
         "password_reset",
         (event.email,),
-        link=mailer.settings.link(f"/reset-password/{event.reset_id}?token={token}"),
+        link=post.settings.link(f"/reset-password/{event.reset_id}?token={token}"),
         until=f"{until.day} {until:%B %Y, %H:%M} UTC",
     )
 
 
 @email.on(StockBelowThreshold, timeout=_TIMEOUT)
-async def send_stock_alert(
-    event: StockBelowThreshold,
-    mailer: Mailer = Shared(open_mailer),
-    delivery: Delivery = CurrentDelivery(),
-    streams: Streams = CurrentStreams(),
-) -> list[EmailRefused]:
+async def send_stock_alert(event: StockBelowThreshold, post: Post = Depends(post_of)) -> list[EmailRefused]:
     """Tells `EMAIL_STOCK_ALERTS_TO` that an item runs low, at most once per business, SKU and `EMAIL_STOCK_WINDOW`.
 
     With nobody to tell, the event is settled with a warning: not having set a recipient is a choice, and thousands
     of dead letters would hide the ones that need somebody.
     """
-    settings = mailer.settings
+    settings = post.settings
     if not settings.email_stock_alerts_to:
-        log.warning("stock.nobody_to_tell", event_id=delivery.message.id, set="EMAIL_STOCK_ALERTS_TO")
+        log.warning("stock.nobody_to_tell", event_id=post.delivery.message.id, set="EMAIL_STOCK_ALERTS_TO")
         return []
     window = StockWindow(
-        streams.redis,
-        streams.keys,
+        post.streams.redis,
+        post.streams.keys,
         business_id=event.business_id,
         sku=event.sku,
-        event_id=delivery.message.id,
+        event_id=post.delivery.message.id,
         seconds=settings.email_stock_window,
     )
     if not await window.claim():
-        log.info("stock.already_told", event_id=delivery.message.id, business_id=event.business_id)
+        log.info("stock.already_told", event_id=post.delivery.message.id, business_id=event.business_id)
         return []
     try:
-        return await send(
-            mailer,
-            delivery,
-            streams,
+        return await post.send(
             "stock_alert",
             settings.email_stock_alerts_to,
             sku=event.sku,
@@ -132,17 +113,9 @@ async def send_stock_alert(
 
 
 @email.on(ReportGenerated, timeout=_TIMEOUT)
-async def send_report_ready(
-    event: ReportGenerated,
-    mailer: Mailer = Shared(open_mailer),
-    delivery: Delivery = CurrentDelivery(),
-    streams: Streams = CurrentStreams(),
-) -> list[EmailRefused]:
+async def send_report_ready(event: ReportGenerated, post: Post = Depends(post_of)) -> list[EmailRefused]:
     """Tells the person who asked for a report where to fetch it."""
-    return await send(
-        mailer,
-        delivery,
-        streams,
+    return await post.send(
         "report_ready",
         (event.user_email,),
         report=event.title or event.report_id,
@@ -151,33 +124,20 @@ async def send_report_ready(
 
 
 @email.on(ReportFailed, timeout=_TIMEOUT)
-async def send_report_failed(
-    event: ReportFailed,
-    mailer: Mailer = Shared(open_mailer),
-    delivery: Delivery = CurrentDelivery(),
-    streams: Streams = CurrentStreams(),
-) -> list[EmailRefused]:
+async def send_report_failed(event: ReportFailed, post: Post = Depends(post_of)) -> list[EmailRefused]:
     """Tells the person who asked for a report why there is none."""
-    kind, link = event.report_type.replace("-", " "), mailer.settings.link(f"/businesses/{event.business_id}/reports")
+    kind, link = event.report_type.replace("-", " "), post.settings.link(f"/businesses/{event.business_id}/reports")
     values = {"kind": kind, "problem": event.problem or "no reason was given", "link": link}
-    return await send(mailer, delivery, streams, "report_failed", (event.user_email,), **values)
+    return await post.send("report_failed", (event.user_email,), **values)
 
 
 @email.on(InventoryImported, timeout=_TIMEOUT)
-async def send_import_done(
-    event: InventoryImported,
-    mailer: Mailer = Shared(open_mailer),
-    delivery: Delivery = CurrentDelivery(),
-    streams: Streams = CurrentStreams(),
-) -> list[EmailRefused]:
+async def send_import_done(event: InventoryImported, post: Post = Depends(post_of)) -> list[EmailRefused]:
     """Tells the person who has sent a file what was imported of it, and where the rest is named."""
     if event.user_email is None:
         return []
-    stock = mailer.settings.link(f"/businesses/{event.business_id}/stock")
-    return await send(
-        mailer,
-        delivery,
-        streams,
+    stock = post.settings.link(f"/businesses/{event.business_id}/stock")
+    return await post.send(
         "import_done",
         (event.user_email,),
         name=event.name or "Your file",
@@ -190,20 +150,12 @@ async def send_import_done(
 
 
 @email.on(InventoryImportFailed, timeout=_TIMEOUT)
-async def send_import_failed(
-    event: InventoryImportFailed,
-    mailer: Mailer = Shared(open_mailer),
-    delivery: Delivery = CurrentDelivery(),
-    streams: Streams = CurrentStreams(),
-) -> list[EmailRefused]:
+async def send_import_failed(event: InventoryImportFailed, post: Post = Depends(post_of)) -> list[EmailRefused]:
     """Tells the person who has sent a file why nothing of it was imported."""
     if event.user_email is None:
         return []
-    stock = mailer.settings.link(f"/businesses/{event.business_id}/stock")
-    return await send(
-        mailer,
-        delivery,
-        streams,
+    stock = post.settings.link(f"/businesses/{event.business_id}/stock")
+    return await post.send(
         "import_failed",
         (event.user_email,),
         name=event.name or "Your file",
@@ -214,19 +166,11 @@ async def send_import_failed(
 
 
 @email.on(InventoryExported, timeout=_TIMEOUT)
-async def send_export_ready(
-    event: InventoryExported,
-    mailer: Mailer = Shared(open_mailer),
-    delivery: Delivery = CurrentDelivery(),
-    streams: Streams = CurrentStreams(),
-) -> list[EmailRefused]:
+async def send_export_ready(event: InventoryExported, post: Post = Depends(post_of)) -> list[EmailRefused]:
     """Tells the person who asked for an export where to fetch it."""
     if event.user_email is None:
         return []
-    return await send(
-        mailer,
-        delivery,
-        streams,
+    return await post.send(
         "export_ready",
         (event.user_email,),
         format=event.format.upper(),
@@ -236,19 +180,30 @@ async def send_export_ready(
     )
 
 
+@asynccontextmanager
+async def open_business() -> AsyncIterator[Database]:
+    """The business database, for the digest. Nothing else here needs it: the libraries that it brings, which take a
+    second to load, are left out of everybody else's start.
+    """
+    from processors.database import open_database
+
+    async with open_database() as database:
+        yield database
+
+
 @email.on(DailyDigestDue, timeout=_TIMEOUT)
 async def send_daily_digest(
     event: DailyDigestDue,
-    mailer: Mailer = Shared(open_mailer),
-    delivery: Delivery = CurrentDelivery(),
-    streams: Streams = CurrentStreams(),
-    database: Database = Shared(open_database),
+    post: Post = Depends(post_of),
+    database: Database = Shared(open_business),
 ) -> list[Event]:
     """Tells a business' people (`EMAIL_DIGEST_TO`) how a day was: once, however many events ask for it.
 
     An event that names no business becomes one for each that has somebody to tell.
     """
-    settings = mailer.settings
+    from processors.email.digest import Digest, numbers_of_businesses
+
+    settings = post.settings
     if event.business_id is None:
         numbers = await numbers_of_businesses(database.engine)
         told = [number for number in numbers if settings.digest_recipients(number)]
@@ -261,10 +216,7 @@ async def send_daily_digest(
     if digest is None:
         raise DeadLetter(f"there is no business {event.business_id}")
     return [
-        *await send(
-            mailer,
-            delivery,
-            streams,
+        *await post.send(
             "daily_digest",
             recipients,
             subject_id=f"{event.business_id}-{event.day:%Y-%m-%d}",

@@ -87,17 +87,21 @@ async def test_scripts_that_are_flushed_are_taught_again(streams: Streams, start
 
 async def test_a_redis_that_is_flushed_under_load_is_gone_on_with(streams: Streams, start: StartConsumer) -> None:
     """FLUSHALL three times under two consumers and a publisher: what was there is gone, and it is said; what is
-    published afterwards is handled, all of it.
+    published afterwards is handled, all of it, from what makes the stream anew.
     """
     probe, seen = counting()
     for _ in range(2):
         await start(probe)
     with capture_logs() as logs:
         async with publishing(streams) as confirmed:
-            for _ in range(3):
+            for first in (-1, -2, -3):
                 before = len(confirmed)
                 await wait_until(lambda before=before: len(confirmed) > before + 50)  # type: ignore[misc]
-                await streams.redis.flushall()
+                async with streams.redis.pipeline(transaction=True) as pipe:
+                    pipe.flushall()
+                    pipe.xadd(streams.keys.stream("notes"), {"type": "Noted", "data": f'{{"n":{first}}}'})
+                    await pipe.execute()
+                await wait_until(lambda first=first: first in seen)  # type: ignore[misc]
                 after = confirmed[-1] + 2  # the one that is on its way may be in or gone
                 await wait_until(lambda after=after: after in seen, message="it goes on")  # type: ignore[misc]
         await wait_until(lambda: set(range(after, confirmed[-1] + 1)) <= set(seen))

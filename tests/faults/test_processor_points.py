@@ -161,8 +161,8 @@ async def sweep(world: World, lives: Lives, seed: int, most: int = len(POINTS)) 
 async def test_a_death_at_some_points_of_the_processors(
     streams: Streams, shop: Database, storages: Storages, sink: Sink, lives: Lives, request: pytest.FixtureRequest
 ) -> None:
-    """Five of them, by the seed of the run."""
-    await sweep(World(streams, shop, storages, sink), lives, request.config.getoption("randomly_seed", 0), 5)
+    """Three of them, by the seed of the run."""
+    await sweep(World(streams, shop, storages, sink), lives, request.config.getoption("randomly_seed", 0), 3)
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ BEFORE, STALLED = 50, 100
 
 def settings_of(server: RedisServer, app: str) -> Settings:
     """For either of the two."""
-    return Settings(redis_url=SecretStr(server.url), app=app, lease=1.0, block=0.2, replicated_within=0.3)
+    return Settings(redis_url=SecretStr(server.url), app=app, lease=1.0, block=0.2, replicated_within=0.1)
 
 
 async def test_what_replicas_confirmed_outlives_a_stalled_one(
@@ -53,7 +53,8 @@ async def test_what_replicas_confirmed_outlives_a_stalled_one(
         await consumer.start()
         return consumer
 
-    master = redis_factory(args=["--min-replicas-to-write", "1", "--min-replicas-max-lag", "10"])
+    content = ["--min-replicas-to-write", "1", "--min-replicas-max-lag", "10"]
+    master = redis_factory(args=[*content, "--repl-diskless-sync-delay", "0"])
     replica = redis_factory()
     async with Proxy("127.0.0.1", master.port) as proxy:
         replica.cli("REPLICAOF", "127.0.0.1", proxy.port)

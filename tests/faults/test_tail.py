@@ -102,6 +102,7 @@ def cut_at_random(server: RedisServer, app: str, tmp_path: Path, cuts: int, seed
     assert any(not_published for _, not_published, _ in lost) or cuts < 10
 
 
+@pytest.mark.newest_redis
 def test_what_a_power_cut_takes_is_the_end(
     server: RedisServer, app: str, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:

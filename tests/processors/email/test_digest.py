@@ -20,6 +20,7 @@ from processors.email.digest import Digest
 from processors.email.digest_words import words_of
 from processors.email.handlers import daily_digest, send_daily_digest
 from processors.email.mailer import Mailer
+from processors.email.post import Post
 from processors.email.settings import EmailSettings
 from schemas import DailyDigestDue
 from streams import DeadLetter, Slot
@@ -124,13 +125,13 @@ async def test_a_digest_is_sent_once_whoever_asks(
         everybody = DailyDigestDue(day=SUNDAY)
         with capture_logs() as logs:
             for _ in range(2):
-                made = await send_daily_digest(everybody, mailer, deliver(everybody), streams, shop)
+                made = await send_daily_digest(everybody, Post(mailer, deliver(everybody), streams), shop)
                 assert made == [DailyDigestDue(day=SUNDAY, business_id=1)]
                 for event in made:
                     assert isinstance(event, DailyDigestDue)
-                    assert await send_daily_digest(event, mailer, deliver(event), streams, shop) == []
+                    assert await send_daily_digest(event, Post(mailer, deliver(event), streams), shop) == []
             other = DailyDigestDue(day=SUNDAY, business_id=2)
-            assert await send_daily_digest(other, mailer, deliver(other), streams, shop) == []
+            assert await send_daily_digest(other, Post(mailer, deliver(other), streams), shop) == []
     (mail,) = sink.mails()
     assert mail["Subject"] == "Söhne & Co: 33.37 EUR on Sunday, 25 October 2026"
     assert mail["Message-ID"] == "<1-2026-10-25.daily_digest@bord.example>"
@@ -146,7 +147,7 @@ async def test_a_business_that_is_not_there_is_a_dead_letter(
     event = DailyDigestDue(day=SUNDAY, business_id=99)
     async with open_mailer(email_digest_to=ADA) as mailer:
         with pytest.raises(DeadLetter, match="there is no business 99"):
-            await send_daily_digest(event, mailer, deliver(event), streams, shop)
+            await send_daily_digest(event, Post(mailer, deliver(event), streams), shop)
 
 
 def test_the_schedule_tells_of_yesterday_in_its_time_zone() -> None:

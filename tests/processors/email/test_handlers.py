@@ -26,6 +26,7 @@ from processors.email.handlers import (
     send_welcome,
 )
 from processors.email.mailer import Mailer
+from processors.email.post import Post
 from processors.email.replies import Ambiguous, Held
 from processors.email.reset_tokens import verify
 from schemas import (
@@ -89,7 +90,7 @@ async def test_its_dependencies_resolve_and_the_mailer_is_shared_and_closed(
 
 async def test_welcome(sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams) -> None:
     event = UserRegistered(user_id=1, email=ADA, name="Ada {{7*7}} <b>\r\nBcc: eve@evil.example")
-    assert await send_welcome(event, mailer, deliver(event, "event-1"), streams) == []
+    assert await send_welcome(event, Post(mailer, deliver(event, "event-1"), streams)) == []
     (mail,) = sink.mails()
     assert mail["Message-ID"] == "<event-1.welcome@bord.example>"
     assert mail["Bcc"] is None
@@ -100,7 +101,7 @@ async def test_welcome(sink: Sink, mailer: Mailer, deliver: Deliver, streams: St
 
 async def test_password_reset(sink: Sink, mailer: Mailer, streams: Streams, deliver: Deliver) -> None:
     with capture_logs() as logs:
-        await send_password_reset(reset(), mailer, deliver(reset()), streams)
+        await send_password_reset(reset(), Post(mailer, deliver(reset()), streams))
     (mail,) = sink.mails()
     found = re.search(r"https://app\.example\.com/reset-password/reset-12345\?token=(\S+)", text_of(mail))
     assert found is not None
@@ -110,7 +111,7 @@ async def test_password_reset(sink: Sink, mailer: Mailer, streams: Streams, deli
 
 async def test_an_expired_reset_is_not_sent(sink: Sink, mailer: Mailer, streams: Streams, deliver: Deliver) -> None:
     with capture_logs() as logs:
-        assert await send_password_reset(reset(-1), mailer, deliver(reset(-1)), streams) == []
+        assert await send_password_reset(reset(-1), Post(mailer, deliver(reset(-1)), streams)) == []
     assert [entry["event"] for entry in logs] == ["reset.expired"]
     assert sink.mails() == []
 
@@ -119,9 +120,9 @@ async def test_one_stock_alert_per_item_and_window(
     sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
 ) -> None:
     async with open_mailer(email_stock_alerts_to=f"{ADA},{BOB}") as mailer:
-        await send_stock_alert(low(), mailer, deliver(low(), "a"), streams)
-        await send_stock_alert(low(), mailer, deliver(low(), "b"), streams)
-        await send_stock_alert(low("OAK/2"), mailer, deliver(low(), "c"), streams)
+        await send_stock_alert(low(), Post(mailer, deliver(low(), "a"), streams))
+        await send_stock_alert(low(), Post(mailer, deliver(low(), "b"), streams))
+        await send_stock_alert(low("OAK/2"), Post(mailer, deliver(low(), "c"), streams))
     first, second = sink.mails()
     assert first["Subject"] == "Low stock: OAK-1 (3 left)"
     assert first["To"] == f"{ADA}, {BOB}"
@@ -136,9 +137,9 @@ async def test_an_alert_that_was_not_sent_leaves_the_window_to_the_next_event(
         for code, signal in ((451, Retry), (550, DeadLetter)):
             sink.follow(Script(recipients={ADA: Rule(code=code)}))
             with pytest.raises(signal):
-                await send_stock_alert(low(), mailer, deliver(low(), f"event-{code}"), streams)
+                await send_stock_alert(low(), Post(mailer, deliver(low(), f"event-{code}"), streams))
         sink.follow(Script())
-        await send_stock_alert(low(), mailer, deliver(low(), "next"), streams)
+        await send_stock_alert(low(), Post(mailer, deliver(low(), "next"), streams))
     assert [mail["Message-ID"] for mail in sink.mails()] == ["<next.stock_alert@bord.example>"]
 
 
@@ -148,9 +149,9 @@ async def test_an_alert_that_may_have_been_sent_keeps_the_window(
     sink.follow(Script(recipients={ADA: Rule(drop=True, times=1)}))
     async with open_mailer(email_stock_alerts_to=ADA) as mailer:
         with pytest.raises(Ambiguous):
-            await send_stock_alert(low(), mailer, deliver(low(), "a"), streams)
-        await send_stock_alert(low(), mailer, deliver(low(), "b"), streams)
-        await send_stock_alert(low(), mailer, deliver(low(), "a"), streams)
+            await send_stock_alert(low(), Post(mailer, deliver(low(), "a"), streams))
+        await send_stock_alert(low(), Post(mailer, deliver(low(), "b"), streams))
+        await send_stock_alert(low(), Post(mailer, deliver(low(), "a"), streams))
     assert {mail["Message-ID"] for mail in sink.mails()} == {"<a.stock_alert@bord.example>"}
     assert len(sink.mails()) == 2
 
@@ -161,8 +162,8 @@ async def test_an_alert_that_is_held_keeps_the_window(
     sink.follow(Script(recipients={ADA: Rule(drop=True, times=1)}))
     async with open_mailer(email_stock_alerts_to=ADA, email_ambiguous="hold") as mailer:
         with pytest.raises(Held):
-            await send_stock_alert(low(), mailer, deliver(low(), "a"), streams)
-        await send_stock_alert(low(), mailer, deliver(low(), "b"), streams)
+            await send_stock_alert(low(), Post(mailer, deliver(low(), "a"), streams))
+        await send_stock_alert(low(), Post(mailer, deliver(low(), "b"), streams))
     assert [mail["Message-ID"] for mail in sink.mails()] == ["<a.stock_alert@bord.example>"]
 
 
@@ -170,7 +171,7 @@ async def test_nobody_to_tell_is_said_and_settled(
     sink: Sink, mailer: Mailer, streams: Streams, deliver: Deliver
 ) -> None:
     with capture_logs() as logs:
-        assert await send_stock_alert(low(), mailer, deliver(low()), streams) == []
+        assert await send_stock_alert(low(), Post(mailer, deliver(low()), streams)) == []
     assert [(entry["event"], entry["log_level"]) for entry in logs] == [("stock.nobody_to_tell", "warning")]
     assert sink.mails() == []
 
@@ -181,7 +182,7 @@ async def test_a_hostile_sku_is_a_dead_letter_and_reaches_nobody(
     async with open_mailer(email_stock_alerts_to=ADA) as mailer:
         for sku in ("a\r\nBcc: eve@evil.example", "=?UTF-8?Q?=0A?=", "a\x00"):
             with pytest.raises(DeadLetter):
-                await send_stock_alert(low(sku), mailer, deliver(low(sku)), streams)
+                await send_stock_alert(low(sku), Post(mailer, deliver(low(sku)), streams))
     assert sink.events("rcpt") == []
 
 
@@ -191,7 +192,7 @@ async def test_recipients_who_were_refused_are_reported_and_not_logged(
     sink.follow(Script(recipients={BOB: Rule(code=550, text=f"<{BOB}> no such user"), "@busy.example": Rule(code=452)}))
     async with open_mailer(email_stock_alerts_to=f"{ADA},{BOB},eve@busy.example") as mailer:
         with capture_logs() as logs:
-            reports = await send_stock_alert(low(), mailer, deliver(low(), "a"), streams)
+            reports = await send_stock_alert(low(), Post(mailer, deliver(low(), "a"), streams))
     assert reports == [
         EmailRefused(
             template="stock_alert", message_id="<a.stock_alert@bord.example>", recipients=[who], code=code, reply=reply
@@ -208,12 +209,12 @@ async def test_recipients_who_were_refused_are_reported_and_not_logged(
 async def test_report_ready(sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams) -> None:
     url = HttpUrl("https://files.example.com/r.xlsx?signature=a&b=%22x%22")
     event = ReportGenerated(report_id="sales <10>", url=url, user_email=ADA)
-    assert await send_report_ready(event, mailer, deliver(event), streams) == []
+    assert await send_report_ready(event, Post(mailer, deliver(event), streams)) == []
     (mail,) = sink.mails()
     assert "sales <10>" in text_of(mail)
     assert str(url) in text_of(mail).splitlines()
     event = ReportGenerated(report_id="r-1", url=url, user_email=ADA, title="Sales analysis, October 2026")
-    assert await send_report_ready(event, mailer, deliver(event), streams) == []
+    assert await send_report_ready(event, Post(mailer, deliver(event), streams)) == []
     assert "Sales analysis, October 2026 can be fetched now." in text_of(sink.mails()[1])
 
 
@@ -222,7 +223,7 @@ async def test_a_failed_report_says_why(sink: Sink, mailer: Mailer, deliver: Del
         report_id="r", business_id=7, report_type="stock-forecast", format="pdf", problem="nothing <is> sold",
         user_email=ADA,
     )  # fmt: skip
-    assert await send_report_failed(event, mailer, deliver(event), streams) == []
+    assert await send_report_failed(event, Post(mailer, deliver(event), streams)) == []
     (mail,) = sink.mails()
     assert mail["Subject"] == "Your report could not be made"
     assert "You asked for the stock forecast." in text_of(mail)
@@ -248,7 +249,7 @@ async def test_an_import_is_told_to_who_sent_the_file(
         imported(written=1200, refused=34, errors_url=REPORT),
         imported(repeated=True, name="<b>.csv"),
     ):
-        assert await send_import_done(event, mailer, deliver(event), streams) == []
+        assert await send_import_done(event, Post(mailer, deliver(event), streams)) == []
     clean, partly, again = sink.mails()
     assert [mail["To"] for mail in sink.mails()] == [ADA] * 3
     assert clean["Subject"] == "Imported: stock.csv"
@@ -268,7 +269,7 @@ async def test_a_failed_import_says_why(
     event = InventoryImportFailed(
         business_id=7, import_id="i", file=FILE, problem="the file is empty", errors_url=report, user_email=ADA
     )
-    assert await send_import_failed(event, mailer, deliver(event), streams) == []
+    assert await send_import_failed(event, Post(mailer, deliver(event), streams)) == []
     (mail,) = sink.mails()
     assert mail["Subject"] == "Not imported: Your file"
     assert "the file is empty" in text_of(mail)
@@ -279,7 +280,7 @@ async def test_an_export_is_told_with_its_link(sink: Sink, mailer: Mailer, deliv
     event = InventoryExported(
         business_id=7, export_id="e", format="xlsx", url=REPORT, rows=1234, bytes=48_200, user_email=ADA
     )
-    assert await send_export_ready(event, mailer, deliver(event), streams) == []
+    assert await send_export_ready(event, Post(mailer, deliver(event), streams)) == []
     (mail,) = sink.mails()
     assert str(REPORT) in text_of(mail).splitlines()
     assert "XLSX, 48.2 kB" in text_of(mail)
@@ -291,7 +292,7 @@ async def test_who_did_not_say_whom_to_tell_gets_no_mail(
     event = imported(user_email=None)
     failed = InventoryImportFailed(business_id=7, import_id="i", file=FILE, problem="x")
     exported = InventoryExported(business_id=7, export_id="e", format="csv", url=REPORT, rows=1, bytes=1)
-    assert await send_import_done(event, mailer, deliver(event), streams) == []
-    assert await send_import_failed(failed, mailer, deliver(failed), streams) == []
-    assert await send_export_ready(exported, mailer, deliver(exported), streams) == []
+    assert await send_import_done(event, Post(mailer, deliver(event), streams)) == []
+    assert await send_import_failed(failed, Post(mailer, deliver(failed), streams)) == []
+    assert await send_export_ready(exported, Post(mailer, deliver(exported), streams)) == []
     assert sink.events("connect") == []

@@ -13,8 +13,8 @@ from processors.email.handlers import send_welcome
 from processors.email.handover import Handover, Taken
 from processors.email.mail import message_id
 from processors.email.mailer import Mailer
+from processors.email.post import Post
 from processors.email.replies import Ambiguous, Held
-from processors.email.sending import send
 from schemas import UserRegistered
 from streams.client import Streams
 from streams.delivery import Delivery
@@ -45,13 +45,13 @@ async def test_a_lost_reply_is_held_until_it_is_replayed(
     sink.follow(Script(recipients={ADA: Rule(drop=True, times=1)}))
     async with open_mailer(email_ambiguous="hold") as mailer:
         with pytest.raises(Held, match=r"may or may not have been sent \(no reply after the content: \w+\)") as caught:
-            await send_welcome(WELCOME, mailer, deliver_turn(0), streams)
+            await send_welcome(WELCOME, Post(mailer, deliver_turn(0), streams))
         assert IDENTITY in str(caught.value)
         with pytest.raises(Held, match="ended before the server's reply"):
-            await send_welcome(WELCOME, mailer, deliver_turn(0), streams)
+            await send_welcome(WELCOME, Post(mailer, deliver_turn(0), streams))
         assert len(sink.mails()) == 1
         for _ in range(2):  # somebody has looked; and its process dies before it is settled
-            assert await send_welcome(WELCOME, mailer, deliver_turn(1), streams) == []
+            assert await send_welcome(WELCOME, Post(mailer, deliver_turn(1), streams)) == []
     assert [mail["Message-ID"] for mail in sink.mails()] == [IDENTITY] * 2
     assert [event["event"] for event in sink.events() if event["message_id"]] == ["dropped", "accepted"]
 
@@ -61,9 +61,9 @@ async def test_what_the_server_has_taken_is_not_sent_again(
 ) -> None:
     """Its process died after the reply, and before the event was settled."""
     async with open_mailer(email_ambiguous="hold") as mailer:
-        await send_welcome(WELCOME, mailer, deliver_turn(0), streams)
+        await send_welcome(WELCOME, Post(mailer, deliver_turn(0), streams))
         with capture_logs() as logs:
-            assert await send_welcome(WELCOME, mailer, deliver_turn(0), streams) == []
+            assert await send_welcome(WELCOME, Post(mailer, deliver_turn(0), streams)) == []
     assert [entry["event"] for entry in logs] == ["mail.already_sent"]
     assert len(sink.mails()) == 1
 
@@ -75,8 +75,8 @@ async def test_a_refusal_is_no_doubt(
     sink.follow(Script(recipients={ADA: Rule.model_validate({"code": 451, "at": at, "times": 1})}))
     async with open_mailer(email_ambiguous="hold") as mailer:
         with pytest.raises(Retry):
-            await send_welcome(WELCOME, mailer, deliver_turn(0), streams)
-        await send_welcome(WELCOME, mailer, deliver_turn(0), streams)
+            await send_welcome(WELCOME, Post(mailer, deliver_turn(0), streams))
+        await send_welcome(WELCOME, Post(mailer, deliver_turn(0), streams))
     assert len(sink.mails()) == 1
 
 
@@ -86,9 +86,9 @@ async def test_a_server_that_is_away_is_no_doubt_either(
     sink.stop_listening()
     async with open_mailer(email_ambiguous="hold") as mailer:
         with pytest.raises(Unavailable):
-            await send_welcome(WELCOME, mailer, deliver_turn(0), streams)
+            await send_welcome(WELCOME, Post(mailer, deliver_turn(0), streams))
         sink.listen()
-        await send_welcome(WELCOME, mailer, deliver_turn(0), streams)
+        await send_welcome(WELCOME, Post(mailer, deliver_turn(0), streams))
     assert len(sink.mails()) == 1
 
 
@@ -100,7 +100,7 @@ async def test_what_is_sent_once_is_sent_again_only_in_doubt(
 
     async def once() -> None:
         values = {"name": "Ada", "link": "https://app.example.com/"}
-        await send(mailer, deliver_turn(0), streams, "welcome", (ADA,), subject_id="7-2026-11-23", **values)
+        await Post(mailer, deliver_turn(0), streams).send("welcome", (ADA,), subject_id="7-2026-11-23", **values)
 
     with pytest.raises(Ambiguous):
         await once()
@@ -121,12 +121,12 @@ async def test_of_two_processes_with_one_mail_one_sends(
 
     async def attempt() -> None:
         values = {"name": "Ada", "link": "https://app.example.com/"}
-        await send(mailer, deliver_turn(0), streams, "welcome", (ADA,), subject_id="both", **values)
+        await Post(mailer, deliver_turn(0), streams).send("welcome", (ADA,), subject_id="both", **values)
 
     done = await asyncio.gather(*(attempt() for _ in range(5)), return_exceptions=True)
     assert {type(error) for error in done if error} <= {Ambiguous}
     assert len(sink.mails()) == 1
-    await send_welcome(WELCOME, mailer, deliver_turn(0), streams)
+    await send_welcome(WELCOME, Post(mailer, deliver_turn(0), streams))
     assert len(sink.mails()) == 2
     assert not [event for event in sink.events("data") if event["code"] >= 400]
 

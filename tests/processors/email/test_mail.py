@@ -6,6 +6,8 @@ from email import message_from_bytes, policy
 from email.headerregistry import Address
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from processors.email.mail import Mail, compose, message_id
 from processors.email.rendering import Rendered
@@ -99,6 +101,30 @@ def test_a_mail_passes_servers_that_know_seven_bits_only() -> None:
     message = message_from_bytes(mail.content, policy=policy.default)
     text, html = message.iter_parts()
     assert (text.get_content(), html.get_content()) == ("Hé\r\n", "<p>Hé</p>\r\n")
+
+
+@settings(max_examples=200)
+@given(text=st.text() | st.text(alphabet="=_.- \t\r\n\x00\x0b\x0c\x85\u2028é"))
+def test_a_body_comes_back_as_it_was_in_lines_of_crlf(text: str) -> None:
+    """Also one that holds what separates the parts, or a lone CR, behind which some servers see a command."""
+    text = text.encode(errors="replace").decode()
+    mail = compose(
+        Rendered("Hello", text, f"{text}--=_bord--\n.\r.\n"),
+        event_id="event-1",
+        template="welcome",
+        sender=SENDER,
+        recipients=("ada@example.com",),
+    )
+    lines = mail.content.split(b"\r\n")
+    assert not [line for line in lines if b"\r" in line or b"\n" in line or not line.isascii()]
+    assert max(len(line) for line in lines[lines.index(b"") :]) <= 76
+    for part, given_text in zip(
+        message_from_bytes(mail.content, policy=policy.default).iter_parts(),
+        (f"{text}--=_bord--\n.\r.\n", text),
+        strict=True,
+    ):
+        expected = b"".join(line + b"\r\n" for line in given_text.encode().splitlines())
+        assert part.get_payload(decode=True) == expected
 
 
 def test_the_message_id_is_the_events_and_the_templates() -> None:

@@ -1,0 +1,88 @@
+"""Post: one mail about one event, from its template to what the mail server said of each recipient."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+import structlog
+
+from processors.email.handover import Handover, Taken
+from processors.email.mail import compose
+from processors.email.mailer import Mailer, Refused, open_mailer
+from processors.email.rendering import TemplateName, render
+from processors.email.replies import Ambiguous, Held, quotable
+from schemas import EmailRefused
+from streams import CurrentDelivery, CurrentStreams, Delivery, Shared, Streams
+
+log = structlog.get_logger(__name__)
+
+
+class Post:
+    """Sends the mails of one delivery."""
+
+    def __init__(self, mailer: Mailer, delivery: Delivery, streams: Streams) -> None:
+        self.settings = mailer.settings
+        self.delivery = delivery
+        self.streams = streams
+        self._mailer = mailer
+
+    async def send(
+        self, template: TemplateName, recipients: tuple[str, ...], *, subject_id: str = "", **values: Any
+    ) -> list[EmailRefused]:
+        """Sends the mail that `template` makes of the event, and returns who was refused while others have it.
+
+        With a `subject_id` the mail is about that rather than about the event, and is sent once whatever events ask for
+        it. Raises what `Mailer.send` does; `Held` where it would be sent again and `EMAIL_AMBIGUOUS` is `hold`.
+        """
+        mail = compose(
+            render(template, **values),
+            event_id=subject_id or self.delivery.message.id,
+            template=template,
+            sender=self.settings.sender(),
+            recipients=recipients,
+        )
+        holds = self.settings.email_ambiguous == "hold"
+        if not holds and not subject_id:  # a second copy is allowed: nothing to ask, nothing to remember
+            return _refusals(template, mail.message_id, (await self._mailer.send(mail)).refused)
+        handover = Handover(self.streams.redis, self.streams.keys, mail.message_id, turn=self.delivery.replays)
+        known = await handover.known()
+        if known == "sent":
+            log.info("mail.already_sent", message_id=mail.message_id)
+            return []
+        if known == "begun" and holds:
+            raise Held(mail.message_id, "its process ended before the server's reply, or another one is at it")
+        try:
+            sent = await self._mailer.send(mail, handover)
+        except (Ambiguous, Taken) as unknown:
+            why = str(unknown)
+            raise (Held(mail.message_id, why) if holds else Ambiguous(why)) from None
+        return _refusals(template, mail.message_id, sent.refused)
+
+
+def post_of(
+    mailer: Mailer = Shared(open_mailer),
+    delivery: Delivery = CurrentDelivery(),
+    streams: Streams = CurrentStreams(),
+) -> Post:
+    """The post of the delivery that is being handled, for `Depends(post_of)`."""
+    return Post(mailer, delivery, streams)
+
+
+def _refusals(template: str, message_id: str, refused: tuple[Refused, ...]) -> list[EmailRefused]:
+    """Reports the recipients a mail did not reach while others have it: sending again would reach those twice."""
+    by_code: dict[int, list[Refused]] = defaultdict(list)
+    for refusal in refused:
+        by_code[refusal.code].append(refusal)
+    for code, those in by_code.items():
+        log.warning("mail.refused", message_id=message_id, code=code, recipients=len(those))
+    return [
+        EmailRefused(
+            template=template,
+            message_id=message_id,
+            recipients=[refusal.recipient for refusal in those],
+            code=code,
+            reply=quotable(those[0].reply),
+        )
+        for code, those in by_code.items()
+    ]
