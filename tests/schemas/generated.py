@@ -16,7 +16,6 @@ _FORMATS: Final[Mapping[str, st.SearchStrategy[str]]] = {
     "date-time": st.datetimes(timezones=st.sampled_from(_ZONES)).map(
         lambda moment: moment.isoformat().replace("+00:00", "Z")
     ),
-    "date": st.dates().map(lambda day: day.isoformat()),
     "uri": st.from_regex(r"https?://[a-z]{1,20}\.com(/[a-z0-9]{0,20})?(\?[a-z]=[0-9]{1,3})?", fullmatch=True),
 }
 _DEEPEST: Final = 3
