@@ -47,12 +47,20 @@ def sink(tmp_path: Path) -> Iterator[Sink]:
 
 
 @pytest.fixture
-def environment(database_url: str, tmp_path: Path, sink: Sink, monkeypatch: pytest.MonkeyPatch) -> Mapping[str, str]:
+def ambiguous(request: pytest.FixtureRequest) -> str:
+    """What becomes of a mail of which nobody knows whether it was sent."""
+    return getattr(request, "param", "resend")
+
+
+@pytest.fixture
+def environment(
+    database_url: str, tmp_path: Path, sink: Sink, ambiguous: str, monkeypatch: pytest.MonkeyPatch
+) -> Mapping[str, str]:
     """What the processors read, and this process to set up what they work on."""
     (tmp_path / "temporary").mkdir()
     values = {
         "STREAMS_HOME": str(tmp_path / "home"), "FILE_CHUNK_ROWS": str(CHUNK), "DATABASE_URL": database_url,
-        "TMPDIR": str(tmp_path / "temporary"),
+        "TMPDIR": str(tmp_path / "temporary"), "EMAIL_AMBIGUOUS": ambiguous,
         "SMTP_URL": f"smtp://127.0.0.1:{sink.port}", "EMAIL_FROM": "bord@example.com", "OTEL_SDK_DISABLED": "true",
     }  # fmt: skip
     for name, value in values.items():
@@ -163,6 +171,26 @@ async def test_a_death_at_some_points_of_the_processors(
 ) -> None:
     """Three of them, by the seed of the run."""
     await sweep(World(streams, shop, storages, sink), lives, request.config.getoption("randomly_seed", 0), 3)
+
+
+@pytest.mark.newest_redis
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("ambiguous", ["hold"], indirect=True)
+async def test_a_death_after_the_content_is_no_second_mail_where_it_is_held(
+    streams: Streams, shop: Database, storages: Storages, sink: Sink, lives: Lives
+) -> None:
+    """Whatever was under way is with the server once, or nowhere, and then it is a dead letter for somebody to see."""
+    world, point = World(streams, shop, storages, sink), "mail: the server has the content"
+    await world.ask(point)
+    assert lives.ask(f"first {point}") == -9
+    heir = lives.ask(f"heir {point}")
+    await wait_until(world.is_done, 20)
+    assert lives.ask(f"end {heir}") == 0
+    sent = Counter(line["message_id"] for line in sink.events("accepted"))
+    held = [letter async for letter in streams.dead_letters("email").ls()]
+    assert max(sent.values()) == 1, "a held mail was sent again"
+    assert held, "a death after the content is a doubt"
+    assert len(sent) + len(held) >= MAILS
 
 
 @pytest.mark.slow
