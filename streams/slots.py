@@ -264,6 +264,11 @@ class Slots:
         collected = len(self._collector) if self._collector is not None else 0
         return len(self._ready) + len(self._suspects) + collected
 
+    def is_idle(self) -> bool:
+        """Whether nothing runs, and nothing of what is here can begin now."""
+        stands = not self._taking or self.paused or self._breaker.is_open
+        return not (self.running or self._waking) and (stands or not (self._suspects or self._has_more()))
+
     def in_handlers(self) -> int:
         """How many deliveries handlers have."""
         work = [slot.delivery for slot in self._slots if slot.delivery is not None]

@@ -1,0 +1,201 @@
+"""MemoryServer: a Redis in this process, by the test's clock: fakeredis for the commands, lupa for the scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import fakeredis
+import redis.asyncio
+from fakeredis import _helpers
+from fakeredis._socket import _base
+from fakeredis.commands_mixins import server_mixin
+from fakeredis.model import _stream
+from redis.asyncio.client import Pipeline, PubSub
+from redis.exceptions import ResponseError
+
+from streams.connection import Connections
+from streams.entries import Entry
+from streams.errors import StreamsError
+from streams.testing.lua import Lua
+
+if TYPE_CHECKING:
+    from streams.settings import Settings
+    from streams.testing.clock import VirtualClock
+
+
+class MemoryServer:
+    """Answers what Redis is asked, as Redis would; nothing ever waits for something to come."""
+
+    def __init__(self) -> None:
+        self._server = fakeredis.FakeServer(version=(8,))
+        self._redis = fakeredis.FakeRedis(server=self._server, protocol=2)
+        self._redis.response_callbacks.clear()  # the replies as they are
+        self._lua = Lua(self._command)
+        self.added = 0  # entries, in any stream
+        self.published: list[Entry] = []  # every entry that came to a lane, in order
+
+    def command(self, *command: Any) -> Any:
+        """Answers one command in what redis-py reads; raises `redis.exceptions.ResponseError`."""
+        name, *rest = (word for text in command for word in _words(text))
+        if name in (b"EVAL", b"EVALSHA"):
+            script, *arguments = rest
+            return self._lua.run(name.decode(), script, arguments)
+        return self._command(name, *rest)
+
+    def _command(self, name: bytes, *rest: bytes) -> Any:
+        if name in (b"XREADGROUP", b"XREAD"):
+            rest = _without_block(rest)
+        reply = self._redis.execute_command(name, *rest)
+        if name == b"XADD":
+            self.added += 1
+            if b":stream:" in rest[0]:
+                self.published += self._redis.execute_command("XRANGE", rest[0], reply, reply)
+        return reply
+
+    def pubsub(self, **options: Any) -> PubSub:
+        """Listens to channels."""
+        listening: redis.asyncio.Redis = fakeredis.FakeAsyncRedis(server=self._server, protocol=2)
+        return listening.pubsub(**options)
+
+    def close(self) -> None:
+        """Forgets everything."""
+        self._redis.close()
+
+
+class MemoryConnection:
+    """One connection to the memory, as `DirectConnection` is one to Redis."""
+
+    sent = True
+
+    def __init__(self, server: MemoryServer) -> None:
+        self._server = server
+
+    async def call(self, *command: Any, timeout: float | None = None) -> Any:
+        """Sends a command; `timeout` has no meaning here."""
+        del timeout
+        return self._server.command(*command)
+
+    async def client_id(self) -> int:
+        """Redis' id of this connection: here it is none that waits."""
+        return 0
+
+    async def aclose(self) -> None:
+        """Closes it."""
+
+
+class MemoryConnections(Connections):
+    """Connections to a memory."""
+
+    def __init__(self, settings: Settings, server: MemoryServer) -> None:
+        self.settings = settings
+        self.url = self.place = "memory"
+        self.client = MemoryRedis(server)
+        self._server = server
+
+    def at(self, tag: str) -> Connections:
+        """There is one memory."""
+        del tag
+        return self
+
+    @property
+    def server(self) -> str:
+        """What people are told."""
+        return self.place
+
+    def direct(self, timeout: float) -> Any:
+        """A connection for one loop."""
+        del timeout
+        return MemoryConnection(self._server)
+
+    async def aclose(self) -> None:
+        """Closes them."""
+
+
+class MemoryRedis(redis.asyncio.Redis):
+    """redis-py's client, answered in this process: what looks at Redis, and a processor's own keys."""
+
+    def __init__(self, server: MemoryServer) -> None:
+        super().__init__(protocol=2)
+        self._server = server
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Answers a command, read as redis-py reads it."""
+        return _read(self, self._server, args, options)
+
+    def pipeline(self, transaction: bool = True, shard_hint: str | None = None) -> Pipeline:
+        """Commands that are answered together."""
+        return _MemoryPipeline(self, self._server, transaction, shard_hint)
+
+    def pubsub(self, **options: Any) -> PubSub:
+        """Listens to channels."""
+        return self._server.pubsub(**options)
+
+
+class _MemoryPipeline(Pipeline):
+    def __init__(self, client: MemoryRedis, server: MemoryServer, transaction: bool, shard_hint: str | None) -> None:
+        super().__init__(client.connection_pool, client.response_callbacks, transaction, shard_hint)
+        self._server = server
+
+    async def execute(self, raise_on_error: bool = True) -> list[Any]:
+        stack, self.command_stack = self.command_stack, []
+        replies: list[Any] = []
+        for command, options in stack:
+            try:
+                replies.append(_read(self, self._server, command, dict(options)))
+            except ResponseError as error:
+                replies.append(error)
+        if raise_on_error:
+            self.raise_first_error(stack, replies)
+        return replies
+
+
+def _read(client: Any, server: MemoryServer, command: tuple[Any, ...], options: dict[str, Any]) -> Any:
+    try:
+        reply = server.command(*command)
+    except ResponseError:
+        if "NEVER_DECODE" in options:
+            raise
+        raise
+    options.pop("keys", None)
+    callback = client.response_callbacks.get(command[0])
+    return reply if callback is None else callback(reply, **options)
+
+
+def _words(text: Any) -> list[bytes]:
+    if isinstance(text, bytes):
+        return [text]
+    return [text.encode()] if isinstance(text, str) else [str(text).encode()]
+
+
+def _without_block(words: tuple[bytes, ...]) -> tuple[bytes, ...]:
+    at = words.index(b"BLOCK") if b"BLOCK" in words else len(words)
+    return words[:at] + words[at + 2 :]
+
+
+@contextmanager
+def timed(clock: VirtualClock) -> Iterator[None]:
+    """Lets fakeredis go by a clock, in the whole process: it has no clock of its own to replace."""
+    modules: list[Any] = [_base, _helpers, _stream, server_mixin]
+    before = [module.time for module in modules]
+    try:
+        for module in modules:
+            module.time = _Time(clock)
+        yield
+    finally:
+        for module, time in zip(modules, before, strict=True):
+            module.time = time
+
+
+class _Time:
+    """What fakeredis asks of the module `time`."""
+
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
+
+    def time(self) -> float:
+        return (self._clock.ms + 0.5) / 1000  # it truncates, and 0.001 s are a little less than a millisecond
+
+
+_ = StreamsError
