@@ -246,25 +246,18 @@ async def test_a_plain_function_is_a_handler(engine: Engine) -> None:
 
 async def test_a_crash_counts_a_delivery_and_no_attempt(engine: Engine) -> None:
     probe = Probe()
-    await _dies(engine, probe, 1)
+    await engine.dies(probe.processor, Noted(n=1))
     await engine.until(lambda: len(probe.seen) == 1)
     assert probe.seen == [(1, 1, 2)]
 
 
 async def test_what_kills_its_process_is_dead_at_the_limit(engine: Engine) -> None:
     probe = Probe(deliveries=2)
-    await _dies(engine, probe, 2)
+    await engine.dies(probe.processor, Noted(n=1), 2)
     await engine.until(lambda: dead(engine, "probe"))
     (letter,) = await dead(engine, "probe")
     assert (letter.reason, letter.attempts, letter.deliveries) == ("crashed", 0, 2)
     assert probe.seen == []
-
-
-async def _dies(engine: Engine, probe: Probe, times: int) -> None:
-    if hasattr(engine.streams, "advance"):
-        await engine.start(probe.processor)
-    await engine.streams.publish(Noted(n=1))
-    await engine.dies(probe.processor, times)
 
 
 async def test_a_type_that_nobody_has_registered_is_dead(engine: Engine) -> None:
@@ -351,6 +344,7 @@ async def test_a_newer_version_waits_for_its_deploy(engine: Engine) -> None:
 async def test_a_newer_version_does_not_wait_for_ever(make_engine: object) -> None:
     engine = make_engine(unsupported_for=0.0)  # type: ignore[operator]
     try:
+        await engine.open()
         await engine.start(Probe().processor)
         await engine.add_entry("notes", {"type": "Noted", "data": '{"n": 1}', "dataversion": "9"})
         await engine.until(lambda: dead(engine, "probe"))
