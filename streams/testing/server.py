@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import fakeredis
 import redis.asyncio
@@ -23,6 +23,9 @@ from streams.testing.lua import Lua
 if TYPE_CHECKING:
     from streams.settings import Settings
     from streams.testing.clock import VirtualClock
+
+
+_INFO: Final = b"redis_version:in-memory\r\nredis_mode:standalone\r\nmaxmemory_policy:noeviction\r\naof_enabled:1\r\n"
 
 
 class MemoryServer:
@@ -45,6 +48,8 @@ class MemoryServer:
         return self._command(name, *rest)
 
     def _command(self, name: bytes, *rest: bytes) -> Any:
+        if name == b"INFO":
+            return _INFO  # fakeredis has none
         if name in (b"XREADGROUP", b"XREAD"):
             rest = _without_block(rest)
         reply = self._redis.execute_command(name, *rest)
