@@ -125,7 +125,8 @@ class Harness(Streams):
         self._members.clear()
 
     async def _incarnate(self, processor: Processor) -> Member:
-        member = Member(processor, self, dice=self._dice, middleware=(*self._middleware, self._dying[processor.name]))
+        layers = (*self._middleware, self._dying[processor.name])
+        member = Member(processor, self, self._server, dice=self._dice, middleware=layers)
         await member.open()
         return member
 

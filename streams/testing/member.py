@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from streams.client import Streams
     from streams.middleware import Middleware
     from streams.processor import Processor
+    from streams.testing.server import MemoryServer
 
 _SPINS: Final = 50  # turns of the event loop before it is taken for granted that a handler waits for something real
 _PATIENCE: Final = 0.001  # seconds
@@ -34,7 +35,13 @@ class Member(Consumer):
     """One incarnation of a processor's consumer."""
 
     def __init__(
-        self, processor: Processor, client: Streams, *, dice: random.Random, middleware: Sequence[Middleware]
+        self,
+        processor: Processor,
+        client: Streams,
+        server: MemoryServer,
+        *,
+        dice: random.Random,
+        middleware: Sequence[Middleware],
     ) -> None:
         super().__init__(processor, client, middleware=middleware)
         self._executor.random = self._breaker.random = dice.random
@@ -42,6 +49,7 @@ class Member(Consumer):
         self._seat = self._seats[0]
         self._call = client.partitions[0].connections.direct(timeout=0).call
         self._keys = client.partitions[0].keys
+        self._server = server
         self._context = copy_context()
         self._line_opens: int | None = None
         self._problem: BaseException | None = None
@@ -61,8 +69,10 @@ class Member(Consumer):
         await self._listen()
         self._sharing = asyncio.get_running_loop().create_task(self._share())
         await self._shared_ready.wait()
-        for work in (seat.settlement.run(), seat.control.run(), *([seat.gate.ask()] if seat.gate is not None else [])):
-            _ = self._spawn(work)
+        self._server.listen(self._keys.control(self.group), self._hear)
+        _ = self._spawn(seat.settlement.run())
+        if seat.gate is not None:
+            _ = self._spawn(seat.gate.ask())
         for source in seat.sources:
             await self._take_over(source)
 
@@ -80,6 +90,9 @@ class Member(Consumer):
         self.dead = True
         if not isinstance(error, Crash):
             self._problem = error
+
+    def _hear(self, words: bytes) -> None:
+        _ = self._spawn(self._seat.control.hear(words))
 
     async def _take_over(self, source: str) -> None:
         _, _, taken = await scripts.reclaim(

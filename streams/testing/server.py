@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +17,6 @@ from redis.exceptions import ResponseError
 
 from streams.connection import Connections
 from streams.entries import Entry
-from streams.errors import StreamsError
 from streams.testing.lua import Lua
 
 if TYPE_CHECKING:
@@ -33,8 +32,9 @@ class MemoryServer:
 
     def __init__(self) -> None:
         self._server = fakeredis.FakeServer(version=(8,))
-        self._redis = fakeredis.FakeRedis(server=self._server, protocol=2)
-        self._redis.response_callbacks.clear()  # the replies as they are
+        # One connection, without the client around it: the replies as they are.
+        self._connection: Any = fakeredis.FakeRedis(server=self._server, protocol=2).connection_pool.get_connection()
+        self._listeners: dict[bytes, Callable[[bytes], None]] = {}
         self._lua = Lua(self._command)
         self.added = 0  # entries, in any stream
         self.published: list[Entry] = []  # every entry that came to a lane, in order
@@ -52,21 +52,28 @@ class MemoryServer:
             return _INFO  # fakeredis has none
         if name in (b"XREADGROUP", b"XREAD"):
             rest = _without_block(rest)
-        reply = self._redis.execute_command(name, *rest)
+        reply = self._ask(name, *rest)
         if name == b"XADD":
             self.added += 1
             if b":stream:" in rest[0]:
-                self.published += self._redis.execute_command("XRANGE", rest[0], reply, reply)
+                self.published += self._ask("XRANGE", rest[0], reply, reply)
+        if name == b"PUBLISH" and rest[0] in self._listeners:
+            self._listeners[rest[0]](rest[1])
+            reply += 1
         return reply
+
+    def _ask(self, *words: bytes | str) -> Any:
+        self._connection.send_command(*words)
+        return self._connection.read_response()
+
+    def listen(self, channel: str, hear: Callable[[bytes], None]) -> None:
+        """Calls `hear` with what is said on a channel, in place of who listened before."""
+        self._listeners[channel.encode()] = hear
 
     def pubsub(self, **options: Any) -> PubSub:
         """Listens to channels."""
         listening: redis.asyncio.Redis = fakeredis.FakeAsyncRedis(server=self._server, protocol=2)
         return listening.pubsub(**options)
-
-    def close(self) -> None:
-        """Forgets everything."""
-        self._redis.close()
 
 
 class MemoryConnection:
@@ -157,12 +164,7 @@ class _MemoryPipeline(Pipeline):
 
 
 def _read(client: Any, server: MemoryServer, command: tuple[Any, ...], options: dict[str, Any]) -> Any:
-    try:
-        reply = server.command(*command)
-    except ResponseError:
-        if "NEVER_DECODE" in options:
-            raise
-        raise
+    reply = server.command(*command)
     options.pop("keys", None)
     callback = client.response_callbacks.get(command[0])
     return reply if callback is None else callback(reply, **options)
@@ -201,6 +203,3 @@ class _Time:
 
     def time(self) -> float:
         return (self._clock.ms + 0.5) / 1000  # it truncates, and 0.001 s are a little less than a millisecond
-
-
-_ = StreamsError
