@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+from streams.errors import StreamsError
+
 
 class Timers(Protocol):
     """The part of an event loop that knows the time."""
@@ -55,10 +57,12 @@ async def sleep(seconds: float) -> None:
 
 @contextmanager
 def replaced(by: Clock) -> Iterator[None]:
-    """Goes by another clock until the end of the block, in the whole process."""
+    """Goes by another clock until the end of the block, in the whole process; `StreamsError` if one is in place."""
     global _clock  # noqa: PLW0603 - a parameter through every layer would be paid for by every event
-    before, _clock = _clock, by
+    if _clock is not None:
+        raise StreamsError("another clock is in place: one Harness at a time, its clock is the whole process' clock")
+    _clock = by
     try:
         yield
     finally:
-        _clock = before
+        _clock = None

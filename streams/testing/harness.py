@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -30,11 +30,10 @@ from streams.testing.clock import VirtualClock
 from streams.testing.crash import Dying
 from streams.testing.letters import MemoryLetters
 from streams.testing.member import Member
-from streams.testing.overriding import overriding
+from streams.testing.overriding import Factory, Overriding
 from streams.testing.server import MemoryConnections, MemoryServer, timed
 
 _E = TypeVar("_E", bound=Event)
-_Factory = Callable[..., Any]
 
 _MOST: Final = 10_000  # deliveries in one run: a handler that publishes its own event again would never be quiet
 
@@ -60,7 +59,7 @@ class Harness(Streams):
     def __init__(
         self,
         *processors: Processor,
-        overrides: Mapping[_Factory, _Factory] | None = None,
+        overrides: Mapping[Factory, Factory] | None = None,
         start: datetime | None = None,
         seed: int = 0,
         settings: Settings | None = None,
@@ -71,7 +70,7 @@ class Harness(Streams):
             raise StreamsError(f"start={start.isoformat()} has no time zone; use an aware datetime")
         given = settings or _Defaults()
         self._clock = VirtualClock(start or datetime.now(UTC), self._let_pass)
-        self._server = MemoryServer()
+        self._server = MemoryServer(self._clock)
         nowhere = SecretStr("redis://harness.invalid")
         super().__init__(
             settings=given.model_copy(update={"redis_url": nowhere, "partitions": 1}),
@@ -81,7 +80,7 @@ class Harness(Streams):
         self._checked = True  # there is no server to refuse
         self._dice = Random(seed)
         self._middleware = tuple(middleware)
-        self._overrides = dict(overrides or {})
+        self._overriding = Overriding(overrides or {})
         self._processors = list(processors)
         self._members: dict[str, Member] = {}
         self._dying: defaultdict[str, Dying] = defaultdict(Dying)
@@ -92,14 +91,14 @@ class Harness(Streams):
         return MemoryConnections(settings, self._server)
 
     async def __aenter__(self) -> Self:
-        functions = [function for processor in self._processors for function in _functions(processor)]
         self._open.enter_context(clock.replaced(self._clock))
         self._open.enter_context(timed(self._clock))
+        self._open.callback(self._overriding.restore)
+        self._is_open = True
         try:
-            self._open.enter_context(overriding(functions, self._overrides))
-            self._is_open = True
             for processor in self._processors:
                 await self.join(processor)
+            self._overriding.check()
         except BaseException:
             await self.aclose()
             raise
@@ -116,6 +115,7 @@ class Harness(Streams):
         """Starts one more processor: what was published before it was there is delivered to it as well."""
         if processor.name in self._members:
             raise StreamsError(f"{processor.name} is here already")
+        self._overriding.reach(processor)
         self._members[processor.name] = await self._incarnate(processor)
 
     async def leave(self) -> None:
@@ -126,7 +126,8 @@ class Harness(Streams):
 
     async def _incarnate(self, processor: Processor) -> Member:
         layers = (*self._middleware, self._dying[processor.name])
-        member = Member(processor, self, self._server, dice=self._dice, middleware=layers)
+        share = self._overriding.share
+        member = Member(processor, self, self._server, dice=self._dice, middleware=layers, share=share)
         await member.open()
         return member
 
@@ -262,8 +263,3 @@ class Harness(Streams):
             await asyncio.sleep(0)
         else:
             await self.advance(seconds=max(0.0, seconds))
-
-
-def _functions(processor: Processor) -> list[_Factory]:
-    handlers = [subscription.handler for subscription in processor.subscriptions.values()]
-    return [*handlers, *(schedule.function for schedule in processor.schedules.values())]

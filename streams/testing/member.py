@@ -20,7 +20,7 @@ from streams.message import Message
 from streams.testing.crash import Crash
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Awaitable, Callable, Sequence
 
     from streams.client import Streams
     from streams.middleware import Middleware
@@ -42,6 +42,7 @@ class Member(Consumer):
         *,
         dice: random.Random,
         middleware: Sequence[Middleware],
+        share: Callable[[], Awaitable[None]],
     ) -> None:
         super().__init__(processor, client, middleware=middleware)
         self._executor.random = self._breaker.random = dice.random
@@ -50,6 +51,7 @@ class Member(Consumer):
         self._call = client.partitions[0].connections.direct(timeout=0).call
         self._keys = client.partitions[0].keys
         self._server = server
+        self._open_shared = share
         self._context = copy_context()
         self._line_opens: int | None = None
         self._problem: BaseException | None = None
@@ -68,7 +70,11 @@ class Member(Consumer):
         await seat.membership.ensure_groups()
         await self._listen()
         self._sharing = asyncio.get_running_loop().create_task(self._share())
-        await self._shared_ready.wait()
+        ready = self._spawn(self._until_shared())
+        await asyncio.wait([self._sharing, ready], return_when=asyncio.FIRST_COMPLETED)
+        if self._sharing.done():
+            ready.cancel()
+            await self._sharing  # raises: an override could not be opened
         self._server.listen(self._keys.control(self.group), self._hear)
         _ = self._spawn(seat.settlement.run())
         if seat.gate is not None:
@@ -76,9 +82,13 @@ class Member(Consumer):
         for source in seat.sources:
             await self._take_over(source)
 
+    async def _until_shared(self) -> None:
+        await self._shared_ready.wait()
+
     async def _share(self) -> None:
         async with SharedContext():
             current_streams.set(self._client)
+            await self._open_shared()
             self._context = copy_context()
             self._slots.start()
             self._shared_ready.set()

@@ -10,7 +10,6 @@ import fakeredis
 import redis.asyncio
 from fakeredis import _helpers
 from fakeredis._socket import _base
-from fakeredis.commands_mixins import server_mixin
 from fakeredis.model import _stream
 from redis.asyncio.client import Pipeline, PubSub
 from redis.exceptions import ResponseError
@@ -30,7 +29,8 @@ _INFO: Final = b"redis_version:in-memory\r\nredis_mode:standalone\r\nmaxmemory_p
 class MemoryServer:
     """Answers what Redis is asked, as Redis would; nothing ever waits for something to come."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: VirtualClock) -> None:
+        self._clock = clock
         self._server = fakeredis.FakeServer(version=(8,))
         # One connection, without the client around it: the replies as they are.
         self._connection: Any = fakeredis.FakeRedis(server=self._server, protocol=2).connection_pool.get_connection()
@@ -50,6 +50,9 @@ class MemoryServer:
     def _command(self, name: bytes, *rest: bytes) -> Any:
         if name == b"INFO":
             return _INFO  # fakeredis has none
+        if name == b"TIME":
+            seconds, ms = divmod(self._clock.ms, 1000)
+            return [b"%d" % seconds, b"%d" % (ms * 1000)]
         if name in (b"XREADGROUP", b"XREAD"):
             rest = _without_block(rest)
         reply = self._ask(name, *rest)
@@ -184,7 +187,7 @@ def _without_block(words: tuple[bytes, ...]) -> tuple[bytes, ...]:
 @contextmanager
 def timed(clock: VirtualClock) -> Iterator[None]:
     """Lets fakeredis go by a clock, in the whole process: it has no clock of its own to replace."""
-    modules: list[Any] = [_base, _helpers, _stream, server_mixin]
+    modules: list[Any] = [_base, _helpers, _stream]
     before = [module.time for module in modules]
     try:
         for module in modules:
@@ -202,4 +205,4 @@ class _Time:
         self._clock = clock
 
     def time(self) -> float:
-        return (self._clock.ms + 0.5) / 1000  # it truncates, and 0.001 s are a little less than a millisecond
+        return (self._clock.ms + 0.5) / 1000  # it truncates to ms, and a float may be a little less
