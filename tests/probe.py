@@ -6,7 +6,9 @@ One line of JSON an event, written with one O_APPEND write each, so that lines o
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import os
+import signal
 import sys
 import time
 from typing import Literal
@@ -21,7 +23,7 @@ class Probed(Event, stream="probes", version=1):
     """Something to do in a certain way."""
 
     n: int
-    act: Literal["ok", "exit", "sleep", "block", "fail", "raise", "reject", "later"] = "ok"
+    act: Literal["ok", "exit", "segv", "kill", "sleep", "block", "fail", "raise", "reject", "later"] = "ok"
     seconds: float = 0.0
 
 
@@ -47,6 +49,10 @@ async def act(event: Probed, delivery: Delivery = CurrentDelivery()) -> None:
     match event.act:
         case "exit":
             os._exit(9)
+        case "segv":
+            ctypes.string_at(0)
+        case "kill":  # as the kernel does it when memory is short
+            os.kill(os.getpid(), signal.SIGKILL)
         case "sleep":
             await asyncio.sleep(event.seconds)
         case "block":

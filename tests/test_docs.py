@@ -61,7 +61,8 @@ SHOWN: Final = {"console", "text", "json", "mermaid", "ini", "toml", "js"}  # `j
 
 _BLOCK: Final = re.compile(r"(?:^<!-- test: (.+?) -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _ID: Final = re.compile(r"\b(?:[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}|\d{13}-\d+)\b")
-_MAIL_PORT: Final = "localhost:1025"
+_MAIL_SERVER: Final = "localhost:1025"
+_WEB_SERVER: Final = "localhost:8000"
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,12 @@ def rows(page: str, heading: str) -> dict[str, list[str]]:
 # Examples --------------------------------------------------------------------------------------------------------
 
 
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
 class Session:
     """A reader who types a page's examples, one after the other."""
 
@@ -120,10 +127,10 @@ class Session:
         self._directory = directory
         self._state = directory / "shell-state"
         self._state.touch()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self._mail = f"localhost:{probe.getsockname()[1]}"
-        self._env = {**env, "SMTP_URL": f"smtp://{self._mail}", "LOG_FORMAT": "json"}
+        self._mail, self._web = _free_port(), _free_port()
+        self._env = {
+            **env, "SMTP_URL": f"smtp://localhost:{self._mail}", "PORT": str(self._web), "LOG_FORMAT": "json",
+        }  # fmt: skip
         self._programs(directory / "bin", server)
         self._background: list[tuple[Block, subprocess.Popen[bytes], Path, str]] = []
         self._last_id = "ID"
@@ -150,7 +157,8 @@ class Session:
         """Does what a block says."""
         self._count += 1
         kind, _, argument = block.mark.partition(" ")
-        text = block.text.replace(_MAIL_PORT, self._mail)
+        text = block.text.replace(_MAIL_SERVER, f"localhost:{self._mail}")
+        text = text.replace(_WEB_SERVER, f"localhost:{self._web}")
         if kind == "file":
             (self._directory / argument).write_text(text)
             return
@@ -289,7 +297,7 @@ def test_every_relative_link_leads_somewhere(page: str) -> None:
         assert not anchor or anchor in _anchors(file), f"{page}: {target} has no such heading"
 
 
-_PATH: Final = re.compile(r"(?:docs|tests|benchmarks|schemas|streams|processors|observability)/[\w./-]+\w/?")
+_PATH: Final = re.compile(r"(?:docs|tests|examples|benchmarks|schemas|streams|processors|observability)/[\w./-]+\w/?")
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -303,8 +311,16 @@ def test_every_file_test_module_and_command_that_is_named_is_there(page: str) ->
             assert not test or f"def {test}(" in (ROOT / name).read_text(), f"{page}: {name} has no {test}"
         elif found := re.match(r"streams ([a-z]+)\b", span):
             assert found[1] in commands, f"{page}: `{span}` is no command"
-    for module in re.findall(r"python -m ((?:schemas|streams|processors|observability)[\w.]*)", read(page)):
+    for module in re.findall(r"python -m ((?:schemas|streams|processors|observability|examples)[\w.]*)", read(page)):
         assert importlib.util.find_spec(module.rstrip(".")), f"{page}: python -m {module}"
+
+
+def test_every_hazard_has_its_row_and_every_row_a_test() -> None:
+    """That the tests are there is for the test above to say."""
+    found = dict(re.findall(r"^\| ([CNSEFD]\d+) [^|]+\|[^|]+\|[^|]+\|([^|]+)\|", read("docs/hazards.md"), re.MULTILINE))
+    hazards = {"C": 25, "N": 12, "S": 18, "E": 5, "F": 4, "D": 3}
+    assert list(found) == [f"{kind}{n}" for kind, most in hazards.items() for n in range(1, most + 1)]
+    assert [hazard for hazard, tests in found.items() if not re.search(r"`tests/\S+\.py::test_\w+`", tests)] == []
 
 
 def test_every_page_is_in_the_index() -> None:

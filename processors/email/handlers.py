@@ -140,7 +140,13 @@ async def send_report_ready(
 ) -> list[EmailRefused]:
     """Tells the person who asked for a report where to fetch it."""
     return await send(
-        mailer, delivery, streams, "report_ready", (event.user_email,), report=event.title or event.report_id, link=str(event.url)
+        mailer,
+        delivery,
+        streams,
+        "report_ready",
+        (event.user_email,),
+        report=event.title or event.report_id,
+        link=str(event.url),
     )
 
 

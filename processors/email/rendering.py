@@ -32,7 +32,7 @@ _SUBJECTS: Final[dict[TemplateName, str]] = {
     "report_ready": "Your report is ready",
     "report_failed": "Your report could not be made",
     "import_done": "{% if repeated %}Imported before: {{ name }}{% else %}Imported: {{ name }}"
-    "{% if refused %} ({{ refused }} rows refused){% endif %}{% endif %}",
+    "{% if refused %} ({{ refused }} refused){% endif %}{% endif %}",
     "import_failed": "Not imported: {{ name }}",
     "export_ready": "Your export is ready",
     "daily_digest": "{{ business }}: {{ revenue }} on {{ day }}",

@@ -81,10 +81,10 @@ class CsvChunks:
         encoding = self._dialect.encoding
         try:
             text = self._decoder.decode(block, final=self._ended)
-        except UnicodeDecodeError:
+        except UnicodeDecodeError as error:
+            line = self.line + len(self._lines) + block.count(b"\n", 0, error.start)
             raise FileRefused(
-                f"the file is {encoding} up to about line {self.line + len(self._lines)}, and then something else: "
-                "save it anew, as UTF-8"
+                f"the file is {encoding} up to about line {line}, and then something else: save it anew, as UTF-8"
             ) from None
         if "\0" in text:
             raise FileRefused(f"there is a zero byte after line {self.line + len(self._lines)}: this is no text")

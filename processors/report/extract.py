@@ -7,7 +7,8 @@ day. So 5,000,000 sales come as a few hundred thousand rows, a week at a time, w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -89,7 +90,7 @@ async def _read(
     return Extract(business.name, business.currency, first_sale and first_sale.date(), goods, sold)
 
 
-def _products(connection: AsyncConnection, business_id: int, categories: Sequence[str]) -> AsyncIterator[pl.DataFrame]:
+def _products(connection: AsyncConnection, business_id: int, categories: Sequence[str]) -> AsyncGenerator[pl.DataFrame]:
     query = (
         select(
             products.c.id, products.c.sku, products.c.name, products.c.category, _cents(products.c.price),
@@ -106,7 +107,7 @@ def _products(connection: AsyncConnection, business_id: int, categories: Sequenc
 
 async def _sales(
     connection: AsyncConnection, business_id: int, categories: Sequence[str], period: Period, told: Told
-) -> AsyncIterator[pl.DataFrame]:
+) -> AsyncGenerator[pl.DataFrame]:
     """Some days at a time, so that neither side ever sorts or holds much."""
     day = _day(sales.c.sold_at, connection)
     revenue = cast(sales.c.quantity, BigInteger) * _cents(sales.c.unit_price)
@@ -126,17 +127,18 @@ async def _sales(
         first = period.first + timedelta(days=at)
         end = min(first + timedelta(days=_DAYS_AT_ONCE), period.last + timedelta(days=1))
         within = query.where(sales.c.sold_at >= _midnight(first), sales.c.sold_at < _midnight(end))
-        async for frame in _frames(connection, within, SALES):
-            yield frame
+        async with aclosing(_frames(connection, within, SALES)) as frames:
+            async for frame in frames:
+                yield frame
 
 
 async def _frames(
     connection: AsyncConnection, query: Select[Any], schema: dict[str, Any]
-) -> AsyncIterator[pl.DataFrame]:
+) -> AsyncGenerator[pl.DataFrame]:
     result = await connection.stream(query)
     async for rows in result.partitions(_ROWS_AT_ONCE):
-        columns = zip(*rows, strict=True)
-        yield pl.DataFrame([_series(name, values, schema[name]) for name, values in zip(schema, columns, strict=True)])
+        columns = zip(schema, zip(*rows, strict=True), strict=True)
+        yield pl.DataFrame([_series(name, values, schema[name]) for name, values in columns])
 
 
 def _series(name: str, values: Sequence[Any], kind: Any) -> pl.Series:
@@ -145,7 +147,7 @@ def _series(name: str, values: Sequence[Any], kind: Any) -> pl.Series:
     return pl.Series(name, values, kind)
 
 
-async def _spool(directory: Path, schema: dict[str, Any], frames: AsyncIterator[pl.DataFrame]) -> pl.LazyFrame:
+async def _spool(directory: Path, schema: dict[str, Any], frames: AsyncGenerator[pl.DataFrame]) -> pl.LazyFrame:
     await asyncio.to_thread(directory.mkdir)
     held, rows, files = [pl.DataFrame(schema=schema)], 0, 0
 
@@ -154,11 +156,13 @@ async def _spool(directory: Path, schema: dict[str, Any], frames: AsyncIterator[
         await asyncio.to_thread(pl.concat(held).write_parquet, directory / f"{files:06d}.parquet", compression="lz4")
         held, rows, files = [], 0, files + 1
 
-    async for frame in frames:
-        held.append(frame)
-        rows += frame.height
-        if rows >= _ROWS_OF_A_FILE:
-            await put()
+    # Closed here and now when it is called off: a cursor that is left to the garbage collector keeps its connection.
+    async with aclosing(frames):
+        async for frame in frames:
+            held.append(frame)
+            rows += frame.height
+            if rows >= _ROWS_OF_A_FILE:
+                await put()
     if held:
         await put()
     return pl.scan_parquet(directory / "*.parquet")

@@ -40,6 +40,9 @@ log = structlog.get_logger(__name__)
 
 _T = TypeVar("_T")
 
+PLACE: Final = "planning-bord-report-"
+"""What the directories in `TMPDIR` begin with in which reports are made."""
+
 _BLOCK: Final = 1024 * 1024
 _KINDS: Final[dict[ReportType, Callable[[Extract, Asked], Document]]] = {
     "inventory-summary": inventory_summary, "sales-analysis": sales_analysis, "stock-forecast": stock_forecast,
@@ -120,7 +123,7 @@ async def _make(
         await progress.set(_SHARE_READ * days / of, 100, f"day {days} of {of}")
 
     # In the directory that TMPDIR names: what is read and what is written may be larger than memory should be.
-    with TemporaryDirectory(prefix="report-") as place:
+    with TemporaryDirectory(prefix=PLACE) as place:
         directory = Path(place)
         found = await extract(database.engine, event.business_id, asked, directory, told)
         await progress.set(_SHARE_READ, 100, "adding up")

@@ -41,9 +41,9 @@ def in_short(value: float, kind: Kind, currency: str = "") -> str:
     amount = value / 100 if kind == "money" else value
     before = sign(currency) if kind == "money" else ""
     for size, name in _STEPS:
-        if abs(amount) >= size:
+        if abs(amount) >= size * 0.9995:  # what three digits would round up to it
             parts = amount / size
-            return f"{before}{parts:.3g}{name}" if abs(parts) < 1000 else f"{before}{parts:,.0f}{name}"
+            return f"{before}{parts:.3g}{name}" if abs(parts) < 999.5 else f"{before}{parts:,.0f}{name}"
     return f"{before}{amount:.3g}"
 
 

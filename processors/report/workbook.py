@@ -177,7 +177,7 @@ class _Workbook:
             sheet.set_column(number, number, max(width, len(column.title) + 4))
             sheet.write_string(0, number, column.title, self._head)
             if column.kind == "share" and rows > 1:
-                bar = {"type": "data_bar", "bar_solid": True, "bar_color": "#a9c3f7", "min_type": "num", "min_value": 0}
+                bar = {"type": "data_bar", "bar_color": "#a9c3f7", "min_type": "num", "min_value": 0}
                 sheet.conditional_format(1, number, rows, number, bar)
         return 1
 

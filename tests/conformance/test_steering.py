@@ -9,7 +9,7 @@ import pytest
 
 from streams import Backoff, NotFound, Processor, Slot, StreamsError
 from streams.dead_letters import Filter
-from tests.conformance.engine import Engine, becomes, dead
+from tests.conformance.engine import Engine, becomes
 from tests.events import Followed, Noted
 
 

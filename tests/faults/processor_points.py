@@ -1,7 +1,7 @@
 """Processor points: the processors of the project, which end themselves with SIGKILL at one named point.
 
-As `python -m tests.faults.processor_points`; it is told what to do as `tests.faults.points` is. polars and obstore start
-threads when they are used for the first time: only the children use them.
+As `python -m tests.faults.processor_points`; it is told what to do as `tests.faults.points` is. polars and obstore
+start threads when they are used for the first time: only the children use them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from processors.email import email
 from processors.email.mailer import Mailer
 from processors.file import file, importing
 from processors.file import handlers as file_handlers
+from processors.report import generating, report
+from processors.report import handlers as report_handlers
 from processors.storage import storage
 from processors.storage.file_writer import FileWriter
 from streams import Consumer, Settings, Streams
@@ -56,7 +58,7 @@ def half_written() -> None:
 
 
 def renamed() -> None:
-    """The export has its name, and nobody knows of it."""
+    """The file has its name, and nobody knows of it."""
 
     def wrapped(*_: Any) -> None:
         die()
@@ -73,6 +75,9 @@ POINTS: Final[dict[str, Wrap]] = {
     "export: half of it is written": half_written,
     "export: it has its name": renamed,
     "export: it is noted, and not settled": around(file_handlers, "export_stock", after=True),
+    "report: it is drawn, and not stored": around(generating, "_in_thread", after=True),
+    "report: it has its name": renamed,
+    "report: it is noted, and not settled": around(report_handlers, "generate", after=True),
     "mail: before the content": around(aiosmtplib.SMTP, "data", after=False),
     "mail: the server has the content": around(aiosmtplib.SMTP, "data", after=True),
     "mail: sent, and not settled": around(Mailer, "send", after=True),
@@ -81,7 +86,7 @@ POINTS: Final[dict[str, Wrap]] = {
 
 async def consume(name: str, ready: int = 1) -> None:
     """One of the processors, until SIGTERM or the point."""
-    processor = {"import": file, "export": file, "mail": email}[name]
+    processor = {"import": file, "export": file, "report": report, "mail": email}[name]
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     consumer = Consumer(processor, Streams(settings=Settings()))

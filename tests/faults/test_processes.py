@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import signal
 import time
+from typing import Any
 
+import orjson
 import pytest
 from pydantic import SecretStr
 
 from streams import Streams
+from streams.membership import new_consumer_name
+from tests.child import Child
 from tests.conftest import RedisFactory
 from tests.faults.conftest import ProbeLog, SpawnProbe
 from tests.probe import Probed
@@ -34,35 +38,71 @@ async def done(streams: Streams) -> bool:
     return not await streams.redis.zcard(streams.keys.due())
 
 
+KILLERS = ["exit", *(pytest.param(act, marks=[pytest.mark.slow, pytest.mark.newest_redis]) for act in ("segv", "kill"))]
+
+
 @pytest.mark.timeout(120)
+@pytest.mark.parametrize("act", KILLERS)
 async def test_a_message_that_kills_its_process_is_dead_lettered(
-    streams: Streams, spawn_probe: SpawnProbe, probe_log: ProbeLog
+    streams: Streams, spawn_probe: SpawnProbe, probe_log: ProbeLog, act: str
 ) -> None:
-    """`os._exit` in the handler, five deliveries configured: it runs exactly five times, is a dead letter, and the
-    500 good events beside it are all handled.
+    """`os._exit` in the handler (a broken pointer, the kernel for want of memory), five deliveries configured: it runs
+    exactly five times, is a dead letter, and the 500 good events beside it are all handled.
     """
-    await streams.publish_many([Probed(n=n) for n in range(250)])
-    await streams.publish(Probed(n=-1, act="exit"))
-    await streams.publish_many([Probed(n=n) for n in range(250, 500)])
-    crashes = 0
-    child = spawn_probe(STREAMS_LEASE="0.5", STREAMS_DELIVERIES="5")
-    while not await streams.redis.xlen(streams.keys.dead("probe")):
-        if not child.running:
-            crashes += 1
-            assert crashes <= 5
-            child = spawn_probe(STREAMS_LEASE="0.5", STREAMS_DELIVERIES="5")
-        await wait_until(
-            lambda child=child: not child.running or streams.redis.xlen(streams.keys.dead("probe")),  # type: ignore[misc]
-            timeout=30,
-        )
+    crashes = await die_of(streams, spawn_probe, probe_log, [act])
     assert crashes == 5
     assert probe_log.numbers("start").count(-1) == 5
     ((_, letter),) = await streams.redis.xrange(streams.keys.dead("probe"))
     assert letter[b"reason"] == b"crashed"
     assert letter[b"deliveries"] == b"5"
     assert letter[b"attempts"] == b"0"
+
+
+@pytest.mark.slow
+@pytest.mark.newest_redis
+@pytest.mark.timeout(300)
+async def test_five_messages_that_kill_their_process_take_no_other_along(
+    streams: Streams, spawn_probe: SpawnProbe, probe_log: ProbeLog
+) -> None:
+    """Whatever was beside them when they died is handled; they alone are dead letters."""
+    crashes = await die_of(streams, spawn_probe, probe_log, ["exit", "segv", "kill", "exit", "segv"])
+    letters = [letter async for letter in streams.dead_letters("probe").ls()]
+    assert sorted(orjson.loads(letter.message.data)["n"] for letter in letters) == [-5, -4, -3, -2, -1]
+    assert {letter.reason for letter in letters} == {"crashed"}
+    print(f"5 that kill among 500: {crashes} processes died, 5 dead letters, 500 handled")
+    assert crashes <= 25
+
+
+async def die_of(streams: Streams, spawn_probe: SpawnProbe, probe_log: ProbeLog, acts: list[Any]) -> int:
+    """One process after the other, among 500 good events, until all that kill are dead letters; returns how many."""
+    await streams.publish_many([Probed(n=n) for n in range(250)])
+    await streams.publish_many([Probed(n=-n, act=act) for n, act in enumerate(acts, 1)])
+    await streams.publish_many([Probed(n=n) for n in range(250, 500)])
+
+    async def all_dead() -> bool:
+        return bool(await streams.redis.xlen(streams.keys.dead("probe")) == len(acts))
+
+    crashes = 0
+    child = spawn_probe(STREAMS_LEASE="0.5", STREAMS_DELIVERIES="5")
+    while not await all_dead():
+        if not child.running:
+            crashes += 1
+            assert crashes <= 5 * len(acts)
+            child = spawn_probe(STREAMS_LEASE="0.5", STREAMS_DELIVERIES="5")
+
+        async def over(child: Child = child) -> bool:
+            return not child.running or await all_dead()
+
+        await wait_until(over, timeout=30)
     await wait_until(lambda: done(streams), timeout=15)
     assert set(probe_log.numbers("end")) == set(range(500))
+    return crashes
+
+
+def test_no_consumer_has_the_name_of_another() -> None:
+    """A process that is started again, in the same container with the same pid, is not taken for the one that died."""
+    names = {new_consumer_name() for _ in range(1_000)}
+    assert len(names) == 1_000
 
 
 async def owners(streams: Streams) -> dict[str, int]:

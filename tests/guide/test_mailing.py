@@ -44,7 +44,7 @@ async def test_who_sent_a_file_is_told_what_became_of_it(streams: Streams, start
     )  # fmt: skip
 
     (mail,) = await wait_until(server.mails)
-    assert (mail["To"], mail["Subject"]) == ("ada@example.com", "Imported: stock.csv (2 rows refused)")
+    assert (mail["To"], mail["Subject"]) == ("ada@example.com", "Imported: stock.csv (2 refused)")
     assert "https://files.example.com/report.csv" in mail.get_body(("plain",)).get_content()
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 _ZONES: Final = (UTC, timezone(timedelta(hours=5, minutes=30)))
 _FORMATS: Final[Mapping[str, st.SearchStrategy[str]]] = {
+    "date": st.dates().map(lambda day: day.isoformat()),
     "email": st.from_regex(r"[a-z]{1,20}(\.[a-z]{1,20})?@[a-z]{1,20}\.(com|org|de)", fullmatch=True),
     "date-time": st.datetimes(timezones=st.sampled_from(_ZONES)).map(
         lambda moment: moment.isoformat().replace("+00:00", "Z")

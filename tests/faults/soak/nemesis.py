@@ -7,7 +7,7 @@ import os
 import random
 import signal
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
 from tests.faults.soak.journal import Journal
@@ -41,10 +41,11 @@ class Plan:
 
 @dataclass
 class Fleet:
-    """The consumers that run: how to start one, and which there are."""
+    """The consumers that run: how to start one, which there are, and how to send one a signal."""
 
     start: Callable[[], Awaitable[int]]
     running: list[int]
+    send: Callable[[int, signal.Signals], None] = field(default_factory=lambda: _send)
 
 
 class Nemesis:
@@ -81,7 +82,7 @@ class Nemesis:
             return
         self._fleet.running.remove(pid)
         self._journal.write("kill", pid=pid)
-        _send(pid, signal.SIGKILL)
+        self._fleet.send(pid, signal.SIGKILL)
         self._fleet.running.append(await self._fleet.start())
 
     async def _redis(self) -> None:
@@ -110,9 +111,9 @@ class Nemesis:
             return
         self._stopped.add(pid)
         self._journal.write("stop", pid=pid)
-        _send(pid, signal.SIGSTOP)
+        self._fleet.send(pid, signal.SIGSTOP)
         await asyncio.sleep(3 * self._lease)
-        _send(pid, signal.SIGCONT)
+        self._fleet.send(pid, signal.SIGCONT)
         self._journal.write("cont", pid=pid)
         self._stopped.discard(pid)
 
@@ -124,7 +125,7 @@ class Nemesis:
                     continue
                 self._fleet.running.remove(pid)
                 self._journal.write("term", pid=pid)
-                _send(pid, signal.SIGTERM)
+                self._fleet.send(pid, signal.SIGTERM)
                 self._fleet.running.append(await self._fleet.start())
                 await asyncio.sleep(0.3)
 

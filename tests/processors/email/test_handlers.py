@@ -254,7 +254,7 @@ async def test_an_import_is_told_to_who_sent_the_file(
     assert clean["Subject"] == "Imported: stock.csv"
     assert "https://app.example.com/businesses/7/stock" in text_of(clean).splitlines()
     assert "refused" not in text_of(clean)
-    assert partly["Subject"] == "Imported: stock.csv (34 rows refused)"
+    assert partly["Subject"] == "Imported: stock.csv (34 refused)"
     assert str(REPORT) in text_of(partly).splitlines()
     assert re.search(r"Rows imported: +1,200\r?\nRows refused: +34", text_of(partly))
     assert again["Subject"] == "Imported before: <b>.csv"

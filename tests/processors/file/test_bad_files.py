@@ -18,7 +18,13 @@ from processors.file import FileRefused, store_upload
 from processors.storage import Storages
 from processors.storage.file_key import FileKey
 from processors.storage.file_writer import FileTooLarge
-from schemas import InventoryImported, InventoryImportFailed, InventoryImportUploaded
+from schemas import (
+    Event,
+    InventoryExportRequested,
+    InventoryImported,
+    InventoryImportFailed,
+    InventoryImportUploaded,
+)
 from streams import Streams, StreamsError
 from tests.processors.file.conftest import SHOP, levels, put, put_unseen
 from tests.waiting import wait_until
@@ -117,8 +123,12 @@ FAILED = {
     "header-and-blanks": (HEAD + b",,\n\n;;\n"[:4], "a first line, and no rows"),
     "wrong-columns": (b"colour,weight\nred,5\n", "names no column"),
     "workbook": (_workbook(), "no text"),
+    "exe": (b"MZ\x90\x00\x03\x00\x00\x00\x04\x00\x00\x00\xff\xff" + bytes(200), "no text"),
+    "zip-bomb": (_zip_bomb(), "no text"),
+    "exe-behind-a-header": (GOOD + b"MZ\x00\x03" + bytes(200), "no text"),
     "mixed-utf8-first": (
-        HEAD + "A,1,Säge\n".encode() + b"B,2,x\n" * 20_000 + "C,1,Säge\n".encode("cp1252"), "and then something else",
+        HEAD + "A,1,Säge\n".encode() + b"B,2,x\n" * 20_000 + "C,1,Säge\n".encode("cp1252"),
+        "up to about line 20002, and then something else",
     ),
     "mixed-latin-first": (
         HEAD + "A,1,Säge\n".encode("cp1252") + b"B,2,x\n" * 20_000 + "C,1,Säge\n".encode(), "mixes encodings",
@@ -180,8 +190,9 @@ async def test_what_nobody_could_have_meant_is_a_dead_letter(
     good = await put(storages, GOOD)
     assert storages.uploads.directory is not None
     (storages.uploads.directory / "1" / f"{'e' * 32}.csv").symlink_to("/etc/passwd")
-    wrong = [
+    wrong: list[Event] = [
         good.model_copy(update={"business_id": 99}),
+        InventoryExportRequested(business_id=98),
         good.model_copy(update={"file": f"1/{'0' * 32}.csv"}),
         good.model_copy(update={"file": f"2/{'0' * 32}.csv"}),
         good.model_copy(update={"file": f"1/{'e' * 32}.csv"}),
@@ -194,7 +205,7 @@ async def test_what_nobody_could_have_meant_is_a_dead_letter(
 
     await wait_until(dead, 20)
     errors = [fields[b"error"].decode() for _, fields in await streams.redis.xrange(streams.keys.dead("file"))]
-    for said in ("no business 99", "no such file", "not a file of business 1", "not a regular file"):
+    for said in ("no business 99", "no business 98", "no such file", "not a file of business 1", "not a regular file"):
         assert sum(said in error for error in errors) == 1, errors
     await streams.redis.delete(streams.keys.dead("file"))
     answer = await ask(good.model_copy(update={"sha256": "0" * 64}), InventoryImportFailed)

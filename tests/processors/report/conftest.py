@@ -71,7 +71,8 @@ async def shop(business: Database) -> Database:
         for n in range(1, 52)
     ]  # fmt: skip
     levels = [
-        {"product_id": n, "quantity": random.choice([0, 1, 2, 9, 40, 300]), "updated_at": NOW} for n in range(1, 50)
+        {"product_id": n, "quantity": random.choice([0, 1, 2, 9, 40, 300]) if n > 1 else 0, "updated_at": NOW}
+        for n in range(1, 50)
     ]
     start = NOW - timedelta(days=480)
     sold: list[dict[str, Any]] = []

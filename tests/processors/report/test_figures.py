@@ -150,7 +150,8 @@ async def test_the_stock_is_what_sql_says(shop: Database, tmp_path: Path) -> Non
     rows = await _rows(
         shop,
         "SELECT p.sku, COALESCE(l.quantity, 0), p.threshold, p.price, "
-        "(SELECT COALESCE(SUM(s.quantity), 0) FROM sales s WHERE s.product_id = p.id AND s.sold_at >= :a AND s.sold_at < :b) FROM products p "
+        "(SELECT COALESCE(SUM(s.quantity), 0) FROM sales s "
+        "WHERE s.product_id = p.id AND s.sold_at >= :a AND s.sold_at < :b) FROM products p "
         "LEFT JOIN stock_levels l ON l.product_id = p.id WHERE p.business_id = 1",
         a=_at(shop, str(TODAY - timedelta(days=90))), b=_at(shop, str(TODAY)),
     )  # fmt: skip

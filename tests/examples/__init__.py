@@ -1,0 +1,1 @@
+"""Tests of the examples, which run as their readers run them."""
