@@ -7,7 +7,7 @@ import marshal
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from lupa.lua51 import LuaRuntime, lua_type
+from lupa.lua51 import LuaRuntime, lua_type  # type: ignore[import-untyped]  # types-lupa knows no `encoding=`
 from redis.exceptions import NoScriptError, ResponseError
 
 _PRELUDE: Final = """
