@@ -169,7 +169,7 @@ class Harness(Streams):
         async with self._one_at_a_time():
             count = await self._run()
             while (following := self._next()) is not None and following <= until:
-                self._clock.ms = max(self._clock.ms, following)
+                self._clock.ms = following
                 count += await self._run()
             self._clock.ms = until
             return count + await self._run()
@@ -179,7 +179,8 @@ class Harness(Streams):
         head = self._server.command("ZRANGE", self.keys.due(), 0, 0, "WITHSCORES")
         due = int(head[1]) if head and int(head[1]) < NEVER_MS else None
         moments = [due, self._clock.next_timer(), *(member.next_due for member in self._members.values())]
-        return min((moment for moment in moments if moment is not None), default=None)
+        # What has come and is still there waits for something else: a slot of a schedule that is paused.
+        return min((moment for moment in moments if moment is not None and moment > self._clock.ms), default=None)
 
     async def _run(self) -> int:
         call, keys = self.partitions[0].connections.direct(timeout=0).call, self.keys

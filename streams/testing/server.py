@@ -50,6 +50,8 @@ class MemoryServer:
     def _command(self, name: bytes, *rest: bytes) -> Any:
         if name == b"INFO":
             return _INFO  # fakeredis has none
+        if name == b"WAIT":
+            return 0  # replicas
         if name == b"TIME":
             seconds, ms = divmod(self._clock.ms, 1000)
             return [b"%d" % seconds, b"%d" % (ms * 1000)]

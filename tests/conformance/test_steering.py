@@ -264,3 +264,19 @@ async def test_a_schedule_that_keeps_failing_has_missed_its_slot(engine: Engine)
     await engine.until(engine.streams.schedules.ls)
     run = await engine.streams.schedules.run("ticking.yearly")
     assert run.failed
+
+
+async def test_slots_that_pass_while_a_schedule_is_paused_are_not_made_up_for(engine: Engine, post: Post) -> None:
+    ticking = Processor("ticking")
+    ticking.every(0.1, name="tick")(lambda: Noted(n=1))
+    await engine.start(ticking)
+    await engine.until(lambda: post.seen)
+    await engine.streams.schedules.pause("ticking.tick")
+    await engine.pass_time(0.6)  # it is seen within half a second
+    before = len(post.seen)
+    await engine.pass_time(0.3)
+    assert len(post.seen) == before
+    await engine.streams.schedules.resume("ticking.tick")
+    await engine.until(lambda: len(post.seen) > before)
+    await engine.streams.schedules.pause("ticking.tick")
+    assert len(post.seen) < before + 5
