@@ -29,6 +29,7 @@ from streams import (
     StreamsError,
     clock,
 )
+from streams.errors import NotReplicated
 from streams.testing import Crash, Harness
 
 BEGINNING = datetime(2026, 1, 1, tzinfo=UTC)
@@ -311,3 +312,57 @@ async def test_the_machine_s_clock_is_back_afterwards() -> None:
     async with Harness() as later:
         with pytest.raises(StreamsError, match="is in the past"):
             await later.publish(Rung(), at=BEGINNING + timedelta(seconds=1))
+
+
+async def test_one_harness_at_a_time() -> None:
+    async with Harness():
+        with pytest.raises(StreamsError, match="one Harness at a time"):
+            async with Harness():
+                """It is not even opened."""
+    async with Harness():
+        """The first one is closed."""
+
+
+async def test_what_it_cannot_do_says_so() -> None:
+    async with Harness() as streams:
+        with pytest.raises(NotReplicated):
+            await streams.publish(Rung(), replicated=True)
+        with pytest.raises(ResponseError, match="unknown command"):
+            await streams.redis.execute_command("NONSENSE")
+    with pytest.raises(StreamsError, match="is used as a context manager"):
+        await Harness().run()
+
+
+async def test_an_override_that_cannot_be_opened_is_told_at_once() -> None:
+    door = Processor("door")
+
+    @door.on(Rung)
+    async def open_it(event: Rung, key: str = Shared(real)) -> None:
+        """Opens."""
+
+    def broken() -> str:
+        raise RuntimeError("no key")
+
+    with pytest.raises(RuntimeError, match="no key"):
+        async with Harness(door, overrides={real: broken}):
+            """It is not even opened."""
+    async with Harness(door) as streams:
+        await streams.publish(Rung())
+        assert await streams.run() == 1
+
+
+async def test_a_slot_of_a_paused_schedule_is_not_waited_for() -> None:
+    door = Processor("door")
+
+    @door.every(60)
+    def bell() -> Rung:
+        return Rung()
+
+    async with Harness(door, start=BEGINNING) as streams:
+        await streams.advance(minutes=2)
+        await streams.schedules.pause("door.bell")
+        await streams.advance(minutes=10)
+        assert len(streams.published(Rung)) == 2
+        await streams.schedules.resume("door.bell")
+        await streams.advance(minutes=2)
+        assert len(streams.published(Rung)) == 4
