@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from typing import Any, Final, Protocol
+from typing import Final
 
 import structlog
 
+from streams import clock
 from streams.outcome import Acked, DeadLettered, Outcome, Retried
 
 log = structlog.get_logger("streams.breaker")
@@ -21,28 +22,23 @@ _FIRST: Final = 0.5  # seconds
 _MOST: Final = 15.0
 
 
-class Timers(Protocol):
-    """What a breaker wants of an event loop."""
-
-    def call_later(self, delay: float, callback: Callable[[], Any], /) -> asyncio.TimerHandle:
-        """Calls back in `delay` seconds."""
-
-    def time(self) -> float:
-        """Seconds since some moment."""
-
-
 class Breaker:
     """The state, and `closed` as a plain attribute because every hand-out looks at it."""
 
-    def __init__(self, group: str, wake: Callable[[], None], loop: Timers | None = None) -> None:
+    def __init__(self, group: str, wake: Callable[[], None]) -> None:
         self.closed = True
         self.dependency = ""
         self._group = group
-        self._loop = loop  # None: the one that runs
         self._wake = wake  # called when hand-outs may go on
         self._delay = 0.0
         self._probes = 0
         self._timer: asyncio.TimerHandle | None = None
+        self.random = random.random
+
+    @property
+    def is_open(self) -> bool:
+        """Whether nothing is handed out now: it waits for its time, or for the outcome of what it let through."""
+        return not self.closed and self._probes == 0
 
     def admits(self) -> bool:
         """Whether a message may be handed out now; in the half-open state that is said once per probe."""
@@ -62,8 +58,8 @@ class Breaker:
                 group=self._group, dependency=dependency, retry_in=self._delay,
             )  # fmt: skip
             self.closed, self.dependency = False, dependency
-            self._timer = (self._loop or asyncio.get_running_loop()).call_later(self._delay, self._half_open)
-        return self._delay * random.uniform(1.0, 1.5)
+            self._timer = clock.timers().call_later(self._delay, self._half_open)
+        return self._delay * (1 + self.random() / 2)
 
     def concluded(self, outcome: Outcome | None) -> None:
         """Notes how a delivery ended while the breaker was not closed.
@@ -85,7 +81,7 @@ class Breaker:
         """Seconds until the next probe; 0 when closed, or when a probe is under way."""
         if self._timer is None:
             return 0.0
-        return max(0.0, self._timer.when() - (self._loop or asyncio.get_running_loop()).time())
+        return max(0.0, self._timer.when() - clock.timers().time())
 
     def _half_open(self) -> None:
         self._timer = None

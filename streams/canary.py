@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from streams import scripts
+from streams import clock, scripts
 from streams.dead_letters import EVERYTHING, DeadLetters, Filter
 from streams.entries import Entries, decode, refusing
 from streams.errors import NotFound
@@ -129,8 +128,7 @@ class _Canary:
 
     async def _settled(self, chunk: Sequence[Letter]) -> tuple[Ending, str]:
         """Waits until the chunk is settled, or something came back."""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._within
+        deadline = clock.timers().time() + self._within
         wanted = {letter.message.values[ID] for letter in chunk}
         sure = False
         while True:
@@ -145,9 +143,9 @@ class _Canary:
                 back = await self._back()
                 return ("came_back", back) if back else ("passed", "")
             sure = not going
-            if loop.time() >= deadline:
+            if clock.timers().time() >= deadline:
                 return "too_slow", ""
-            await asyncio.sleep(_POLL)
+            await clock.sleep(_POLL)
 
     async def _back(self) -> str:
         """A letter that is dead again as it was."""

@@ -48,7 +48,7 @@ class Streams(Steering):
         if url is not None:
             settings = settings.model_copy(update={"redis_url": type(settings)(redis_url=url).redis_url})
         self.settings = settings
-        self.connections = Connections(settings)
+        self.connections = self._connect(settings)
         self.partitions = tuple(
             Partition(number, settings, self.connections, middleware) for number in range(settings.partitions)
         )
@@ -61,6 +61,9 @@ class Streams(Steering):
         self._source = settings.source or f"/{settings.app}"
         self._checked = False
         self._checking = asyncio.Lock()
+
+    def _connect(self, settings: Settings) -> Connections:
+        return Connections(settings)
 
     @property
     def keys(self) -> Keys:

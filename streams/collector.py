@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
+from streams import clock
 from streams.message import TYPE
 from streams.outcome import seconds
 
@@ -44,7 +45,7 @@ class _Gathering:
         self.route = route
         self.size = batch.size
         self.within = seconds(batch.within)
-        self.waiting: deque[tuple[Delivery, float]] = deque()  # with the time it may wait until, by the loop's clock
+        self.waiting: deque[tuple[Delivery, float]] = deque()  # with the time it may wait until
         self.ripe = False  # the first one has waited long enough
         self.timer: asyncio.TimerHandle | None = None
 
@@ -93,7 +94,7 @@ class Collector:
         gathering = self._gatherings.get(place)
         if gathering is None:
             gathering = self._gatherings[place] = _Gathering(*self._batches[type])
-        until = asyncio.get_running_loop().time() + gathering.within
+        until = clock.timers().time() + gathering.within
         for delivery in deliveries:
             delivery.route = gathering.route
             gathering.waiting.append((delivery, until))
@@ -111,11 +112,11 @@ class Collector:
                 gathering.timer.cancel()
                 gathering.timer = None
         elif gathering.timer is None and not gathering.ripe:
-            loop, until = asyncio.get_running_loop(), gathering.waiting[0][1]
-            if until <= loop.time():
+            timers, until = clock.timers(), gathering.waiting[0][1]
+            if until <= timers.time():
                 gathering.ripe = True
             else:
-                gathering.timer = loop.call_at(until, self._ripen, gathering)
+                gathering.timer = timers.call_at(until, self._ripen, gathering)
 
     def _ripen(self, gathering: _Gathering) -> None:
         # A flag and not a look at the clock: a timer may fire a moment early, and nobody would come again.

@@ -85,14 +85,18 @@ class Control:
                 await channel.ping()
                 await self.look()
                 continue
-            word, _, rest = message["data"].partition(b" ")
-            if word == b"cancel":
-                source, _, entry_id = rest.partition(b" ")
-                self._call_off(source.decode(), entry_id)
-            elif word in (b"pause", b"resume"):
-                self._pause(word == b"pause")
-            elif word == b"report":
-                await self._answer(rest)
+            await self.hear(message["data"])
+
+    async def hear(self, words: bytes) -> None:
+        """Does what was said on the channel."""
+        word, _, rest = words.partition(b" ")
+        if word == b"cancel":
+            source, _, entry_id = rest.partition(b" ")
+            self._call_off(source.decode(), entry_id)
+        elif word in (b"pause", b"resume"):
+            self._pause(word == b"pause")
+        elif word == b"report":
+            await self._answer(rest)
 
     async def begin(self) -> None:
         """Reads what has been asked before this consumer reads its first message, waiting for Redis if it is away."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from streams import chores, scripts
+from streams import chores, clock, scripts
 from streams.correction import corrected
 from streams.entries import refusing
 from streams.errors import NotFound, StreamsError
@@ -186,7 +185,7 @@ class DeadLetters:
             else self._found.matching(only, await self._found.newest(), limit)
         )
         size = _CHUNK if rate is None else max(1, min(_CHUNK, int(rate / 10)))
-        tally, began = Tally(), asyncio.get_running_loop().time()
+        tally, began = Tally(), clock.timers().time()
         async for chunk in _chunks(letters, size):
             ready = [each for each in chunk if park_after is None or each.carried.replays < park_after]
             done = 0 if dry_run or not ready else await self._each_partition(act, ready, by or operator())
@@ -194,7 +193,7 @@ class DeadLetters:
             if progress is not None:
                 progress(tally)
             if rate is not None and not dry_run:
-                await asyncio.sleep(began + tally.matched / rate - asyncio.get_running_loop().time())
+                await clock.sleep(began + tally.matched / rate - clock.timers().time())
         return tally
 
     async def _each_partition(

@@ -56,7 +56,7 @@ def CurrentStreams() -> Streams:
 
 def check_dependencies(handler: Callable[..., Any], *, is_batch: bool) -> None:
     """Raises `StreamsError` when a handler depends, directly or through a factory, on what it cannot be given."""
-    for dependency in _dependencies_of(handler):
+    for dependency in dependencies_of(handler):
         if isinstance(dependency, _Current):
             if is_batch and dependency.single:
                 raise StreamsError(
@@ -66,8 +66,9 @@ def check_dependencies(handler: Callable[..., Any], *, is_batch: bool) -> None:
                 raise StreamsError("CurrentBatch() belongs to a handler with batch=Batch(...)")
 
 
-def _dependencies_of(function: Callable[..., Any]) -> Iterator[Any]:
+def dependencies_of(function: Callable[..., Any]) -> Iterator[Any]:
+    """What a function depends on, directly or through a factory."""
     for dependency in get_dependency_parameters(function).values():
         yield dependency
         if callable(factory := getattr(dependency, "factory", None)):
-            yield from _dependencies_of(factory)
+            yield from dependencies_of(factory)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -108,6 +109,7 @@ class Executor:
         self._client = client
         self.claims = client.claims
         self._breaker = breaker
+        self.random = random.random  # of back-off
         self._stage = publish_chain(middleware, _staged)
         self.execute = deliver_chain(middleware, self._deliver)
 
@@ -222,7 +224,7 @@ class Executor:
             case TooLarge():
                 return DeadLettered("failed", describe(error), describe_traceback(error))
         retry = delivery.route.retry if delivery.route else self._unrouted
-        delay = retry.next_delay(delivery.attempt, error)
+        delay = retry.next_delay(delivery.attempt, error, self.random)
         if delay is None:
             return DeadLettered("failed", describe(error), describe_traceback(error))
         if isinstance(error, Retry) and error.after is not None:

@@ -119,6 +119,11 @@ class Gate:
         self._before = [delivery for delivery in self._before if delivery not in deliveries]
         return len(self._before) < before
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is asking."""
+        return not self._before and self._quiet.is_set()
+
     async def ask(self) -> None:
         """Asks for as long as the consumer lives."""
         while True:

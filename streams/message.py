@@ -42,9 +42,11 @@ _ERRORS_KEPT: Final = 5
 _TIME_MOST: Final = 40  # characters
 
 
-def new_id() -> str:
-    """Makes an event id: a UUIDv7, whose first 48 bits are the time in ms, so an event is found by its id alone."""
-    milliseconds, random = time.time_ns() // 1_000_000, _random.getrandbits(74)
+def new_id(at: int = 0, dice: Random | None = None) -> str:
+    """Makes an event id: a UUIDv7, whose first 48 bits are the time in ms (now, or `at`), so an event is found by its
+    id alone; the others are random, or what the dice say.
+    """
+    milliseconds, random = at or time.time_ns() // 1_000_000, (dice or _random).getrandbits(74)
     return (
         f"{milliseconds >> 16:08x}-{milliseconds & 0xFFFF:04x}-7{random & 0xFFF:03x}"
         f"-{0x8000 | random >> 12 & 0x3FFF:04x}-{random >> 26:012x}"

@@ -6,14 +6,13 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 import structlog
 from redis.exceptions import RedisError
 
-from streams import scripts
+from streams import clock, scripts
 from streams.connection import LOST
 from streams.dependencies import CurrentDelivery, CurrentStreams, Depends
 from streams.failure import scrub
@@ -81,7 +80,7 @@ class Progress:
         self._is_new = False
         report = {
             "done": self._done, "total": self._total, "text": scrub(self._text), "attempt": self._attempt,
-            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "at": clock.now().isoformat(timespec="milliseconds"),
         }  # fmt: skip
         try:
             await scripts.progress(

@@ -146,6 +146,16 @@ class Reader:
                     if not self._unsure:
                         self._feed(self._deliveries(reply))
 
+    async def take(self) -> int:
+        """Reads once what is there, as far as there is room, and returns how much that was: for one that is told when
+        to read (`streams.testing`).
+        """
+        room = self.room()
+        found = self._deliveries(await self._read(room) or ()) if room > 0 else []
+        if found:
+            self._feed(found)
+        return len(found)
+
     async def _read(self, count: int) -> Any:
         if self._turns is not None:
             return await self._turns.read(self._call, self._consumer, self._sources, count, round(self._block * 1000))

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from streams import chores
+from streams import chores, clock
 from streams.entries import Entries, decode, position, refusing
 from streams.errors import NotFound, StreamsError
 from streams.keys import LANES
@@ -128,4 +127,4 @@ class Replaying:
 
 def stamp() -> str:
     """Now, as a replay notes it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+    return clock.now().isoformat(timespec="milliseconds")

@@ -5,7 +5,6 @@ A replay is a job in Redis: what it is for, up to which entries, how far it is; 
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -13,6 +12,7 @@ from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
+from streams import clock
 from streams.entries import milliseconds
 from streams.errors import NotFound, StreamsError
 from streams.history import operator
@@ -174,12 +174,12 @@ class _Pace:
     def __init__(self, rate: float | None) -> None:
         self.size = _CHUNK if rate is None else max(1, min(_CHUNK, int(rate / 10)))
         self._rate = rate
-        self._began, self._sent = asyncio.get_running_loop().time(), 0
+        self._began, self._sent = clock.timers().time(), 0
 
     async def sent(self, count: int) -> None:
         self._sent += count
         if self._rate is not None and count:
-            await asyncio.sleep(self._began + self._sent / self._rate - asyncio.get_running_loop().time())
+            await clock.sleep(self._began + self._sent / self._rate - clock.timers().time())
 
 
 def _edge(moment: datetime | str | None, name: str) -> str:

@@ -18,7 +18,7 @@ from redis.exceptions import RedisError
 from uncalled_for import FailedDependency, resolved_dependencies
 
 from schemas.event import Event
-from streams import timetable
+from streams import clock, timetable
 from streams.connection import LOST
 from streams.errors import Refused
 from streams.failure import describe
@@ -97,12 +97,28 @@ class Scheduler:
             if self._busy:
                 await asyncio.wait(self._busy.values())
 
+    async def fire_all(self) -> None:
+        """Fires what has come by now, and returns when that is done: for one that is alone, on a clock that stands
+        still meanwhile (`streams.testing`).
+        """
+        self._behind = 0.0
+        while True:
+            await self._look()
+            if self._busy:
+                await asyncio.wait(self._busy.values())
+            elif self._entered:
+                return
+
+    def next_slot(self) -> int | None:
+        """When the next slot is, in ms since 1970, as of the last look."""
+        return min((at for _, at in self._next.values() if at is not None), default=None)
+
     async def _look(self) -> float:
         """Looks how the schedules stand and begins what is due; returns the seconds until the next look."""
         if not self._entered:
             await self._enter()
         now, states = await timetable.look_schedules(self._call, slots=self._keys.slots(), names=list(self._schedules))
-        self._ahead = now - asyncio.get_running_loop().time() * 1000
+        self._ahead = now - clock.timers().time() * 1000
         self._reconnect.succeeded()
         if not all(last for last, _, _ in states):
             self._entered = False  # flushed, or forgotten by somebody while it runs here
@@ -160,7 +176,7 @@ class Scheduler:
         task.add_done_callback(ended)
 
     def _now(self) -> int:
-        return int(asyncio.get_running_loop().time() * 1000 + self._ahead)
+        return round(clock.timers().time() * 1000 + self._ahead)
 
     async def _fire_due(self, schedule: Schedule, last: int, now: int) -> None:
         due = schedule.due(last, now)
@@ -209,7 +225,7 @@ class Scheduler:
                 retry_in=delay,
             )  # fmt: skip
             if delay is not None:
-                await asyncio.sleep(delay)
+                await clock.sleep(delay)
         decided = await self._fire(schedule, at, kind, missed + 1, ())
         if decided:
             log.error("schedule.given_up", schedule=schedule.name, slot=slot.at.isoformat())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import difflib
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, tzinfo
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
 
-from streams import timetable
+from streams import clock, timetable
 from streams.entries import refusing
 from streams.errors import NotFound, StreamsError
 from streams.keys import checked_name
@@ -113,17 +112,16 @@ class Schedules:
         The next slot is none the earlier. A running scheduler sees it within a second.
         """
         partition, done, at = await self._steer(name, "run")
-        loop = asyncio.get_running_loop()
-        give_up = loop.time() + timeout
+        give_up = clock.timers().time() + timeout
         when = datetime.fromtimestamp(at / 1000, UTC)
         while True:
             count = await self._ran(partition, name, at)
             if count is not None:
                 ids = tuple(event_id(self._client.settings.app, name, "run", at, index) for index in range(count))
                 return Run(name, when, not done, ids, count == -1)
-            if loop.time() >= give_up:
+            if clock.timers().time() >= give_up:
                 return Run(name, when, not done, None)
-            await asyncio.sleep(_POLL)
+            await clock.sleep(_POLL)
 
     async def _ran(self, partition: Partition, name: str, at: int) -> int | None:
         """How many events a run has published, -1 when its function failed, None when it has not happened."""

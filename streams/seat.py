@@ -63,7 +63,7 @@ class Seat:
         self.number = partition.number
         self.sources = [keys.inbox(group), *(lane for stream in processor.streams for lane in keys.lanes(stream))]
         self.reconnect = Reconnect(connections.place)
-        self._membership = Membership(
+        self.membership = Membership(
             connections, keys, group=group, consumer=consumer, sources=self.sources, reconnect=self.reconnect
         )
         self.leases = Leases(
@@ -101,8 +101,8 @@ class Seat:
                 sources=sources,
                 concurrency=concurrency,
                 reconnect=self.reconnect,
-                ensure_groups=self._membership.ensure_groups,
-                feed=self._feed,
+                ensure_groups=self.membership.ensure_groups,
+                feed=self.feed,
                 watch=self._watch,
                 turns=turns,
             )
@@ -117,10 +117,10 @@ class Seat:
             reconnect=self.reconnect,
             fresh=self.leases.fresh,
             room=lambda source: self.readers[source].room_to_reclaim(),
-            feed=self._feed,
+            feed=self.feed,
         )
         self._mover = Mover(connections, keys, self.reconnect)
-        self._control = Control(
+        self.control = Control(
             connections,
             keys,
             group=group,
@@ -152,15 +152,15 @@ class Seat:
 
     async def begin(self) -> None:
         """Makes sure of the group, learns what has been asked of it, and sends the first heartbeat."""
-        await self._membership.ensure_groups()
-        await self._control.begin()
+        await self.membership.ensure_groups()
+        await self.control.begin()
         self.leases.start()
 
     def run(self, spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]]) -> None:
         """Begins to read, and all that goes with it."""
         self._reading = [spawn(reader.run()) for reader in dict.fromkeys(self.readers.values())]
         self._settling = spawn(self.settlement.run())
-        for work in (self.leases.run(), self._reclaimer.run(), self._mover.run(), self._control.run()):
+        for work in (self.leases.run(), self._reclaimer.run(), self._mover.run(), self.control.run()):
             _ = spawn(work)
         if self.gate is not None:
             for work in (self.gate.ask(), self.gate.serve()):
@@ -176,7 +176,8 @@ class Seat:
         for reader in dict.fromkeys(self.readers.values()):
             reader.pause(on)
 
-    def _feed(self, deliveries: list[Delivery]) -> None:
+    def feed(self, deliveries: list[Delivery]) -> None:
+        """Takes deliveries into hand, and hands them on."""
         for source, seen in self._watched:
             seen.update(delivery.entry_id for delivery in deliveries if delivery.source == source)
         self._count(deliveries, Reader.took)
@@ -189,7 +190,7 @@ class Seat:
         self._call_off_some(deliveries)
 
     def _call_off_some(self, deliveries: Sequence[Delivery]) -> None:
-        for delivery in self._control.called_off(deliveries):
+        for delivery in self.control.called_off(deliveries):
             self._call_off(delivery.source, delivery.entry_id)
 
     def _call_off(self, source: str, entry_id: bytes) -> None:
@@ -218,7 +219,7 @@ class Seat:
 
     async def count(self, delivery: Delivery) -> bool:
         """Makes a suspect's delivery count; False when it is not ours any more."""
-        return delivery.counted or await self._membership.begin(delivery)
+        return delivery.counted or await self.membership.begin(delivery)
 
     def on_lost(self, deliveries: set[Delivery]) -> None:
         """Leases that somebody else has now: stop working on them, settle nothing of them."""
@@ -257,12 +258,12 @@ class Seat:
         """Ends the leases and takes the consumer out of the group."""
         await self.leases.stop()
         if self._settling is not None:
-            await self._membership.leave()
+            await self.membership.leave()
 
     async def aclose(self) -> None:
         """Closes the connections."""
         for reader in dict.fromkeys(self.readers.values()):
             await reader.aclose()
-        for part in (self._reclaimer, self._mover, self.settlement, self._membership, self.gate):
+        for part in (self._reclaimer, self._mover, self.settlement, self.membership, self.gate):
             if part is not None:
                 await part.aclose()

@@ -71,10 +71,8 @@ class Slots:
         self._idle: deque[asyncio.Future[None]] = deque()
         self._ready = Lanes()
         self._suspects: list[Delivery] = []
-        self._alone = False
-        self._waking = False
+        self._alone = self._waking = self.paused = False
         self._taking = True
-        self.paused = False
         self.running = 0
         self._watch: asyncio.Task[None] | None = None
         self.suspect_from = suspect_from(limit)
@@ -264,6 +262,11 @@ class Slots:
         collected = len(self._collector) if self._collector is not None else 0
         return len(self._ready) + len(self._suspects) + collected
 
+    def is_idle(self) -> bool:
+        """Whether nothing runs, and nothing of what is here can begin now."""
+        begins = self._taking and not self.paused and not self._breaker.is_open
+        return not (self.running or self._waking or (begins and (self._suspects or self._has_more())))
+
     def in_handlers(self) -> int:
         """How many deliveries handlers have."""
         work = [slot.delivery for slot in self._slots if slot.delivery is not None]
@@ -291,9 +294,7 @@ class Slots:
 
     async def stop(self) -> None:
         """Ends the tasks."""
-        tasks = [slot.task for slot in self._slots if slot.task is not None]
-        if self._watch is not None:
-            tasks.append(self._watch)
+        tasks = [task for task in (self._watch, *(slot.task for slot in self._slots)) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks, timeout=1.0)  # a handler that swallows its cancel is left behind

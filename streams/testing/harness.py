@@ -1,280 +1,266 @@
-"""Harness: the engine without a server, for the tests of those who write processors.
+"""Harness: the engine in a unit test: no server, no waiting, and the same semantics.
 
-It is a `Streams`: what is Python in the engine (messages, executor, lanes, breaker, back-off, settlement, schedules) is
-the engine's own; what is Lua in Redis is done in memory. Nothing waits: time is the test's to move.
+It is a `Streams` whose Redis is in this process and whose clock stands still until the test moves it. Everything else
+is the engine's own: its consumers without their loops, its handlers' executor, its Lua scripts.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from contextvars import Context, copy_context
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import ExitStack, asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any, Final, Self, TypeVar
 
 from pydantic import SecretStr
 
 from schemas.event import Event
-from streams import clock
+from streams import clock, scripts
+from streams.claims import ClaimStore
 from streams.client import Streams
-from streams.connection import Connections
-from streams.dependencies import SharedContext, current_streams
 from streams.errors import NotFound, StreamsError
-from streams.history import operator, record
-from streams.message import KEY, Message
-from streams.middleware import Middleware, publish_chain
-from streams.partition import Partition
+from streams.keys import NEVER_MS
+from streams.message import Message, new_id
+from streams.middleware import Middleware
+from streams.processor import Processor
 from streams.settings import Settings
 from streams.testing.clock import VirtualClock
-from streams.testing.finding import find
+from streams.testing.crash import Dying
 from streams.testing.letters import MemoryLetters
-from streams.testing.memory import Memory, as_entry
-from streams.testing.timetable import Timetable
-from streams.testing.worker import Worker
-
-if TYPE_CHECKING:
-    from streams.cancellation import Cancellation, State
-    from streams.processor import Processor
-    from streams.trail import Trail
-    from streams.whereabouts import GroupTrail
+from streams.testing.member import Member
+from streams.testing.overriding import Factory, Overriding
+from streams.testing.server import MemoryConnections, MemoryServer, timed
 
 _E = TypeVar("_E", bound=Event)
 
 _MOST: Final = 10_000  # deliveries in one run: a handler that publishes its own event again would never be quiet
-_OVER: Final = ("acked", "dead", "discarded", "cancelled", "expired", "missed")
+
+
+class _Defaults(Settings):
+    """The engine's defaults, whatever the environment of the tests says."""
+
+    @classmethod
+    def settings_customise_sources(cls, settings_cls: Any, init_settings: Any, **_: Any) -> tuple[Any, ...]:  # type: ignore[override]  # pydantic passes these by name
+        del settings_cls
+        return (init_settings,)
 
 
 class Harness(Streams):
     """`async with Harness(email, report) as streams:` with one or more processors.
 
-    `start` is what the clock shows first (an aware datetime; now unless given), `seed` makes the jitter of back-off
-    repeatable, `settings` are the engine's (there is always one partition). Raises `StreamsError` for a processor that
-    uses what is not modelled: batches, limits. Progress, the loss accounting, trimming and everything that reads
-    Redis itself raise it when they are asked for. What is not virtual: timeouts of handlers are real seconds, and a
-    handler's own `asyncio.sleep` and `datetime.now` are the machine's (`streams.now()` is the test's).
+    `overrides` gives dependencies other factories, `{open_mailer: lambda: fake}`. `start` is what the clock shows first
+    (an aware datetime; now unless given). `seed` makes ids and the jitter of back-off repeatable. `settings` are the
+    engine's, its defaults unless given: the environment is not read. There is always one partition. Raises
+    `StreamsError` for what cannot be; docs/testing.md says what is not virtual.
     """
 
     def __init__(
         self,
         *processors: Processor,
+        overrides: Mapping[Factory, Factory] | None = None,
         start: datetime | None = None,
         seed: int = 0,
         settings: Settings | None = None,
         middleware: Sequence[Middleware] = (),
+        claims: ClaimStore | None = None,
     ) -> None:
-        given = settings or Settings()
+        if start is not None and start.tzinfo is None:
+            raise StreamsError(f"start={start.isoformat()} has no time zone; use an aware datetime")
+        given = settings or _Defaults()
+        self._clock = VirtualClock(start or datetime.now(UTC), self._let_pass)
+        self._server = MemoryServer(self._clock)
         nowhere = SecretStr("redis://harness.invalid")
-        super().__init__(settings=given.model_copy(update={"redis_url": nowhere, "partitions": 1}))
-        self.partitions = (_Partition(0, self.settings, self.connections),)
-        self._clock = VirtualClock(start)
-        self._memory = Memory(self.keys, self._clock)
-        self._publish = publish_chain(middleware, self._add)
-        dice = random.Random(seed)
-        self._workers = [
-            Worker(processor, self, self._memory, self._clock, dice, middleware) for processor in processors
-        ]
-        self._timetables = [
-            Timetable(processor, self, self._memory, middleware) for processor in processors if processor.schedules
-        ]
+        super().__init__(
+            settings=given.model_copy(update={"redis_url": nowhere, "partitions": 1}),
+            middleware=middleware,
+            claims=claims,
+        )
+        self._checked = True  # there is no server to refuse
+        self._dice = Random(seed)
+        self._middleware = tuple(middleware)
+        self._overriding = Overriding(overrides or {})
+        self._processors = list(processors)
+        self._members: dict[str, Member] = {}
+        self._dying: defaultdict[str, Dying] = defaultdict(Dying)
         self._open = ExitStack()
-        self._context: Context | None = None
-        self._sharing: asyncio.Task[None] | None = None
-        self._done = asyncio.Event()
+        self._is_open = self._running = False
+
+    def _connect(self, settings: Settings) -> MemoryConnections:
+        return MemoryConnections(settings, self._server)
 
     async def __aenter__(self) -> Self:
-        self._open.enter_context(clock.replaced(self._clock.now))
-        ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._sharing = asyncio.get_running_loop().create_task(self._share(ready))
-        await ready
+        self._open.enter_context(clock.replaced(self._clock))
+        self._open.enter_context(timed(self._clock))
+        self._open.callback(self._overriding.restore)
+        self._is_open = True
+        try:
+            for processor in self._processors:
+                await self.join(processor)
+            self._overriding.check()
+        except BaseException:
+            await self.aclose()
+            raise
         return self
 
-    async def _share(self, ready: asyncio.Future[None]) -> None:
-        """Keeps what handlers share open, in a task as a test's fixture may be entered and left in two contexts."""
-        async with SharedContext():
-            current_streams.set(self)
-            self._context = copy_context()
-            ready.set_result(None)
-            await self._done.wait()
-
     async def aclose(self) -> None:
-        """Ends it: shared dependencies are closed."""
-        for worker in self._workers:
-            await worker.aclose()
-        self._done.set()
-        if self._sharing is not None:
-            await self._sharing
-        self._open.close()
+        """Ends it: its processors die, and what they share is closed."""
+        await self.leave()
+        self._is_open = False
         await super().aclose()
+        self._open.close()
 
-    async def check(self) -> None:
-        """There is no server to refuse."""
+    async def join(self, processor: Processor) -> None:
+        """Starts one more processor: what was published before it was there is delivered to it as well."""
+        if processor.name in self._members:
+            raise StreamsError(f"{processor.name} is here already")
+        self._overriding.reach(processor)
+        self._members[processor.name] = await self._incarnate(processor)
 
-    async def _add(self, messages: Sequence[Message]) -> None:
-        self._memory.publish(messages)
+    async def leave(self) -> None:
+        """Ends the processors; what they have not handled stays for those that join later."""
+        for member in self._members.values():
+            await member.die()
+        self._members.clear()
+
+    async def _incarnate(self, processor: Processor) -> Member:
+        layers = (*self._middleware, self._dying[processor.name])
+        share = self._overriding.share
+        member = Member(processor, self, self._server, dice=self._dice, middleware=layers, share=share)
+        await member.open()
+        return member
 
     def now(self) -> datetime:
         """What the clock shows, in UTC."""
         return self._clock.now()
 
+    def message(self, event: Event, *, id: str = "", **options: Any) -> Message:
+        """As `Streams.message`; its id is of this clock and this seed."""
+        return super().message(event, id=id or new_id(self._clock.ms, self._dice), **options)
+
     async def add_entry(self, stream: str, fields: Mapping[str, Any]) -> str:
         """Adds an entry as a publisher in another language would, by XADD; returns its id."""
-        return self._memory.append(self.keys.stream(stream), as_entry(dict(fields))).decode()
+        flat = [part for pair in fields.items() for part in pair]
+        entry_id: bytes = self._server.command("XADD", self.keys.stream(stream), "*", *flat)
+        return entry_id.decode()
 
     async def run(self) -> int:
         """Handles all that is due now until nothing is left; returns how many deliveries that took.
 
-        Raises `StreamsError` when it is not quiet after 10,000 deliveries.
+        Retries, delayed events, slots of schedules and incomplete batches wait for `advance`. Raises `StreamsError`
+        when it is not quiet after 10,000 deliveries, and when it is called by a handler or twice at once.
         """
-        if self._context is None:
-            raise StreamsError("a Harness is used as a context manager: `async with Harness(...) as streams:`")
-        count, moved = 0, True
-        while moved:
-            moved = self._clock.fire()
-            for timetable in self._timetables:
-                moved |= await asyncio.get_running_loop().create_task(timetable.fire(), context=self._context.copy())
-            moved |= self._memory.release_due()
-            for worker in self._workers:
-                if await worker.turn(self._context):
-                    count, moved = count + 1, True
-            if count > _MOST:
-                raise StreamsError(f"not quiet after {_MOST:,} deliveries: does a handler publish its own event again?")
-        return count
+        async with self._one_at_a_time():
+            return await self._run()
 
     async def advance(
         self, duration: timedelta | None = None, *, days: float = 0, hours: float = 0, minutes: float = 0,
         seconds: float = 0,
     ) -> int:  # fmt: skip
-        """Moves the clock on, stopping wherever something is due, and handles what is; returns how many deliveries."""
+        """Moves the clock on, stopping wherever something is due, and handles what is; returns how many deliveries.
+
+        Raises as `run`, and for a duration below 0.
+        """
         ahead = (duration or timedelta()) + timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
         if ahead < timedelta():
             raise StreamsError(f"the clock cannot go back by {-ahead}")
         until = self._clock.ms + round(ahead.total_seconds() * 1000)
-        count = await self.run()
-        while (following := self._next()) is not None and following <= until:
-            self._clock.ms = max(self._clock.ms, following)
-            count += await self.run()
-        self._clock.ms = until
-        return count + await self.run()
+        async with self._one_at_a_time():
+            count = await self._run()
+            while (following := self._next()) is not None and following <= until:
+                self._clock.ms = following
+                count += await self._run()
+            self._clock.ms = until
+            return count + await self._run()
 
     def _next(self) -> int | None:
-        moments = [self._memory.next_due(), self._clock.next_timer()]
-        moments += [timetable.next_slot() for timetable in self._timetables]
-        return min((moment for moment in moments if moment is not None), default=None)
+        """When the next thing happens by itself, in ms since 1970."""
+        head = self._server.command("ZRANGE", self.keys.due(), 0, 0, "WITHSCORES")
+        due = int(head[1]) if head and int(head[1]) < NEVER_MS else None
+        moments = [due, self._clock.next_timer(), *(member.next_due for member in self._members.values())]
+        # What has come and is still there waits for something else: a slot of a schedule that is paused.
+        return min((moment for moment in moments if moment is not None and moment > self._clock.ms), default=None)
 
-    def published(self, event: type[_E]) -> list[_E]:
-        """The events of a type that have come to their stream, by anybody, in order; delayed ones when they are due."""
-        return [
-            event.decode(message.data, message.version)
-            for message in self._memory.published
-            if message.type == event.type
-        ]
+    async def _run(self) -> int:
+        call, keys = self.partitions[0].connections.direct(timeout=0).call, self.keys
+        count = 0
+        while True:
+            before = self._server.added
+            self._clock.fire()
+            await scripts.release_due(
+                call, due=keys.due(), waiting=keys.waiting(), groups=keys.groups(), books=keys.books(), most=500
+            )
+            for member in self._members.values():
+                await member.look()
+            taken = sum([await member.take() for member in self._members.values()])
+            for member in self._members.values():
+                await member.quiet()
+            taken += await self._bring_back()
+            count += taken
+            if count > _MOST:
+                raise StreamsError(f"not quiet after {_MOST:,} deliveries: does a handler publish its own event again?")
+            if not taken and self._server.added == before:
+                return count
 
     def crash(self, group: str, times: int = 1, *, after: bool = False) -> None:
         """Lets the process of a group die in its next `times` deliveries, before their handler begins (with `after`:
-        when it has ended and nothing is settled). What it had in hand is delivered again, and counted.
+        when it has ended and nothing is settled). What it had in hand is delivered again, and counted. In the middle
+        of a handler, or of what it depends on, `raise Crash` does the same. Raises `NotFound` and `StreamsError`.
         """
         if times < 1:
             raise StreamsError(f"times={times} must be at least 1")
-        self._worker(group).crash(times, after=after)
+        self._member(group)
+        self._dying[group].left, self._dying[group].after = times, after
 
-    async def pause(self, group: str) -> bool:
-        """Stops a group from beginning anything. False if it was paused already; raises `NotFound`."""
-        self._worker(group)
-        changed = group not in self._memory.paused
-        self._memory.paused.add(group)
-        return changed
+    async def kill(self, group: str) -> None:
+        """Lets the process of a group die where it is: what its handlers are doing is cut off, nothing of it is
+        settled, and the next process, which is there at once, is given it. Raises `NotFound`.
+        """
+        self._member(group).dead = True
+        if not self._running:  # else whoever runs sees to it
+            await self._bring_back()
 
-    async def resume(self, group: str) -> bool:
-        """Lets a paused group go on, at the next `run`. False if it was not paused; raises `NotFound`."""
-        self._worker(group)
-        changed = group in self._memory.paused
-        self._memory.paused.discard(group)
-        return changed
+    def _member(self, group: str) -> Member:
+        if group not in self._members:
+            raise NotFound(f"no group {group} in {self.settings.app}; the harness was not given that processor")
+        return self._members[group]
+
+    async def _bring_back(self) -> int:
+        """Replaces the processes that have died; returns how many deliveries the next ones were given."""
+        taken = 0
+        for group, member in list(self._members.items()):
+            if member.dead:
+                await member.die()
+                born = self._members[group] = await self._incarnate(member.processor)
+                await member.retire()
+                taken += born.taken
+        return taken
+
+    def published(self, event: type[_E]) -> list[_E]:
+        """The events of a type that have come to their stream, by anybody, in order; delayed ones when they are due."""
+        messages = [Message.decode(*entry) for entry in self._server.published]
+        return [event.decode(message.data, message.version) for message in messages if message.type == event.type]
 
     def dead_letters(self, group: str) -> MemoryLetters:
         """What one group gave up; it has a length and positions as well, for asserts."""
-        return MemoryLetters(self, group, self._memory)
+        return MemoryLetters(self, group, self._server)
 
-    async def event(self, id: str) -> Trail:
-        """Where one event is; raises `NotFound`."""
-        return find(self._memory, id)
+    @asynccontextmanager
+    async def _one_at_a_time(self) -> AsyncIterator[None]:
+        if not self._is_open:
+            raise StreamsError("a Harness is used as a context manager: `async with Harness(...) as streams:`")
+        if self._running:
+            raise StreamsError("run() and advance() wait for the handlers: call them from the test, one at a time")
+        self._running = True
+        try:
+            yield
+        finally:
+            self._running = False
 
-    async def cancel(self, id: str) -> Cancellation:
-        """Calls off one event in every group that has not finished it; raises `NotFound`."""
-        from streams.cancellation import Cancellation
-
-        trail, done = find(self._memory, id), dict[str, Any]()
-        message = trail.message
-        assert message is not None
-        if trail.due_in is not None:
-            self._memory.unwait(id)
-        for group in trail.groups:
-            done[group.group] = await self._cancel_in(trail, group, message)
-        states: dict[str, State] = done
-        if states and set(states.values()) == {"cancelled"} and trail.due_in is None:
-            fresh = all(group.state == "unread" and not group.where.startswith("inbox:") for group in trail.groups)
-            if fresh:
-                self._memory.delete(self._memory.keys.lane(trail.stream), trail.entry_id.encode())
-        return Cancellation(trail.id, states)
-
-    async def _cancel_in(self, trail: Trail, at: GroupTrail, message: Message) -> str:
-        memory, group = self._memory, at.group
-        if at.state in _OVER:
-            return at.state
-        line = record(message, "cancelled", attempt=at.attempts, deliveries=at.deliveries, by=operator())
-        if at.waiting_id:
-            if trail.due_in is None:
-                _, fields = memory.unwait(at.waiting_id)
-                back = Message.decode(b"0-0", fields)
-                memory.pass_turn(group, message.values[KEY], back.carried.origin if back.carried else "")
-            memory.append(memory.keys.history(group), line)
-            return "cancelled"
-        short, _, entry_id = at.where.partition(" ")
-        inbox = memory.keys.inbox(group)
-        source = inbox if short.startswith("inbox:") else memory.keys.lane(short)
-        if at.state == "running":
-            await self._worker(group).call_off(source, entry_id.encode())
-            return "cancelling"
-        if any(other.state == "running" for other in trail.groups) and source != inbox:
-            self._worker(group).call_off_unread(source, entry_id.encode())
-            return "cancelling"
-        if source == inbox:
-            memory.delete(inbox, entry_id.encode())
-        memory.append(memory.keys.history(group), line)
-        return "cancelled"
-
-    def _worker(self, group: str) -> Worker:
-        for worker in self._workers:
-            if worker.group == group:
-                return worker
-        raise NotFound(f"no group {group} in {self.settings.app}; the harness was not given that processor")
-
-
-class _Nothing:
-    """Where the engine would call Redis."""
-
-    async def execute_command(self, *command: Any, **_: Any) -> Any:
-        raise StreamsError(_TOLD.format(f"{str(command[0])[:40]}: what asks Redis itself"))
-
-    def __getattr__(self, name: str) -> Any:
-        raise StreamsError(_TOLD.format(f"redis.{name}"))
-
-    async def aclose(self) -> None:
-        """Nothing is open."""
-
-
-_TOLD: Final = "{} is not modelled by the harness; test it against a Redis (docs/testing.md)"
-
-
-class _Partition(Partition):
-    """The one partition."""
-
-    def __init__(self, number: int, settings: Settings, connections: Connections) -> None:
-        super().__init__(number, settings, connections)
-        self._nothing: Any = _Nothing()
-
-    @property
-    def redis(self) -> Any:
-        return self._nothing
+    async def _let_pass(self, seconds: float) -> None:
+        """The engine waits: for what a handler or a schedule does, time stands still; for the test it passes."""
+        if self._running:
+            await asyncio.sleep(0)
+        else:
+            await self.advance(seconds=max(0.0, seconds))

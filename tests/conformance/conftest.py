@@ -37,7 +37,15 @@ def make_engine(place: ServerBinary | None, app: str, request: pytest.FixtureReq
 
 @pytest.fixture
 async def engine(make_engine: Callable[..., Any]) -> AsyncIterator[Engine]:
-    """What the test runs on."""
-    made = make_engine()
-    yield made
-    await made.aclose()
+    """What the test runs on; at the end nothing may be unaccounted for."""
+    made: Engine = make_engine()
+    await made.open()
+    try:
+        yield made
+
+        async def adds_up() -> bool:
+            return not list((await made.streams.accounts()).gaps())
+
+        await made.until(adds_up)
+    finally:
+        await made.aclose()

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Callable, Mapping
-from contextlib import AsyncExitStack
 from typing import Any, Protocol
 
-import redis.asyncio as redis_asyncio
-
-from streams import Consumer, Processor, Settings, Streams
+from streams import Consumer, Event, Processor, Receipt, Settings, Streams, scripts
 from streams.letter import Letter
 from streams.testing import Harness
 from streams.trail import Trail
+from streams.whereabouts import GroupTrail
 from tests.waiting import wait_until
 
 SETTINGS: dict[str, Any] = {
@@ -25,17 +24,29 @@ class Engine(Protocol):
 
     streams: Streams
 
+    async def open(self) -> None:
+        """Opens it."""
+
     async def start(self, *processors: Processor) -> None:
-        """Lets processors begin; on the harness before anything else."""
+        """Lets processors begin."""
+
+    async def stop_consumers(self) -> None:
+        """Ends the processors; others may begin later."""
 
     async def until(self, predicate: Callable[[], Any], timeout: float = 10) -> None:
         """Lets time go by until the predicate (plain or async) holds."""
 
+    async def pass_time(self, seconds: float) -> None:
+        """Lets time go by, for what must not happen in it."""
+
     async def add_entry(self, stream: str, fields: Mapping[str, Any]) -> str:
         """A foreign publisher's XADD."""
 
-    async def dies(self, processor: Processor, times: int) -> None:
-        """The process of a group, not started yet, dies so often with the only event there is; then it is started."""
+    async def dies(self, processor: Processor, event: Event, times: int = 1) -> Receipt:
+        """Starts a processor whose process dies so often with an event before the handler begins."""
+
+    async def aclose(self) -> None:
+        """Ends everything."""
 
 
 class HarnessEngine:
@@ -43,11 +54,17 @@ class HarnessEngine:
 
     def __init__(self, **settings: Any) -> None:
         self._settings = Settings(**(SETTINGS | settings))
-        self._stack = AsyncExitStack()
         self.streams: Any = Harness(settings=self._settings)
 
+    async def open(self) -> None:
+        await self.streams.__aenter__()
+
     async def start(self, *processors: Processor) -> None:
-        self.streams = await self._stack.enter_async_context(Harness(*processors, settings=self._settings))
+        for processor in processors:
+            await self.streams.join(processor)
+
+    async def stop_consumers(self) -> None:
+        await self.streams.leave()
 
     async def until(self, predicate: Callable[[], Any], timeout: float = 10) -> None:
         await self.streams.run()
@@ -58,14 +75,20 @@ class HarnessEngine:
             await self.streams.advance(seconds=0.01)
         raise AssertionError(f"not within {timeout} virtual seconds")
 
+    async def pass_time(self, seconds: float) -> None:
+        await self.streams.advance(seconds=seconds)
+
     async def add_entry(self, stream: str, fields: Mapping[str, Any]) -> str:
         return str(await self.streams.add_entry(stream, fields))
 
-    async def dies(self, processor: Processor, times: int) -> None:
+    async def dies(self, processor: Processor, event: Event, times: int = 1) -> Receipt:
+        await self.start(processor)
         self.streams.crash(processor.name, times)
+        receipt: Receipt = await self.streams.publish(event)
+        return receipt
 
     async def aclose(self) -> None:
-        await self._stack.aclose()
+        await self.streams.aclose()
 
 
 class RedisEngine:
@@ -73,39 +96,47 @@ class RedisEngine:
 
     def __init__(self, url: str, app: str, **settings: Any) -> None:
         self._settings = Settings(**({"redis_url": url, "app": app} | SETTINGS | settings))
-        self._consumers: dict[str, Consumer] = {}
+        self._consumers: list[Consumer] = []
         self.streams: Any = Streams(settings=self._settings)
 
+    async def open(self) -> None:
+        """It is open."""
+
     async def start(self, *processors: Processor) -> None:
-        for processor in processors:
-            consumer = Consumer(processor, Streams(settings=self._settings))
-            self._consumers[processor.name] = consumer
-            await consumer.start()
+        consumers = [Consumer(processor, Streams(settings=self._settings)) for processor in processors]
+        self._consumers += consumers
+        await asyncio.gather(*(consumer.start() for consumer in consumers))
+
+    async def stop_consumers(self) -> None:
+        await asyncio.gather(*(consumer.stop() for consumer in self._consumers))
+        self._consumers.clear()
 
     async def until(self, predicate: Callable[[], Any], timeout: float = 10) -> None:
         await wait_until(predicate, timeout=timeout)
+
+    async def pass_time(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
 
     async def add_entry(self, stream: str, fields: Mapping[str, Any]) -> str:
         entry_id: bytes = await self.streams.redis.xadd(self.streams.keys.stream(stream), dict(fields))
         return entry_id.decode()
 
-    async def dies(self, processor: Processor, times: int) -> None:
+    async def dies(self, processor: Processor, event: Event, times: int = 1) -> Receipt:
         """By what Redis knows of it: a consumer that is gone holds the entry, delivered so many times."""
-        keys, url = self.streams.keys, self._settings.url()
-        redis: Any = redis_asyncio.from_url(url, protocol=2)
-        lane = keys.stream(processor.streams[0])
-        await redis.xgroup_create(lane, processor.name, "0", mkstream=True)
-        await redis.xreadgroup(processor.name, "gone", {lane: ">"})
-        entry_id = (await redis.xpending_range(lane, processor.name, "-", "+", 1))[0]["message_id"]
-        await redis.xclaim(
-            lane, processor.name, "gone", 0, [entry_id], idle=60_000, retrycount=times, justid=True
-        )  # fmt: skip
-        await redis.aclose()
+        keys, redis, group = self.streams.keys, self.streams.redis, processor.name
+        sources = [keys.inbox(group), *(lane for stream in processor.streams for lane in keys.lanes(stream))]
+        await scripts.ensure_groups(
+            redis.execute_command, groups=keys.groups(), books=keys.books(), group=group, streams=sources
+        )
+        receipt: Receipt = await self.streams.publish(event)
+        for source, entries in await redis.xreadgroup(group, "gone", dict.fromkeys(sources, ">")):
+            ids = [entry_id for entry_id, _ in entries]
+            await redis.xclaim(source, group, "gone", 0, ids, idle=60_000, retrycount=times, justid=True)
         await self.start(processor)
+        return receipt
 
     async def aclose(self) -> None:
-        for consumer in reversed(self._consumers.values()):
-            await consumer.stop()
+        await self.stop_consumers()
         await self.streams.aclose()
 
 
@@ -114,7 +145,22 @@ async def dead(engine: Engine, group: str) -> list[Letter]:
     return [letter async for letter in engine.streams.dead_letters(group).ls()]
 
 
-async def state(engine: Engine, id: str, group: str) -> str:
+async def state(engine: Engine, id: str, group: str = "probe") -> str:
     """How one group stands with an event."""
     trail: Trail = await engine.streams.event(id)
     return next((found.state for found in trail.groups if found.group == group), "")
+
+
+async def becomes(engine: Engine, id: str, expected: str, group: str = "probe") -> GroupTrail:
+    """Waits until an event has this state in a group. A trail is several looks: what two of them agree on is so."""
+    looks: list[GroupTrail | None] = [None]
+
+    async def agree() -> bool:
+        trail: Trail = await engine.streams.event(id)
+        looks.append(next((found for found in trail.groups if found.group == group and found.state == expected), None))
+        before, now = looks[-2:]
+        return before is not None and now is not None and before.history == now.history
+
+    await engine.until(agree)
+    assert looks[-1] is not None
+    return looks[-1]

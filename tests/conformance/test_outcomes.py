@@ -7,8 +7,21 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from streams import Backoff, CurrentDelivery, DeadLetter, Delivery, Event, Processor, Retry, Snooze, Unavailable, clock
-from tests.conformance.engine import Engine, dead, state
+from streams import (
+    Backoff,
+    CurrentDelivery,
+    DeadLetter,
+    Delivery,
+    Depends,
+    Event,
+    Processor,
+    Retry,
+    Shared,
+    Snooze,
+    Unavailable,
+    clock,
+)
+from tests.conformance.engine import Engine, becomes, dead, state
 from tests.events import Followed, Noted, Renamed, Unhandled
 
 QUICK = Backoff(attempts=3, first=0.02)
@@ -246,25 +259,18 @@ async def test_a_plain_function_is_a_handler(engine: Engine) -> None:
 
 async def test_a_crash_counts_a_delivery_and_no_attempt(engine: Engine) -> None:
     probe = Probe()
-    await _dies(engine, probe, 1)
+    await engine.dies(probe.processor, Noted(n=1))
     await engine.until(lambda: len(probe.seen) == 1)
     assert probe.seen == [(1, 1, 2)]
 
 
 async def test_what_kills_its_process_is_dead_at_the_limit(engine: Engine) -> None:
     probe = Probe(deliveries=2)
-    await _dies(engine, probe, 2)
+    await engine.dies(probe.processor, Noted(n=1), 2)
     await engine.until(lambda: dead(engine, "probe"))
     (letter,) = await dead(engine, "probe")
     assert (letter.reason, letter.attempts, letter.deliveries) == ("crashed", 0, 2)
     assert probe.seen == []
-
-
-async def _dies(engine: Engine, probe: Probe, times: int) -> None:
-    if hasattr(engine.streams, "advance"):
-        await engine.start(probe.processor)
-    await engine.streams.publish(Noted(n=1))
-    await engine.dies(probe.processor, times)
 
 
 async def test_a_type_that_nobody_has_registered_is_dead(engine: Engine) -> None:
@@ -351,6 +357,7 @@ async def test_a_newer_version_waits_for_its_deploy(engine: Engine) -> None:
 async def test_a_newer_version_does_not_wait_for_ever(make_engine: object) -> None:
     engine = make_engine(unsupported_for=0.0)  # type: ignore[operator]
     try:
+        await engine.open()
         await engine.start(Probe().processor)
         await engine.add_entry("notes", {"type": "Noted", "data": '{"n": 1}', "dataversion": "9"})
         await engine.until(lambda: dead(engine, "probe"))
@@ -375,3 +382,78 @@ async def test_what_is_expired_is_not_begun(engine: Engine) -> None:
     await engine.until(lambda: len(probe.seen) == 1)
     assert probe.seen == [(2, 1, 1)]
     assert await state(engine, late.id, "probe") == "expired"
+
+
+async def test_a_retry_is_never_early(engine: Engine) -> None:
+    probe, times = Processor("probe", retry=Backoff(attempts=2, first=0.2, jitter=0)), list[datetime]()
+
+    @probe.on(Noted)
+    async def handle(event: Noted) -> None:
+        times.append(clock.now())
+        raise RuntimeError("no")
+
+    await engine.start(probe)
+    await engine.streams.publish(Noted(n=1))
+    await engine.until(lambda: len(times) == 2)
+    assert times[1] - times[0] >= timedelta(seconds=0.199)
+
+
+async def test_an_error_that_the_processor_names_is_not_tried_again(engine: Engine) -> None:
+    probe = Probe(KeyError("here"), retry=Backoff(attempts=5, give_up_on=(KeyError,)))
+    await run(engine, probe, "dead")
+    assert len(probe.seen) == 1
+
+
+async def test_a_crash_is_no_failure(engine: Engine) -> None:
+    probe = Probe(RuntimeError("no"), RuntimeError("no"))
+    receipt = await engine.dies(probe.processor, Noted(n=1))
+    trail = await becomes(engine, receipt.id, "acked")
+    assert probe.seen == [(1, 1, 2), (1, 2, 3), (1, 3, 4)]
+    assert (trail.attempts, trail.deliveries) == (3, 4)
+
+
+async def test_follow_ups_are_those_of_the_attempt_that_succeeds(engine: Engine) -> None:
+    probe, other, seen = Processor("probe", retry=QUICK), Processor("other"), list[int]()
+
+    @probe.on(Noted)
+    async def handle(event: Noted, delivery: Delivery = CurrentDelivery()) -> Followed:
+        if delivery.attempt == 1:
+            raise RuntimeError("not yet")
+        return Followed(n=delivery.attempt)
+
+    @other.on(Followed)
+    async def follow(event: Followed) -> None:
+        seen.append(event.n)
+
+    await engine.start(probe, other)
+    await engine.streams.publish(Noted(n=1))
+    await engine.until(lambda: seen == [2])
+
+
+async def test_two_foreign_entries_with_one_id_are_two(engine: Engine) -> None:
+    probe = Probe()
+    await engine.start(probe.processor)
+    for n in (1, 2):
+        await engine.add_entry("notes", {"id": "same", "type": "Noted", "data": f'{{"n": {n}}}'})
+    await engine.until(lambda: sorted(n for n, _, _ in probe.seen) == [1, 2])
+
+
+async def test_dependencies_are_made_for_each_delivery_and_shared_ones_once(engine: Engine) -> None:
+    probe, made, seen = Processor("probe", concurrency=1), list[str](), list[tuple[str, str]]()
+
+    def each() -> str:
+        made.append("each")
+        return "each"
+
+    def shared() -> str:
+        made.append("shared")
+        return "shared"
+
+    @probe.on(Noted)
+    async def handle(event: Noted, mine: str = Depends(each), ours: str = Shared(shared)) -> None:
+        seen.append((mine, ours))
+
+    await engine.start(probe)
+    await engine.streams.publish_many([Noted(n=1), Noted(n=2)])
+    await engine.until(lambda: len(seen) == 2)
+    assert sorted(made) == ["each", "each", "shared"]
