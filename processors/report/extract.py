@@ -135,7 +135,8 @@ async def _sales(
 async def _frames(
     connection: AsyncConnection, query: Select[Any], schema: dict[str, Any]
 ) -> AsyncGenerator[pl.DataFrame]:
-    result = await connection.stream(query)
+    # By itself it would fetch a thousand rows at a time, each time from a driver in another thread.
+    result = await connection.stream(query, execution_options={"yield_per": _ROWS_AT_ONCE})
     async for rows in result.partitions(_ROWS_AT_ONCE):
         columns = zip(schema, zip(*rows, strict=True), strict=True)
         yield pl.DataFrame([_series(name, values, schema[name]) for name, values in columns])
