@@ -260,6 +260,7 @@ async def test_a_script_that_fails_says_what_redis_would() -> None:
         with pytest.raises(ResponseError, match="my own"):
             await redis.eval("return {err = 'ERR my own'}", 0)
         assert await redis.eval("return {1, 'a', {2.7, false}}", 0) == [1, b"a", [2, None]]
+        assert await redis.eval("if redis.call('GET', 'nothing') == false then return 'false' end", 0) == b"false"
 
 
 async def test_what_would_wait_for_itself_is_refused() -> None:
