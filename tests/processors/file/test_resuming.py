@@ -86,9 +86,9 @@ async def test_a_zombie_and_its_heir_write_each_row_once(shop: Database, storage
     with pytest.raises(asyncio.CancelledError):
         await importing(event, kind=Interrupted).run()
     ends = await asyncio.gather(*(importing(event).run() for _ in range(4)), return_exceptions=True)
-    assert [end.status for end in ends if not isinstance(end, BaseException)] in (["done"], ["done"] * 2)
+    # More than one may say done: those that begin after it was, and have nothing to do.
+    assert {end.status for end in ends if not isinstance(end, BaseException)} == {"done"}
     lost = [end for end in ends if isinstance(end, BaseException)]
-    assert lost
     assert all(isinstance(end, Retry) for end in lost), lost
     assert await levels(shop) == STOCK
     record = await importing(event).run()
