@@ -12,7 +12,7 @@ ARGS ?=
 export UV_PYTHON_DOWNLOADS := never
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cluster slow check format bench soak soak-long mutants peers lock clean
+.PHONY: help demo test test-cluster slow check format bench bench-processors soak soak-long mutants peers lock clean
 
 help: ## Shows these targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -43,6 +43,11 @@ format: $(READY) ## Formats, and mends what ruff can mend.
 
 bench: $(READY) ## Measures the engine against a hand-written loop, in one run.
 	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-processors: $(READY) ## Measures the processors, each against a bare loop: files, mails, reports (minutes).
+	$(BIN)/python -m benchmarks.files
+	$(BIN)/python -m benchmarks.mail
+	$(BIN)/python -m benchmarks.reports
 
 soak: $(READY) ## Kills, cuts and stops everything for three minutes, by a seed, and judges what was written down.
 	$(BIN)/python -m tests.faults.soak $(if $(SEED),--seed $(SEED)) $(ARGS)
