@@ -59,7 +59,7 @@ async def _tail(stream: str, start: str, limit: int | None, follow: bool, reveal
             return
         line = shown.json_line if json else shown.line
         last = await _print_past(streams, keys, since, limit, lambda key, entry: write(line(key, entry)))
-        if not follow and not any(last.values()):
+        if not follow and set(last.values()) <= {since or "0-0"}:
             note(f"nothing in {stream}" + (f" since {start}" if start else ""))
         if follow:
             await _follow(streams, last, lambda key, entry: write(line(key, entry)))
@@ -109,8 +109,8 @@ async def _since(streams: Streams, start: str) -> str:
 async def _print_past(
     streams: Streams, keys: list[str], since: str, limit: int | None, show: Callable[[str, Entry], None]
 ) -> dict[str, str]:
-    """Shows what is there; returns the last entry id of each key."""
-    last = dict.fromkeys(keys, since)
+    """Shows what is there; returns the last entry id that was seen of each key: what follows comes after that."""
+    last = dict.fromkeys(keys, since or "0-0")
     if since:
         async with aclosing(_merged(streams, keys, since)) as entries:
             async for key, entry in entries:
@@ -120,17 +120,16 @@ async def _print_past(
                 show(key, entry)
                 last[key] = entry[0].decode()
         return last
-    for key, entry in await _newest(streams, keys, limit or 20):
-        show(key, entry)
-        last[key] = entry[0].decode()
-    return last
-
-
-async def _newest(streams: Streams, keys: list[str], count: int) -> list[tuple[str, Entry]]:
     from streams.entries import Entries, position
 
+    count = limit or 20
     found = [(key, entry) for key in keys async for entry in Entries(_at(streams, key)).backward(key, most=count)]
-    return sorted(found, key=lambda one: position(one[1][0]))[-count:]
+    found.sort(key=lambda one: position(one[1][0]))
+    for key, entry in found:
+        last[key] = entry[0].decode()
+    for key, entry in found[-count:]:
+        show(key, entry)
+    return last
 
 
 async def _merged(streams: Streams, keys: list[str], since: str) -> AsyncGenerator[tuple[str, Entry], None]:
@@ -146,11 +145,6 @@ async def _merged(streams: Streams, keys: list[str], since: str) -> AsyncGenerat
 
 
 async def _follow(streams: Streams, last: dict[str, str], show: Callable[[str, Entry], None]) -> None:
-    # What came before the first look is not shown again: the server's own clock decides, not `$`, which loses between.
-    for key, entry_id in last.items():
-        if not entry_id:
-            newest: Any = await _at(streams, key).redis.xrevrange(key, count=1)
-            last[key] = newest[0][0].decode() if newest else "0-0"
     sys.stdout.flush()
     # One read may touch the keys of one partition only.
     parts = [
