@@ -7,6 +7,7 @@ import random
 import resource
 import time
 from collections import Counter
+from collections.abc import Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -142,6 +143,28 @@ async def test_a_read_that_waits_keeps_no_settlement_waiting(streams: Streams, s
     await wait_until(lambda: settled(streams), 20)
 
 
+class _WrongClock:
+    """The machine's, with a wrong time of day; its timers are right."""
+
+    def __init__(self, off: timedelta) -> None:
+        self._off = off
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self._off
+
+    def time(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def call_later(self, delay: float, callback: Callable[..., Any], /, *args: Any) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_later(delay, callback, *args)
+
+    def call_at(self, when: float, callback: Callable[..., Any], /, *args: Any) -> asyncio.TimerHandle:
+        return asyncio.get_running_loop().call_at(when, callback, *args)
+
+    async def sleep(self, seconds: float, /) -> None:
+        await asyncio.sleep(seconds)
+
+
 @pytest.mark.parametrize("hours", [-1, 1])
 async def test_a_wrong_clock_of_a_process_makes_nothing_early_or_late(
     streams: Streams, start: StartConsumer, hours: int
@@ -156,7 +179,7 @@ async def test_a_wrong_clock_of_a_process_makes_nothing_early_or_late(
         if delivery.attempt == 1:
             raise ValueError("not yet")
 
-    with clock.replaced(lambda: datetime.now(UTC) + timedelta(hours=hours)):
+    with clock.replaced(_WrongClock(timedelta(hours=hours))):
         await start(probe, lease=0.5)
         began = time.monotonic()
         await streams.publish(Noted(n=1), delay=0.5)

@@ -140,6 +140,7 @@ async def test_cut_replies_lose_and_repeat_nothing(
             assert await streams.redis.xlen(streams.keys.dead("probe")) == 0
 
 
+@pytest.mark.timeout(90)
 async def test_a_redis_that_is_loading_is_waited_for(
     redis_factory: RedisFactory, make_settings: MakeSettings, start: StartConsumer, probe: Processor, seen: list[int]
 ) -> None:
@@ -156,7 +157,7 @@ async def test_a_redis_that_is_loading_is_waited_for(
         try:
             with capture_logs() as logs:
                 await start(probe, redis_url=server.url)
-                await wait_until(lambda: seen == [1], timeout=20)
+                await wait_until(lambda: seen == [1], timeout=60)
         finally:
             await restarting
         await streams.redis.delete("ballast")
