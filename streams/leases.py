@@ -7,6 +7,7 @@ renews what runs and what waits in memory alike, until a handler's deadline: one
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger("streams.leases")
 
 _RENEWALS: Final = 4  # per lease: one lost renewal, or two, must not lose the lease
-_RETRY: Final = 0.25  # seconds after a failed renewal
+_RETRY: Final = 0.25  # seconds after a renewal that failed, or that came too late to be sure of anything
 
 
 class Leases:
@@ -49,6 +50,7 @@ class Leases:
         self._every = lease / _RENEWALS
         self._renewed_at = 0.0
         self.sure_until = time.monotonic() + lease  # until then nobody can have taken over what is held here
+        self._seen = math.inf  # when the event loop saw the first renewal after that had run out
         self._lost = lost  # called in the event loop
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -99,8 +101,8 @@ class Leases:
         while not self._stop.wait(pause):
             now = time.monotonic()
             try:
+                pause = self._every if now <= self.sure_until else min(_RETRY, self._every)
                 lost = self._renew(client, now)
-                pause = self._every
             except (RedisError, OSError) as error:
                 # The consumer's own loops log and back off; while Redis is away nobody else can reclaim either.
                 log.debug("leases.not_renewed", group=self._group, error=error.__class__.__name__)
@@ -112,8 +114,13 @@ class Leases:
 
     def _renewed(self, at: float, lost: set[Delivery]) -> None:
         if lost:
-            self._lost(lost)
-        self.sure_until = at + self._lease  # only now: whoever looks knows by then what was lost
+            self._lost(lost)  # before the rest: whoever looks at `sure_until` knows by then what was lost
+        if at <= self.sure_until or self._seen <= at <= self._seen + self._lease:
+            self.sure_until, self._seen = at + self._lease, math.inf
+        else:
+            # This process stood still, perhaps while it took deliveries into hand, which this renewal then knew nothing
+            # of. By now it has them, so the next renewal is about all that can have been lost.
+            self._seen = time.monotonic()
 
     def _renew(self, client: Any, now: float) -> set[Delivery]:
         by_source: dict[str, list[Delivery]] = {}
