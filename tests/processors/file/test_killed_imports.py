@@ -32,7 +32,6 @@ pytestmark = pytest.mark.newest_redis
         pytest.param("sqlite", 3, marks=pytest.mark.timeout(150)),
         pytest.param("sqlite", 25, marks=[pytest.mark.slow, pytest.mark.timeout(600)]),
         pytest.param("postgresql", 25, marks=[pytest.mark.slow, pytest.mark.timeout(600)]),
-        pytest.param("postgresql", 1, marks=pytest.mark.timeout(150)),
     ],
     indirect=["database_url"],
 )
