@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import polars as pl
+from pydantic import SecretStr
 from rich.console import Console
 from rich.table import Table
 from sqlalchemy import insert
@@ -30,6 +31,7 @@ from processors.database.tables import businesses
 from processors.file import store_upload
 from processors.storage import Storages, StorageSettings
 from schemas import Event, InventoryExported, InventoryExportRequested, InventoryImported
+from schemas.files import ExportFormat
 from streams import Settings, Streams
 from streams.embedded import EmbeddedRedis, find_servers
 
@@ -123,18 +125,22 @@ class Running:
         self._process.wait(30)
         return most / 1024
 
+    def kill(self) -> None:
+        """Ends it at once, if it runs."""
+        if self._process.poll() is None:
+            self._process.kill()
+
 
 @asynccontextmanager
 async def running(env: Mapping[str, str], home: Path) -> AsyncIterator[Running]:
     """A processor, and a client of its Redis."""
-    settings = Settings(redis_url=env["REDIS_URL"], accept_risk="no-aof")  # type: ignore[arg-type]
+    settings = Settings(redis_url=SecretStr(env["REDIS_URL"]), accept_risk=frozenset({"no-aof"}))
     async with Streams(settings=settings) as streams:
         process = Running(env, home / "log", streams)
         try:
             yield process
         finally:
-            if process._process.poll() is None:  # noqa: SLF001
-                process._process.kill()  # noqa: SLF001
+            process.kill()
 
 
 async def measure_floor(file: Path, database: Path) -> tuple[float, float]:
@@ -145,7 +151,7 @@ async def measure_floor(file: Path, database: Path) -> tuple[float, float]:
     return float(took), float(rss)
 
 
-async def measure(rows: int, formats: list[str], home: Path, redis_url: str, *, quoted: bool) -> Table:
+async def measure(rows: int, formats: list[ExportFormat], home: Path, redis_url: str, *, quoted: bool) -> Table:
     """Everything, one after the other, each in a fresh process."""
     table = Table("work", "seconds", "rows/s", "of the floor", "RSS (MiB)", title=f"{rows} rows, SQLite")
     file, database = home / "stock.csv", home / "business.db"
@@ -170,7 +176,7 @@ async def measure(rows: int, formats: list[str], home: Path, redis_url: str, *, 
     _judge("import", rss, bare / took)
     for format in formats:
         async with running(env, home) as process:
-            asked = InventoryExportRequested(business_id=1, format=format)  # type: ignore[arg-type]
+            asked = InventoryExportRequested(business_id=1, format=format)
             answer, took = await process.answer(asked, InventoryExported)
             rss = process.end()
         assert answer.rows == rows

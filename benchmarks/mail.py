@@ -243,7 +243,9 @@ def measure(side: str, count: int, latency: float, redis_url: str) -> Measured:
 
 async def publish(env: Mapping[str, str], count: int) -> None:
     """What the processor finds when it starts."""
-    settings = Settings(redis_url=env["REDIS_URL"], app=env["STREAMS_APP"], accept_risk="no-aof")  # type: ignore[arg-type]
+    settings = Settings(
+        redis_url=SecretStr(env["REDIS_URL"]), app=env["STREAMS_APP"], accept_risk=frozenset({"no-aof"})
+    )
     async with Streams(settings=settings) as streams:
         await streams.publish_many(people(count))
 

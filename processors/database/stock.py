@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlalchemy import Row, Select, and_, bindparam, insert, or_, select, update
-from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from processors.database.tables import businesses, products, stock_levels, stock_movements
 from schemas import StockBelowThreshold
@@ -48,7 +48,7 @@ class Checked:
     more: bool
 
 
-async def has_business(session: AsyncSession, business_id: int) -> bool:
+async def has_business(session: AsyncSession | AsyncConnection, business_id: int) -> bool:
     """Whether there is a business of that number."""
     found = await session.scalar(select(businesses.c.id).where(businesses.c.id == business_id))
     return found is not None

@@ -15,8 +15,7 @@ from typing import NoReturn, get_args
 from pydantic import ValidationError
 
 from observability import instrument
-from processors.database import open_database
-from processors.database.migration import prepare
+from processors.database.startup import prepare_or_exit
 from processors.file import file, store_upload
 from processors.file.settings import FileSettings
 from processors.storage import Storages, StorageSettings
@@ -53,13 +52,8 @@ async def _publish(asked: argparse.Namespace) -> str:
         return (await streams.publish(event)).id
 
 
-async def _prepare() -> None:
-    async with open_database() as database:
-        await prepare(database.engine)
-
-
 def main() -> NoReturn:
-    """Runs what is asked for, and exits: 2 for wrong usage, else as `streams.run` does."""
+    """Runs what is asked for, and exits: 2 for wrong usage, 1 without a database, else as `streams.run` does."""
     try:
         if sys.argv[1:2] and sys.argv[1] in _COMMANDS:
             sys.stdout.write(f"{asyncio.run(_publish(_arguments(sys.argv[1:])))}\n")
@@ -67,7 +61,7 @@ def main() -> NoReturn:
         # A wrong setting is said here, in one line, rather than with the first file.
         FileSettings.load()
         Storages(StorageSettings.load())
-        asyncio.run(_prepare())
+        prepare_or_exit()
     except (StreamsError, Unavailable, ValidationError) as error:
         sys.stderr.write(f"error: {describe(error) if isinstance(error, ValidationError) else error}\n")
         sys.exit(2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -86,17 +86,17 @@ async def _make(
     total = await count_products(database.engine, event.business_id)
     rows = 0
 
-    async def counted() -> AsyncIterator[pl.DataFrame]:
+    async def counted() -> AsyncGenerator[pl.DataFrame, None]:
         nonlocal rows
-        async with aclosing(stock_pages(database.engine, event.business_id)) as pages:  # type: ignore[type-var]
+        async with aclosing(stock_pages(database.engine, event.business_id)) as pages:
             async for page in pages:
                 yield page
                 rows += page.height
                 await progress.set(rows, max(total, rows), f"{rows} rows")
 
-    async with storages.exports.write(key, name=name) as file, aclosing(counted()) as pages:  # type: ignore[type-var]
+    async with storages.exports.write(key, name=name) as file, aclosing(counted()) as pages:
         parts = as_text(event.format, pages) if event.format in TEXT_FORMATS else as_file(event.format, pages)
-        async with aclosing(parts):  # type: ignore[type-var]
+        async with aclosing(parts):
             async for part in parts:
                 await file.write(part)
     now = datetime.now(UTC)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
@@ -20,7 +20,7 @@ _BLOCK: Final = 1024 * 1024
 _ROW_GROUP: Final = 50_000  # rows: what a reader of the Parquet file holds at a time, and its writer too
 
 
-async def as_file(format: ExportFormat, pages: AsyncIterator[pl.DataFrame]) -> AsyncIterator[bytes]:
+async def as_file(format: ExportFormat, pages: AsyncIterator[pl.DataFrame]) -> AsyncGenerator[bytes, None]:
     """The bytes of the file, once it is complete, in blocks."""
     with TemporaryDirectory(prefix="export-") as directory:
         path = Path(directory) / f"stock.{format}"

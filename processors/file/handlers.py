@@ -101,7 +101,7 @@ async def export_inventory(
 
 @file.on(ExportsCleanupDue)
 async def clean_up_exports(
-    event: ExportsCleanupDue,  # noqa: ARG001
+    event: ExportsCleanupDue,  # noqa: ARG001 - it says that it is time, and nothing else
     database: Database = Shared(open_database),
     storages: Storages = Shared(open_storages),
 ) -> None:

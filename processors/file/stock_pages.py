@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Final
 
 import polars as pl
@@ -34,7 +34,7 @@ _COLUMNS: Final = (
 )  # fmt: skip
 
 
-async def stock_pages(engine: AsyncEngine, business_id: int) -> AsyncIterator[pl.DataFrame]:
+async def stock_pages(engine: AsyncEngine, business_id: int) -> AsyncGenerator[pl.DataFrame, None]:
     """Frames of `SCHEMA`, in the order of their SKUs.
 
     All of it is read in one transaction, so that what is changed meanwhile is in none of the pages. Each page begins

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Final
 
 import polars as pl
@@ -13,7 +13,7 @@ from schemas.files import ExportFormat
 TEXT_FORMATS: Final[tuple[ExportFormat, ...]] = ("csv", "json", "ndjson")
 
 
-async def as_text(format: ExportFormat, pages: AsyncIterator[pl.DataFrame]) -> AsyncIterator[bytes]:
+async def as_text(format: ExportFormat, pages: AsyncIterator[pl.DataFrame]) -> AsyncGenerator[bytes, None]:
     """The bytes of the file, a page at a time."""
     writer = {"csv": _csv, "json": _json, "ndjson": _ndjson}[format]
     async for part in writer(pages):

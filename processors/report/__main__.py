@@ -12,11 +12,9 @@ from datetime import date
 from typing import NoReturn, get_args
 
 from pydantic import ValidationError
-from sqlalchemy.exc import SQLAlchemyError
 
 from observability import instrument
-from processors.database import open_database
-from processors.database.migration import prepare
+from processors.database.startup import prepare_or_exit
 from processors.report import report
 from processors.report.settings import ReportSettings
 from processors.storage import Storages, StorageSettings
@@ -54,11 +52,6 @@ async def _publish(asked: argparse.Namespace) -> str:
         return (await streams.publish(event)).id
 
 
-async def _prepare() -> None:
-    async with open_database() as database:
-        await prepare(database.engine)
-
-
 def main() -> NoReturn:
     """Runs what is asked for, and exits: 2 for wrong usage, 1 without a database, else as `streams.run` does."""
     try:
@@ -68,13 +61,10 @@ def main() -> NoReturn:
         # A wrong setting is said here, in one line, rather than with the first report.
         ReportSettings.load()
         Storages(StorageSettings.load())
-        asyncio.run(_prepare())
+        prepare_or_exit()
     except (StreamsError, Unavailable, ValidationError) as error:
         sys.stderr.write(f"error: {describe(error) if isinstance(error, ValidationError) else error}\n")
         sys.exit(2)
-    except (SQLAlchemyError, OSError) as error:
-        sys.stderr.write(f"error: the business database does not answer: {describe(error)}\n")
-        sys.exit(1)  # whoever started it starts it again
     run(report, middleware=instrument("planning-bord-report"))
 
 

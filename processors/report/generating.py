@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from processors.database import Database
 from processors.database.atomically import atomically
+from processors.database.stock import has_business
 from processors.database.tables import businesses, reports
 from processors.report.asked import Asked
 from processors.report.document import Document
@@ -93,8 +94,7 @@ async def generate(
 
 async def _begin(connection: AsyncConnection, event: ReportRequested, id: str, event_id: str) -> Row[Any]:
     """Makes its row, whose moment is the report's from now on."""
-    there = select(businesses.c.id).where(businesses.c.id == event.business_id)
-    if await connection.scalar(there) is None:
+    if not await has_business(connection, event.business_id):
         raise ReportRefused(f"there is no business {event.business_id}")
     make = insert_on_sqlite if connection.dialect.name == "sqlite" else insert_on_postgresql
     await connection.execute(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
 import polars as pl
 
@@ -96,8 +96,8 @@ def _over_time(by_day: pl.DataFrame, now: Period, before: Period | None) -> Char
     if before is not None:
         series.append(Series(str(before), _sums(by_day, before, now, len(steps)), faint=True))
     form = {"day": "%-d %b", "week": "%-d %b", "month": "%b %Y"}[now.step]
-    shape = "line" if len(steps) > 2 else "columns"
-    return Chart(shape, [step.strftime(form) for step in steps], series, "money")  # type: ignore[arg-type]
+    shape: Literal["line", "columns"] = "line" if len(steps) > 2 else "columns"
+    return Chart(shape, [step.strftime(form) for step in steps], series, "money")
 
 
 def _sums(by_day: pl.DataFrame, period: Period, like: Period, count: int) -> list[float | None]:

@@ -70,7 +70,7 @@ async def test_an_import_that_is_killed_at_its_borders(
         try:
             async with asyncio.timeout(60):
                 # More often than wait_until looks: it is to be killed close to a border.
-                while await position() <= killed_at[-1]:  # noqa: ASYNC110
+                while await position() <= killed_at[-1]:  # noqa: ASYNC110 - it is a database that is asked
                     await asyncio.sleep(0.002)
         except TimeoutError:
             pytest.fail(f"no chunk after {killed_at}\n" + "\n".join(child.output() for child in children[-2:]))
