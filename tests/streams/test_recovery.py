@@ -451,8 +451,8 @@ async def test_nothing_begins_whose_lease_may_be_over(
 
     consumer = await start(probe, lease=600)
     leases, slots = consumer._seat_of[streams.keys.stream("notes")].leases, consumer._slots
-    begun = leases.sure_until
-    await wait_until(lambda: leases.sure_until != begun, message="the first renewal, and none for minutes")
+    told = "the first renewal, and none for minutes"
+    await wait_until(lambda: leases.sure_until == leases._renewed_at + 600, message=told)
     leases.sure_until = 0.0
     await streams.publish(Noted(n=1))
     await wait_until(lambda: any(slot.delivery is not None for slot in slots._slots))
@@ -461,8 +461,15 @@ async def test_nothing_begins_whose_lease_may_be_over(
     assert seen == []
     # The first renewal after a stop may know nothing of what was just being taken into hand: the second one does.
     leases._renewed(time.monotonic(), set())
-    for _ in range(20):
-        await asyncio.sleep(0.005)
+    looks, until = [], leases.sure_until
+
+    class Looked(float):
+        def __lt__(self, other: float) -> bool:
+            looks.append(other)
+            return float(self) < other
+
+    leases.sure_until = Looked(until)
+    await wait_until(lambda: len(looks) > 1, message="what waits for its lease has looked again")
     assert seen == []
     leases._renewed(time.monotonic(), leases.held.copy() if taken_over else set())
     await streams.publish(Noted(n=2))
