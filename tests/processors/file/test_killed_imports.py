@@ -29,7 +29,7 @@ pytestmark = pytest.mark.newest_redis
 @pytest.mark.parametrize(
     ("database_url", "kills"),
     [
-        pytest.param("sqlite", 3, marks=pytest.mark.timeout(150)),
+        pytest.param("sqlite", 2, marks=pytest.mark.timeout(150)),
         pytest.param("sqlite", 25, marks=[pytest.mark.slow, pytest.mark.timeout(600)]),
         pytest.param("postgresql", 25, marks=[pytest.mark.slow, pytest.mark.timeout(600)]),
     ],
