@@ -21,7 +21,7 @@ demo: $(READY) ## Shows it all before your eyes, on servers of its own: fails, k
 	$(BIN)/streams demo $(ARGS)
 
 test: $(READY) ## Runs the tests in random order, on every redis-server found.
-	$(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 test-cluster: $(READY) ## Runs the engine's tests on a cluster of three masters with six partitions.
 	$(BIN)/python -m pytest -n $(JOBS) --redis=cluster --partitions=6 tests/streams $(ARGS)
