@@ -5,8 +5,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SERVICES := schemas streams processors observability
-# Tests that only wait overlap; two processes suit two cores. `make test JOBS=0 ARGS="-k retry -x"` for one by one.
-JOBS ?= 2
+# Tests that only wait overlap; three processes keep two cores busy. `make test JOBS=0 ARGS="-k retry -x"` for one by one.
+JOBS ?= 3
 ARGS ?=
 # The Python that is there is used: uv downloads none.
 export UV_PYTHON_DOWNLOADS := never

@@ -19,7 +19,7 @@ from streams.batches import Batches
 from streams.breaker import Breaker
 from streams.delivery import suspect_from
 from streams.dependencies import current_streams
-from streams.errors import Refused, Unreachable
+from streams.errors import Refused, StreamsError, Unreachable
 from streams.executor import Executor
 from streams.gate import Gate
 from streams.keys import partition_of
@@ -67,6 +67,11 @@ class Consumer(Service):
         self._client = client
         self._group, self._settings = processor.name, client.settings
         concurrency = processor.concurrency or client.settings.concurrency
+        if processor.reserved >= concurrency:
+            raise StreamsError(
+                f"processor {self._group}: reserved={processor.reserved} of {concurrency} leaves no handler for what "
+                "is not high; raise the concurrency, or reserve fewer"
+            )
         limit = processor.deliveries or client.settings.deliveries
         self._breaker = Breaker(self._group, self._wake)
         self._executor = Executor(processor, client, self._breaker, middleware)
@@ -103,6 +108,7 @@ class Consumer(Service):
             self._executor,
             self._breaker,
             concurrency=concurrency,
+            reserved=processor.reserved,
             limit=limit,
             done=self._seats[0].settlement.add if len(self._seats) == 1 else self._done,
             begin=self._begin,

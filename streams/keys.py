@@ -69,6 +69,13 @@ def checked_name(kind: str, name: str) -> str:
     return name
 
 
+def checked_priority(priority: str) -> str:
+    """Returns `priority` if there is such a lane, else raises `StreamsError`: nobody would read another."""
+    if priority not in LANES:
+        raise StreamsError(f"priority={priority!r} must be one of {', '.join(LANES)}")
+    return priority
+
+
 def partition_of(name: str, partitions: int) -> int:
     """The partition of an event, of `partitions`: CRC-32 (IEEE, as in zlib and PNG) of its ordering key in UTF-8, or
     of its id if it has none, modulo their number. Part of the wire format: others publish too.
@@ -90,6 +97,7 @@ class Keys:
 
     def stream(self, name: str, lane: Priority = "normal") -> str:
         """One lane of a domain stream."""
+        checked_priority(lane)
         suffix = "" if lane == "normal" else f":{lane}"
         return f"{self.tag}:stream:{checked_name('stream', name)}{suffix}"
 

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 WEIGHTS: Final = {"high": 16, "normal": 4, "low": 1}
 
 _STRIDES: Final = tuple(1 / WEIGHTS[lane] for lane in LANES)
+HIGH: Final = LANES.index("high")
 _NORMAL: Final = LANES.index("normal")
 
 
@@ -71,6 +72,25 @@ class Lanes:
         self._passes[chosen] = lowest + _STRIDES[chosen]
         return self._queues[chosen].popleft()
 
+    def waits_below(self, lane: int) -> bool:
+        """Whether anything of a lower lane is here."""
+        return any(self._queues[lane + 1 : len(LANES)])
+
+    @property
+    def has_high(self) -> bool:
+        """Whether anything of the high lane is here."""
+        return bool(self._high) or any(lane_of(delivery) == HIGH for delivery in self._first)
+
+    def take_high(self) -> Delivery | None:
+        """Takes the next delivery of the high lane, or None. It is not weighed against the others, and does not count
+        against its lane: where only high ones may go, it takes nothing from them.
+        """
+        for position, delivery in enumerate(self._first):
+            if lane_of(delivery) == HIGH:
+                del self._first[position]
+                return delivery
+        return self._high.popleft() if self._high else None
+
     def take_all(self) -> list[Delivery]:
         """Empties the queues."""
         everything = [delivery for queue in self._queues for delivery in queue]
@@ -92,5 +112,5 @@ def lane_of(delivery: Delivery) -> int:
     if delivery.message.carried is not None:
         source = delivery.message.carried.origin.partition(" ")[0]
     if source.endswith(":high"):
-        return 0
+        return HIGH
     return 2 if source.endswith(":low") else _NORMAL

@@ -49,9 +49,10 @@ class Subscription:
 class Processor:
     """A named set of handlers; the name is the consumer group.
 
-    `concurrency` is how many handlers one consumer process runs at once, `retry` and `timeout` (seconds) are the
-    defaults of its handlers, `deliveries` is how often a message may be handed over without any outcome before it is
-    dead-lettered as `crashed`. Each of these left out falls to the settings (`STREAMS_*`).
+    `concurrency` is how many handlers one consumer process runs at once; `reserved` of them are kept free for what was
+    published with `priority="high"`, which otherwise waits until a handler is done. `retry` and `timeout` (seconds) are
+    the defaults of its handlers, `deliveries` is how often a message may be handed over without any outcome before it
+    is dead-lettered as `crashed`. Each of these but `reserved` falls to the settings (`STREAMS_*`) when left out.
 
     With `ordered`, messages that were published with the same `key=` are handled one at a time, and each succeeds for
     the first time in the order of its stream and lane, whatever fails, crashes or is handed back meanwhile: a retry
@@ -63,6 +64,7 @@ class Processor:
         name: str,
         *,
         concurrency: int | None = None,
+        reserved: int = 0,
         retry: Backoff | None = None,
         timeout: Duration | None = None,
         deliveries: int | None = None,
@@ -74,7 +76,10 @@ class Processor:
             raise StreamsError(f"processor {name}: concurrency={concurrency} must be at least 1")
         if deliveries is not None and deliveries < 1:
             raise StreamsError(f"processor {name}: deliveries={deliveries} must be at least 1")
+        if reserved < 0:
+            raise StreamsError(f"processor {name}: reserved={reserved} must not be negative")
         self.concurrency = concurrency
+        self.reserved = reserved
         self.retry = retry
         self.timeout = None if timeout is None else seconds(timeout)
         self.deliveries = deliveries

@@ -46,6 +46,7 @@ class Reader:
         consumer: str,
         sources: list[str],
         concurrency: int,
+        waits_below: Callable[[], bool],
         reconnect: Reconnect,
         ensure_groups: Callable[[], Awaitable[None]],
         feed: Callable[[list[Delivery]], None],
@@ -63,6 +64,7 @@ class Reader:
         self._least = concurrency
         self._most = max(concurrency, settings.prefetch)
         self._target = concurrency
+        self._waits_below = waits_below
         self._block = settings.block
         self._lease = settings.lease
         self._reconnect = reconnect
@@ -100,8 +102,13 @@ class Reader:
 
     def room(self) -> int:
         """How many more messages this consumer will hold."""
+        if self._paused:
+            return 0
         in_batches = self._batches.running if self._batches is not None else 0
-        return 0 if self._paused else self._target + in_batches - self._held
+        # What runs is held too. Slots that slow handlers leave all at once would find few of this lane beside the
+        # others, and be taken by those of a lower lane: its share would be another than that of its weight.
+        share = self._least if self._waits_below() else 0
+        return self._target + share + in_batches - self._held
 
     def room_to_reclaim(self) -> int:
         """How many messages of dead consumers it takes over: some beyond what it holds otherwise, or a reader that

@@ -158,7 +158,8 @@ def _held(group: GroupTrail, facts: Facts) -> Reason:
     stopped = _stopped(name, facts)
     if stopped is not None:
         return stopped
-    slots = f"{report.running} of {report.concurrency} slots, the longest for {told(report.longest)}"
+    reserved = f", {report.reserved} reserved for high" if report.reserved else ""
+    slots = f"{report.running} of {report.concurrency} slots{reserved}, the longest for {told(report.longest)}"
     text = f"{who} has it in memory; its turn comes after what it runs now ({slots})"
     return Reason(name, "ready", text, f"wait, or start another: {_start(name)}")
 
@@ -243,7 +244,9 @@ def _unread(group: GroupTrail, facts: Facts) -> Reason:
     if all(report.is_full for report in facts.reports.values()) and not facts.rate:
         longest = max(report.longest for report in facts.reports.values())
         slots = sum(report.concurrency for report in facts.reports.values())
-        text = f"unread: all {_times(slots, 'slot')} of {name} are busy, the longest for {told(longest)}{behind}"
+        reserved = sum(report.reserved for report in facts.reports.values())
+        kept = f" but {reserved} reserved for high" if reserved else ""
+        text = f"unread: all {_times(slots, 'slot')} of {name}{kept} are busy, the longest for {told(longest)}{behind}"
         return Reason(name, "busy", text, f"start another: {_start(name)}, or raise STREAMS_CONCURRENCY")
     if facts.ahead:
         return Reason(name, "behind", f"unread{behind}", f"wait, or start another: {_start(name)}")

@@ -53,7 +53,8 @@ class Report:
 
     `standing` is what it does with the entry: nothing (it does not hold it), `ready` (in memory, its turn is to come),
     `suspect` (will run alone), `running` for `seconds` of at most `limit`, or `settling`. `longest` is how long its
-    longest handler runs, `breaker` the dependency that does not answer, tried again in `breaker_for` seconds.
+    longest handler runs, `reserved` how many of its slots are not for the entry's lane, `breaker` the dependency that
+    does not answer, tried again in `breaker_for` seconds.
     """
 
     token: str
@@ -68,6 +69,7 @@ class Report:
     standing: Standing = ""
     seconds: float = 0.0
     limit: float = 0.0
+    reserved: int = 0
 
     def encode(self) -> bytes:
         """As it is kept."""
@@ -80,8 +82,8 @@ class Report:
 
     @property
     def is_full(self) -> bool:
-        """Whether every handler it may run at once is running."""
-        return self.running >= self.concurrency
+        """Whether every handler it may run at once for the entry is running."""
+        return self.running >= self.concurrency - self.reserved
 
 
 async def ask(partition: Partition, group: str, question: Question, consumers: Iterable[str]) -> dict[str, Report]:

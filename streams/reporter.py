@@ -9,6 +9,7 @@ import structlog
 from redis.exceptions import RedisError
 
 from streams import scripts
+from streams.lanes import HIGH, lane_of
 from streams.report import Question, Report, Standing
 
 if TYPE_CHECKING:
@@ -63,9 +64,11 @@ class Reporter:
         running = {delivery: _ran(delivery, now) for delivery in held if _runs(delivery)}
         standing: Standing = ""
         seconds = limit = 0.0
+        is_high = question.source.endswith(":high")
         for delivery in held:
             if delivery.source == question.source and delivery.entry_id == question.entry_id.encode():
                 standing = self._standing(delivery)
+                is_high = lane_of(delivery) == HIGH
                 if standing == "running":
                     seconds, limit = running[delivery], delivery.route.timeout if delivery.route else 0.0
         return Report(
@@ -81,6 +84,7 @@ class Reporter:
             standing,
             round(seconds, 3),
             limit,
+            0 if is_high else self._processor.reserved,
         )
 
     def _standing(self, delivery: Delivery) -> Standing:

@@ -87,7 +87,7 @@ class Seat:
         )
         turns = Turns(keys, group) if processor.ordered else None
         self.readers: dict[str, Reader] = {}  # by source
-        for lane in LANES:
+        for position, lane in enumerate(LANES):
             sources = [keys.stream(stream, lane) for stream in processor.streams]
             if lane == "normal":
                 sources.insert(0, keys.inbox(group))
@@ -100,6 +100,7 @@ class Seat:
                 consumer=consumer,
                 sources=sources,
                 concurrency=concurrency,
+                waits_below=lambda lane=position: self.slots.ready.waits_below(lane),  # type: ignore[misc]
                 reconnect=self.reconnect,
                 ensure_groups=self.membership.ensure_groups,
                 feed=self.feed,

@@ -84,6 +84,13 @@ async def until_sure(sure_until: Callable[[Delivery], float], delivery: Delivery
         await asyncio.sleep(_TICK)
 
 
+async def until(done: Callable[[], bool], *, timeout: float) -> None:
+    """Waits until it is so, at most `timeout` seconds: for the end of a consumer, once in its life."""
+    give_up = monotonic() + timeout
+    while not done() and monotonic() < give_up:  # noqa: ASYNC110 - nobody tells of it
+        await asyncio.sleep(0.01)
+
+
 async def watch_deadlines(slots: Sequence[Slot]) -> None:
     """Interrupts what runs longer than it may, for ever."""
     while True:

@@ -21,7 +21,7 @@ from streams.delivery import Delivery, suspect_from
 from streams.executor import Executor
 from streams.lanes import Lanes
 from streams.outcome import RELEASED, Cancelled, DeadLettered, Outcome
-from streams.slot import Slot, until_sure, watch_deadlines
+from streams.slot import Slot, until, until_sure, watch_deadlines
 
 if TYPE_CHECKING:
     from streams.batches import Batches
@@ -34,7 +34,8 @@ _TURN: Final = 0.02  # seconds after which handlers that never wait give way to 
 
 
 class Slots:
-    """Runs deliveries, at most `concurrency` at once, and hands each outcome to `done`.
+    """Runs deliveries, at most `concurrency` at once, and hands each outcome to `done`. What is not of the high lane
+    begins only while more than `reserved` slots are free.
 
     Suspects (messages that were being handled when a process died, `suspect_from` times or more) run alone: every
     other handler has finished and settled before one starts, so that if it kills the process again, nothing else is
@@ -47,6 +48,7 @@ class Slots:
         breaker: Breaker,
         *,
         concurrency: int,
+        reserved: int,
         limit: int,
         done: Callable[[Delivery, Outcome], None],
         begin: Callable[[Delivery], Awaitable[bool]],
@@ -68,8 +70,9 @@ class Slots:
         self._stops = stops  # with limits: whether a delivery may not start now; then `admit` brings it when it may
         self._ended = ended  # called when a slot's task ends, which it must not do by itself
         self._slots = [Slot() for _ in range(concurrency)]
+        self._shared = concurrency - reserved
         self._idle: deque[asyncio.Future[None]] = deque()
-        self._ready = Lanes()
+        self.ready = Lanes()
         self._suspects: list[Delivery] = []
         self._alone = self._waking = self.paused = False
         self._taking = True
@@ -97,9 +100,9 @@ class Slots:
                         # The fewest deaths first: who was hit by somebody else's crash is done before the next one.
                         insort(self._suspects, delivery, key=_DEATHS)
                 else:
-                    self._ready.put(delivery)
+                    self.ready.put(delivery)
         elif fresh:
-            self._ready.put_all(fresh)
+            self.ready.put_all(fresh)
         self.wake()
 
     def admit(self, deliveries: Sequence[Delivery]) -> None:
@@ -110,7 +113,7 @@ class Slots:
             elif delivery.suspected(self.suspect_from):
                 insort(self._suspects, delivery, key=_DEATHS)
             else:
-                self._ready.put_first(delivery)
+                self.ready.put_first(delivery)
         self.wake()
 
     def wake(self) -> None:
@@ -125,16 +128,16 @@ class Slots:
         if not self._taking or self._alone or self.paused:
             return None
         if self._suspects:
-            if self.running:
-                return None
-            if not self._breaker.admits():
+            if self.running or not self._breaker.admits():
                 return None
             self._alone = True
             return self._suspects.pop(0)
-        if self._collector is not None and self._collector.is_next(others_wait=bool(self._ready)):
+        if self.running >= self._shared:
+            return self.ready.take_high() if self._breaker.closed else None
+        if self._collector is not None and self._collector.is_next(others_wait=bool(self.ready)):
             return self._collector.take() if self._breaker.closed or self._breaker.admits() else None
-        if self._breaker.closed or (self._ready and self._breaker.admits()):
-            return self._ready.take()
+        if self._breaker.closed or (self.ready and self._breaker.admits()):
+            return self.ready.take()
         return None
 
     async def _run(self, slot: Slot) -> None:
@@ -152,7 +155,7 @@ class Slots:
                 self._waking = False
                 turn_began = monotonic()
                 continue
-            if self._idle and not self._waking and self._has_more():
+            if self._idle and not self._waking and self._has_more(self.running + 1):
                 self.wake()
             if isinstance(delivery, Bundle):
                 assert self._batches is not None
@@ -236,7 +239,7 @@ class Slots:
                 slot.interrupt("lost")
         if self._collector is not None:
             self._collector.drop(deliveries)
-        self._ready.drop(deliveries)
+        self.ready.drop(deliveries)
         self._suspects = [delivery for delivery in self._suspects if delivery not in deliveries]
 
     def call_off(self, delivery: Delivery) -> None:
@@ -255,17 +258,19 @@ class Slots:
         if self._waiting() < before:
             self._done(delivery, Cancelled())
 
-    def _has_more(self) -> bool:
-        return bool(self._ready) or (self._collector is not None and self._collector.is_ready())
+    def _has_more(self, running: int) -> bool:
+        """Whether something here may begin beside as many as are `running`."""
+        if running >= self._shared:
+            return self.ready.has_high
+        return bool(self.ready) or (self._collector is not None and self._collector.is_ready())
 
     def _waiting(self) -> int:
-        collected = len(self._collector) if self._collector is not None else 0
-        return len(self._ready) + len(self._suspects) + collected
+        return len(self.ready) + len(self._suspects) + (len(self._collector) if self._collector is not None else 0)
 
     def is_idle(self) -> bool:
         """Whether nothing runs, and nothing of what is here can begin now."""
         begins = self._taking and not self.paused and not self._breaker.is_open
-        return not (self.running or self._waking or (begins and (self._suspects or self._has_more())))
+        return not (self.running or self._waking or (begins and (self._suspects or self._has_more(self.running))))
 
     def in_handlers(self) -> int:
         """How many deliveries handlers have."""
@@ -277,20 +282,15 @@ class Slots:
         and hands them back too.
         """
         self._taking = False
-        self._release((*self._ready.take_all(), *self._suspects))
+        collected = self._collector.take_all() if self._collector is not None else ()
+        self._release((*self.ready.take_all(), *self._suspects, *collected))
         self._suspects.clear()
-        if self._collector is not None:
-            self._release(self._collector.take_all())
-        await self._wait_until_idle(grace)
+        await until(lambda: not self.running, timeout=grace)
         for slot in self._slots:
             if slot.delivery is not None:
                 slot.interrupt("stop")
-        await self._wait_until_idle(1.0)  # a handler that swallows its cancel keeps its lease until it runs out
-
-    async def _wait_until_idle(self, timeout: float) -> None:
-        give_up = asyncio.get_running_loop().time() + timeout
-        while self.running and asyncio.get_running_loop().time() < give_up:  # noqa: ASYNC110 - once in a life
-            await asyncio.sleep(0.01)
+        # A handler that swallows its cancel keeps its lease until it runs out.
+        await until(lambda: not self.running, timeout=1.0)
 
     async def stop(self) -> None:
         """Ends the tasks."""

@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from streams.claims import MOST
 from streams.dependencies import current_delivery
 from streams.errors import StreamsError, TooLarge
+from streams.keys import checked_priority
 from streams.message import TRACEPARENT, TRACESTATE, Message
 from streams.outcome import Duration, seconds
 from streams.receipt import Receipt
@@ -101,7 +102,7 @@ class Outbox:
             event_id=message.id,
             type=event.type,
             stream=event.stream,
-            priority=priority,
+            priority=checked_priority(priority),
             due_ms=_due(delay),
             message=dump_message(message),
             created_at=datetime.now(UTC),

@@ -101,6 +101,7 @@ async def test_a_delayed_event_waits_for_each_group(engine: Engine, recorder: Re
         {"at": datetime(2020, 1, 1, tzinfo=UTC)},
         {"at": datetime(2100, 1, 1)},  # noqa: DTZ001 - that is the mistake
         {"key": "k" * 201},
+        {"priority": "urgent"},
         {"expires": timedelta(seconds=-1)},
         {"delay": 10, "expires": timedelta(seconds=5)},
     ],
@@ -122,6 +123,36 @@ async def test_once_is_once(engine: Engine, recorder: Recorder) -> None:
     await engine.until(lambda: 3 in recorder.seen)
     assert recorder.seen == [1, 3]
     assert again.id == first.id
+
+
+async def test_a_slot_is_reserved_for_high_ones(engine: Engine) -> None:
+    probe, others, seen, hurried = (
+        Processor("probe", concurrency=3, reserved=1),
+        set[int](),
+        list[int](),
+        asyncio.Event(),
+    )
+    at_most = 0
+
+    @probe.on(Noted)
+    async def handle(event: Noted) -> None:
+        nonlocal at_most
+        if event.n == 10:
+            hurried.set()
+        else:
+            others.add(event.n)
+            at_most = max(at_most, len(others))
+            await hurried.wait()
+            for _ in range(10):  # all that may begin beside it has begun
+                await asyncio.sleep(0)
+            others.remove(event.n)
+        seen.append(event.n)
+
+    await engine.streams.publish_many(Noted(n=n) for n in range(4))
+    await engine.streams.publish(Noted(n=10), priority="high")
+    await engine.start(probe)
+    await engine.until(lambda: len(seen) == 5)
+    assert at_most == 2
 
 
 async def test_lanes_are_weighted_and_low_is_not_starved(engine: Engine) -> None:

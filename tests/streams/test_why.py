@@ -52,10 +52,12 @@ class Bench:
         return self.streams.keys.stream("notes")
 
     def processor(
-        self, name: str = "probe", *, concurrency: int = 4, attempts: int = 2, first: float = 60
+        self, name: str = "probe", *, concurrency: int = 4, attempts: int = 2, first: float = 60, reserved: int = 0
     ) -> Processor:
         """A processor whose handler does what the event's text says."""
-        made = Processor(name, concurrency=concurrency, retry=Backoff(attempts=attempts, first=first, jitter=0))
+        made = Processor(
+            name, concurrency=concurrency, reserved=reserved, retry=Backoff(attempts=attempts, first=first, jitter=0)
+        )
 
         @made.on(Noted, timeout=60)
         async def handle(event: Noted) -> None:
@@ -253,6 +255,22 @@ async def every_slot_busy(bench: Bench) -> str:
     await bench.busy_with()
     await bench.publish()
     return await bench.publish()
+
+
+@situation("busy", "all 2 slots of probe but 1 reserved for high are busy", mend="STREAMS_CONCURRENCY")
+async def every_slot_busy_that_is_not_reserved(bench: Bench) -> str:
+    await bench.run(concurrency=2, reserved=1)
+    await bench.busy_with()
+    for _ in range(2):
+        await bench.publish()
+    return await bench.publish()
+
+
+@situation("ready", "has it in memory", "1 of 2 slots, 1 reserved for high", mend="python -m processors.probe")
+async def in_memory_while_a_slot_is_reserved(bench: Bench) -> str:
+    await bench.run(concurrency=2, reserved=1)
+    await bench.busy_with()
+    return await bench.publish(priority="low")
 
 
 @situation("behind", "unread stand before it", "a second are read: about", mend="python -m processors.probe")
