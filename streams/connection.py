@@ -112,6 +112,7 @@ class DirectConnection:
         # redis-py wraps each send in a task when the socket has a timeout; the one in `call` covers it.
         self._connection.socket_timeout = None
         self._timeout = timeout
+        self._closed = False
         self.sent = False  # whether the last call got as far as sending: if it then failed, Redis may have run it
 
     async def call(self, *command: Any, timeout: float | None = None) -> Any:
@@ -122,6 +123,8 @@ class DirectConnection:
             async with asyncio.timeout(timeout or self._timeout):
                 if not connection.is_connected:
                     await connection.connect()
+                if self._closed:
+                    raise ConnectionError("this connection was closed while it was used")
                 self.sent = True
                 await connection.send_packed_command(hiredis.pack_command(command), check_health=False)
                 return await connection.read_response()
@@ -141,7 +144,8 @@ class DirectConnection:
         return identity
 
     async def aclose(self) -> None:
-        """Closes the connection."""
+        """Closes the connection, for good: who is just about to connect would leave it open."""
+        self._closed = True
         await self._connection.disconnect()
 
 

@@ -204,6 +204,11 @@ class Publisher:
 
     async def aclose(self) -> None:
         """Waits for what is on its way, then closes the connection."""
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + self._timeout + 1  # a caller that sends by itself is a task of somebody else's
+        while self._tasks or (self._sending and loop.time() < give_up):
+            if self._tasks:
+                await asyncio.wait(self._tasks)
+            else:
+                await asyncio.sleep(0.005)
         await self._connection.aclose()

@@ -23,6 +23,7 @@ from redis.backoff import NoBackoff
 
 from streams.embedded import ServerBinary, find_servers
 from tests.child import Child, Spawn
+from tests.connection_leaks import left_open, watch_connections
 from tests.key_leaks import find_leaks
 from tests.redis_cluster import RedisCluster
 from tests.redis_server import RedisServer
@@ -54,6 +55,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Forgets the developer's settings, and looks for Redis."""
+    watch_connections()
     for name in list(os.environ):
         if name.upper().startswith(_SETTINGS) or name.upper() in _OTHER:
             del os.environ[name]
@@ -100,6 +102,14 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
     if report.failed:
         report.sections += [(str(child), child.output()) for child in item.stash.get(_CHILDREN, [])]
     return report
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """Fails a test that has left connections open, when its event loop and all its fixtures are gone."""
+    yield
+    if open_still := left_open():
+        pytest.fail("connections left open:\n" + "\n".join(open_still), pytrace=False)
 
 
 @pytest.fixture

@@ -85,6 +85,33 @@ def test_failed_for_its_own_reason(redis_server, app):
     assert ":stream:" not in result.stdout.replace("test_it.py", "").partition("ERRORS")[0]
 
 
+@pytest.mark.newest_redis
+def test_a_connection_that_is_left_open_fails_the_test_that_made_it(run_pytest: RunPytest, redis_url: str) -> None:
+    """And not the one during which it is collected; one that was closed is nobody's business."""
+    result = run_pytest(
+        f"""
+import gc
+import redis.asyncio
+
+kept = []
+
+async def test_leaves_it_open():
+    client = redis.asyncio.from_url({redis_url!r})
+    await client.ping()
+    kept.append(client)
+
+async def test_closes_it():
+    client = redis.asyncio.from_url({redis_url!r})
+    await client.ping()
+    await client.aclose()
+""",
+        "-p", "no:randomly", "-W", "ignore::pytest.PytestUnraisableExceptionWarning",
+    )  # fmt: skip
+    assert "ERROR test_it.py::test_leaves_it_open" in result.stdout, result.stdout
+    assert 'test_it.py", line 9, in test_leaves_it_open' in result.stdout, result.stdout
+    assert "2 passed, 1 error" in result.stdout, result.stdout
+
+
 def test_ci_refuses_to_run_without_every_redis(run_pytest: RunPytest) -> None:
     """A skipped version would pass for a tested one."""
     result = run_pytest("def test_nothing(): pass", PATH="/nonexistent", CI="true")

@@ -99,6 +99,31 @@ async def test_a_cancelled_caller_does_not_take_the_others_along(streams: Stream
     assert set(found) >= {round_ * 10 + n for round_ in range(50) for n in range(5) if n != round_ % 5}
 
 
+async def test_a_client_that_is_closed_sees_its_publishes_through(
+    redis_factory: RedisFactory, make_settings: MakeSettings
+) -> None:
+    """Somebody closes it while others publish: their events arrive, they are told so, and no connection stays open."""
+    server = redis_factory()
+    async with Proxy("127.0.0.1", server.port) as proxy:
+        streams = Streams(settings=make_settings(redis_url=proxy.url))
+        await streams.publish(Noted(n=-1))
+        proxy.mode = "blackhole"
+        publishes = [asyncio.create_task(streams.publish(Noted(n=n))) for n in range(3)]
+        await asyncio.sleep(0)  # the first one is on its way, the others wait for it
+        closing = asyncio.create_task(streams.aclose())
+        await asyncio.sleep(0.05)
+        assert not closing.done()
+        proxy.mode = "pass"
+        receipts = await asyncio.gather(*publishes)
+        await closing
+        assert len({receipt.id for receipt in receipts}) == 3
+        async with Streams(settings=make_settings(redis_url=server.url)) as another:
+            assert await numbers(another) == [-1, 0, 1, 2]
+            assert {client["addr"] for client in await another.redis.client_list()} == {
+                (await another.redis.client_info())["addr"]
+            }
+
+
 async def test_a_redis_that_is_away_is_said_so(redis_factory: RedisFactory, make_settings: MakeSettings) -> None:
     """Nothing was sent: `Unreachable`. Something may have been: `PublishUncertain`. Back again: it goes on."""
     server = redis_factory()
