@@ -89,6 +89,7 @@ def _message(event: type[Event], schemas: dict[str, Any]) -> dict[str, Any]:
     schemas |= {f"{event.type}.{name}": part for name, part in payload.pop("$defs", {}).items()}
     for said_elsewhere in ("$schema", "$id", "x-stream", "x-version"):
         del payload[said_elsewhere]
+    payload.pop("x-priority", None)
     schemas[event.type] = payload
     own = {"type": {"const": event.type}, "dataversion": {"const": str(event.version)}}
     try:
@@ -103,6 +104,7 @@ def _message(event: type[Event], schemas: dict[str, Any]) -> dict[str, Any]:
         "headers": {"allOf": [{"$ref": "#/components/schemas/Headers"}, {"type": "object", "properties": own}]},
         "payload": {"$ref": f"#/components/schemas/{event.type}"},
         "examples": examples,
+        "x-priority": event.usual_priority,
         "x-version": event.version,
         "x-reads-versions": [old for old in range(1, event.version) if _leads_here(event, old)] + [event.version],
     }

@@ -19,7 +19,7 @@ _UPPER: Final = ("maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxPro
 _PARTS: Final = ("properties", "required", "items", "prefixItems", "additionalProperties", "anyOf", "oneOf", "enum")
 _SAYS_NOTHING: Final = frozenset(
     ("$defs", "$id", "$ref", "$schema", "title", "description", "default", "examples", "deprecated", "discriminator",
-     "const", "type", "x-pii", "x-stream", "x-version", *_PARTS, *_LOWER, *_UPPER)
+     "const", "type", "x-pii", "x-priority", "x-stream", "x-version", *_PARTS, *_LOWER, *_UPPER)
 )  # fmt: skip
 _NOTHING: Final[Schema] = {}
 
@@ -49,6 +49,9 @@ def differences(old: Schema, new: Schema) -> list[Difference]:
         found.insert(
             0, Difference("", f"its stream changed from {old.get('x-stream')} to {new.get('x-stream')}", "readers")
         )
+    was, now = (schema.get("x-priority", "normal") for schema in (old, new))
+    if was != now:
+        found.append(Difference("", f"its usual priority changed from {was} to {now}", ""))
     return list(dict.fromkeys(found))
 
 

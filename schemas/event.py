@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Any, ClassVar, Final, Self, TypeVar
+from typing import Any, ClassVar, Final, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.json_schema import DEFAULT_REF_TEMPLATE
@@ -15,6 +15,7 @@ from schemas.privacy import Secret, marked_fields
 _STREAM_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _WIRE_TYPE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,127}")
 
+Priority = Literal["high", "normal", "low"]
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 _F = TypeVar("_F", bound=Upcaster)
 
@@ -44,7 +45,8 @@ class Event(BaseModel):
 
     Subclass with `class UserRegistered(Event, stream="users", version=1)`. `stream` is the domain area it is
     appended to, `version` counts breaking changes from 1, `type` is the name on the wire (the class name unless
-    given, so a Python rename can keep the wire name). Unknown fields are an error when an event is made in Python,
+    given, so a Python rename can keep the wire name), `priority` the lane it goes to unless its publisher (a service,
+    a handler that returns it, a schedule) says another. Unknown fields are an error when an event is made in Python,
     and are ignored when it is read, so that a publisher may add a field before its consumers know it.
     """
 
@@ -53,13 +55,18 @@ class Event(BaseModel):
     type: ClassVar[str] = ""
     stream: ClassVar[str] = ""
     version: ClassVar[int] = 0
+    usual_priority: ClassVar[Priority] = "normal"
     upcasters: ClassVar[dict[int, Upcaster]] = {}
 
-    def __init_subclass__(cls, *, stream: str = "", version: int = 1, type: str = "", **kwargs: Any) -> None:
+    def __init_subclass__(
+        cls, *, stream: str = "", version: int = 1, type: str = "", priority: Priority = "normal", **kwargs: Any
+    ) -> None:
         super().__init_subclass__(**kwargs)
 
     @classmethod
-    def __pydantic_init_subclass__(cls, *, stream: str = "", version: int = 1, type: str = "", **kwargs: Any) -> None:
+    def __pydantic_init_subclass__(
+        cls, *, stream: str = "", version: int = 1, type: str = "", priority: Priority = "normal", **kwargs: Any
+    ) -> None:
         super().__pydantic_init_subclass__(**kwargs)
         wire = type or cls.__name__
         if not _STREAM_NAME.fullmatch(stream):
@@ -70,6 +77,8 @@ class Event(BaseModel):
             )
         if version < 1:
             raise SchemaError(f"{cls.__name__}: version={version} must be at least 1")
+        if priority not in get_args(Priority):
+            raise SchemaError(f"{cls.__name__}: priority={priority!r} must be one of {', '.join(get_args(Priority))}")
         if secrets := marked_fields(cls, Secret):
             raise SchemaError(
                 f"{cls.__name__}: secret fields {sorted(secrets)} may not enter a stream; carry a reference instead"
@@ -77,7 +86,7 @@ class Event(BaseModel):
         known = _registry.get(wire)
         if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
             raise SchemaError(f"{cls.__name__}: type {wire!r} is already {known.__module__}.{known.__qualname__}")
-        cls.type, cls.stream, cls.version = wire, stream, version
+        cls.type, cls.stream, cls.version, cls.usual_priority = wire, stream, version, priority
         cls.upcasters = {}
         for member in vars(cls).values():
             step = getattr(member, "__upcast_from__", None) or getattr(
@@ -126,6 +135,8 @@ class Event(BaseModel):
         schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
         schema["$id"] = f"{cls.type}/{cls.version}"
         schema["x-stream"], schema["x-version"] = cls.stream, cls.version
+        if cls.usual_priority != "normal":
+            schema["x-priority"] = cls.usual_priority
         for name, field in cls.model_fields.items():
             for mark in field.metadata:
                 if mark.__class__.__name__ == "Mark":

@@ -92,5 +92,5 @@ class InventoryExported(Event, stream="files", version=1):
     user_email: Whom = None
 
 
-class ExportsCleanupDue(Event, stream="files", version=1):
+class ExportsCleanupDue(Event, stream="files", version=1, priority="low"):
     """It is time to remove exports that are too old or too many."""

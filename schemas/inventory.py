@@ -120,7 +120,7 @@ class StockCheckDue(Event, stream="inventory", version=1):
     business_id: BusinessId | None = None
 
 
-class StockBelowThreshold(Event, stream="inventory", version=1):
+class StockBelowThreshold(Event, stream="inventory", version=1, priority="high"):
     """The stock of one SKU has fallen below the threshold at which its business wants to be told.
 
     It is published once for each fall, however often the stock is looked at: again only after it was at or above the

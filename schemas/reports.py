@@ -65,5 +65,5 @@ class ReportFailed(Event, stream="reports", version=1):
     user_email: Annotated[EmailStr, PII]
 
 
-class ReportsCleanupDue(Event, stream="reports", version=1):
+class ReportsCleanupDue(Event, stream="reports", version=1, priority="low"):
     """It is time to remove reports that are too old or too many."""

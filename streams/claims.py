@@ -11,18 +11,16 @@ import hashlib
 import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final
+from datetime import datetime
+from typing import Any, Final
 
 import orjson
 
 from streams.errors import StreamsError
 from streams.failure import describe
 from streams.message import DATA, ID, Message
+from streams.object_store import open_store
 from streams.outcome import Unavailable
-
-if TYPE_CHECKING:
-    from obstore.store import ObjectStore
 
 MARK: Final = b'{"$claim":'
 """What the data of a message begins with when it is a reference."""
@@ -32,7 +30,6 @@ MOST: Final = 64 * 1024 * 1024
 _PLAIN_ID: Final = re.compile(rb"[A-Za-z0-9-]{1,64}")
 _STORED: Final = re.compile(r"[0-9a-f]{2}/[0-9a-f]{64}-([A-Za-z0-9-]{1,64})")
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
-_TRIES: Final[dict[str, Any]] = {"max_retries": 2, "retry_timeout": timedelta(seconds=10)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +51,8 @@ class ClaimStore:
     """
 
     def __init__(self, url: str, *, most: int = MOST, **options: Any) -> None:
-        try:
-            from obstore.exceptions import BaseError
-            from obstore.store import from_url
-        except ImportError:
-            raise StreamsError("a claim store needs obstore; install planning-bord-streams[storage]") from None
         self.most = most
-        if url.startswith("s3://"):
-            options.setdefault("retry_config", _TRIES)
-        elif url.startswith("file:///"):
-            options.setdefault("mkdir", True)
-        else:
-            raise StreamsError("STORAGE_URL must be s3://bucket/prefix or file:///directory")
-        try:
-            self._store: ObjectStore = from_url(url, **options)
-        except (BaseError, ValueError, OSError) as error:
-            # Its text quotes the URL, which somebody may have put a password into.
-            raise StreamsError(
-                f"STORAGE_URL, s3://bucket/prefix or file:///directory, cannot be used: {error.__class__.__name__}"
-            ) from None
+        self._store = open_store(url, user="the claim store", **options)
 
     async def check_in(self, messages: Sequence[Message], over: int) -> None:
         """Stores the data of those messages that have more than `over` bytes, and leaves the reference in its place.

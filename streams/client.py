@@ -7,13 +7,13 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Self
 
-from schemas.event import Event
+from schemas.event import Event, Priority
 from streams import boot
 from streams.claims import ClaimStore
 from streams.connection import Connections
 from streams.dependencies import current_delivery
 from streams.errors import StreamsError, TooLarge
-from streams.keys import Keys, Priority
+from streams.keys import Keys
 from streams.message import Message, new_id
 from streams.middleware import Middleware
 from streams.moment import expiry, moment
@@ -104,7 +104,7 @@ class Streams(Steering):
         at: datetime | None = None,
         once: str = "",
         key: str = "",
-        priority: Priority = "normal",
+        priority: Priority | None = None,
         expires: timedelta | datetime | None = None,
         replicated: bool | None = None,
     ) -> Receipt:
@@ -112,7 +112,8 @@ class Streams(Steering):
 
         `delay` (seconds or timedelta) or `at` (an aware datetime) hold it back, never released early. `once` is a name
         of the business (`order-7:paid`) under which only one event is published in 24 hours: the receipt of a later one
-        is the first one's. `key` is the ordering key, at most 200 bytes. After `expires` (an aware datetime, or a
+        is the first one's. `key` is the ordering key, at most 200 bytes. `priority` is the event's own if it is
+        not given. After `expires` (an aware datetime, or a
         timedelta from now) no handler is begun for it. Repeated by itself until `STREAMS_PUBLISH_TIMEOUT`, never added
         twice. `replicated` (or `STREAMS_REPLICATED`): returns when `STREAMS_REPLICAS` replicas have it as well.
         Raises `TooLarge`, `Refused`, `Unreachable` (nothing happened), `PublishUncertain` (it may have), or
@@ -131,7 +132,7 @@ class Streams(Steering):
         events: Iterable[Event],
         *,
         key: str = "",
-        priority: Priority = "normal",
+        priority: Priority | None = None,
         replicated: bool | None = None,
     ) -> list[Receipt]:
         """Appends many events in order, 500 to a round trip; the receipts are in the same order.
@@ -175,7 +176,7 @@ class Streams(Steering):
         *,
         when: str = "",
         key: str = "",
-        priority: Priority = "normal",
+        priority: Priority | None = None,
         once: str = "",
         cause: Message | None = None,
         id: str = "",
@@ -195,6 +196,7 @@ class Streams(Steering):
             id = id or new_id()
             partition = self._routing.choose(key or once or id)
         keys = self.partitions[partition].keys
+        priority = priority or event.__class__.usual_priority
         target = self._targets.get((partition, event.stream, priority))
         if target is None:
             target = self._targets[partition, event.stream, priority] = keys.stream(event.stream, priority)

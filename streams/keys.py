@@ -39,11 +39,11 @@ import hashlib
 import re
 import zlib
 from dataclasses import dataclass
-from typing import Final, Literal, get_args
+from typing import Final, get_args
 
+from schemas.event import Priority
 from streams.errors import StreamsError
 
-Priority = Literal["high", "normal", "low"]
 LANES: Final[tuple[Priority, ...]] = get_args(Priority)
 
 HISTORY_LENGTH: Final = 10_000

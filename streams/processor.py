@@ -9,11 +9,11 @@ from typing import Any, Final, TypeVar
 
 from uncalled_for import get_dependency_parameters, validate_dependencies
 
-from schemas.event import Event
+from schemas.event import Event, Priority
 from streams.batch import Batch
 from streams.dependencies import check_dependencies
 from streams.errors import StreamsError
-from streams.keys import Priority, checked_name
+from streams.keys import checked_name
 from streams.limit import Limit
 from streams.outcome import Duration, seconds
 from streams.retry import Backoff
@@ -153,7 +153,7 @@ class Processor:
         name: str = "",
         misfire: Misfire = "once",
         most: int | None = None,
-        priority: Priority = "normal",
+        priority: Priority | None = None,
         key: str = "",
     ) -> Callable[[_H], _H]:
         """Makes the decorated function publish at the slots of a cron expression in a time zone, and returns it.
@@ -173,7 +173,7 @@ class Processor:
         name: str = "",
         misfire: Misfire = "once",
         most: int | None = None,
-        priority: Priority = "normal",
+        priority: Priority | None = None,
         key: str = "",
     ) -> Callable[[_H], _H]:
         """The same at a fixed distance (seconds or timedelta), counted from 1970-01-01T00:00Z; else as `cron`."""
@@ -185,7 +185,7 @@ class Processor:
         name: str,
         misfire: Misfire,
         most: int | None,
-        priority: Priority,
+        priority: Priority | None,
         key: str,
     ) -> Callable[[_H], _H]:
         try:

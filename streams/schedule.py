@@ -21,8 +21,9 @@ from zoneinfo import ZoneInfo, available_timezones
 from cronsim import CronSim, CronSimError
 from uncalled_for import get_dependency_parameters, validate_dependencies
 
+from schemas.event import Priority
 from streams.errors import StreamsError
-from streams.keys import LANES, Priority
+from streams.keys import LANES
 from streams.outcome import Duration, seconds
 
 Misfire = Literal["skip", "once", "all"]
@@ -192,7 +193,7 @@ class Schedule:
     function: Callable[..., Any]
     misfire: Misfire = "once"
     most: int | None = None
-    priority: Priority = "normal"
+    priority: Priority | None = None
     key: str = ""
 
     def __post_init__(self) -> None:
@@ -204,7 +205,7 @@ class Schedule:
             raise StreamsError(
                 f"schedule {self.name}: most={self.most} goes with misfire='all', from 1 to {_LOOKED_AT}"
             )
-        if self.priority not in LANES:
+        if self.priority is not None and self.priority not in LANES:
             raise StreamsError(f"schedule {self.name}: priority={self.priority!r} must be one of {', '.join(LANES)}")
         if len(self.key.encode()) > _LONGEST_KEY:
             raise StreamsError(f"schedule {self.name}: the ordering key is longer than {_LONGEST_KEY} bytes")

@@ -184,7 +184,7 @@ def _state(raw: bytes, definition: dict[str, Any], slots: dict[bytes, bytes], no
         timing.tz if timing else "",
         str(definition.get("misfire", "")),
         cast("int | None", definition.get("most")),
-        str(definition.get("priority", "")),
+        str(definition.get("priority") or ""),
         str(definition.get("key", "")),
         datetime.fromtimestamp(following / 1000, zone) if following else None,
         datetime.fromtimestamp(int(fired) / 1000, zone) if fired else None,

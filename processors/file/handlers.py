@@ -109,7 +109,7 @@ async def clean_up_exports(
     await clean_up(database, storages.exports, FileSettings.load())
 
 
-@file.cron("47 2 * * *", priority="low")
+@file.cron("47 2 * * *")
 def exports_cleanup() -> ExportsCleanupDue:
     """Once a night."""
     return ExportsCleanupDue()

@@ -67,7 +67,7 @@ async def clean_up_reports(
     await clean_up(database, storages.reports, ReportSettings.load())
 
 
-@report.cron("23 2 * * *", priority="low")
+@report.cron("23 2 * * *")
 def reports_cleanup() -> ReportsCleanupDue:
     """Once a night."""
     return ReportsCleanupDue()

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
 from processors.storage.file_key import FileKey
@@ -21,9 +21,7 @@ from processors.storage.links import Links
 from processors.storage.settings import Area
 from processors.storage.trouble import translated
 from streams import StreamsError
-
-if TYPE_CHECKING:
-    from obstore.store import ObjectStore
+from streams.object_store import open_store
 
 _BLOCK: Final = 1024 * 1024
 _PART: Final = 8 * 1024 * 1024  # of a multipart upload: S3 takes 10,000 of them, of 5 MiB at least
@@ -50,25 +48,11 @@ class Storage:
     """
 
     def __init__(self, area: Area, url: str, links: Links, *, seconds: float, **options: Any) -> None:
-        try:
-            from obstore.exceptions import BaseError
-            from obstore.store import from_url
-        except ImportError:
-            raise StreamsError("files need obstore; install planning-bord-streams[storage]") from None
         self.area, self._links, self._seconds = area, links, seconds
-        self.directory: Path | None = None
-        if url.startswith("s3://"):
+        self.directory = Path(unquote(urlsplit(url).path)) if url.startswith("file:///") else None
+        if self.directory is None:
             options.setdefault("retry_config", _TRIES)
-        elif url.startswith("file:///"):
-            self.directory = Path(unquote(urlsplit(url).path))
-            options["mkdir"] = True
-        else:
-            raise StreamsError("STORAGE_URL must be s3://bucket/prefix or file:///directory")
-        try:
-            self._store: ObjectStore = from_url(url, **options)
-        except (BaseError, ValueError, OSError) as error:
-            # Its text quotes the URL, which somebody may have put a password into.
-            raise StreamsError(f"the {area} cannot be stored where the settings say: {type(error).__name__}") from None
+        self._store = open_store(url, user=f"the storage of {area}", **options)
 
     @asynccontextmanager
     async def write(self, key: FileKey, *, name: str = "", most: int | None = None) -> AsyncGenerator[FileWriter]:

@@ -37,7 +37,9 @@ def publish(
     once: Annotated[str, typer.Option(help="Publish one event under this name in 24 hours.", metavar="NAME")] = "",
     key: Annotated[str, typer.Option(help="The ordering key.")] = "",
     expires: Annotated[str, typer.Option(help="Begin no handler for it after so long: 30s, 5m.", metavar="TIME")] = "",
-    priority: Annotated[Literal["high", "normal", "low"], typer.Option(help="The lane it goes to.")] = "normal",
+    priority: Annotated[
+        Literal["high", "normal", "low"] | None, typer.Option(help="The lane it goes to; its event's if left out.")
+    ] = None,
     count: Annotated[
         int | None, typer.Option(min=1, help="Publish so many, with {n} in values replaced by 1, 2, ...", metavar="N")
     ] = None,

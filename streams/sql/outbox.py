@@ -26,8 +26,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
-    from schemas.event import Event
-    from streams.keys import Priority
+    from schemas.event import Event, Priority
 
 _CONTEXT: Final = TraceContextTextMapPropagator()
 
@@ -51,7 +50,7 @@ class Outbox:
         event: Event,
         *,
         key: str = "",
-        priority: Priority = "normal",
+        priority: Priority | None = None,
         delay: Duration | None = None,
     ) -> Receipt:
         """Inserts the event into the caller's transaction, and nothing else; the receipt has the id it will have.
@@ -73,7 +72,7 @@ class Outbox:
         event: Event,
         *,
         key: str = "",
-        priority: Priority = "normal",
+        priority: Priority | None = None,
         delay: Duration | None = None,
     ) -> Receipt:
         """The same for a session that is not asyncio's."""
@@ -83,7 +82,9 @@ class Outbox:
         session.execute(statement)
         return receipt
 
-    def _insert(self, event: Event, key: str, priority: Priority, delay: Duration | None) -> tuple[Executable, Receipt]:
+    def _insert(
+        self, event: Event, key: str, priority: Priority | None, delay: Duration | None
+    ) -> tuple[Executable, Receipt]:
         if len(key.encode()) > 200:
             raise StreamsError("the ordering key is longer than 200 bytes; use an id or a hash")
         delivery = current_delivery.get(None)
@@ -102,7 +103,7 @@ class Outbox:
             event_id=message.id,
             type=event.type,
             stream=event.stream,
-            priority=checked_priority(priority),
+            priority=checked_priority(priority or event.usual_priority),
             due_ms=_due(delay),
             message=dump_message(message),
             created_at=datetime.now(UTC),

@@ -32,5 +32,5 @@ async def test_once(cli: Cli, client: Streams) -> None:
     command = ("publish", "StockBelowThreshold", "business_id=1", "sku=A", "quantity=1", "threshold=2", "--once", "x")
     first, second = (await cli(*command, "--json")).json(), (await cli(*command, "--json")).json()
     assert first["id"] == second["id"]
-    assert await client.redis.xlen(client.keys.stream("inventory")) == 1
+    assert await client.redis.xlen(client.keys.stream("inventory", "high")) == 1
     (await cli(*command, "--count", "2")).refused(2, "--once names one event")

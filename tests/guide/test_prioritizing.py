@@ -18,6 +18,12 @@ class LetterWritten(Event, stream="letters", version=1):
     to: str
 
 
+class LetterLost(Event, stream="letters", version=1, priority="high"):
+    """A letter is gone: somebody should look at once."""
+
+    to: str
+
+
 async def test_high_goes_first_and_low_is_not_forgotten(streams: Streams, start: StartConsumer) -> None:
     """Of what waits, 16 high ones are begun for 4 normal ones and 1 low one. An event that names no priority is
     normal. Within a lane, who came first is first.
@@ -39,6 +45,33 @@ async def test_high_goes_first_and_low_is_not_forgotten(streams: Streams, start:
         assert [to for to in sent if to.startswith(lane)] == [f"{lane} {number}" for number in range(200)]
     assert sent.index("high 199") < sent.index("normal 99") < sent.index("low 99")
     assert sent.index("low 5") < sent.index("high 199")
+
+
+async def test_an_event_has_a_priority_of_its_own(streams: Streams, start: StartConsumer) -> None:
+    """`class LetterLost(Event, ..., priority="high")`: so it is published by everyone who does not say another, a
+    handler that returns it among them.
+    """
+    post = Processor("post")
+
+    @post.on(LetterWritten)
+    async def send(event: LetterWritten) -> LetterLost:
+        return LetterLost(to=event.to)
+
+    await start(post)
+    await streams.publish(LetterWritten(to="Ada"))
+    await streams.publish(LetterLost(to="Bea"))
+    await streams.publish(LetterLost(to="Cyd"), priority="normal")
+    lost = streams.keys.stream("letters", "high")
+
+    async def both() -> bool:
+        entries = await streams.redis.xrange(lost)
+        return sorted(fields[b"data"] for _, fields in entries) == [b'{"to":"Ada"}', b'{"to":"Bea"}']
+
+    await wait_until(both)
+    assert [fields[b"type"] for _, fields in await streams.redis.xrange(streams.keys.stream("letters"))] == [
+        b"LetterWritten",
+        b"LetterLost",
+    ]
 
 
 async def test_a_slot_is_reserved_for_who_is_in_a_hurry(streams: Streams, start: StartConsumer) -> None:

@@ -80,6 +80,7 @@ def test_old_versions_are_upcast_step_by_step() -> None:
         ({"stream": ""}, "give stream="),
         ({"stream": "Users"}, "a-z"),
         ({"stream": "users", "version": 0}, "at least 1"),
+        ({"stream": "users", "priority": "urgent"}, "must be one of high, normal, low"),
         ({"stream": "users", "type": "no spaces"}, "start with a letter"),
         ({"stream": "users", "type": "UserRegistered"}, "already schemas.users.UserRegistered"),
     ],

@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from sqlalchemy.orm import Session
 from structlog.testing import capture_logs
 
+from schemas import StockBelowThreshold
 from streams import Processor, Settings, Streams, StreamsError, TooLarge
 from streams.claims import MARK, ClaimStore
 from streams.sql import CurrentTransaction, Outbox, SqlInbox, create_tables, make_engine
@@ -54,15 +55,17 @@ async def rows(engine: AsyncEngine) -> int:
 async def test_what_is_committed_is_published_and_nothing_else(
     engine: AsyncEngine, streams: Streams, outbox: Outbox, relay: Relay
 ) -> None:
-    """With the id of the receipt, in its lane, with its key; the row is gone afterwards."""
+    """With the id of the receipt, in its lane or its event's own, with its key; the row is gone afterwards."""
     assert await relay.relay() == 0  # it has the lease, for which it would have to wait for SQLite's writer below
     async with AsyncSession(engine) as session:
         await outbox.publish(session, Noted(n=1))
         await session.rollback()
         kept = await outbox.publish(session, Noted(n=2, text="\0 ü"), key="k", priority="high")
+        await outbox.publish(session, StockBelowThreshold(business_id=1, sku="a", quantity=1, threshold=2))
         assert await relay.relay() == 0
         await session.commit()
-    assert await relay.relay() == 1
+    assert await relay.relay() == 2
+    assert await streams.redis.xlen(streams.keys.stream("inventory", "high")) == 1
     assert await rows(engine) == 0
     (fields,) = await published(streams, lane="high")
     assert fields[b"id"].decode() == kept.id

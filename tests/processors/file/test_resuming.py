@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -41,16 +41,20 @@ Make = Callable[..., StockImport]
 
 
 @pytest.fixture
-def importing(shop: Database, storages: Storages, streams: Streams) -> Make:
+async def importing(shop: Database, storages: Storages, streams: Streams) -> AsyncIterator[Make]:
     """An import as a delivery of it has it."""
+    told: list[Progress] = []
 
     def make(event: InventoryImportUploaded, event_id: str = "e", kind: type[StockImport] = StockImport) -> StockImport:
         source = streams.keys.stream("files")
         message = Message.for_event(event, source="/test", target=source, id=event_id)
         delivery = Delivery(message, group="file", consumer="c", source=source, entry_id=b"1-0", count=1)
-        return kind(event, event_id, shop, storages, FileSettings.load(), Progress(delivery, streams))
+        told.append(Progress(delivery, streams))
+        return kind(event, event_id, shop, storages, FileSettings.load(), told[-1])
 
-    return make
+    yield make
+    for progress in told:
+        await progress.end()
 
 
 class Interrupted(StockImport):

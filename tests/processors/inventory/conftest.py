@@ -85,10 +85,10 @@ Published = Callable[[type[E]], Awaitable[list[E]]]
 
 @pytest.fixture
 def published(streams: Streams) -> Callable[[type[Any]], Awaitable[list[Any]]]:
-    """The events of a type that are in the stream, oldest first."""
+    """The events of a type that are in its stream, in the lane of its priority, oldest first."""
 
     async def published(kind: type[Any]) -> list[Any]:
-        found = await streams.redis.xrange(streams.keys.stream(kind.stream))
+        found = await streams.redis.xrange(streams.keys.stream(kind.stream, kind.usual_priority))
         return [
             kind.decode(fields[b"data"], kind.version) for _, fields in found if fields[b"type"] == kind.type.encode()
         ]

@@ -79,7 +79,7 @@ async def test_the_same_event_twice_is_one_change(
     await streams.append([message])
     await wait_until(lambda: _count(published, InventoryUpdated, 2))
     assert await levels(shop) == {"A": 7}
-    entries = await streams.redis.xrange(streams.keys.stream("inventory"))
+    entries = await streams.redis.xrange(streams.keys.stream("inventory", "high"))
     alerts = {fields[b"id"] for _, fields in entries if fields[b"type"] == b"StockBelowThreshold"}
     assert len(alerts) == 1
 
