@@ -7,7 +7,7 @@ run the deliveries of all partitions.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +59,13 @@ class Consumer(Service):
     """Consumes a processor's events until it is stopped. `client` must be this consumer's own."""
 
     def __init__(
-        self, processor: Processor, client: Streams, *, middleware: Sequence[Middleware] = (), **options: Any
+        self,
+        processor: Processor,
+        client: Streams,
+        *,
+        middleware: Sequence[Middleware] = (),
+        blocked: Callable[[], None] | None = None,
+        **options: Any,
     ) -> None:
         super().__init__(**options)
         self.processor = processor
@@ -93,6 +99,7 @@ class Consumer(Service):
                 pause=partial(self._pause, partition.number),
                 breaker=self._breaker,
                 gate=gate if processor.limited else None,
+                blocked=blocked,
             )
             for partition in client.partitions
         ]

@@ -1,15 +1,18 @@
 """Leases: what this consumer holds, and the thread that keeps it ours.
 
 The thread has a connection of its own, so that a handler that blocks the event loop does not lose its leases. It
-renews what runs and what waits in memory alike, until a handler's deadline: one that hangs beyond it is given up.
+renews what runs and what waits in memory alike, until a handler's deadline: one that hangs beyond it is given up. When
+it hangs so that the event loop runs no more, all is given up, or what waits behind it would wait as long as it hangs.
 """
 
 from __future__ import annotations
 
 import asyncio
 import math
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -40,6 +43,7 @@ class Leases:
         consumer: str,
         lease: float,
         lost: Callable[[set[Delivery]], None],
+        blocked: Callable[[], None] | None = None,
     ) -> None:
         self.held: set[Delivery] = set()
         self._connections = connections
@@ -52,6 +56,11 @@ class Leases:
         self.sure_until = time.monotonic() + lease  # until then nobody can have taken over what is held here
         self._seen = math.inf  # when the event loop saw the first renewal after that had run out
         self._lost = lost  # called in the event loop
+        self._blocked = blocked  # called in the thread, when the event loop runs no more
+        # How often the event loop was asked whether it runs, and which time it last said so: one writer each.
+        self._asked = self._answered = 0
+        self._is_blocked = False
+        self._loop_thread = 0
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._failed: asyncio.Future[None] | None = None
@@ -59,6 +68,7 @@ class Leases:
     def start(self) -> None:
         """Starts the thread; its first act is the consumer's first heartbeat."""
         loop = asyncio.get_running_loop()
+        self._loop_thread = threading.get_ident()
         self._failed = loop.create_future()
         self._thread = threading.Thread(target=self._keep, args=(loop,), name=f"leases-{self._group}", daemon=True)
         self._thread.start()
@@ -100,6 +110,9 @@ class Leases:
         pause = 0.0
         while not self._stop.wait(pause):
             now = time.monotonic()
+            if self._loop_is_blocked(loop, now):
+                pause = self._every
+                continue
             try:
                 pause = self._every if now <= self.sure_until else min(_RETRY, self._every)
                 lost = self._renew(client, now)
@@ -111,6 +124,31 @@ class Leases:
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._renewed, now, lost)
         client.close()
+
+    def _loop_is_blocked(self, loop: asyncio.AbstractEventLoop, now: float) -> bool:
+        """Asks the event loop whether it runs, and says whether it has not for a lease, while a handler takes a lease
+        longer than it may. A process that was stopped is asked again and again before this is believed.
+        """
+        self._asked += 1
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(self._answer, self._asked)
+        overdue = (0 < delivery.deadline < now - self._lease for delivery in self.held.copy())
+        if self._asked - self._answered <= _RENEWALS or not any(overdue):
+            self._is_blocked = False
+            return False
+        if not self._is_blocked:
+            self._is_blocked = True
+            frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - nothing public tells
+            where = [f"{each.filename}:{each.lineno} {each.name}" for each in traceback.extract_stack(frame, limit=8)]
+            log.critical(
+                "consumer.blocked", group=self._group, consumer=self._consumer, held=len(self.held), where=where
+            )
+            if self._blocked is not None:
+                self._blocked()
+        return True
+
+    def _answer(self, asked: int) -> None:
+        self._answered = asked
 
     def _renewed(self, at: float, lost: set[Delivery]) -> None:
         if lost:

@@ -76,7 +76,9 @@ class _Process(Worker):
 async def serve(*processors: Processor, settings: Settings, middleware: Sequence[Middleware] = ()) -> None:
     """Runs one consumer per processor until a signal or a crash; raises what crashed it."""
     consumers = [
-        Consumer(processor, Streams(settings=settings, middleware=middleware), middleware=middleware)
+        Consumer(
+            processor, Streams(settings=settings, middleware=middleware), middleware=middleware, blocked=_end_blocked
+        )
         for processor in processors
     ]
     process = _Process(
@@ -147,6 +149,16 @@ async def _serve_to_the_end(work: Coroutine[Any, Any, None]) -> None:
             log.error("runner.left_behind", tasks=[str(task.get_coro()) for task in left][:5])
             atexit._run_exitfuncs()  # noqa: SLF001 - spans and logs are still flushed; nothing public runs them
             os._exit(EXIT_CRASHED)
+
+
+def _end_blocked() -> None:
+    """A handler has blocked the event loop for longer than it may, and nothing else can end it. What was held is handed
+    over when its lease runs out; the message that did it counts as one that ended its process.
+    """
+    _say("a handler blocks the event loop, and has for longer than it may: the process is ended")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(EXIT_CRASHED)
 
 
 def _loop_factory() -> Any:

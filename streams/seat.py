@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -57,6 +58,7 @@ class Seat:
         pause: Callable[[bool], None],
         breaker: Breaker,
         gate: Callable[..., Gate] | None = None,
+        blocked: Callable[[], None] | None = None,
     ) -> None:
         keys, connections, group = partition.keys, partition.connections, processor.name
         self._group = group
@@ -73,6 +75,7 @@ class Seat:
             consumer=consumer,
             lease=connections.settings.lease,
             lost=self.on_lost,
+            blocked=blocked,
         )
         self.settlement = Settlement(
             connections,
@@ -100,7 +103,7 @@ class Seat:
                 consumer=consumer,
                 sources=sources,
                 concurrency=concurrency,
-                waits_below=lambda lane=position: self.slots.ready.waits_below(lane),  # type: ignore[misc]
+                waits_below=partial(self._waits_below, position),
                 reconnect=self.reconnect,
                 ensure_groups=self.membership.ensure_groups,
                 feed=self.feed,
@@ -185,6 +188,9 @@ class Seat:
         self.leases.hold(deliveries)
         self.slots.feed(deliveries)
         self._call_off_some(deliveries)
+
+    def _waits_below(self, lane: int) -> bool:
+        return self.slots.ready.waits_below(lane)
 
     def _admit(self, deliveries: list[Delivery]) -> None:
         self.slots.admit(deliveries)

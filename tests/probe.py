@@ -23,7 +23,9 @@ class Probed(Event, stream="probes", version=1):
     """Something to do in a certain way."""
 
     n: int
-    act: Literal["ok", "exit", "segv", "kill", "sleep", "block", "fail", "raise", "reject", "later"] = "ok"
+    act: Literal["ok", "exit", "segv", "kill", "sleep", "block", "block_once", "fail", "raise", "reject", "later"] = (
+        "ok"
+    )
     seconds: float = 0.0
 
 
@@ -42,7 +44,7 @@ def note(what: str, event: Probed, delivery: Delivery) -> None:
 probe = Processor("probe", retry=Backoff(attempts=3, first=0.05))
 
 
-@probe.on(Probed, timeout=30)
+@probe.on(Probed, timeout=float(os.environ.get("PROBE_TIMEOUT", "30")))
 async def act(event: Probed, delivery: Delivery = CurrentDelivery()) -> None:
     """Does what the event says."""
     note("start", event, delivery)
@@ -57,6 +59,8 @@ async def act(event: Probed, delivery: Delivery = CurrentDelivery()) -> None:
             await asyncio.sleep(event.seconds)
         case "block":
             time.sleep(event.seconds)  # noqa: ASYNC251 - blocking the loop is the point
+        case "block_once" if delivery.deliveries < 2:
+            time.sleep(event.seconds)  # noqa: ASYNC251 - as above
         case "fail":
             raise Unavailable("probe")
         case "raise":

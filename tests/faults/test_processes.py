@@ -184,6 +184,42 @@ async def test_a_blocked_event_loop_does_not_lose_its_lease(
     assert probe_log.numbers("start") == [1]
 
 
+async def test_a_handler_that_blocks_for_ever_costs_its_process_and_nothing_else(
+    streams: Streams, spawn_probe: SpawnProbe, probe_log: ProbeLog
+) -> None:
+    """The event loop runs no more, so no timeout can end the handler: the process ends itself a lease after that, and
+    says where it stood. What waited behind it is handled elsewhere.
+    """
+    env = {"STREAMS_LEASE": "0.4", "PROBE_TIMEOUT": "0.5"}
+    await streams.publish_many([Probed(n=1, act="block_once", seconds=60), *(Probed(n=n) for n in range(2, 7))])
+    blocked = spawn_probe(STREAMS_CONCURRENCY="10", **env)
+    assert blocked.wait() == 1
+    assert probe_log.numbers("start") == [1]
+    assert "a handler blocks the event loop" in blocked.stderr()
+    assert "consumer.blocked" in blocked.output()
+    assert "probe.py" in blocked.output()
+    spawn_probe(**env)
+    await wait_until(lambda: sorted(probe_log.numbers("end")) == [1, 2, 3, 4, 5, 6])
+    await wait_until(lambda: done(streams))
+    assert {line["deliveries"] for line in probe_log.lines("end") if line["n"] == 1} == {2}
+
+
+async def test_a_stopped_process_is_not_taken_for_a_blocked_one(
+    streams: Streams, spawn_probe: SpawnProbe, probe_log: ProbeLog
+) -> None:
+    """Stopped in the middle of a handler, for many leases and longer than the handler may take: it goes on."""
+    stopped = spawn_probe(STREAMS_LEASE="0.4", PROBE_TIMEOUT="0.5")
+    await streams.publish(Probed(n=1, act="sleep", seconds=0.4))
+    await wait_until(lambda: probe_log.numbers("start"))
+    stopped.signal(signal.SIGSTOP)
+    began = time.monotonic()
+    await wait_until(lambda: time.monotonic() - began > 3)
+    stopped.signal(signal.SIGCONT)
+    await streams.publish(Probed(n=2))
+    await wait_until(lambda: 2 in probe_log.numbers("end"))
+    assert stopped.running
+
+
 async def test_a_killed_consumers_work_is_taken_over_in_time(
     streams: Streams, spawn_probe: SpawnProbe, probe_log: ProbeLog
 ) -> None:

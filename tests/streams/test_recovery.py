@@ -216,6 +216,30 @@ async def test_a_consumer_whose_lease_thread_fails_ends(start: StartConsumer, pr
     assert any(line["event"] == "consumer.crashed" for line in logs)
 
 
+async def test_a_blocked_loop_gives_up_what_it_holds_until_it_runs_again(
+    streams: Streams, start: StartConsumer
+) -> None:
+    """A consumer inside another application does not end that one: it tells where its loop stands, and lets others
+    have what it holds.
+    """
+    probe, handled = Processor("probe", concurrency=5), list[int]()
+
+    @probe.on(Noted, timeout=0.2)
+    async def handle(event: Noted, delivery: Delivery = CurrentDelivery()) -> None:
+        if event.n == 1 and delivery.deliveries == 1:
+            time.sleep(2)  # noqa: ASYNC251 - blocking the loop is the point
+        handled.append(event.n)
+
+    await streams.publish_many(Noted(n=n) for n in (1, 2, 3))
+    with capture_logs() as logs:
+        await start(probe, lease=0.4)
+        await wait_until(lambda: {1, 2, 3} <= set(handled))
+        await wait_until(lambda: settled(streams))
+    (told,) = [line for line in logs if line["event"] == "consumer.blocked"]
+    assert told["held"] == 3
+    assert any("test_recovery.py" in frame and "handle" in frame for frame in told["where"])
+
+
 async def test_an_outage_opens_the_breaker_and_fills_no_dead_letters(streams: Streams, start: StartConsumer) -> None:
     """While a dependency is away messages wait; each is handled once it is back, and no attempt is spent."""
     probe = Processor("probe", retry=Backoff(attempts=1))
