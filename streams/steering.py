@@ -116,7 +116,7 @@ class Steering:
         """Where one event is: see `Trail.find`."""
         from streams.trail import Trail
 
-        return await Trail.find(self._client, id)
+        return await Trail.find(self._client, id, follow_ups=True)
 
     async def why(self, id: str) -> tuple[Reason, ...]:
         """Why one event is not done, group by group, and what mends it: see `why.why`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -61,24 +61,20 @@ class Trail:
     partition: int = 0
 
     @classmethod
-    async def find(cls, client: Streams, id: str) -> Trail:
-        """Finds an event by its id (or, for a foreign entry, its entry id). Raises `NotFound`, naming what was looked
-        through, `Unreachable` or `Refused`.
+    async def find(cls, client: Streams, id: str, *, follow_ups: bool = False) -> Trail:
+        """Finds an event by its id (or, for a foreign entry, its entry id) and, which takes most of the time, what it
+        led to. Raises `NotFound`, naming what was looked through, `Unreachable` or `Refused`.
         """
         likely = partition_of(id, len(client.partitions))
         parts = sorted(client.partitions, key=lambda partition: partition.number != likely)
         searches = [_Search(partition, id) for partition in parts]
-        found = [search for search in searches if await search.soon()]
-        found = found or [search for search in searches if await search.late()]
-        trails = [trail for search in found or searches if (trail := await search.trail()) is not None]
-        if not trails:
-            raise NotFound(f"no event {id} in {client.settings.app}; looked through {searches[0].told()}")
-        trail = trails[0]
-        if len(searches) > 1 and trail.due_in is None:  # a handler may have published into any partition
-            others = [search for search in searches if search.number != trail.partition]
-            more = [one for search in others for one in await search.follow_ups_of(trail.id)]
-            trail = replace(trail, follow_ups=(*trail.follow_ups, *more))
-        return trail
+        found = await _first(searches, _Search.soon) or await _first(searches, _Search.late)
+        for search in [found] if found else searches:
+            trail = await search.trail()
+            if trail is not None:
+                # A handler may have published into any partition; what is delayed has not been handled.
+                return await _with_follow_ups(trail, searches) if follow_ups and trail.due_in is None else trail
+        raise NotFound(f"no event {id} in {client.settings.app}; looked through {searches[0].told()}")
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values, without the body."""
@@ -104,6 +100,26 @@ class Trail:
         }
 
 
+async def _first(searches: Sequence[_Search], look: Callable[[_Search], Awaitable[bool]]) -> _Search | None:
+    """The first one whose look finds the event. It is in one partition only."""
+    for search in searches:
+        if await look(search):
+            return search
+    return None
+
+
+async def _with_follow_ups(trail: Trail, searches: Sequence[_Search]) -> Trail:
+    """The trail with what its event has led to, in its own partition first."""
+    start = str(max(0, (made_at(trail.id) or milliseconds(trail.entry_id or "0")) - _BEFORE))
+    follow_ups: list[FollowUp] = []
+    complete, searched = trail.complete, f"{trail.searched}; {_SCAN:,} entries of every stream for follow-ups"
+    for search in sorted(searches, key=lambda search: search.number != trail.partition):
+        found, whole = await search.follow_ups(trail.id, start)
+        follow_ups += found
+        complete = complete and whole
+    return replace(trail, follow_ups=tuple(follow_ups), complete=complete, searched=searched)
+
+
 class _Search:
     """The search in one partition: `soon` where it is most likely, `late` everywhere else, then `trail`."""
 
@@ -118,22 +134,17 @@ class _Search:
         self._made = made_at(id)
         self._searched: list[str] = []
         self._complete = True
-        self._read: dict[str, list[str]] = {}
-        self._known: list[str] = []
+        self._read: dict[str, list[str]] = {}  # what each group reads
         self._entry: tuple[str, Entry] | None = None
         self._waiting: tuple[Message, float, str] | None = None
 
     async def soon(self) -> bool:
         """Looks near the time it was made at, and at what waits."""
         with refusing(self._partition.connections):
-            self._read = {
-                name.decode(): sources.decode().split()
-                for name, sources in (await self._redis.hgetall(self._keys.groups())).items()
-            }
-            self._known = self._streams(self._read)
-            self._entry = await self._by_entry_id(self._known)
+            known = await self._streams()
+            self._entry = await self._by_entry_id(known)
             if self._entry is None and self._made:
-                self._entry = await self._near(self._known)
+                self._entry = await self._near(known)
             if self._entry is None:
                 self._waiting = await self._delayed()
         return self._entry is not None or self._waiting is not None
@@ -142,7 +153,8 @@ class _Search:
         """Looks through the streams."""
         with refusing(self._partition.connections):
             # It may have been released between the two looks, so the streams are looked at once more.
-            self._entry = (await self._near(self._known) if self._made else None) or await self._far(self._known)
+            known = await self._streams()
+            self._entry = (await self._near(known) if self._made else None) or await self._far(known)
         return self._entry is not None
 
     async def trail(self) -> Trail | None:
@@ -177,7 +189,6 @@ class _Search:
         known = tuple(replace(group, progress=reached.get(group.group)) for group in groups if group is not None)
         if not found and not known:
             return None
-        follow_ups = await self._follow_ups(self._known, event_id.encode(), start)
         return Trail(
             event_id,
             message,
@@ -185,19 +196,17 @@ class _Search:
             found[0].decode() if found else "",
             None,
             known,
-            follow_ups,
+            (),
             self.told(),
             self._complete and whereabouts.complete,
             number,
         )
 
-    async def follow_ups_of(self, event_id: str) -> tuple[FollowUp, ...]:
-        """What the handling of an event of another partition published into this one."""
-        with refusing(self._partition.connections):
-            return await self._follow_ups(self._known, event_id.encode(), str(max(0, self._made - _BEFORE)))
-
-    def _streams(self, read: dict[str, list[str]]) -> list[str]:
-        known = {key for sources in read.values() for key in sources if ":stream:" in key}
+    async def _streams(self) -> list[str]:
+        """Every stream that somebody reads, or that this code knows."""
+        groups = await self._redis.hgetall(self._keys.groups())
+        self._read = {name.decode(): sources.decode().split() for name, sources in groups.items()}
+        known = {key for sources in self._read.values() for key in sources if ":stream:" in key}
         for event in filter(None, map(registered, registered_types())):
             known.update(self._keys.lanes(event.stream))
         return sorted(known)
@@ -255,17 +264,19 @@ class _Search:
     async def _groups_on(self, key: str) -> set[str]:
         return {group["name"].decode() for group in await self._redis.xinfo_groups(key)}
 
-    async def _follow_ups(self, streams: list[str], cause: bytes, start: str) -> tuple[FollowUp, ...]:
-        found = []
-        for key in streams:
-            async for entry in self._entries.search(key, FIELDS[CAUSATION], cause, start=start, most=_SCAN):
-                if entry is None:
-                    self._complete = False
-                    break
-                message = decode(entry)
-                found.append(FollowUp(message.id, message.type, self._keys.short(key), message.time))
-        self._searched.append(f"{_SCAN:,} entries of every stream for follow-ups")
-        return tuple(found)
+    async def follow_ups(self, cause: str, start: str) -> tuple[list[FollowUp], bool]:
+        """What the handling of an event published into this partition, and whether all was looked through."""
+        found, whole = [], True
+        with refusing(self._partition.connections):
+            for key in await self._streams():
+                search = self._entries.search(key, FIELDS[CAUSATION], cause.encode(), start=start, most=_SCAN)
+                async for entry in search:
+                    if entry is None:
+                        whole = False
+                        break
+                    message = decode(entry)
+                    found.append(FollowUp(message.id, message.type, self._keys.short(key), message.time))
+        return found, whole
 
     def told(self) -> str:
         """What was looked through."""

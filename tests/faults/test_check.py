@@ -30,7 +30,7 @@ def published(
 
 
 def start(n: int, at: float, pid: int = DIRECT, group: str = "plain", attempt: int = 1) -> Line:
-    return line("start", at, n=n, pid=pid, group=group, attempt=attempt, deliveries=1)
+    return line("start", at, n=n, pid=pid, group=group, attempt=attempt, deliveries=1, begun=at)
 
 
 def failed(n: int, at: float, pid: int = DIRECT, group: str = "plain", attempt: int = 1) -> Line:
@@ -115,6 +115,14 @@ def held_in_memory(stop: float, *, deliveries: int) -> list[Line]:
     return [*right(), *published(9, 30), *stopped, taken_over, start(9, 38.1) | {"deliveries": deliveries}, end(9, 39)]
 
 
+def handed_over(begun: float) -> list[Line]:
+    """The right run, and event 9 handed over to a handler, which ran when its process had been stopped until 38; then
+    begun by another.
+    """
+    stopped = [line("stop", 32, pid=DIRECT), line("cont", 38, pid=DIRECT)]
+    return [*right(), *published(9, 30), *stopped, start(9, 38.1) | {"begun": begun}, *handled(9, 38.4, PROXIED)]
+
+
 FINE: Final[dict[str, Callable[[], list[Line]]]] = {
     "everything that may happen": right,
     "an unsure publish that happened": lambda: [*right(), *handled(6, 21), stored("noted", 6)],
@@ -123,6 +131,7 @@ FINE: Final[dict[str, Callable[[], list[Line]]]] = {
     "begun again after a stop": lambda: again(DIRECT, line("stop", 32, pid=DIRECT), line("cont", 38, pid=DIRECT)),
     "begun again after Redis was killed": lambda: again(DIRECT, line("redis_kill", 32), line("redis_up", 33)),
     "begun again after a cut": lambda: again(PROXIED, line("network", 32, mode="stall"), line("heal", 33)),
+    "handed over, stopped, and run when it went on": lambda: handed_over(31.9),
     "killed by others as often as may be": lambda: unlucky("crashed", 2),
 }
 
@@ -148,6 +157,7 @@ WRONG: Final[dict[str, tuple[str, Callable[[], list[Line]]]]] = {
     "begun late by who was stopped with it": ("duplicate execution", lambda: held_in_memory(32, deliveries=1)),
     "stopped, and handed over anew": ("duplicate execution", lambda: held_in_memory(32, deliveries=3)),
     "in memory, and stopped before": ("duplicate execution", lambda: held_in_memory(28, deliveries=1)),
+    "handed over after it had been stopped": ("duplicate execution", lambda: handed_over(38.05)),
     "handled twice": ("duplicate execution", lambda: [*right(), *handled(1, 40, PROXIED)]),
     "another was killed": ("duplicate execution", lambda: again(DIRECT, line("kill", 32, pid=50), by=PROXIED)),
     "killed only afterwards": ("duplicate execution", lambda: again(50, line("kill", 45, pid=50))),

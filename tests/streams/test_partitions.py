@@ -237,11 +237,28 @@ async def test_consumers_of_a_dead_process_are_taken_over_in_every_partition(
     handled: list[int] = []
     for partition in streams.partitions:
         stream = partition.keys.stream("places")
-        await partition.redis.xgroup_create(stream, "placer", "0")
+        await partition.redis.xgroup_create(stream, "placer", "0", mkstream=True)  # one may have got none of them
         await partition.redis.xreadgroup("placer", "gone", {stream: ">"}, count=100)
     await start(processor(handled), partitions=N, lease=0.4)
     await wait_until(lambda: len(handled) == len(receipts), timeout=20)
     await settled(streams, 12)
+
+
+@pytest.mark.single("it counts the commands of one server")
+async def test_calling_off_costs_the_same_in_any_number_of_partitions(
+    make_settings: MakeSettings, redis_client: redis.asyncio.Redis
+) -> None:
+    """An id says in which partition its event is likely to be: the others are looked through only if it is not."""
+    spent = []
+    for number in (1, N):
+        async with Streams(settings=make_settings(partitions=number, app=f"{make_settings().app}{number}")) as client:
+            receipt = await client.publish(Placed(n=1), delay=60)
+            await client.cancel(receipt.id)  # which loads the scripts
+            receipt = await client.publish(Placed(n=1), delay=60)
+            before = (await redis_client.info("stats"))["total_commands_processed"]
+            await client.cancel(receipt.id)
+            spent.append((await redis_client.info("stats"))["total_commands_processed"] - before)
+    assert spent[1] <= spent[0], spent
 
 
 async def test_what_is_in_is_told_when_a_partition_refuses(streams: Streams) -> None:

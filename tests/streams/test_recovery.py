@@ -145,10 +145,10 @@ async def test_a_redis_that_is_loading_is_waited_for(
     redis_factory: RedisFactory, make_settings: MakeSettings, start: StartConsumer, probe: Processor, seen: list[int]
 ) -> None:
     """While it loads it answers INFO, and says that its append-only file is off. That is no reason to give up."""
-    server = redis_factory(args=["--key-load-delay", "700"])  # microseconds
+    server = redis_factory(args=["--key-load-delay", "300"])  # microseconds
     async with Streams(settings=make_settings(redis_url=server.url)) as streams:
         async with streams.redis.pipeline(transaction=False) as pipeline:
-            for n in range(3_000):  # it looks at its clients after every 1024 of them
+            for n in range(12_000):  # it looks at its clients after every 1024 of them: often, while it loads
                 pipeline.incr("ballast", n)
             await pipeline.execute()
         await streams.publish(Noted(n=1))

@@ -11,7 +11,6 @@ import redis.asyncio
 from schemas import UserRegistered
 from streams import Backoff, NotFound, Processor, Streams
 from streams.keys import HISTORY_LENGTH
-from streams.trail import Trail
 from streams.whereabouts import GroupTrail
 from tests.cli.consuming import Desk, registered
 from tests.streams.conftest import StartConsumer
@@ -277,7 +276,7 @@ async def test_a_dead_letter_of_a_trimmed_stream(
     await start(desk.processor)
     await in_state(streams, receipt.id, "dead")
     await redis_client.xtrim(streams.keys.stream("users"), maxlen=0, approximate=False)
-    trail = await Trail.find(streams, receipt.id)
+    trail = await streams.event(receipt.id)
     assert (trail.message, trail.stream) == (None, "")
     assert [group.state for group in trail.groups] == ["dead"]
 

@@ -189,18 +189,19 @@ def _effects(
 def _executions(
     starts: Mapping[tuple[str, int], list[Line]], failed: Iterable[Line], faults: _Faults
 ) -> Iterator[Violation]:
-    """A second start has a reason: the first one failed, or something happened to its process or to Redis."""
+    """A second start has a reason: the first one failed, or something happened to its process or to Redis, from when
+    the engine handed it over (`begun`) on. Its handler may have run later, when it had a connection to the database.
+    """
     failures: dict[tuple[str, int, int], list[float]] = defaultdict(list)
     for line in failed:
         failures[line["group"], line["n"], line["pid"]].append(line["at"])
     for (group, n), lines in starts.items():
-        lines = sorted(lines, key=lambda line: line["at"])
-        for first, second in pairwise(lines):
+        for first, second in pairwise(sorted(lines, key=lambda line: line["begun"])):
             times = failures[group, n, first["pid"]]
             position = bisect_left(times, first["at"])
             if position < len(times) and times[position] <= second["at"] and second["attempt"] > first["attempt"]:
                 continue
-            if not faults.explain(first["pid"], first["at"], second["at"]):
+            if not faults.explain(first["pid"], first["begun"], second["at"]):
                 yield Violation(
                     "duplicate execution",
                     f"{group} began {n} in {first['pid']} and again in {second['pid']}, and nothing had happened",

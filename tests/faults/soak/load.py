@@ -17,6 +17,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -26,6 +27,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from schemas import Event
 from streams import Backoff, Consumer, CurrentDelivery, Delivery, Processor, Settings, Slot, Streams
 from streams.errors import PublishUncertain, StreamsError
+from streams.middleware import Deliver, Middleware
+from streams.outcome import Outcome
 from streams.sql import CurrentTransaction, SqlInbox, make_engine
 from tests.faults.soak.journal import Journal
 from tests.sql.ledger import enter
@@ -33,6 +36,8 @@ from tests.sql.ledger import enter
 Act = Literal["ok", "fail", "poison", "exit"]
 ATTEMPTS: Final = 3
 DELIVERIES: Final = 5
+
+_begun: ContextVar[float] = ContextVar("begun")
 
 
 class Noted(Event, stream="noted", version=1, type="soak.Noted"):
@@ -133,7 +138,7 @@ def _ledger(group: str, journal: Journal) -> Callable[..., Any]:
 
 async def _act(group: str, journal: Journal, event: Any, delivery: Delivery) -> None:
     about = {"group": group, "n": event.n, "pid": os.getpid(), "attempt": delivery.attempt}
-    journal.write("start", **about, deliveries=delivery.deliveries)
+    journal.write("start", **about, deliveries=delivery.deliveries, begun=_begun.get())
     if group != "ledger":  # which has the one write lock of its database while it runs
         await asyncio.sleep(0.002 if event.n % 50 else 0.3)  # most are quick, some are under way when it hurts
     match event.act:
@@ -148,12 +153,22 @@ async def _act(group: str, journal: Journal, event: Any, delivery: Delivery) -> 
     journal.write("end", **about)
 
 
+class _Begun(Middleware):
+    """Notes when a delivery is handed over. Its handler may run later: in the ledger's group when the transaction has
+    been opened, for which all of them wait in line, and a process may be stopped while they do.
+    """
+
+    async def deliver(self, delivery: Delivery, call_next: Deliver) -> Outcome:
+        _begun.set(time.monotonic())
+        return await call_next(delivery)
+
+
 async def _consume(journal: Journal, settings: Settings, database: str) -> None:
     """Consumes as every group until SIGTERM."""
     stopped = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopped.set)
     made = processors(journal, database)
-    consumers = [Consumer(processor, Streams(settings=settings)) for processor in made]
+    consumers = [Consumer(processor, Streams(settings=settings), middleware=[_Begun()]) for processor in made]
     for consumer in consumers:
         await consumer.start()
     journal.write("ready", pid=os.getpid())
