@@ -44,7 +44,10 @@ MUTANTS: Final = (
         "from streams.outcome import ACKED\n                done(delivery, ACKED)\n"
         "                await executor.execute(delivery)",
     ),
-    Mutant("blind XACK", "streams/lua/settle.lua", "return held == count", "return true"),
+    Mutant(
+        "blind XACK", "streams/lua/settle.lua", "return held == count", "return true",
+        test="tests/streams/test_scripts.py",
+    ),
     Mutant(
         "unfenced renewal", "streams/lua/renew.lua",
         "if owned[ARGV[at]] == tonumber(ARGV[at + 1]) then", "if true then",
@@ -109,6 +112,7 @@ MUTANTS: Final = (
     Mutant(
         "every scheduler fires", "streams/lua/fire.lua",
         "if state[2] or slot <= tonumber(state[1]) then return {0, 0} end", "if state[2] then return {0, 0} end",
+        test="tests/streams/test_scheduler.py",
     ),
     Mutant("no delivery limit", "streams/slots.py", "if delivery.crashes >= self._limit:", "if False:"),
 )  # fmt: skip
