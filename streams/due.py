@@ -29,7 +29,8 @@ class Mover:
         self._keys = keys
         self._reconnect = reconnect
         self._connection = connections.direct(timeout=10.0)
-        self._head, self._head_due = b"", 0.0
+        self._head: list[bytes] = []  # the member that is due next, and when
+        self._head_due = 0.0
         self._alarm = Alarm(self.move)
 
     async def run(self) -> None:
@@ -48,8 +49,8 @@ class Mover:
         """
         now = asyncio.get_running_loop().time()
         try:
-            head = await self._connection.call(b"ZRANGE", self._keys.due(), 0, 0)
-            if not head or (head[0] == self._head and now < self._head_due):
+            head = await self._connection.call(b"ZRANGE", self._keys.due(), 0, 0, b"WITHSCORES")
+            if not head or (head == self._head and now < self._head_due):
                 self._reconnect.succeeded()
                 return min(_TICK, self._head_due - now) if head else _TICK
             moved, next_in, broken, self._head = await scripts.release_due(

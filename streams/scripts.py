@@ -167,8 +167,10 @@ async def read_in_turn(
 
 async def release_due(
     call: Call, *, due: str, waiting: str, groups: str, books: str, most: int
-) -> tuple[int, int, int, bytes]:
-    """Moves what is due; returns (moved, ms until the next or -1, members that cannot be moved, the next member)."""
+) -> tuple[int, int, int, list[bytes]]:
+    """Moves what is due; returns (moved, ms until the next or -1, members that cannot be moved, the next member and its
+    score).
+    """
     moved, wait, broken, head = await run(call, RELEASE_DUE, (due, waiting, groups, books), (most,))
     return moved, wait, broken, head
 

@@ -1,7 +1,8 @@
 #!lua flags=allow-oom
 -- Moves what is due to the stream it waits for: retries and snoozes to a group's inbox, delayed events to their lane.
 -- KEYS  1 due  2 waiting  3 groups  4 the books     ARGV  1 most to move
--- Returns {moved, milliseconds until the next is due (-1: nothing waits), members that cannot be moved, next member}.
+-- Returns {moved, milliseconds until the next is due (-1: nothing waits), members that cannot be moved, {next member,
+-- its score} (empty: nothing waits)}.
 -- Invariant: never early (Redis' clock), never lost, never twice: added to the stream before it leaves the set, all
 -- in one script. The target streams are in the same slot; their keys are known only from the waiting message.
 -- include append.lua
@@ -29,4 +30,4 @@ write_books()
 local head = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
 local wait = -1
 if head[2] then wait = math.max(0, tonumber(head[2]) - now) end
-return {#due - broken, wait, broken, head[1] or ''}
+return {#due - broken, wait, broken, head}
