@@ -226,7 +226,7 @@ async def test_a_retry_reaches_its_own_group_only(engine: Engine) -> None:
     await engine.until(lambda: len(probe.seen) == 3 and len(seen) >= 2)
     await engine.streams.publish(Noted(n=3))
     await engine.until(lambda: 3 in seen)
-    assert seen == [1, 2, 3]
+    assert sorted(seen) == [1, 2, 3]  # in no promised order: they are handled side by side
 
 
 async def test_a_handler_that_takes_too_long_has_failed(engine: Engine) -> None:
