@@ -253,7 +253,7 @@ def _poison(
 
 
 def _was_hit(starts: Iterable[Line], faults: _Faults, rules: Rules) -> bool:
-    hit = sum(faults.explain(line["pid"], line["at"], float("inf")) for line in starts)
+    hit = sum(faults.explain(line["pid"], line["begun"], float("inf")) for line in starts)
     return hit >= rules.deliveries - _SUSPECT_FROM
 
 
