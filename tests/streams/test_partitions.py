@@ -244,6 +244,25 @@ async def test_consumers_of_a_dead_process_are_taken_over_in_every_partition(
     await settled(streams, 12)
 
 
+async def test_what_an_event_led_to_is_found_in_every_partition(streams: Streams, start: StartConsumer) -> None:
+    """What a handler publishes itself may be anywhere; what it returns is where its event is."""
+    keys = [next(k for k in "abcdefgh" if partition_of(k, N) == number) for number in range(N)]
+    made = Processor("placer")
+
+    @made.on(Placed)
+    async def handle(event: Placed) -> PlaceFollowed:
+        for n, key in enumerate(keys):
+            await streams.publish(PlaceFollowed(n=n), key=key)
+        return PlaceFollowed(n=N)
+
+    receipt = await streams.publish(Placed(n=1))
+    await start(made, partitions=N)
+    await settled(streams, 1)
+    trail = await streams.event(receipt.id)
+    assert [follow_up.type for follow_up in trail.follow_ups] == ["PlaceFollowed"] * (N + 1)
+    assert "follow-ups" in trail.searched
+
+
 @pytest.mark.single("it counts the commands of one server")
 async def test_calling_off_costs_the_same_in_any_number_of_partitions(
     make_settings: MakeSettings, redis_client: redis.asyncio.Redis
