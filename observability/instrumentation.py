@@ -10,7 +10,6 @@ from typing import Final
 
 import structlog
 from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -67,6 +66,9 @@ def _start(service_name: str) -> bool:
     if isinstance(provider.sampler, ParentBased):
         provider.sampler = FollowLinks(provider.sampler)
     if exporting:
+        # Its protobuf is a tenth of what a processor imports: only who exports waits for it.
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
     atexit.register(_stop, provider)
