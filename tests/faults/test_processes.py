@@ -147,7 +147,7 @@ async def test_sigterm_under_load_loses_nothing_and_repeats_nothing(
 ) -> None:
     """The stopped consumer finishes what runs and hands the rest back; the other goes on within a second."""
     first, second = (spawn_probe(STREAMS_CONCURRENCY="5", STREAMS_LEASE="10", STREAMS_PREFETCH="100") for _ in range(2))
-    await wait_until(lambda: all("consumer.started" in child.stdout() for child in (first, second)))
+    await wait_until(lambda: all("consumer.started" in child.stdout() for child in (first, second)), timeout=20)
     await streams.publish_many([Probed(n=n, act="sleep", seconds=0.05) for n in range(400)])
     await wait_until(lambda: {line["pid"] for line in probe_log.lines("end")} == {first.pid, second.pid})
     await wait_until(lambda: len(probe_log.numbers("end")) > 50)
@@ -162,6 +162,7 @@ async def test_sigterm_under_load_loses_nothing_and_repeats_nothing(
     assert "handed_back" in first.stdout() + first.stderr()
 
 
+@pytest.mark.newest_redis
 async def test_a_second_signal_ends_at_once(streams: Streams, spawn_probe: SpawnProbe, probe_log: ProbeLog) -> None:
     """The operator who insists is obeyed: exit code 130, and the lease hands the work over."""
     child = spawn_probe(STREAMS_GRACE="20")
@@ -175,6 +176,7 @@ async def test_a_second_signal_ends_at_once(streams: Streams, spawn_probe: Spawn
     assert await pending(streams) == 1
 
 
+@pytest.mark.newest_redis
 async def test_a_blocked_event_loop_does_not_lose_its_lease(
     streams: Streams, spawn_probe: SpawnProbe, probe_log: ProbeLog
 ) -> None:
@@ -188,6 +190,7 @@ async def test_a_blocked_event_loop_does_not_lose_its_lease(
     assert probe_log.numbers("start") == [1]
 
 
+@pytest.mark.newest_redis
 async def test_a_handler_that_blocks_for_ever_costs_its_process_and_nothing_else(
     streams: Streams, spawn_probe: SpawnProbe, probe_log: ProbeLog
 ) -> None:
@@ -208,6 +211,7 @@ async def test_a_handler_that_blocks_for_ever_costs_its_process_and_nothing_else
     assert {line["deliveries"] for line in probe_log.lines("end") if line["n"] == 1} == {2}
 
 
+@pytest.mark.newest_redis
 async def test_a_stopped_process_is_not_taken_for_a_blocked_one(
     streams: Streams, spawn_probe: SpawnProbe, probe_log: ProbeLog
 ) -> None:
@@ -238,6 +242,7 @@ async def test_a_killed_consumers_work_is_taken_over_in_time(
     assert {line["deliveries"] for line in probe_log.lines("start")[10:]} == {2}
 
 
+@pytest.mark.newest_redis
 async def test_an_unsafe_redis_ends_the_process_with_78(
     streams: Streams, spawn_probe: SpawnProbe, redis_factory: RedisFactory
 ) -> None:
@@ -250,6 +255,7 @@ async def test_an_unsafe_redis_ends_the_process_with_78(
     assert "noeviction" in line
 
 
+@pytest.mark.newest_redis
 async def test_a_redis_that_is_away_is_waited_for_and_sigterm_is_obeyed(
     streams: Streams, spawn_probe: SpawnProbe, probe_log: ProbeLog, redis_factory: RedisFactory
 ) -> None:
@@ -269,6 +275,7 @@ async def test_a_redis_that_is_away_is_waited_for_and_sigterm_is_obeyed(
     assert patient.wait() == 0
 
 
+@pytest.mark.newest_redis
 async def test_sigterm_ends_an_idle_consumer_every_time(streams: Streams, spawn_probe: SpawnProbe) -> None:
     """Six of them, stopped at odd moments while Redis comes and goes: each ends by itself, soon, with 0."""
     children = [spawn_probe(STREAMS_LEASE="0.4") for _ in range(6)]
