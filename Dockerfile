@@ -3,6 +3,8 @@
 FROM python:3.11-slim AS build
 RUN pip install --no-cache-dir "uv>=0.9"
 WORKDIR /app
+# Compiled here: who runs it may write nothing there, and each start would compile it all again, in three times the time.
+ENV UV_COMPILE_BYTECODE=1
 # The libraries first: they change less often than the code, and this layer is kept.
 COPY pyproject.toml uv.lock ./
 RUN uv sync --frozen --no-default-groups --extra email --extra inventory --extra file --extra report --extra uvloop --no-install-project

@@ -10,6 +10,9 @@ JOBS ?= 3
 ARGS ?=
 # The Python that is there is used: uv downloads none.
 export UV_PYTHON_DOWNLOADS := never
+# Compiled once, not at each start: the tests start hundreds of Pythons, and each would spend two thirds of its time on it.
+export UV_COMPILE_BYTECODE := 1
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-cluster slow check format bench bench-processors soak soak-long mutants peers lock clean

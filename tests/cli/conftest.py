@@ -8,7 +8,6 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +16,6 @@ import structlog
 from streams import Settings, Streams
 from streams.cli.commands import application
 from streams.cli.ending import ending
-from tests.cli import forked
 from tests.cli.consuming import settings_for
 
 
@@ -47,25 +45,16 @@ Cli = Callable[..., Coroutine[Any, Any, Result]]
 
 
 @pytest.fixture
-def cli(streams_env: Mapping[str, str], tmp_path: Path) -> Cli:
-    """Runs `streams ARGUMENT...` in a process of its own, while the test's own event loop goes on."""
+def cli(streams_env: Mapping[str, str], tmp_path: Any) -> Cli:
+    """Runs `python -m streams ARGUMENT...`, while the test's own event loop goes on."""
 
     async def run(*arguments: str, stdin: bytes = b"", env: Mapping[str, str] | None = None) -> Result:
-        return Result(*await forked.run(arguments, {**streams_env, **(env or {})}, tmp_path, stdin))
-
-    return run
-
-
-@pytest.fixture
-def started_cli(streams_env: Mapping[str, str], tmp_path: Path) -> Cli:
-    """The same by `python -m streams ARGUMENT...`: for what is looked for when Python starts."""
-
-    async def run(*arguments: str, env: Mapping[str, str] | None = None) -> Result:
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "streams", *arguments, cwd=tmp_path, env={**streams_env, **(env or {})},
-            stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+            sys.executable, "-m", "streams", *arguments,
+            cwd=tmp_path, env={**streams_env, **(env or {})},
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        out, err = await process.communicate()
+        out, err = await process.communicate(stdin)
         assert process.returncode is not None
         return Result(process.returncode, out.decode(), err.decode())
 

@@ -60,27 +60,27 @@ def plugged(tmp_path: Path) -> Mapping[str, str]:
     return {"PYTHONPATH": os.pathsep.join(filter(None, [str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]))}
 
 
-async def test_commands_of_other_packages(started_cli: Cli, plugged: Mapping[str, str]) -> None:
-    helped = await started_cli("--help", env=plugged)
+async def test_commands_of_other_packages(cli: Cli, plugged: Mapping[str, str]) -> None:
+    helped = await cli("--help", env=plugged)
     assert helped.err == ""  # nothing was imported
     assert re.search(r"^  hello +\(from plugged\)$", helped.out, re.MULTILINE)
-    assert (await started_cli("hello", "--name", "Ada", env=plugged)).out == "hello Ada\n"
-    assert "Greets." in (await started_cli("hello", "--help", env=plugged)).out
+    assert (await cli("hello", "--name", "Ada", env=plugged)).out == "hello Ada\n"
+    assert "Greets." in (await cli("hello", "--help", env=plugged)).out
 
 
-async def test_groups_of_commands_of_other_packages(started_cli: Cli, plugged: Mapping[str, str]) -> None:
-    assert (await started_cli("tools", "one", env=plugged)).out == "one\n"
-    assert (await started_cli("tools", "two", env=plugged)).code == 7
-    assert (await started_cli("single", env=plugged)).out == "only\n"
-    wrong = await started_cli("hello", "--nonsense", env=plugged)
+async def test_groups_of_commands_of_other_packages(cli: Cli, plugged: Mapping[str, str]) -> None:
+    assert (await cli("tools", "one", env=plugged)).out == "one\n"
+    assert (await cli("tools", "two", env=plugged)).code == 7
+    assert (await cli("single", env=plugged)).out == "only\n"
+    wrong = await cli("hello", "--nonsense", env=plugged)
     assert (wrong.code, wrong.err.count("\n")) == (2, 2)  # its own import line, and ours
 
 
-async def test_a_broken_package_spoils_its_own_command_only(started_cli: Cli, plugged: Mapping[str, str]) -> None:
-    (await started_cli("broken", env=plugged)).refused(1, "broken", "plugged_out:nothing")
-    assert (await started_cli("schema", env=plugged)).code == 0
+async def test_a_broken_package_spoils_its_own_command_only(cli: Cli, plugged: Mapping[str, str]) -> None:
+    (await cli("broken", env=plugged)).refused(1, "broken", "plugged_out:nothing")
+    assert (await cli("schema", env=plugged)).code == 0
 
 
-async def test_a_built_in_command_cannot_be_replaced(started_cli: Cli, plugged: Mapping[str, str]) -> None:
-    result = await started_cli("status", env=plugged)
+async def test_a_built_in_command_cannot_be_replaced(cli: Cli, plugged: Mapping[str, str]) -> None:
+    result = await cli("status", env=plugged)
     assert (result.err, "hello" in result.out) == ("", False)

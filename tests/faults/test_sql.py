@@ -25,6 +25,8 @@ __all__ = ["database_url", "engine", "postgres", "postgres_url"]
 
 pytestmark = [pytest.mark.newest_redis, pytest.mark.timeout(120)]
 
+KILLS = 200
+
 
 @pytest.fixture
 def killed_log(tmp_path: Path) -> Path:
@@ -56,46 +58,44 @@ async def settled(streams: Streams) -> bool:
     return not await streams.redis.zcard(streams.keys.due())
 
 
-@pytest.mark.parametrize("kills", [40, pytest.param(200, marks=pytest.mark.slow)])
-async def test_kills_between_effect_and_ack_give_as_many_effects(
-    streams: Streams, engine: AsyncEngine, spawn: Spawn, kill_env: Mapping[str, str], killed_log: Path, kills: int
+async def test_200_kills_between_effect_and_ack_give_200_effects(
+    streams: Streams, engine: AsyncEngine, spawn: Spawn, kill_env: Mapping[str, str], killed_log: Path
 ) -> None:
     """Every event's process dies after the commit, before the ack. Effects and follow-ups are there once each."""
     await open_ledger(engine)
     children: list[Child] = [spawn("tests.sql.killed", "consumer", env=kill_env) for _ in range(4)]
-    await streams.publish_many([Ordered(n=n) for n in range(kills)])
+    await streams.publish_many([Ordered(n=n) for n in range(KILLS)])
 
     def killed() -> int:
         return [death["signal"] for death in deaths(killed_log)].count(9)
 
-    await wait_until(lambda: killed() >= kills, timeout=90, message=lambda: f"{killed()} kills")
+    await wait_until(lambda: killed() >= KILLS, timeout=90, message=lambda: f"{killed()} kills")
     await wait_until(lambda: settled(streams), timeout=20, message="all is settled")
     for child in children:
         child.terminate()
         assert child.wait() == 0
 
-    assert killed() == kills
-    assert await entries(engine) == list(range(kills))
+    assert killed() == KILLS
+    assert await entries(engine) == list(range(KILLS))
     follow_ups = await streams.redis.xrange(streams.keys.stream("bookings"))
-    assert sorted(orjson.loads(fields[b"data"])["n"] for _, fields in follow_ups) == list(range(kills))
+    assert sorted(orjson.loads(fields[b"data"])["n"] for _, fields in follow_ups) == list(range(KILLS))
     assert await streams.redis.xlen(streams.keys.dead("books")) == 0
 
 
-@pytest.mark.parametrize("times", [10, pytest.param(50, marks=pytest.mark.slow)])
-async def test_4_kill_points_of_the_outbox(
-    streams: Streams, engine: AsyncEngine, spawn: Spawn, kill_env: Mapping[str, str], killed_log: Path, times: int
+async def test_4_kill_points_of_the_outbox_50_times_each(
+    streams: Streams, engine: AsyncEngine, spawn: Spawn, kill_env: Mapping[str, str], killed_log: Path
 ) -> None:
     """Writers die before and after their commit, relays before and after they mark what they have published:
     what was committed is published once and in order, what was not is not.
     """
     await open_ledger(engine)
-    child = spawn("tests.sql.killed", "outbox", str(times), env=kill_env)
+    child = spawn("tests.sql.killed", "outbox", "50", env=kill_env)
     assert child.wait(timeout=100) == 0, child.output()
 
     ends = Counter((death["role"], death["signal"]) for death in deaths(killed_log))
-    assert ends == {(role, 9): times for role in ("before commit", "after commit", "before mark", "after mark")}
+    assert ends == {(role, 9): 50 for role in ("before commit", "after commit", "before mark", "after mark")}
     published = await streams.redis.xrange(streams.keys.stream("orders"))
-    assert [orjson.loads(fields[b"data"])["n"] for _, fields in published] == list(range(times))
-    assert await entries(engine) == list(range(times))
+    assert [orjson.loads(fields[b"data"])["n"] for _, fields in published] == list(range(50))
+    assert await entries(engine) == list(range(50))
     async with engine.connect() as connection:
         assert await connection.scalar(select(func.count()).select_from(outbox)) == 0

@@ -182,9 +182,9 @@ async def test_a_call_off_outlives_its_consumer(streams: Streams, start: StartCo
     assert await state(streams, receipt.id) == "cancelled"
 
 
-@pytest.mark.parametrize("races", [200, pytest.param(1000, marks=[pytest.mark.slow, pytest.mark.timeout(120)])])
-async def test_every_cancel_race_ends_in_exactly_one_way(streams: Streams, start: StartConsumer, races: int) -> None:
-    """Events called off at random moments of their lives: each handler's effect agrees with the history. How long
+@pytest.mark.timeout(120)
+async def test_every_cancel_race_ends_in_exactly_one_way(streams: Streams, start: StartConsumer) -> None:
+    """1,000 events called off at random moments of their lives: each handler's effect agrees with the history. How long
     it takes is drawn from up to twice what calling off takes here, or one of the two would always be first.
     """
     seed = random.randrange(2**32)
@@ -209,7 +209,7 @@ async def test_every_cancel_race_ends_in_exactly_one_way(streams: Streams, start
         await asyncio.sleep(chance.random() * 0.01)
         await streams.cancel(receipt.id)
 
-    for _ in range(races // 20):
+    for _ in range(50):
         began = monotonic()
         await asyncio.gather(*(one() for _ in range(20)))
         most = round((monotonic() - began) * 2 * 100_000)
@@ -222,8 +222,8 @@ async def test_every_cancel_race_ends_in_exactly_one_way(streams: Streams, start
     for id_ in chance.sample(ids, 100):
         assert await state(streams, id_) in (("acked",) if effects[id_] else ("cancelled", "")), id_
     print(dict(states))
-    assert len(ids) == races
-    assert min(states.values()) > races // 100, "a race has two ends that happen"
+    assert len(ids) == 1000
+    assert min(states.values()) > 10, "a race has two ends that happen"
 
 
 async def test_a_paused_group_finishes_what_runs_and_begins_nothing(streams: Streams, start: StartConsumer) -> None:

@@ -161,7 +161,6 @@ def test_it_shows_everything_and_is_kept_up_to_be_looked_at_and_stopped(play: Ca
     assert again == "nothing was running any more\n"
 
 
-@pytest.mark.slow
 def test_the_same_on_a_database_server_and_a_bucket(play: Callable[..., Demo], postgres_url: str, s3: str) -> None:
     """`--with-env`: the business is in PostgreSQL, its files are in S3, whose own links lead to them."""
     client = s3_client(s3)
@@ -184,9 +183,7 @@ def test_the_same_on_a_database_server_and_a_bucket(play: Callable[..., Demo], p
     assert demo.left() == []
 
 
-@pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_interrupted_it_leaves_nothing_running(play: Callable[..., Demo], number: int, code: int) -> None:
     demo = play()
     demo.reach("published in one go")
