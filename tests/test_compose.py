@@ -97,6 +97,14 @@ def test_the_image_runs_as_nobody_in_particular() -> None:
     assert all((ROOT / name).exists() for name in copied)
 
 
+def test_the_image_is_compiled_when_it_is_built() -> None:
+    """Its user may write nothing into it: else each start would compile all libraries anew."""
+    lines = (ROOT / "Dockerfile").read_text().splitlines()
+    installs = [number for number, line in enumerate(lines) if line.startswith("RUN uv sync")]
+
+    assert lines.index("ENV UV_COMPILE_BYTECODE=1") < min(installs)
+
+
 def test_the_compose_password_reaches_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also one with characters that mean something in a URL."""
     monkeypatch.setenv("REDIS_URL", SERVICES["email"]["environment"]["REDIS_URL"])

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 
 from processors.database import Database
 from processors.database.tables import businesses, products, stock_levels, stock_movements
@@ -65,19 +65,21 @@ async def set_threshold(database: Database, sku: str, threshold: int) -> None:
 
 async def levels(database: Database) -> dict[str, int]:
     """What is there of each SKU; it is the sum of the movements, or the test has found a bug."""
+    moved = func.coalesce(
+        select(func.sum(stock_movements.c.delta))
+        .where(stock_movements.c.product_id == stock_levels.c.product_id)
+        .scalar_subquery(),
+        0,
+    )
+    # One statement: between two of them, somebody may commit.
+    found = select(products.c.sku, stock_levels.c.quantity, moved.label("moved")).join(
+        stock_levels, stock_levels.c.product_id == products.c.id
+    )
     async with database.engine.connect() as connection:
-        found = await connection.execute(
-            select(products.c.sku, stock_levels.c.quantity, stock_levels.c.product_id)
-            .join(stock_levels, stock_levels.c.product_id == products.c.id)
-        )  # fmt: skip
-        there = {row.sku: (row.quantity, row.product_id) for row in found}
-        moved: dict[int, int] = {}
-        for row in await connection.execute(select(stock_movements.c.product_id, stock_movements.c.delta)):
-            moved[row.product_id] = moved.get(row.product_id, 0) + row.delta
-    assert {sku: quantity for sku, (quantity, _) in there.items()} == {
-        sku: moved.get(key, 0) for sku, (_, key) in there.items()
-    }
-    return {sku: quantity for sku, (quantity, _) in there.items()}
+        rows = (await connection.execute(found)).all()
+    there = {row.sku: row.quantity for row in rows}
+    assert there == {row.sku: row.moved for row in rows}
+    return there
 
 
 Published = Callable[[type[E]], Awaitable[list[E]]]
