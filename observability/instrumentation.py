@@ -66,7 +66,7 @@ def _start(service_name: str) -> bool:
     if isinstance(provider.sampler, ParentBased):
         provider.sampler = FollowLinks(provider.sampler)
     if exporting:
-        # Its protobuf is a tenth of what a processor imports: only who exports waits for it.
+        # Its protobuf is a twentieth of what a processor imports: only who exports waits for it.
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
