@@ -13,6 +13,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -208,13 +209,17 @@ def redis_factory(
             server.stop()
 
 
+def _is_alone(client: redis.Redis) -> bool:
+    return len(client.client_list()) == 1
+
+
 def _leave_clean(item: pytest.Item, server: RedisServer | RedisCluster, app: str) -> None:
     leaks = []
     with server.clients() as clients:
         for client in clients:
             # What a killed process has sent is carried out after its end, and would be found by the next test.
             with contextlib.suppress(AssertionError):
-                wait_until_sync(lambda it=client: len(it.client_list()) == 1, 5)  # type: ignore[misc]
+                wait_until_sync(partial(_is_alone, client), 5)
             # A failed test has a reason of its own; what it left behind would only hide that.
             leaks += find_leaks(client, app) if item.stash.get(_PASSED, False) else []
             client.flushall()
