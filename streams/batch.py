@@ -27,6 +27,8 @@ class Batch:
     within: Duration = 2.0
 
     def __post_init__(self) -> None:
+        if isinstance(self.size, bool) or not isinstance(self.size, int):
+            raise ValueError(f"size={self.size!r} must be a whole number")
         if not 1 <= self.size <= LARGEST:
             raise ValueError(f"size={self.size} must be between 1 and {LARGEST:,}")
         seconds(self.within)
@@ -38,9 +40,9 @@ class BatchFailed(Exception):
     and `follow_ups` are published with them, as if they had been returned.
     """
 
-    def __init__(self, errors: Mapping[int, Exception], follow_ups: FollowUps = None) -> None:
+    def __init__(self, errors: Mapping[int, BaseException], follow_ups: FollowUps = None) -> None:
         for position, error in dict[Any, Any](errors).items():
-            if not (isinstance(position, int) and isinstance(error, Exception)):
+            if not (isinstance(position, int) and isinstance(error, BaseException)):
                 raise TypeError("BatchFailed takes {position in the list: exception}")
         super().__init__(f"{len(errors)} events of the batch failed")
         self.errors = dict(errors)

@@ -18,11 +18,12 @@ from streams.batch import BatchFailed
 from streams.collector import Collector
 from streams.dependencies import current_batch, current_delivery
 from streams.executor import Executor, Undeliverable, expired
-from streams.failure import describe
+from streams.failure import describe, leaves, passes
 from streams.message import DATA, EXPIRES
-from streams.middleware import Middleware, batch_chain
-from streams.outcome import ACKED, Acked, Cancelled, Outcome, Retry, Snooze, Unavailable
+from streams.middleware import Middleware, NoOutcome, batch_chain
+from streams.outcome import ACKED, OUTCOMES, Acked, Cancelled, Outcome, Retry, Snooze, Unavailable
 from streams.slot import until_sure
+from streams.verdict import signal
 
 if TYPE_CHECKING:
     from schemas.event import Event
@@ -83,7 +84,7 @@ class Batches:
             if bundle.lost:
                 bundle.deliveries = [delivery for delivery in bundle.deliveries if delivery not in bundle.lost]
             bundle.begin(monotonic() + bundle.route.timeout)
-            outcomes = await self._execute(bundle)
+            outcomes = await self._execute(slot, bundle)
         except asyncio.CancelledError:
             ended = slot.ended(bundle.route.timeout)
             if isinstance(ended, Exception):
@@ -96,7 +97,7 @@ class Batches:
         finally:
             self.running -= count
 
-    async def _execute(self, bundle: Bundle) -> list[Outcome]:
+    async def _execute(self, slot: Slot, bundle: Bundle) -> list[Outcome]:
         events = await self._events(bundle)
         deliveries = bundle.deliveries
         if not deliveries:
@@ -104,9 +105,16 @@ class Batches:
         current_delivery.set(None)
         current_batch.set(tuple(deliveries))
         try:
-            return list(await batch_chain(self._middleware, partial(self._handle, bundle, events))(deliveries))
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - what a handler raises is an outcome
+            found = await batch_chain(self._middleware, partial(self._handle, bundle, events))(deliveries)
+            outcomes = list(found or ())
+            if len(outcomes) != len(deliveries) or not all(outcome.__class__ in OUTCOMES for outcome in outcomes):
+                raise NoOutcome(found)
+        except BaseException as error:  # what a handler raises is an outcome: sys.exit(), a panic of native code
+            if not slot.may_take(error):
+                raise passes(error) or error from None
             return self._failed(bundle, error)
+        else:
+            return outcomes
 
     async def _events(self, bundle: Bundle) -> list[Event]:
         """The events of those that can be handled; the others leave the bundle."""
@@ -145,12 +153,15 @@ class Batches:
         outcomes: list[Outcome] = [ACKED] * len(deliveries)
         try:
             result = await call(events)
-        except BatchFailed as failed:
-            for position, error in failed.errors.items():
-                outcomes[_checked(position, events)] = executor.failed(deliveries[position], error)
-            result = failed.follow_ups
-        except (Retry, Snooze, Unavailable) as signal:  # not now, all of it: no reason to try each alone
-            return [executor.failed(delivery, signal) for delivery in deliveries]
+        except (Exception, BaseExceptionGroup) as error:
+            decides = signal(error)
+            if issubclass(type(decides), Retry | Snooze | Unavailable):  # not now: no reason to try each alone
+                return [executor.failed(delivery, error) for delivery in deliveries]
+            if not isinstance(decides, BatchFailed) or len(leaves(error)) > 1:
+                raise
+            for position, failed in decides.errors.items():
+                outcomes[_checked(position, events)] = executor.failed(deliveries[position], failed)
+            result = decides.follow_ups
         if result is not None:
             await self._follow_ups(deliveries, outcomes, result)
         return outcomes

@@ -11,7 +11,7 @@ import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import structlog
 from uncalled_for import FailedDependency, resolved_dependencies
@@ -22,24 +22,13 @@ from streams.batch import BatchFailed
 from streams.claims import MARK
 from streams.dependencies import current_batch, current_delivery
 from streams.errors import TooLarge
-from streams.failure import describe, describe_traceback
+from streams.failure import Failure, describe, passes
 from streams.message import DATA, EXPIRES, TYPE, VERSION, Message
 from streams.middleware import Middleware, deliver_chain, publish_chain
-from streams.outcome import (
-    ACKED,
-    SKIPPED,
-    Acked,
-    DeadLetter,
-    DeadLettered,
-    Expired,
-    Outcome,
-    Retried,
-    Retry,
-    Snooze,
-    Snoozed,
-    Unavailable,
-)
+from streams.outcome import ACKED, SKIPPED, Acked, DeadLettered, Expired, Outcome, Snoozed
 from streams.retry import Backoff
+from streams.returned import RETURNS, events_in
+from streams.verdict import Unpublishable, judge
 
 if TYPE_CHECKING:
     from streams.breaker import Breaker
@@ -50,8 +39,6 @@ if TYPE_CHECKING:
 log = structlog.get_logger("streams.executor")
 
 Call = Callable[[Any], Awaitable[Any]]
-
-_RETURNS: Final = "a handler returns None, an event, or a list of events, not {given}"
 
 
 class HandlerTimeout(Exception):
@@ -73,7 +60,10 @@ class HandlerCancelled(Exception):
 class Route:
     """A subscription with its policy filled in, ready for the hot path."""
 
-    __slots__ = ("call", "call_batch", "decode", "newest", "retry", "subscription", "timeout", "transaction", "version")
+    __slots__ = (
+        "call", "call_batch", "decode", "newest", "retry", "returned", "subscription", "timeout", "transaction",
+        "version",
+    )  # fmt: skip
 
     def __init__(self, subscription: Subscription, retry: Backoff, timeout: float) -> None:
         self.subscription = subscription
@@ -82,6 +72,7 @@ class Route:
         self.transaction = subscription.transaction
         self.version = b"%d" % subscription.event.version
         self.newest = subscription.event.version  # that was met, so that a newer one is told of once
+        self.returned = False  # something that is no event, and it was logged
         self.decode = subscription.event.decode
         self.call = _call_of(subscription)
         self.call_batch: Call | None = None
@@ -102,7 +93,6 @@ class Executor:
             type.encode(): Route(subscription, subscription.retry or retry, subscription.timeout or timeout)
             for type, subscription in processor.subscriptions.items()
         }
-        self._unrouted = Backoff(attempts=1)
         self._timeout = timeout
         self.max_bytes = settings.max_bytes
         self._settings = settings
@@ -145,7 +135,9 @@ class Executor:
                 return ACKED
             follow_ups = await self.follow_ups(delivery, result)
             return Acked(follow_ups) if follow_ups else ACKED
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - what a handler raises is an outcome
+        except BaseException as error:  # noqa: BLE001 - whatever a handler raises is an outcome: a panic, sys.exit()
+            if (through := passes(error)) is not None:
+                raise through from None
             return self.failed(delivery, error)
 
     async def _handle(self, route: Route, event: Event, delivery: Delivery) -> tuple[Message, ...]:
@@ -163,7 +155,9 @@ class Executor:
             return await self.claims.fetch(delivery.message)
         except ValueError as error:
             raise Undeliverable(DeadLettered("invalid", describe(error))) from error
-        except Exception as error:  # a store that is away, or an object that is not there
+        except BaseException as error:  # a store that is away, or an object that is not there
+            if passes(error) is not None:
+                raise
             raise Undeliverable(self.failed(delivery, error)) from error
 
     def decode(self, delivery: Delivery, route: Route, data: bytes) -> Event:
@@ -174,7 +168,9 @@ class Executor:
                 return route.decode(data, route.subscription.event.version)
             if 0 < message.version <= route.subscription.event.version:
                 return route.decode(data, message.version)
-        except Exception as error:  # an upcaster is user code: what it raises, the message caused
+        except BaseException as error:  # an upcaster is user code: what it raises, the message caused
+            if passes(error) is not None:
+                raise
             if self.claims is None and data.startswith(MARK):
                 told = "the data is in a claim store; set STORAGE_URL and replay"
                 raise Undeliverable(DeadLettered("invalid", told)) from error
@@ -199,37 +195,45 @@ class Executor:
         return Snoozed(self._settings.unsupported_every, f"unsupported: {reason}", first_seen)
 
     async def follow_ups(self, delivery: Delivery, result: Any) -> tuple[Message, ...]:
-        """Makes the messages of what a handler returned; raises `TypeError` for anything else than events."""
-        events = [result] if isinstance(result, Event) else result
-        if not isinstance(events, list | tuple) or not all(isinstance(event, Event) for event in events):
-            raise TypeError(_RETURNS.format(given=type(result).__name__))
+        """Makes the messages of the events in what a handler returned. What is none is left out, and logged once for a
+        handler: its effect is done, and another try would repeat it.
+        """
+        events, other = await events_in(result)
+        route = delivery.route
+        if other and route is not None and not route.returned:
+            route.returned = True
+            about = {"id": delivery.message.id, "handler": route.subscription.name, "returned": other}
+            log.warning("handler.returned_ignored", group=delivery.group, **about, remedy=RETURNS)
+        if not events:
+            return ()
         # In the partition of their cause: they and its ack are one script, which touches one slot.
         partition = self._client.partition_of(delivery.source)
-        messages = tuple(self._client.message(event, cause=delivery.message, partition=partition) for event in events)
-        if messages:
-            if self.claims is not None:
-                await self.claims.check_in(messages, self._settings.max_bytes)
-            await self._stage(messages)
+        messages = tuple(self._message(event, delivery.message, partition) for event in events)
+        if self.claims is not None:
+            await self.claims.check_in(messages, self._settings.max_bytes)
+        await self._stage(messages)
         return messages
+
+    def _message(self, event: Event, cause: Message, partition: int) -> Message:
+        try:
+            return self._client.message(event, cause=cause, partition=partition)
+        except TooLarge:
+            raise
+        except Exception as error:
+            raise Unpublishable(f"the follow-up {event.type} cannot be published: {describe(error)}") from error
 
     def failed(self, delivery: Delivery, error: BaseException) -> Outcome:
         """Decides what becomes of a delivery whose handler raised `error`."""
-        match error:
-            case Snooze():
-                return Snoozed(error.after, str(error))
-            case Unavailable():
-                return Snoozed(self._breaker.opened(error.dependency), f"unavailable: {describe(error)}")
-            case DeadLetter():
-                return DeadLettered("rejected", describe(error), describe_traceback(error))
-            case TooLarge():
-                return DeadLettered("failed", describe(error), describe_traceback(error))
-        retry = delivery.route.retry if delivery.route else self._unrouted
-        delay = retry.next_delay(delivery.attempt, error, self.random)
-        if delay is None:
-            return DeadLettered("failed", describe(error), describe_traceback(error))
-        if isinstance(error, Retry) and error.after is not None:
-            delay = error.after
-        return Retried(delay, describe(error))
+        return judge(delivery, error, opened=self._breaker.opened, random=self.random)
+
+    def failed_around(self, delivery: Delivery, error: BaseException) -> Outcome:
+        """The same for what comes from a middleware; a handler's `GeneratorExit` is left to the slot too."""
+        if type(error) is GeneratorExit:
+            return self.failed(delivery, error)
+        failure = Failure(error)
+        about = {"id": delivery.message.id, "error": failure.text, "traceback": failure.traceback}
+        log.error("delivery.middleware_failed", group=delivery.group, **about)
+        return self.failed(delivery, error)
 
 
 def expired(message: Message) -> Outcome | None:
@@ -258,7 +262,7 @@ def _call_of(subscription: Subscription) -> Call:
     handler = subscription.handler
     if subscription.is_async and not subscription.has_dependencies:
         return handler
-    first = next(iter(inspect.signature(handler).parameters))
+    first = next(iter(inspect.signature(handler).parameters)) if subscription.has_dependencies else ""
 
     async def call(event: Any) -> Any:
         async with resolved_dependencies(handler, {first: event}) as dependencies:
@@ -266,10 +270,17 @@ def _call_of(subscription: Subscription) -> Call:
                 if isinstance(dependency, FailedDependency):
                     raise dependency.error
             if subscription.is_async:
-                return await handler(event, **dependencies)
-            return await asyncio.to_thread(handler, event, **dependencies)
+                result = await handler(event, **dependencies)
+            else:
+                result = await asyncio.to_thread(handler, event, **dependencies)
+            # A plain wrapper around a coroutine function returns a coroutine, as does a forgotten `await`.
+            return await result if result is not None and inspect.isawaitable(result) else result
 
-    return call
+    async def call_plain(event: Any) -> Any:
+        result = await asyncio.to_thread(handler, event)
+        return await result if result is not None and inspect.isawaitable(result) else result
+
+    return call if subscription.has_dependencies else call_plain
 
 
 def _alone(call_batch: Call) -> Call:

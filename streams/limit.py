@@ -49,6 +49,11 @@ class Limit:
     def __post_init__(self) -> None:
         if self.rate is None and self.concurrency is None:
             raise StreamsError("a Limit needs a rate=, a concurrency=, or both")
+        for name, given, kind in (
+            ("rate", self.rate, int | float), ("burst", self.burst, int), ("concurrency", self.concurrency, int)
+        ):  # fmt: skip
+            if given is not None and (isinstance(given, bool) or not isinstance(given, kind)):
+                raise StreamsError(f"Limit: {name}={given!r} must be a {'whole ' if kind is int else ''}number")
         if self.rate is not None and not 0 < self.rate <= _MOST:
             raise StreamsError(f"Limit: rate={self.rate:g} must be over 0 and at most {_MOST:,}")
         if not seconds(self.per) > 0:

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING
 
+from streams.failure import name_of_class
+
 if TYPE_CHECKING:
     from streams.delivery import Delivery
     from streams.message import Message
@@ -18,6 +20,14 @@ Publish = Callable[[Sequence["Message"]], Awaitable[None]]
 Deliver = Callable[["Delivery"], Awaitable["Outcome"]]
 DeliverBatch = Callable[[Sequence["Delivery"]], Awaitable[Sequence["Outcome"]]]
 Settle = Callable[[Sequence[tuple["Delivery", "Outcome"]]], Awaitable[None]]
+
+
+class NoOutcome(Exception):
+    """A middleware returned something else than the outcome that `call_next` gave it."""
+
+    def __init__(self, returned: object) -> None:
+        name = name_of_class(returned)
+        super().__init__(f"a middleware returned {name} in the place of an outcome; write return await call_next(...)")
 
 
 class Middleware:

@@ -1,14 +1,17 @@
 """Outcome: how a delivery ended. A closed set; each member has exactly one settlement.
 
 The exceptions below are how a handler asks for one. They are signals, not errors: handlers ask, the executor decides,
-the settlement acts.
+the settlement acts. The texts of an outcome are stored and shown: whoever makes one, they are scrubbed and cut here.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, get_args
+
+from streams.failure import LONGEST_TRACEBACK
+from streams.scrub import LONGEST, scrub
 
 if TYPE_CHECKING:
     from streams.message import Message
@@ -42,6 +45,10 @@ class Retried:
     after: float
     error: str
 
+    def __post_init__(self) -> None:
+        _ = seconds(self.after)
+        _scrub(self, "error", LONGEST)
+
 
 @dataclass(frozen=True, slots=True)
 class Snoozed:
@@ -50,6 +57,10 @@ class Snoozed:
     after: float
     reason: str
     first_seen: str = ""
+
+    def __post_init__(self) -> None:
+        _ = seconds(self.after)
+        _scrub(self, "reason", LONGEST)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +72,15 @@ class DeadLettered:
     reason: str
     error: str
     traceback: str = ""
+
+    def __post_init__(self) -> None:
+        _scrub(self, "reason", LONGEST)
+        _scrub(self, "error", LONGEST)
+        _scrub(self, "traceback", LONGEST_TRACEBACK)
+
+
+def _scrub(outcome: object, field: str, length: int) -> None:
+    object.__setattr__(outcome, field, scrub(getattr(outcome, field), length))  # they are frozen
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +101,7 @@ class Expired:
 
 
 Outcome = Acked | Retried | Snoozed | DeadLettered | Released | Cancelled | Expired
+OUTCOMES: Final = frozenset(get_args(Outcome))
 
 ACKED: Final = Acked()
 SKIPPED: Final = Acked(skipped=True)

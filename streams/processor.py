@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
-from uncalled_for import get_dependency_parameters, validate_dependencies
+from uncalled_for import get_dependency_parameters
 
 from schemas.event import Event, Priority
 from streams.batch import Batch
-from streams.dependencies import check_dependencies
+from streams.calling import is_coroutine_function, name_of, parameters_of, shown
+from streams.declaration import check_handler, check_schedule
 from streams.errors import StreamsError
 from streams.keys import checked_name
 from streams.limit import Limit
-from streams.outcome import Duration, seconds
+from streams.outcome import Duration
+from streams.policy import (
+    checked_batch,
+    checked_limit,
+    checked_number,
+    checked_retry,
+    checked_timeout,
+    checked_transaction,
+)
 from streams.retry import Backoff
-from streams.schedule import Cron, Every, Misfire, Schedule
+from streams.schedule import Cron, Every, Misfire, Schedule, Slot
 from streams.transaction import Transaction
 
 Handler = Callable[..., Any]
 _H = TypeVar("_H", bound=Handler)
 
-_NOT_AN_EVENT: Final = "@{processor}.on(...) takes an Event class, not {given!r}"
+_NOT_AN_EVENT: Final = "@{processor}.on(...) takes an Event class, not {given}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +51,7 @@ class Subscription:
     @property
     def name(self) -> str:
         """The handler's name for people: `processors.email.handlers.send_welcome`."""
-        return f"{self.handler.__module__}.{self.handler.__qualname__}"
+        return name_of(self.handler)
 
 
 class Processor:
@@ -72,18 +80,17 @@ class Processor:
         ordered: bool = False,
     ) -> None:
         self.name = checked_name("processor", name)
-        if concurrency is not None and concurrency < 1:
-            raise StreamsError(f"processor {name}: concurrency={concurrency} must be at least 1")
-        if deliveries is not None and deliveries < 1:
-            raise StreamsError(f"processor {name}: deliveries={deliveries} must be at least 1")
-        if reserved < 0:
-            raise StreamsError(f"processor {name}: reserved={reserved} must not be negative")
-        self.concurrency = concurrency
-        self.reserved = reserved
-        self.retry = retry
-        self.timeout = None if timeout is None else seconds(timeout)
-        self.deliveries = deliveries
-        self.transaction = transaction
+        if not isinstance(ordered, bool):
+            raise StreamsError(f"processor {name}: ordered={shown(ordered)} must be True or False")
+        try:
+            self.concurrency = None if concurrency is None else checked_number("concurrency", concurrency)
+            self.reserved = checked_number("reserved", reserved, least=0)
+            self.retry = checked_retry(retry)
+            self.timeout = checked_timeout(timeout)
+            self.deliveries = None if deliveries is None else checked_number("deliveries", deliveries)
+            self.transaction = checked_transaction(transaction)
+        except StreamsError as error:
+            raise StreamsError(f"processor {name}: {error}") from None
         self.ordered = ordered
         self.subscriptions: dict[str, Subscription] = {}
         self.schedules: dict[str, Schedule] = {}
@@ -101,17 +108,23 @@ class Processor:
         """Makes the decorated function the handler of `event` in this processor, and returns it unchanged.
 
         The function takes the event first and may take dependencies as defaults (`Depends`, `Shared`,
-        `CurrentDelivery`). A plain `def` runs in a thread. It returns None, an event, or a list of events, which are
-        published in the same step as the ack. With a `transaction` (see `streams.transaction`) its effects happen once.
+        `CurrentDelivery`). A plain `def` runs in a thread; what it returns is awaited, if it can be. It returns None,
+        an event, or a list of events, which are published in the same step as the ack; anything else is left out,
+        and logged once (`handler.returned_ignored`). With a `transaction` (see `streams.transaction`) its effects happen once.
         With a `batch` it takes a list of events, and may raise `BatchFailed`. With a `limit` it starts only so often,
         or runs only so many times at once, over all consumers.
-        Raises `StreamsError` when the processor already handles the event, or for what cannot work together.
+        Raises `StreamsError` when the processor already handles the event, for a function that cannot take it, and for
+        options that are none or cannot work together.
         """
         if not _is_event(event):
-            raise StreamsError(_NOT_AN_EVENT.format(processor=self.name, given=event))
-        if event.type in self.subscriptions:
-            raise StreamsError(f"processor {self.name} already handles {event.type}: one handler per event type")
-        transaction = transaction or self.transaction
+            raise StreamsError(_NOT_AN_EVENT.format(processor=self.name, given=shown(event)))
+        self._check_unhandled(event)
+        try:
+            retry, seconds = checked_retry(retry), checked_timeout(timeout)
+            batch, limit = checked_batch(batch), checked_limit(limit)
+            transaction = checked_transaction(transaction) or self.transaction
+        except StreamsError as error:
+            raise StreamsError(f"processor {self.name}, {event.type}: {error}") from None
         if batch is not None and limit is not None:
             raise StreamsError(
                 f"processor {self.name}, {event.type}: batch= and limit= exclude each other; a batch is one "
@@ -125,25 +138,29 @@ class Processor:
             )
 
         def subscribe(handler: _H) -> _H:
+            self._check_unhandled(event)
             try:
-                validate_dependencies(handler)
-                check_dependencies(handler, is_batch=batch is not None)
-            except (ValueError, StreamsError) as error:
+                check_handler(handler, event, is_batch=batch is not None)
+            except StreamsError as error:
                 raise StreamsError(f"processor {self.name}, {event.type}: {error}") from error
             self.subscriptions[event.type] = Subscription(
                 event,
                 handler,
                 retry,
-                None if timeout is None else seconds(timeout),
+                seconds,
                 transaction,
-                inspect.iscoroutinefunction(handler),
-                bool(get_dependency_parameters(handler)),
+                is_coroutine_function(handler),
+                parameters_of(handler) is not None and bool(get_dependency_parameters(handler)),
                 batch,
                 limit,
             )
             return handler
 
         return subscribe
+
+    def _check_unhandled(self, event: type[Event]) -> None:
+        if event.type in self.subscriptions:
+            raise StreamsError(f"processor {self.name} already handles {event.type}: one handler per event type")
 
     def cron(
         self,
@@ -197,6 +214,10 @@ class Processor:
             full = f"{self.name}.{name or getattr(function, '__name__', '')}"
             if full in self.schedules:
                 raise StreamsError(f"processor {self.name} already has a schedule {full}: give name=")
+            try:
+                check_schedule(function, Slot)
+            except StreamsError as error:
+                raise StreamsError(f"schedule {full}: {error}") from error
             self.schedules[full] = Schedule(full, made, function, misfire, most, priority, key)
             return function
 

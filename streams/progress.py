@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 from streams import clock, scripts
 from streams.connection import LOST
 from streams.dependencies import CurrentDelivery, CurrentStreams, Depends
-from streams.failure import scrub
+from streams.scrub import scrub
 
 if TYPE_CHECKING:
     from streams.client import Streams
@@ -79,7 +79,7 @@ class Progress:
     async def _report(self) -> None:
         self._is_new = False
         report = {
-            "done": self._done, "total": self._total, "text": scrub(self._text), "attempt": self._attempt,
+            "done": self._done, "total": self._total, "text": scrub(str(self._text)), "attempt": self._attempt,
             "at": clock.now().isoformat(timespec="milliseconds"),
         }  # fmt: skip
         try:

@@ -5,14 +5,10 @@ from __future__ import annotations
 import random as random_module
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any
 
-from pydantic import ValidationError
-
+from streams.failure import leaves
 from streams.outcome import Duration, seconds
-
-HOPELESS: Final[tuple[type[Exception], ...]] = (ValidationError, TypeError, AttributeError, NameError, ImportError)
-"""Errors that another try cannot heal: bad data, or a bug that only a deploy mends (then replay the dead letter)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +19,11 @@ class Backoff:
     by a nominal `min(most, first * factor ** (n - 1))` seconds, spread evenly over a width of `jitter` times itself
     around itself: with the default 1.0 a nominal 2 s becomes 1 to 3 s. The spread keeps failures that began
     together from coming back together; centring it keeps the documented 2 s and 4 s true on average, which a spread
-    from 0 would not. `give_up_on` names exceptions that go to the dead letters at once.
+    from 0 would not.
+
+    `give_up_on` names the classes of exceptions that go to the dead letters at once, also inside an `ExceptionGroup`:
+    `give_up_on=(PermissionError, TypeError)`. None unless given: most errors of a handler pass, or are gone with the
+    next deploy. Raises `ValueError` for what cannot be meant.
     """
 
     attempts: int = 3
@@ -31,9 +31,15 @@ class Backoff:
     factor: float = 2.0
     most: Duration = 600.0
     jitter: float = 1.0
-    give_up_on: tuple[type[Exception], ...] = HOPELESS
+    give_up_on: tuple[type[BaseException], ...] = ()
 
     def __post_init__(self) -> None:
+        if isinstance(self.attempts, bool) or not isinstance(self.attempts, int):
+            raise ValueError(f"attempts={self.attempts!r} must be a whole number")
+        for name, given in (("factor", self.factor), ("jitter", self.jitter)):
+            if isinstance(given, bool) or not isinstance(given, int | float):
+                raise ValueError(f"{name}={given!r} must be a number")
+        object.__setattr__(self, "give_up_on", _classes(self.give_up_on))
         if self.attempts < 1:
             raise ValueError(f"attempts={self.attempts} must be at least 1 (1 = no retry)")
         if not 0 <= self.jitter <= 1:
@@ -49,7 +55,9 @@ class Backoff:
 
         `random` returns a float in [0, 1); exponents that overflow meet the cap.
         """
-        if failures >= self.attempts or isinstance(error, self.give_up_on):
+        if failures >= self.attempts:
+            return None
+        if self.give_up_on and any(issubclass(type(each), self.give_up_on) for each in (error, *leaves(error))):
             return None
         most = seconds(self.most)
         try:
@@ -57,3 +65,13 @@ class Backoff:
         except (OverflowError, ValueError):
             nominal = most
         return nominal * (1 - self.jitter / 2 + self.jitter * random())
+
+
+def _classes(given: Any) -> tuple[type[BaseException], ...]:
+    """The classes in `give_up_on`, which may be one class, or any collection of them."""
+    classes = (given,) if isinstance(given, type) else given
+    if not isinstance(classes, tuple | list | set | frozenset) or not all(
+        isinstance(each, type) and issubclass(each, BaseException) for each in classes
+    ):
+        raise ValueError(f"give_up_on={given!r} must be classes of exceptions: give_up_on=(PermissionError,)")
+    return tuple(classes)

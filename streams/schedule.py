@@ -19,9 +19,10 @@ from typing import Any, Final, Literal, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
-from uncalled_for import get_dependency_parameters, validate_dependencies
+from uncalled_for import get_dependency_parameters
 
 from schemas.event import Priority
+from streams.calling import is_coroutine_function, parameters_of, takes_position
 from streams.errors import StreamsError
 from streams.keys import LANES
 from streams.outcome import Duration, seconds
@@ -209,25 +210,28 @@ class Schedule:
             raise StreamsError(f"schedule {self.name}: priority={self.priority!r} must be one of {', '.join(LANES)}")
         if len(self.key.encode()) > _LONGEST_KEY:
             raise StreamsError(f"schedule {self.name}: the ordering key is longer than {_LONGEST_KEY} bytes")
-        try:
-            validate_dependencies(self.function)
-            _ = self.argument
-        except ValueError as error:
-            raise StreamsError(f"schedule {self.name}: {error}") from error
 
     @cached_property
     def is_async(self) -> bool:
         """Whether the function is a coroutine function; a plain one runs in a thread."""
-        return inspect.iscoroutinefunction(self.function)
+        return is_coroutine_function(self.function)
 
     @cached_property
     def argument(self) -> str:
         """The name of the parameter that takes the `Slot`; empty when the function wants none."""
-        given = get_dependency_parameters(self.function)
-        names = [name for name in inspect.signature(self.function).parameters if name not in given]
-        if len(names) > 1:
-            raise ValueError(f"the function takes the slot and dependencies, not {', '.join(names)}")
-        return names[0] if names else ""
+        return self._own.name if self._own is not None else ""
+
+    @cached_property
+    def by_position(self) -> bool:
+        """Whether the `Slot` is given by its position."""
+        return self._own is not None and takes_position(self._own)
+
+    @cached_property
+    def _own(self) -> inspect.Parameter | None:
+        parameters = parameters_of(self.function) or ()
+        given = get_dependency_parameters(self.function) if parameters else ()
+        own = [each for each in parameters if each.name not in given and each.kind is not each.VAR_KEYWORD]
+        return own[0] if own else None
 
     def due(self, last: int, now: int) -> Due:
         """What is to be done when `last` was the last slot that was decided, after the misfire policy.

@@ -10,6 +10,7 @@ import asyncio
 import inspect
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
@@ -17,13 +18,13 @@ import structlog
 from redis.exceptions import RedisError
 from uncalled_for import FailedDependency, resolved_dependencies
 
-from schemas.event import Event
 from streams import clock, timetable
 from streams.connection import LOST
 from streams.errors import Refused
-from streams.failure import describe
+from streams.failure import describe, passes
 from streams.keys import RUN_TTL_MS
 from streams.middleware import Middleware, publish_chain
+from streams.returned import RETURNS, events_in
 from streams.schedule import Schedule, Slot, event_id
 
 if TYPE_CHECKING:
@@ -39,7 +40,6 @@ HEAD_START: Final = (20.0, 80.0)  # ms
 _LOOK: Final = 0.5  # seconds: how late a pause, a resume or a run by hand is seen at most
 _TRIES: Final = (0.5, 1.0)  # seconds between the tries of a function that raises: three in all
 _REFUSED: Final = 5.0
-_RETURNS: Final = "a schedule's function returns None, an event, or a list of events, not {given}"
 
 
 class Scheduler:
@@ -64,6 +64,7 @@ class Scheduler:
         self._reconnect = reconnect
         self._middleware = middleware
         self._entered = False
+        self._returned: set[str] = set()  # schedules that returned what is no event, which is logged once
         self._woken = asyncio.Event()
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._next: dict[str, tuple[int, int | None]] = {}  # schedule: last slot, the one after it
@@ -218,7 +219,9 @@ class Scheduler:
                 if task is None or task.cancelling():
                     raise
                 problem: BaseException = error  # something that it awaited was cancelled by somebody else
-            except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a function raises, it is its own slot's
+            except BaseException as error:  # whatever a function raises, it is its own slot's
+                if passes(error) is not None:
+                    raise
                 problem = error
             log.warning(
                 "schedule.failed", schedule=schedule.name, slot=slot.at.isoformat(), error=describe(problem),
@@ -234,9 +237,10 @@ class Scheduler:
     async def _make(self, schedule: Schedule, slot: Slot, kind: str, at: int) -> list[Message]:
         async with asyncio.timeout(self._timeout):
             result = await self._call_function(schedule, slot)
-        events = [] if result is None else [result] if isinstance(result, Event) else result
-        if not isinstance(events, list | tuple) or not all(isinstance(event, Event) for event in events):
-            raise TypeError(_RETURNS.format(given=type(result).__name__))
+        events, other = await events_in(result)
+        if other and schedule.name not in self._returned:
+            self._returned.add(schedule.name)
+            log.warning("handler.returned_ignored", schedule=schedule.name, returned=other, remedy=RETURNS)
         return [
             self._client.message(
                 event, key=schedule.key, priority=schedule.priority, partition=self._partition,
@@ -251,9 +255,9 @@ class Scheduler:
             for dependency in dependencies.values():
                 if isinstance(dependency, FailedDependency):
                     raise dependency.error
-            if schedule.is_async:
-                return await schedule.function(**given, **dependencies)
-            result = await asyncio.to_thread(schedule.function, **given, **dependencies)
+            call = partial(schedule.function, *((slot,) if schedule.by_position else ()))
+            named = dependencies if schedule.by_position else given | dependencies
+            result = await (call(**named) if schedule.is_async else asyncio.to_thread(call, **named))
             return await result if inspect.isawaitable(result) else result
 
     async def _publish(self, schedule: Schedule, at: int, kind: str, missed: int, messages: Sequence[Message]) -> bool:

@@ -16,6 +16,7 @@ from redis.exceptions import RedisError
 
 from streams import clock, scripts
 from streams.connection import LOST, Connections
+from streams.failure import Failure, passes
 from streams.history import record
 from streams.message import KEY
 from streams.middleware import Middleware, settle_chain
@@ -99,9 +100,13 @@ class Settlement:
                 delivery.settling = True
             try:
                 await self._settle_batch(batch)
-            except Exception:
-                # A middleware of whoever wrote one: it must not cost a settlement, or the process.
-                log.exception("settlement.middleware_failed", group=self._group)
+            except BaseException as error:
+                if passes(error) is not None:
+                    raise
+                # A middleware of the application: it must not cost a settlement, or the process.
+                failure = Failure(error)
+                about = {"error": failure.text, "traceback": failure.traceback}
+                log.error("settlement.middleware_failed", group=self._group, **about)
                 if not self._durable:
                     await self._settle(batch)
 

@@ -9,6 +9,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Final, Literal
 
 from streams.executor import HandlerCancelled, HandlerTimeout
+from streams.failure import passes
 from streams.outcome import RELEASED, Cancelled
 
 if TYPE_CHECKING:
@@ -39,6 +40,17 @@ class Slot:
         if self.interruption is None and self.task is not None:
             self.interruption = why
             self.task.cancel()
+
+    def may_take(self, error: BaseException) -> bool:
+        """Whether an exception is a failure of what runs here. The end of this slot's coroutine is not, and goes by the
+        same name as an exception that code raises.
+        """
+        if type(error) is not GeneratorExit:
+            return passes(error) is None
+        try:
+            return self.task is not None and asyncio.current_task() is self.task
+        except RuntimeError:  # no event loop runs any more
+            return False
 
     def ended(self, limit: float) -> Outcome | Exception | None:
         """What the cancel of the handler means: how it failed, or its outcome; None when nothing may be settled.

@@ -14,20 +14,17 @@ from operator import attrgetter
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-import structlog
-
 from streams.collector import Bundle
 from streams.delivery import Delivery, suspect_from
 from streams.executor import Executor
 from streams.lanes import Lanes
-from streams.outcome import RELEASED, Cancelled, DeadLettered, Outcome
+from streams.middleware import NoOutcome
+from streams.outcome import OUTCOMES, RELEASED, Cancelled, DeadLettered, Outcome
 from streams.slot import Slot, until, until_sure, watch_deadlines
 
 if TYPE_CHECKING:
     from streams.batches import Batches
     from streams.breaker import Breaker
-
-log = structlog.get_logger("streams.slots")
 
 _DEATHS: Final = attrgetter("crashes")
 _TURN: Final = 0.02  # seconds after which handlers that never wait give way to reading, settling and signals
@@ -179,10 +176,13 @@ class Slots:
             except asyncio.CancelledError:
                 ended = slot.ended(limit)
                 outcome = executor.failed(delivery, ended) if isinstance(ended, Exception) else ended
-            except Exception as error:  # a middleware: handlers' errors are outcomes already
-                log.exception("delivery.middleware_failed", group=delivery.group, id=delivery.message.id)
-                outcome = executor.failed(delivery, error)
+            except BaseException as error:  # a middleware: handlers' errors are outcomes already
+                if not slot.may_take(error):
+                    raise
+                outcome = executor.failed_around(delivery, error)
             else:
+                if outcome.__class__ not in OUTCOMES and (outcome is not None or not self._alone):
+                    outcome = executor.failed_around(delivery, NoOutcome(outcome))
                 if slot.interrupted():
                     outcome = await slot.interrupted_late(outcome)
             slot.delivery = None

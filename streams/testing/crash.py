@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
+from streams.failure import Fatal
 from streams.middleware import Deliver, DeliverBatch, Middleware
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ T = TypeVar("T")
 A = TypeVar("A")
 
 
-class Crash(BaseException):
+class Crash(Fatal):
     """Raise it in a handler, or in a dependency of one, to let its process die there: nothing of what was in hand is
     settled, and the next consumer is given it with one delivery more.
     """
