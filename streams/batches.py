@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import structlog
 
@@ -109,7 +109,7 @@ class Batches:
             outcomes = list(found or ())
             if len(outcomes) != len(deliveries) or not all(outcome.__class__ in OUTCOMES for outcome in outcomes):
                 raise NoOutcome(found)
-        except BaseException as error:  # what a handler raises is an outcome: sys.exit(), a panic of native code
+        except BaseException as error:  # noqa: BLE001 - whatever a handler raises is an outcome: a panic, sys.exit()
             if not slot.may_take(error):
                 raise passes(error) or error from None
             return self._failed(bundle, error)
@@ -157,11 +157,12 @@ class Batches:
             decides = signal(error)
             if issubclass(type(decides), Retry | Snooze | Unavailable):  # not now: no reason to try each alone
                 return [executor.failed(delivery, error) for delivery in deliveries]
-            if not isinstance(decides, BatchFailed) or len(leaves(error)) > 1:
+            if not issubclass(type(decides), BatchFailed) or len(leaves(error)) > 1:
                 raise
-            for position, failed in decides.errors.items():
+            failures = cast("BatchFailed", decides)
+            for position, failed in failures.errors.items():
                 outcomes[_checked(position, events)] = executor.failed(deliveries[position], failed)
-            result = decides.follow_ups
+            result = failures.follow_ups
         if result is not None:
             await self._follow_ups(deliveries, outcomes, result)
         return outcomes

@@ -50,7 +50,9 @@ def check_schedule(function: Any, slot: type) -> None:
     own = [each for each in parameters if each.name not in given and each.kind is not each.VAR_KEYWORD]
     if own and takes_position(own[0]) and parameters[0] is not own[0]:
         raise StreamsError(f"{name}() takes a dependency first; the slot comes first: write (slot: Slot, ...)")
-    _check_rest(name, own[1:], given, "(slot: Slot)")
+    if more := [each.name for each in own[1:] if is_required(each)]:
+        names = ", ".join([own[0].name, *more])
+        raise StreamsError(f"{name}() takes the slot and dependencies, not {names}; write {more[0]} = Depends(...)")
     if own and own[0].kind is not inspect.Parameter.VAR_POSITIONAL:
         hint = _hint(function, own[0].annotation)
         if not _fits(hint, slot):

@@ -88,9 +88,9 @@ class Processor:
             self.retry = checked_retry(retry)
             self.timeout = checked_timeout(timeout)
             self.deliveries = None if deliveries is None else checked_number("deliveries", deliveries)
-            self.transaction = checked_transaction(transaction)
         except StreamsError as error:
             raise StreamsError(f"processor {name}: {error}") from None
+        self.transaction = transaction
         self.ordered = ordered
         self.subscriptions: dict[str, Subscription] = {}
         self.schedules: dict[str, Schedule] = {}
@@ -110,8 +110,8 @@ class Processor:
         The function takes the event first and may take dependencies as defaults (`Depends`, `Shared`,
         `CurrentDelivery`). A plain `def` runs in a thread; what it returns is awaited, if it can be. It returns None,
         an event, or a list of events, which are published in the same step as the ack; anything else is left out,
-        and logged once (`handler.returned_ignored`). With a `transaction` (see `streams.transaction`) its effects happen once.
-        With a `batch` it takes a list of events, and may raise `BatchFailed`. With a `limit` it starts only so often,
+        and logged once (`handler.returned_ignored`). With a `transaction` (see `streams.transaction`) its effects happen
+        once. With a `batch` it takes a list of events, and may raise `BatchFailed`. With a `limit` it starts only so often,
         or runs only so many times at once, over all consumers.
         Raises `StreamsError` when the processor already handles the event, for a function that cannot take it, and for
         options that are none or cannot work together.
@@ -122,9 +122,9 @@ class Processor:
         try:
             retry, seconds = checked_retry(retry), checked_timeout(timeout)
             batch, limit = checked_batch(batch), checked_limit(limit)
-            transaction = checked_transaction(transaction) or self.transaction
         except StreamsError as error:
             raise StreamsError(f"processor {self.name}, {event.type}: {error}") from None
+        transaction = self.transaction if transaction is None else transaction
         if batch is not None and limit is not None:
             raise StreamsError(
                 f"processor {self.name}, {event.type}: batch= and limit= exclude each other; a batch is one "
@@ -140,6 +140,7 @@ class Processor:
         def subscribe(handler: _H) -> _H:
             self._check_unhandled(event)
             try:
+                _ = checked_transaction(transaction)
                 check_handler(handler, event, is_batch=batch is not None)
             except StreamsError as error:
                 raise StreamsError(f"processor {self.name}, {event.type}: {error}") from error

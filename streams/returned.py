@@ -1,7 +1,7 @@
 """Returned: the events in what a handler or a schedule's function returned, and what else was in it.
 
-The effects of a handler that has returned are done, so what it returns by mistake is no failure: another try would
-repeat them. It is left out, and said.
+The effects of a handler that has returned are done, so what it returns by mistake is no failure of its delivery:
+another try would repeat them.
 """
 
 from __future__ import annotations

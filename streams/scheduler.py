@@ -24,7 +24,7 @@ from streams.errors import Refused
 from streams.failure import describe, passes
 from streams.keys import RUN_TTL_MS
 from streams.middleware import Middleware, publish_chain
-from streams.returned import RETURNS, events_in
+from streams.returned import events_in
 from streams.schedule import Schedule, Slot, event_id
 
 if TYPE_CHECKING:
@@ -40,6 +40,7 @@ HEAD_START: Final = (20.0, 80.0)  # ms
 _LOOK: Final = 0.5  # seconds: how late a pause, a resume or a run by hand is seen at most
 _TRIES: Final = (0.5, 1.0)  # seconds between the tries of a function that raises: three in all
 _REFUSED: Final = 5.0
+_RETURNS: Final = "a schedule's function returns None, an event, or a list of events, not {given}"
 
 
 class Scheduler:
@@ -64,7 +65,6 @@ class Scheduler:
         self._reconnect = reconnect
         self._middleware = middleware
         self._entered = False
-        self._returned: set[str] = set()  # schedules that returned what is no event, which is logged once
         self._woken = asyncio.Event()
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._next: dict[str, tuple[int, int | None]] = {}  # schedule: last slot, the one after it
@@ -238,9 +238,8 @@ class Scheduler:
         async with asyncio.timeout(self._timeout):
             result = await self._call_function(schedule, slot)
         events, other = await events_in(result)
-        if other and schedule.name not in self._returned:
-            self._returned.add(schedule.name)
-            log.warning("handler.returned_ignored", schedule=schedule.name, returned=other, remedy=RETURNS)
+        if other:  # its work is to make an event, and is done again without harm
+            raise TypeError(_RETURNS.format(given=other))
         return [
             self._client.message(
                 event, key=schedule.key, priority=schedule.priority, partition=self._partition,

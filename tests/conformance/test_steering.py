@@ -17,7 +17,7 @@ class Post:
     """A processor whose handler fails for as long as it is told to."""
 
     def __init__(self, name: str = "probe") -> None:
-        self.processor = Processor(name)
+        self.processor = Processor(name, retry=Backoff(attempts=1))
         self.seen: list[int] = []
         self.fails = False
 

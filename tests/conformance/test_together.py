@@ -116,7 +116,7 @@ async def test_a_batch_says_which_of_it_failed(engine: Engine) -> None:
 
 
 async def test_a_batch_that_fails_as_a_whole_is_tried_one_by_one(engine: Engine) -> None:
-    lists = Lists(Batch(size=3, within=0.1), bad=TypeError("a bug"))
+    lists = Lists(Batch(size=3, within=0.1), bad=DeadLetter("broken"))
     receipts = await engine.streams.publish_many(Noted(n=n) for n in (1, 2, 3))
     await engine.start(lists.processor)
     await becomes(engine, receipts[0].id, "acked")

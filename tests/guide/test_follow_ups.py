@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from streams import CurrentDelivery, Delivery, Processor, Streams
+from structlog.testing import capture_logs
+
+from streams import CurrentDelivery, Delivery, Event, Processor, Streams
 from tests.guide.shop import InvoiceWritten, OrderPlaced, becomes, dead
 from tests.streams.conftest import StartConsumer
 from tests.waiting import wait_until
@@ -49,16 +51,34 @@ async def test_a_conversation_can_be_followed(streams: Streams, start: StartCons
 
 
 async def test_a_failed_handler_publishes_nothing(streams: Streams, start: StartConsumer) -> None:
-    """What it would have returned is not published, nor is half of a wrong list."""
+    """What it would have returned is not published, nor is half of a list in which one event is too large."""
     billing = Processor("billing")
 
     @billing.on(OrderPlaced)
-    async def write_invoice(event: OrderPlaced) -> list[object]:
-        return [InvoiceWritten(order_id=event.order_id), "and a letter"]
+    async def write_invoice(event: OrderPlaced) -> list[Event]:
+        return [InvoiceWritten(order_id=event.order_id), OrderPlaced(order_id=2, note="x" * 1_000_000)]
 
     await start(billing)
     await streams.publish(OrderPlaced(order_id=1))
 
     (letter,) = await dead(streams, "billing", 1)
-    assert letter.error.startswith("TypeError: a handler returns None, an event, or a list of events")
+    assert letter.error.startswith("TooLarge")
     assert await streams.redis.xlen(streams.keys.stream("invoices")) == 0
+
+
+async def test_what_is_no_event_is_left_out(streams: Streams, start: StartConsumer) -> None:
+    """A handler that has returned is done, whatever it returned: another try would do its work twice. One line of the
+    log, `handler.returned_ignored`, says what it returned.
+    """
+    billing = Processor("billing")
+
+    @billing.on(OrderPlaced)
+    async def write_invoice(event: OrderPlaced) -> object:
+        return {"success": True}
+
+    with capture_logs() as logs:
+        await start(billing)
+        receipt = await streams.publish(OrderPlaced(order_id=1))
+        await becomes(streams, receipt, "billing", "acked")
+    (line,) = [line for line in logs if line["event"] == "handler.returned_ignored"]
+    assert (line["returned"], line["remedy"]) == ("dict", "return None, an event, or a list of events")

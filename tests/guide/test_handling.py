@@ -140,5 +140,5 @@ async def test_a_group_skips_what_it_does_not_handle(streams: Streams, start: St
     assert (letter.type, letter.reason) == ("OrderLost", "unknown_type")
 
 
-async def _do_nothing(event: OrderPlaced) -> None:
+async def _do_nothing(event: OrderPlaced | InvoiceWritten) -> None:
     """A handler for those who only wait for the ack."""

@@ -60,7 +60,7 @@ async def test_a_handler_says_when_to_come_back(streams: Streams, start: StartCo
 
 
 async def test_some_errors_are_hopeless(streams: Streams, start: StartConsumer) -> None:
-    """A bug does not heal by trying again, nor does what `give_up_on` names: one attempt, then a dead letter."""
+    """What `give_up_on` names is not tried again: one attempt, then a dead letter."""
     billing = Processor("billing", retry=Backoff(attempts=5, first=0.05, give_up_on=(PermissionError, TypeError)))
 
     @billing.on(OrderPlaced)

@@ -126,8 +126,8 @@ async def test_a_batch_is_collected_across_lanes_and_inbox(streams: Streams, sta
 
 
 async def test_each_failure_of_a_batch_is_judged_alone(streams: Streams, start: StartConsumer) -> None:
-    """Retry, snooze, dead letter, a hopeless error: each with its own outcome; the others are acked."""
-    probe, calls = Processor("probe", retry=Backoff(attempts=2, first=0.01)), Calls()
+    """Retry, snooze, dead letter, an error to give up on: each with its own outcome; the others are acked."""
+    probe, calls = Processor("probe", retry=Backoff(attempts=2, first=0.01, give_up_on=(TypeError,))), Calls()
 
     @probe.on(Noted, batch=Batch(size=6, within=0.2))
     async def take(events: list[Noted]) -> None:

@@ -151,19 +151,23 @@ async def test_a_handler_can_choose_its_outcome(streams: Streams, start: StartCo
     assert letter["error"] == "DeadLetter: no such mailbox"
 
 
-async def test_a_bug_is_not_tried_again(streams: Streams, start: StartConsumer) -> None:
-    """A TypeError will not heal by itself: one attempt, then a dead letter to replay after the deploy."""
-    probe = Processor("probe")
+async def test_a_bug_is_tried_again_unless_the_policy_gives_up_on_it(streams: Streams, start: StartConsumer) -> None:
+    """Nothing tells a bug from an answer that was wrong for a moment: whoever knows says so."""
+    probe = Processor("probe", retry=Backoff(attempts=3, first=0.01))
+    other = Processor("other", retry=Backoff(attempts=3, give_up_on=TypeError))  # type: ignore[arg-type]
 
+    @other.on(Noted)
     @probe.on(Noted)
     async def broken(event: Noted) -> None:
         event.n + "1"  # type: ignore[operator]
 
     await start(probe)
+    await start(other)
     await streams.publish(Noted(n=1))
-    await wait_until(lambda: streams.redis.xlen(streams.keys.dead("probe")))
-    (letter,) = await entries(streams.redis, streams.keys.dead("probe"))
-    assert (letter["reason"], letter["attempts"]) == ("failed", "1")
+    for group, attempts in (("probe", "3"), ("other", "1")):
+        await wait_until(lambda group=group: streams.redis.xlen(streams.keys.dead(group)))  # type: ignore[misc]
+        (letter,) = await entries(streams.redis, streams.keys.dead(group))
+        assert (letter["reason"], letter["attempts"]) == ("failed", attempts)
 
 
 async def test_a_handler_that_hangs_is_cut_off_and_retried(streams: Streams, start: StartConsumer) -> None:
@@ -207,12 +211,12 @@ async def test_follow_ups_are_published_with_the_ack(streams: Streams, start: St
 
 
 async def test_no_follow_up_of_a_failed_handler_is_published(streams: Streams, start: StartConsumer) -> None:
-    """Ack and follow-ups are one fact: a wrong return value publishes nothing and is a dead letter."""
+    """Ack and follow-ups are one fact: where one of them cannot be published, none is, and it is a dead letter."""
     probe = Processor("probe")
 
     @probe.on(Noted)
     async def note(event: Noted) -> object:
-        return [Followed(n=1), "not an event"]
+        return [Followed(n=1), Noted(n=2, text="x" * 1_000_000)]
 
     await start(probe)
     await streams.publish(Noted(n=1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from streams.failure import describe, describe_traceback
@@ -63,7 +65,7 @@ def _told(function: object, value: str) -> str:
 
 
 def test_the_innermost_frame_of_a_real_traceback() -> None:
-    """By file and function, not by line; what caused it is not it."""
+    """By file and function, not by line: of what caused it, and not of what was merely being handled."""
     assert _told(_fail, "x") == _told(_fail, "another")
     assert _told(_fail, "x") != _told(_fail_elsewhere, "x")
     try:
@@ -73,9 +75,29 @@ def test_the_innermost_frame_of_a_real_traceback() -> None:
             raise RuntimeError from error
     except RuntimeError as error:
         traceback = describe_traceback(error)
-    assert innermost_frame(traceback) == "test_fingerprint.py test_the_innermost_frame_of_a_real_traceback"
+    assert innermost_frame(traceback) == "test_fingerprint.py _fail"
+    try:
+        try:
+            _fail("x")
+        except ValueError:
+            _fail_elsewhere("x")
+    except ValueError as error:
+        assert innermost_frame(describe_traceback(error)) == "test_fingerprint.py _fail_elsewhere"
     lines = traceback.replace(", line 1", ", line 9")
     assert innermost_frame(lines) == innermost_frame(traceback)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    ["\n", " ", "\t", " \n", 'File "', '\n  File "', '\n  File "x", line 9, in ', "'", '"', "a", "9", "a.", "a@", "@", "0x", "f0",
+     "<", "://", "a://", "`", "\n\ncaused by\n", "\n\nand by\n", " [note: ", "-", "\u2018"],
+)  # fmt: skip
+def test_a_megabyte_of_its_worst_character_is_no_work(piece: str) -> None:
+    text = (piece * 1_000_000)[:1_000_000]
+    began = time.process_time()
+    fingerprint("A", "failed", text, text)
+    innermost_frame(text)
+    assert time.process_time() - began < 0.5
 
 
 @pytest.mark.parametrize("text", ["", "\x00\udc80", "'" * 5000, "a" * 100_000, "@" * 3000, "0x" * 3000, "://" * 2000])

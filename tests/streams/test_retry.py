@@ -22,14 +22,19 @@ def test_three_attempts_are_two_retries_at_about_2_and_4_seconds() -> None:
     assert policy.next_delay(3, error) is None
 
 
-def test_what_cannot_heal_is_not_tried_again() -> None:
-    """Bad data and bugs; a policy may name more."""
+def test_a_policy_says_what_it_gives_up_on() -> None:
+    """Nothing, unless it names classes: one, or a collection. A group of exceptions is looked into."""
     with pytest.raises(ValidationError) as bad:
         TypeAdapter(int).validate_python("x")
-    for error in (bad.value, TypeError(), NameError()):
-        assert Backoff().next_delay(1, error) is None
-    assert Backoff(give_up_on=(LookupError,)).next_delay(1, KeyError()) is None
-    assert Backoff(give_up_on=()).next_delay(1, TypeError()) is not None
+    for error in (bad.value, TypeError(), NameError(), AttributeError(), ImportError()):
+        assert Backoff().next_delay(1, error) is not None
+    for named in ((LookupError,), LookupError, [LookupError], {OSError, LookupError}):
+        policy = Backoff(give_up_on=named)  # type: ignore[arg-type]
+        assert policy.next_delay(1, KeyError()) is None
+        assert policy.next_delay(1, TypeError()) is not None
+        group = ExceptionGroup("some", [TypeError(), ExceptionGroup("more", [KeyError()])])
+        assert policy.next_delay(1, group) is None
+    assert Backoff(give_up_on=(ExceptionGroup,)).next_delay(1, group) is None
 
 
 @given(
@@ -56,7 +61,23 @@ def test_failures_that_began_together_come_back_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"attempts": 0}, {"jitter": 2}, {"factor": 0.5}, {"first": -1}, {"most": timedelta(seconds=-1)}]
+    "wrong",
+    [
+        {"attempts": 0},
+        {"jitter": 2},
+        {"factor": 0.5},
+        {"first": -1},
+        {"most": timedelta(seconds=-1)},
+        {"attempts": "3"},
+        {"attempts": True},
+        {"attempts": 2.5},
+        {"jitter": "1"},
+        {"factor": None},
+        {"give_up_on": "KeyError"},
+        {"give_up_on": (KeyError, "OSError")},
+        {"give_up_on": (int,)},
+        {"give_up_on": 5},
+    ],
 )
 def test_a_policy_that_makes_no_sense_is_refused(wrong: dict[str, object]) -> None:
     """Where it is written."""
