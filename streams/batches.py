@@ -7,6 +7,7 @@ before the list is made, and goes the way of a single delivery.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from time import monotonic
@@ -163,24 +164,36 @@ class Batches:
             for position, failed in failures.errors.items():
                 outcomes[_checked(position, events)] = executor.failed(deliveries[position], failed)
             result = failures.follow_ups
+        if result is not None and inspect.isawaitable(result):
+            result = await result
         if result is not None:
             await self._follow_ups(deliveries, outcomes, result)
         return outcomes
 
     async def _follow_ups(self, deliveries: Sequence[Delivery], outcomes: list[Outcome], result: Any) -> None:
         """Puts follow-ups into the outcomes: of the event that has caused them if the handler says which, else of all
-        that were acked, with the first of them as the cause. What failed has none.
+        that were acked, with the first of them as the cause. What failed has none. A key that is no position, as in
+        `{"success": True}`, is a mistake in what is returned, and the batch is done.
         """
         if isinstance(result, Mapping):
-            for position, of_one in result.items():
-                if outcomes[_checked(position, outcomes)] is ACKED and of_one is not None:
-                    outcomes[position] = Acked(await self._executor.follow_ups(deliveries[position], of_one))
-            return
+            placed = {at: of_one for at, of_one in result.items() if _is_position(at, outcomes)}
+            for position, of_one in placed.items():
+                if outcomes[position] is ACKED and of_one is not None:
+                    outcomes[position] = await self._acked(deliveries[position], of_one)
+            if len(placed) == len(result):
+                return
+            result = [result, *(of_one for at, of_one in result.items() if at not in placed)]
         acked = [position for position, outcome in enumerate(outcomes) if outcome is ACKED]
         if acked and (messages := await self._executor.follow_ups(deliveries[acked[0]], result)):
             shared = Acked(messages, shared=True)
             for position in acked:
                 outcomes[position] = shared
+
+    async def _acked(self, delivery: Delivery, result: Any) -> Outcome:
+        try:
+            return Acked(await self._executor.follow_ups(delivery, result))
+        except Exception as error:  # noqa: BLE001 - one of its follow-ups: the others of the batch are done
+            return self._executor.failed(delivery, error)
 
     def _failed(self, bundle: Bundle, error: BaseException) -> list[Outcome]:
         """Decides what becomes of a bundle that failed as a whole: each of its events is handled alone."""
@@ -210,7 +223,11 @@ class Batches:
             self._done(settled)
 
 
+def _is_position(position: Any, of: Sequence[object]) -> bool:
+    return isinstance(position, int) and not isinstance(position, bool) and 0 <= position < len(of)
+
+
 def _checked(position: Any, of: Sequence[object]) -> int:
-    if not isinstance(position, int) or not 0 <= position < len(of):
+    if not _is_position(position, of):
         raise TypeError(f"{str(position)[:100]!r} is no position in a batch of {len(of)}")
-    return position
+    return int(position)

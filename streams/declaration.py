@@ -164,7 +164,8 @@ def _hint(function: Any, annotation: Any) -> Any:
         except ValueError:  # not yet assigned
             continue
     try:
-        return eval(annotation, names)  # noqa: S307 - as typing.get_type_hints does, for one of the annotations
+        found = eval(annotation, names)  # noqa: S307 - as typing.get_type_hints does, for one of the annotations
+        return eval(found, names) if isinstance(found, str) else found  # noqa: S307 - quoted, and text anyway
     except Exception:  # noqa: BLE001 - a name that is imported for type checkers only, or local to a function
         return annotation
 

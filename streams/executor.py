@@ -295,6 +295,6 @@ def _alone(call_batch: Call) -> Call:
             if 0 in failed.errors:
                 raise failed.errors[0] from failed
             result = failed.follow_ups
-        return result.get(0) if isinstance(result, Mapping) else result
+        return result[0] if isinstance(result, Mapping) and 0 in result else result
 
     return call

@@ -19,15 +19,16 @@ import structlog
 from mode import Worker
 from pydantic import ValidationError
 
+from streams.calling import shown
 from streams.client import Streams
 from streams.consumer import Consumer, end_tasks
 from streams.errors import Refused, StreamsError
 from streams.failure import describe
+from streams.processor import Processor
 from streams.settings import Settings
 
 if TYPE_CHECKING:
     from streams.middleware import Middleware
-    from streams.processor import Processor
 
 log = structlog.get_logger("streams.runner")
 
@@ -103,6 +104,9 @@ def run(
     Redis refuses or must not be used, 130 at a second signal. Options come from the command line
     (`--concurrency N`, handlers at once), everything else from the environment.
     """
+    if refusal := _refusal(processors):
+        _say(refusal)
+        sys.exit(EXIT_USAGE)
     names = " ".join(processor.name for processor in processors)
     parser = argparse.ArgumentParser(
         prog=f"python -m processors.{names}" if len(processors) == 1 else "python -m processors",
@@ -134,6 +138,18 @@ def run(
         log.error("runner.crashed", error=describe(error))
         sys.exit(EXIT_CRASHED)
     sys.exit(0)
+
+
+def _refusal(processors: Sequence[object]) -> str:
+    """Why these cannot be run, or an empty string: they would wait for ever, in silence."""
+    if not processors:
+        return "run() takes processors, and was given none: run(billing)"
+    for processor in processors:
+        if not isinstance(processor, Processor):
+            return f"run() takes processors, not {shown(processor)}: run(billing)"
+        if not processor.subscriptions and not processor.schedules:
+            return f"processor {processor.name} has no handlers and no schedules; import the module that declares them"
+    return ""
 
 
 async def _serve_to_the_end(work: Coroutine[Any, Any, None]) -> None:

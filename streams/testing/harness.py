@@ -18,6 +18,7 @@ from pydantic import SecretStr
 
 from schemas.event import Event
 from streams import clock, scripts
+from streams.calling import shown
 from streams.claims import ClaimStore
 from streams.client import Streams
 from streams.errors import NotFound, StreamsError
@@ -113,6 +114,8 @@ class Harness(Streams):
 
     async def join(self, processor: Processor) -> None:
         """Starts one more processor: what was published before it was there is delivered to it as well."""
+        if not isinstance(processor, Processor):
+            raise StreamsError(f"a Harness takes processors, not {shown(processor)}")
         if processor.name in self._members:
             raise StreamsError(f"{processor.name} is here already")
         self._overriding.reach(processor)
