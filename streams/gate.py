@@ -21,6 +21,7 @@ from streams.alarm import Alarm
 from streams.claims import MARK
 from streams.connection import LOST
 from streams.executor import expired
+from streams.failure import name_of_class, passes
 from streams.limit import BY_KEY, Limit, Share
 from streams.message import DATA, EXPIRES, KEY, TYPE
 from streams.outcome import RELEASED, Outcome, Snoozed
@@ -156,12 +157,16 @@ class Gate:
                     data = await self._executor.claims.fetch(message)
                 try:
                     event = subscription.event.decode(data, message.version)
-                except Exception as error:  # noqa: BLE001 - the executor finds it too, and says what becomes of it
-                    log.debug("gate.not_decoded", group=self._group, id=message.id, error=error.__class__.__name__)
+                except BaseException as error:  # the executor finds it too, and says what becomes of it
+                    if passes(error) is not None:
+                        raise
+                    log.debug("gate.not_decoded", group=self._group, id=message.id, error=name_of_class(error))
                     self._let_in([(delivery, _UNLIMITED)])
                     return None
                 value = str(limit.by(event)).encode()
-            except Exception as error:  # noqa: BLE001 - a store that is away, and what the user's function raises
+            except BaseException as error:  # a store that is away, and what the user's function raises
+                if passes(error) is not None:
+                    raise
                 self._executor.route(delivery)
                 self._done(delivery, self._executor.failed(delivery, error))
                 return None

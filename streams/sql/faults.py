@@ -6,6 +6,8 @@ from typing import Final
 
 from sqlalchemy.exc import DBAPIError, TimeoutError
 
+from streams.failure import leaves
+
 # Classes and codes of SQLSTATE: connection exceptions, insufficient resources (too many connections), operator
 # intervention (shutdown, starting up), system errors (disk). 57014 is a cancelled statement: not an outage.
 _AWAY_CLASSES: Final = ("08", "53", "57", "58")
@@ -16,7 +18,13 @@ _SQLITE_AWAY: Final = (10, 13, 14)  # SQLITE_IOERR, SQLITE_FULL, SQLITE_CANTOPEN
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether the database could not be asked at all, or gave up in the middle: whatever was asked may work later."""
+    """Whether the database could not be asked at all, or gave up in the middle: whatever was asked may work later. A
+    group of exceptions is away with one in it.
+    """
+    return any(map(_is_away, leaves(error)))
+
+
+def _is_away(error: BaseException) -> bool:
     if isinstance(error, TimeoutError):  # no connection of the pool became free
         return True
     if not isinstance(error, DBAPIError):
@@ -31,8 +39,12 @@ def is_away(error: BaseException) -> bool:
 
 def is_transient(error: BaseException) -> bool:
     """Whether the transaction lost against another one, and doing the same again will do: a serialization failure, a
-    deadlock, a locked SQLite file.
+    deadlock, a locked SQLite file. A group of exceptions is, when all in it are.
     """
+    return all(map(_is_transient, leaves(error)))
+
+
+def _is_transient(error: BaseException) -> bool:
     return isinstance(error, DBAPIError) and (_state(error) in _TRANSIENT or _sqlite_code(error) in _SQLITE_TRANSIENT)
 
 

@@ -19,9 +19,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, A
 from uncalled_for import Dependency
 
 from streams.errors import StreamsError
-from streams.failure import describe
+from streams.failure import describe, leaves
 from streams.message import ID
-from streams.outcome import Unavailable
+from streams.outcome import DeadLetter, Unavailable
 from streams.sql.engine import make_engine
 from streams.sql.faults import is_away, is_transient
 from streams.sql.stored import dump_follow_ups, load_follow_ups
@@ -89,14 +89,17 @@ class SqlInbox:
         while True:
             try:
                 return await self._run(row, handle)
-            except IntegrityError:
-                # Somebody else (a consumer that was thought dead, its heir) has handled the event meanwhile, and it was
-                # the row that could not be there twice, or an effect. Or it is the handler's own error.
-                follow_ups = await self._find(row)
-                if follow_ups is None:
-                    raise
-                return follow_ups
             except Exception as error:
+                inside = [type(each) for each in leaves(error)]  # more than one of a handler's task group
+                if any(issubclass(kind, IntegrityError) for kind in inside):
+                    # Somebody else (a consumer that was thought dead, its heir) has handled the event meanwhile, and it
+                    # was the row that could not be there twice, or an effect. Or it is the handler's own error.
+                    follow_ups = await self._find(row)
+                    if follow_ups is None:
+                        raise
+                    return follow_ups
+                if any(issubclass(kind, DeadLetter) for kind in inside):
+                    raise
                 if is_away(error):
                     raise Unavailable("database", f"database: {describe(error)}") from error
                 if tries == _RETRIES or not is_transient(error):

@@ -8,12 +8,13 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import Column, Integer, MetaData, Table, func, insert, select, text, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from streams import Backoff, Delivery, Processor, Streams, StreamsError, Unavailable
+from streams import Backoff, DeadLetter, Delivery, Processor, Streams, StreamsError, Unavailable
 from streams.message import Message
 from streams.sql import CurrentTransaction, SqlInbox, create_tables, make_engine
+from streams.sql.faults import is_away, is_transient
 from streams.sql.tables import inbox as inbox_table
 from tests.events import Followed, Noted
 from tests.sql.conftest import new_postgres
@@ -256,6 +257,35 @@ async def test_a_deadlock_is_tried_again(postgres_url: str) -> None:
     assert await entries(engine) == [1, 2]
     assert len(calls) == 3
     await engine.dispose()
+
+
+def test_a_fault_is_found_in_a_group() -> None:
+    """Of a handler's task group: away with one that is, done again when all that failed in it will do."""
+
+    def fault(state: str) -> DBAPIError:
+        original = Exception("no")
+        original.sqlstate = state  # type: ignore[attr-defined]
+        return DBAPIError("select", {}, original)
+
+    away, transient, other = fault("08006"), fault("40001"), ValueError("no")
+    assert is_away(ExceptionGroup("all", [other, ExceptionGroup("inner", [away])]))
+    assert not is_away(ExceptionGroup("all", [other, transient]))
+    assert is_transient(ExceptionGroup("all", [transient, ExceptionGroup("inner", [transient])]))
+    assert not is_transient(ExceptionGroup("all", [transient, other]))
+
+
+@pytest.mark.parametrize("rejects", [False, True], ids=["away", "rejected"])
+async def test_a_group_that_a_handler_raises_in_a_transaction_is_looked_into(inbox: SqlInbox, rejects: bool) -> None:
+    """An outage in it is one, unless the handler has said that the event is never to come again."""
+    away = DBAPIError("select", {}, Exception("no"), connection_invalidated=True)
+
+    async def handle() -> tuple[Message, ...]:
+        await entering(1)()
+        raise ExceptionGroup("both", [away, DeadLetter("never")] if rejects else [away, ValueError("no")])
+
+    with pytest.raises(ExceptionGroup if rejects else Unavailable):
+        await inbox.run(delivery_of(noted(1)), handle)
+    assert await entries(inbox.engine) == []
 
 
 async def test_a_database_that_is_away_opens_the_breaker(tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -76,21 +76,20 @@ def test_the_innermost_frame_of_a_real_traceback() -> None:
     except RuntimeError as error:
         traceback = describe_traceback(error)
     assert innermost_frame(traceback) == "test_fingerprint.py _fail"
-    try:
+    with pytest.raises(ValueError) as raised:
         try:
             _fail("x")
         except ValueError:
             _fail_elsewhere("x")
-    except ValueError as error:
-        assert innermost_frame(describe_traceback(error)) == "test_fingerprint.py _fail_elsewhere"
+    assert innermost_frame(describe_traceback(raised.value)) == "test_fingerprint.py _fail_elsewhere"
     lines = traceback.replace(", line 1", ", line 9")
     assert innermost_frame(lines) == innermost_frame(traceback)
 
 
 @pytest.mark.parametrize(
     "piece",
-    ["\n", " ", "\t", " \n", 'File "', '\n  File "', '\n  File "x", line 9, in ', "'", '"', "a", "9", "a.", "a@", "@", "0x", "f0",
-     "<", "://", "a://", "`", "\n\ncaused by\n", "\n\nand by\n", " [note: ", "-", "\u2018"],
+    ["\n", " ", "\t", " \n", 'File "', '\n  File "', '\n  File "x", line 9, in ', "'", '"', "a", "9", "a.", "a@", "@",
+     "0x", "f0", "<", "://", "a://", "`", "\n\ncaused by\n", "\n\nand by\n", " [note: ", "-", "\u2018"],
 )  # fmt: skip
 def test_a_megabyte_of_its_worst_character_is_no_work(piece: str) -> None:
     text = (piece * 1_000_000)[:1_000_000]

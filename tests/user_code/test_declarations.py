@@ -277,7 +277,7 @@ def callables(seen: list[tuple[int, int]]) -> dict[str, Any]:
         "function": handle,
         "wrapper": wrapped(handle),
         "wrapper of simple": wrapped(simple),
-        "wrapper without wraps": lambda event: simple(event),
+        "wrapper without wraps": lambda event: simple(event),  # noqa: PLW0108 - that is the case
         "twice": wrapped(wrapped(handle)),
         "running": running(simple),
         "partial": functools.partial(with_more, 5),
@@ -374,7 +374,7 @@ def test_a_processor_that_makes_no_sense_is_refused(options: dict[str, Any]) -> 
     "given", [{"rate": "5"}, {"rate": True}, {"concurrency": 2.5}, {"rate": 1, "burst": "1"}], ids=str
 )
 def test_a_limit_takes_numbers(given: dict[str, Any]) -> None:
-    with pytest.raises(StreamsError, match="must be a .*number"):
+    with pytest.raises(StreamsError, match=r"must be a .*number"):
         Limit(**given)
 
 

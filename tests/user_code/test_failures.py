@@ -45,16 +45,22 @@ QUICK = Backoff(attempts=2, first=0.02)
 
 
 class Raising(Exception):
+    """Without a text."""
+
     def __str__(self) -> str:
         raise RuntimeError("no text")
 
 
 class Silent(Exception):
+    """Its text is None."""
+
     def __str__(self) -> str:
-        return None  # type: ignore[return-value]
+        return None  # type: ignore[return-value]  # noqa: PLE0307
 
 
 class Recursive(Exception):
+    """Its text asks for itself."""
+
     def __str__(self) -> str:
         return str(self)
 
@@ -62,12 +68,16 @@ class Recursive(Exception):
 
 
 class Endless(Exception):
+    """Its text is 100 MB."""
+
     def __str__(self) -> str:
         return "x" * 100_000_000
 
 
 class Exits(Exception):
-    def __str__(self) -> str:
+    """Its text ends the process."""
+
+    def __str__(self) -> str:  # noqa: PLE0307
         sys.exit(3)
 
 
@@ -86,16 +96,20 @@ class Lying(Exception):
 
 
 class Meta(type):
+    """A class without a name."""
+
     @property
     def __name__(cls) -> str:
         raise ZeroDivisionError
 
 
 class Nameless(Exception, metaclass=Meta):
-    pass
+    """One of it."""
 
 
 class Text(str):
+    """A str that answers nothing."""
+
     __slots__ = ()
 
     def __getattribute__(self, name: str) -> Any:
@@ -109,12 +123,14 @@ class Text(str):
 
 
 class Odd(Exception):
+    """Its text is such a one."""
+
     def __str__(self) -> str:
         return Text("an odd text")
 
 
 class Own(BaseException):
-    pass
+    """Somebody's own."""
 
 
 def circle() -> Exception:
@@ -455,7 +471,8 @@ def test_a_login_that_the_cut_goes_through_is_hidden() -> None:
 
 
 WORST = [
-    " ", "\n", "\t", "a", "@", "://", "://a:", "://a", "password=", "password='", 'token="', "password ", "'", '"', "\\",
+    " ", "\n", "\t", "a", "@", "://", "://a:", "://a", "password=", "password='", 'token="', "password ", "'", '"',
+    "\\",
     "-----BEGIN PRIVATE KEY-----", "input_value=", "[parameters: ", "eyJ", "eyJaaaaaaaa.", "token: ", "AaToken: ",
     "\x00", "\udc80", "cookie: a=b;", "a.", "basic ", "?sig=", "_", "pass", "Aa", "9",
 ]  # fmt: skip

@@ -115,7 +115,7 @@ A, B = Followed(n=1), Followed(n=2)
         (lambda: A, 1),
         (lambda: [A, B], 2),
         (lambda: (A, B), 2),
-        (lambda: [], 0),
+        (list, 0),
         (lambda: [A, None, B], 2),
         (lambda: [A, "done", B], 2),
         (lambda: {A, B}, 2),
