@@ -9,6 +9,8 @@ import structlog
 from opentelemetry.semconv.attributes import error_attributes, exception_attributes
 from opentelemetry.trace import Span, StatusCode
 
+from streams.failure import name_of_class
+
 log: Final = structlog.get_logger()
 
 _T = TypeVar("_T")
@@ -29,7 +31,7 @@ async def watched(spans: Sequence[Span], call_next: Callable[[_T], Awaitable[Non
         await call_next(given)
     except BaseException as error:
         for span in spans:  # the type alone: the text may quote any message of the batch
-            guarded(record_error, span, type(error).__qualname__, "")
+            guarded(record_error, span, name_of_class(error), "")
         raise
     finally:
         for span in spans:

@@ -44,6 +44,7 @@ from observability.message_attributes import (
 from observability.redaction import redact_error
 from observability.trace_context import read_context, write_context, write_unrecorded
 from streams.delivery import Delivery
+from streams.failure import name_of_class
 from streams.message import TRACEPARENT, TYPE, Message
 from streams.middleware import Deliver, DeliverBatch, Middleware, Publish, Settle
 from streams.outcome import DeadLettered, Outcome, Retried
@@ -102,7 +103,7 @@ class TracingMiddleware(Middleware):
         try:
             outcome = await call_next(delivery)
         except BaseException as error:
-            guarded(record_error, span, type(error).__qualname__, "")
+            guarded(record_error, span, name_of_class(error), "")
             raise
         else:
             if span.is_recording():
@@ -121,7 +122,7 @@ class TracingMiddleware(Middleware):
         try:
             outcomes = await call_next(deliveries)
         except BaseException as error:
-            guarded(record_error, span, type(error).__qualname__, "")
+            guarded(record_error, span, name_of_class(error), "")
             raise
         else:
             if span.is_recording():

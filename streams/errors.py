@@ -44,6 +44,12 @@ class NotReplicated(StreamsError):
     """
 
 
+class Unpublishable(StreamsError):
+    """What was given to `publish()` is no event, would not be read as it is, or an argument of it is wrong; the message
+    names the field or the argument. Nothing was published, and trying again cannot help.
+    """
+
+
 class TooLarge(StreamsError):
     """An event's data is over the size cap (`STREAMS_MAX_BYTES`, 256 KiB unless set)."""
 

@@ -21,14 +21,13 @@ from streams import clock
 from streams.batch import BatchFailed
 from streams.claims import MARK
 from streams.dependencies import current_batch, current_delivery
-from streams.errors import TooLarge
 from streams.failure import Failure, describe, passes
+from streams.follow_ups import FollowUps
 from streams.message import DATA, EXPIRES, TYPE, VERSION, Message
-from streams.middleware import Middleware, deliver_chain, publish_chain
+from streams.middleware import Middleware, deliver_chain
 from streams.outcome import ACKED, SKIPPED, Acked, DeadLettered, Expired, Outcome, Snoozed
 from streams.retry import Backoff
-from streams.returned import RETURNS, events_in
-from streams.verdict import Unpublishable, judge
+from streams.verdict import judge
 
 if TYPE_CHECKING:
     from streams.breaker import Breaker
@@ -100,7 +99,7 @@ class Executor:
         self.claims = client.claims
         self._breaker = breaker
         self.random = random.random  # of back-off
-        self._stage = publish_chain(middleware, _staged)
+        self.follow_ups = FollowUps(client, middleware).of
         self.execute = deliver_chain(middleware, self._deliver)
 
     def route(self, delivery: Delivery) -> float:
@@ -194,34 +193,6 @@ class Executor:
             return DeadLettered("unsupported", f"{reason}; it waited since {first_seen}")
         return Snoozed(self._settings.unsupported_every, f"unsupported: {reason}", first_seen)
 
-    async def follow_ups(self, delivery: Delivery, result: Any) -> tuple[Message, ...]:
-        """Makes the messages of the events in what a handler returned. What is none is left out, and logged once for a
-        handler: its effect is done, and another try would repeat it.
-        """
-        events, other = await events_in(result)
-        route = delivery.route
-        if other and route is not None and not route.returned:
-            route.returned = True
-            about = {"id": delivery.message.id, "handler": route.subscription.name, "returned": other}
-            log.warning("handler.returned_ignored", group=delivery.group, **about, remedy=RETURNS)
-        if not events:
-            return ()
-        # In the partition of their cause: they and its ack are one script, which touches one slot.
-        partition = self._client.partition_of(delivery.source)
-        messages = tuple(self._message(event, delivery.message, partition) for event in events)
-        if self.claims is not None:
-            await self.claims.check_in(messages, self._settings.max_bytes)
-        await self._stage(messages)
-        return messages
-
-    def _message(self, event: Event, cause: Message, partition: int) -> Message:
-        try:
-            return self._client.message(event, cause=cause, partition=partition)
-        except TooLarge:
-            raise
-        except Exception as error:
-            raise Unpublishable(f"the follow-up {event.type} cannot be published: {describe(error)}") from error
-
     def failed(self, delivery: Delivery, error: BaseException) -> Outcome:
         """Decides what becomes of a delivery whose handler raised `error`."""
         return judge(delivery, error, opened=self._breaker.opened, random=self.random)
@@ -231,7 +202,7 @@ class Executor:
         if type(error) is GeneratorExit:
             return self.failed(delivery, error)
         failure = Failure(error)
-        about = {"id": delivery.message.id, "error": failure.text, "traceback": failure.traceback}
+        about = {"id": delivery.message.id, "error": failure.text, "exception": failure.traceback}
         log.error("delivery.middleware_failed", group=delivery.group, **about)
         return self.failed(delivery, error)
 
@@ -252,10 +223,6 @@ def _without_handler(message: Message) -> Outcome:
         name = message.type or "(none)"
         return DeadLettered("unknown_type", f"no event is registered under the type {name[:128]}")
     return SKIPPED
-
-
-async def _staged(messages: Sequence[Message]) -> None:
-    """The end of the publish chain for follow-ups: the settlement publishes them."""
 
 
 def _call_of(subscription: Subscription) -> Call:

@@ -105,7 +105,7 @@ class Settlement:
                     raise
                 # A middleware of the application: it must not cost a settlement, or the process.
                 failure = Failure(error)
-                about = {"error": failure.text, "traceback": failure.traceback}
+                about = {"error": failure.text, "exception": failure.traceback}
                 log.error("settlement.middleware_failed", group=self._group, **about)
                 if not self._durable:
                     await self._settle(batch)

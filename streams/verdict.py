@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import structlog
 
-from streams.errors import StreamsError, TooLarge
+from streams.errors import TooLarge, Unpublishable
 from streams.failure import Failure, leaves
 from streams.outcome import (
     DeadLetter,
@@ -43,10 +43,6 @@ _E = TypeVar("_E", bound=BaseException)
 
 _DEPENDENCY: Final = 100  # characters
 _WITHOUT_POLICY: Final = Backoff(attempts=1)
-
-
-class Unpublishable(StreamsError):
-    """A follow-up that cannot be published as it is: the handler is done, and doing it again makes the same event."""
 
 
 def signal(error: BaseException) -> BaseException:

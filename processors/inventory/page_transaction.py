@@ -14,6 +14,7 @@ from processors.inventory.supplier import Expired, Suppliers, Unchanged, open_su
 from processors.inventory.sync import find_sync, is_next, note_failure
 from schemas import InventorySyncPageDue
 from streams import DeadLetter, Retry, Shared
+from streams.failure import Failure
 
 if TYPE_CHECKING:
     from streams.delivery import Delivery
@@ -43,7 +44,7 @@ class PageTransaction:
             try:
                 return await database.inbox.run(delivery, handle)
             except DeadLetter as error:
-                await note_failure(database.engine, event, str(error))
+                await note_failure(database.engine, event, Failure(error).message)
                 raise
             finally:
                 _fetched.reset(token)
@@ -69,7 +70,7 @@ async def _fetch(database: Database, suppliers: Suppliers, event: InventorySyncP
             etag=state.etag if incremental and begins else None,
         )
     except (Retry, DeadLetter) as error:
-        await note_failure(database.engine, event, str(error))
+        await note_failure(database.engine, event, Failure(error).message)
         raise
 
 

@@ -51,7 +51,7 @@ class Probe:
 
     def __init__(self) -> None:
         self.done = Counter[int]()
-        self.processor = Processor("probe", retry=Backoff(attempts=3, first=0.05))
+        self.processor = Processor("probe", retry=Backoff(attempts=3, first=0.05, give_up_on=(TypeError,)))
 
         @self.processor.on(Noted)
         async def handle(event: Noted, delivery: Delivery = CurrentDelivery()) -> None:

@@ -334,7 +334,7 @@ async def test_a_dependency_is_open_while_a_wrapped_handler_runs(engine: Engine)
         ({"retry": True}, "retry=True is no policy"),
         ({"timeout": "30"}, "timeout='30' must be a number of seconds or a timedelta: timeout=30"),
         ({"timeout": 0}, "timeout=0 must be over 0 seconds"),
-        ({"timeout": -1}, "timeout: duration -1.0 must be between"),
+        ({"timeout": -1}, "timeout: duration .*must be between"),
         ({"timeout": True}, "timeout=True must be a number of seconds"),
         ({"timeout": float("nan")}, "timeout=nan must be a number"),
         ({"timeout": float("inf")}, "timeout=inf must be a number"),

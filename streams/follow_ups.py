@@ -1,0 +1,61 @@
+"""Follow-ups: the messages of the events that a handler returned, which the settlement publishes with the ack."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from streams.errors import TooLarge, Unpublishable
+from streams.failure import describe
+from streams.middleware import Middleware, publish_chain
+from streams.returned import RETURNS, events_in
+
+if TYPE_CHECKING:
+    from schemas.event import Event
+    from streams.client import Streams
+    from streams.delivery import Delivery
+    from streams.message import Message
+
+log = structlog.get_logger("streams.follow_ups")
+
+
+class FollowUps:
+    """Those of one processor."""
+
+    def __init__(self, client: Streams, middleware: Sequence[Middleware]) -> None:
+        self._client = client
+        self._stage = publish_chain(middleware, _staged)
+
+    async def of(self, delivery: Delivery, result: Any) -> tuple[Message, ...]:
+        """Makes the messages of the events in what a handler returned. What is none is left out, and logged once for a
+        handler: its effect is done, and another try would repeat it. Raises `TooLarge` and `Unpublishable`.
+        """
+        events, other = await events_in(result)
+        route, client = delivery.route, self._client
+        if other and route is not None and not route.returned:
+            route.returned = True
+            about = {"id": delivery.message.id, "handler": route.subscription.name, "returned": other}
+            log.warning("handler.returned_ignored", group=delivery.group, **about, remedy=RETURNS)
+        if not events:
+            return ()
+        # In the partition of their cause: they and its ack are one script, which touches one slot.
+        partition = client.partition_of(delivery.source)
+        messages = tuple(self._message(event, delivery.message, partition) for event in events)
+        if client.claims is not None:
+            await client.claims.check_in(messages, client.settings.max_bytes)
+        await self._stage(messages)
+        return messages
+
+    def _message(self, event: Event, cause: Message, partition: int) -> Message:
+        try:
+            return self._client.message(event, cause=cause, partition=partition)
+        except (TooLarge, Unpublishable):
+            raise
+        except Exception as error:
+            raise Unpublishable(f"the follow-up {event.type} cannot be published: {describe(error)}") from error
+
+
+async def _staged(messages: Sequence[Message]) -> None:
+    """The end of the publish chain for follow-ups: the settlement publishes them."""
