@@ -112,7 +112,8 @@ class Batches:
                 raise NoOutcome(found)
         except BaseException as error:  # noqa: BLE001 - whatever a handler raises is an outcome: a panic, sys.exit()
             if not slot.may_take(error):
-                raise passes(error) or error from None
+                through = passes(error)
+                raise (error if through is None else through) from None
             return self._failed(bundle, error)
         else:
             return outcomes

@@ -46,15 +46,20 @@ class Fatal(BaseException):
     """
 
 
+def is_group(error: BaseException) -> bool:
+    """Whether it is a group of exceptions, whatever it says of its class."""
+    return issubclass(type(error), BaseExceptionGroup)
+
+
 def leaves(error: BaseException) -> list[BaseException]:
     """The exceptions of a group and of the groups in it, each once, at most 1,000; of any other just itself."""
-    if not issubclass(type(error), BaseExceptionGroup):
+    if not is_group(error):
         return [error]
     found: dict[int, BaseException] = {}
     todo, seen = [error], set[int]()
     while todo and len(found) < _MOST_LEAVES:
         each = todo.pop()
-        if not issubclass(type(each), BaseExceptionGroup):
+        if not is_group(each):
             found[id(each)] = each
         elif id(each) not in seen:
             seen.add(id(each))
@@ -67,7 +72,7 @@ def passes(error: BaseException) -> BaseException | None:
     in a group with nothing else), and the end of a coroutine that is closed. None for everything else.
     """
     kind = type(error)
-    if issubclass(kind, BaseExceptionGroup):
+    if is_group(error):
         inside = leaves(error)
         for each in inside:
             if issubclass(type(each), KeyboardInterrupt | Fatal):
@@ -101,9 +106,9 @@ class Failure:
         """One line of at most 500 characters: class, scrubbed message and notes; of a validation error only fields and
         rules. Of a group what is in it, then the group: `ValueError: no (in ExceptionGroup: two failed)`.
         """
-        inside = self._inside(self._error)
-        if inside == [self._error]:
+        if not is_group(self._error):
             return self._line(self._error)
+        inside = self._inside(self._error)
         label = _labelled(_class_of(self._error), _message.__get__(self._error), 120)
         more = f"; and {len(inside) - _SHOWN} more" if len(inside) > _SHOWN else ""
         tail = f"{more} (in {label})"
@@ -134,16 +139,18 @@ class Failure:
             if id(error) in seen:
                 continue
             seen.add(id(error))
-            inside = self._inside(error)
-            is_group = inside != [error]
-            line = _labelled(_class_of(error), _message.__get__(error), LONGEST) if is_group else self._line(error)
+            grouped = is_group(error)
+            line = _labelled(_class_of(error), _message.__get__(error), LONGEST) if grouped else self._line(error)
             parts.append(before + _frames(error, deepest) + line)
-            if is_group:
+            if grouped:
+                inside = self._inside(error)
                 todo += [(OTHER, each) for each in reversed(inside[1:_SHOWN])]
                 todo.append((CAUSE, inside[0]))
             elif (cause := _of["__cause__"].__get__(error)) is not None:
                 todo.append((CAUSE, cause))
-            elif (context := _of["__context__"].__get__(error)) and not _of["__suppress_context__"].__get__(error):
+            elif _of["__suppress_context__"].__get__(error):
+                continue
+            elif (context := _of["__context__"].__get__(error)) is not None:
                 todo.append((CONTEXT, context))
         return "".join(parts)
 

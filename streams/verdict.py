@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from types import UnionType
+from typing import TYPE_CHECKING, Any, Final
 
 import structlog
 
 from streams.errors import TooLarge, Unpublishable
-from streams.failure import Failure, leaves
+from streams.failure import Failure, is_group, leaves
 from streams.outcome import (
     DeadLetter,
     DeadLettered,
@@ -39,23 +40,25 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("streams.verdict")
 
-_E = TypeVar("_E", bound=BaseException)
-
 _DEPENDENCY: Final = 100  # characters
 _WITHOUT_POLICY: Final = Backoff(attempts=1)
 
 
 def signal(error: BaseException) -> BaseException:
     """What decides in a group of exceptions, and any other exception itself."""
-    inside = leaves(error)
-    if inside == [error]:
+    if not is_group(error):
         return error
+    inside = leaves(error)
     for kind in (DeadLetter, Unavailable):
-        if found := _first(inside, kind):
+        if (found := _first(inside, kind)) is not None:
             return found
     errors = [each for each in inside if not issubclass(type(each), asyncio.CancelledError | Snooze)]
     plain = [each for each in errors if not issubclass(type(each), Retry)]
-    return _refused(plain) or next(iter((*plain, *errors)), None) or _longest(inside, Snooze) or inside[0]
+    if not errors:
+        snoozes = [each for each in inside if issubclass(type(each), Snooze)]
+        return max(snoozes, key=lambda each: _read(each, "after", seconds) or 0.0, default=inside[0])
+    refused = _refused(plain)
+    return refused if refused is not None else (*plain, *errors)[0]
 
 
 def judge(
@@ -104,16 +107,11 @@ def _delay(delivery: Delivery, error: BaseException, random: Callable[[], float]
 
 
 def _refused(inside: Sequence[BaseException]) -> BaseException | None:
-    return _first(inside, TooLarge) or _first(inside, Unpublishable)
+    return _first(inside, TooLarge | Unpublishable)
 
 
-def _first(inside: Sequence[BaseException], kind: type[_E]) -> _E | None:
-    return next((cast("_E", each) for each in inside if issubclass(type(each), kind)), None)
-
-
-def _longest(inside: Sequence[BaseException], kind: type[BaseException]) -> BaseException | None:
-    found = [each for each in inside if issubclass(type(each), kind)]
-    return max(found, key=lambda each: _read(each, "after", seconds) or 0.0, default=None)
+def _first(inside: Sequence[BaseException], kind: type | UnionType) -> BaseException | None:
+    return next((each for each in inside if issubclass(type(each), kind)), None)
 
 
 def _read(error: BaseException, name: str, by: Callable[[Any], Any]) -> Any:

@@ -359,7 +359,7 @@ async def test_a_function_that_raises_is_tried_again_within_its_slot(streams: St
     ]  # fmt: skip
 
 
-FAULTS = ("raises", "exits", "hangs", "cancelled", "wrong", "large")
+FAULTS = ("raises", "panics", "exits", "hangs", "cancelled", "wrong", "large")
 
 
 def faulty(fault: str) -> Any:
@@ -369,6 +369,8 @@ def faulty(fault: str) -> Any:
         match fault:
             case "raises":
                 raise ValueError("no\nnews")
+            case "panics":
+                raise type("Panic", (BaseException,), {})("as native code does")
             case "exits":
                 raise SystemExit(3)
             case "hangs":

@@ -133,6 +133,15 @@ class Own(BaseException):
     """Somebody's own."""
 
 
+class Uneasy(Exception):
+    """It cannot be compared, hashed, asked for an attribute, or given one."""
+
+    def _no(self, *_: Any) -> Any:
+        raise ZeroDivisionError
+
+    __eq__ = __hash__ = __getattribute__ = __setattr__ = __reduce__ = __bool__ = _no  # type: ignore[assignment]
+
+
 def circle() -> Exception:
     one, other = ValueError("one"), KeyError("other")
     one.__cause__, other.__context__ = other, one
@@ -174,6 +183,8 @@ FAULTS: dict[str, tuple[Callable[[], BaseException], str]] = {
     "str exits": (Exits, "Exits: (its text cannot be read: SystemExit)"),
     "str is no str": (Odd, "Odd: an odd text"),
     "lies": (lambda: Lying("here"), "Lying: here"),
+    "uneasy": (lambda: Uneasy("here"), "Uneasy: here"),
+    "uneasy in a group": (lambda: ExceptionGroup("g", [Uneasy("here")]), "Uneasy: here (in ExceptionGroup: g)"),
     "nameless class": (lambda: Nameless("here"), "Nameless: here"),
     "odd name": (renamed, "Two lines\\x1b[31mxxx"),
     "odd arguments": (lambda: ValueError(Raising(), object), "ValueError: "),
