@@ -73,6 +73,6 @@ def shown(given: object) -> str:
     """A value in an error message, at most 60 characters."""
     try:
         text = given.__name__ if isinstance(given, type) and not hasattr(given, "__args__") else repr(given)
-    except Exception:  # noqa: BLE001 - somebody's __repr__
+    except Exception:  # noqa: BLE001 - a __repr__ of the application
         text = type(given).__name__
     return text if len(text) <= 60 else f"{text[:57]}..."

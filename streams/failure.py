@@ -193,7 +193,7 @@ def _said(error: BaseException) -> str:
         return str.__str__(str(error))
     except KeyboardInterrupt:
         raise
-    except BaseException as broken:  # noqa: BLE001 - somebody's __str__ may raise anything
+    except BaseException as broken:  # noqa: BLE001 - a __str__ of the application may raise anything
         made_of = [str(part) for part in _of["args"].__get__(error) if type(part) in (str, int, float, bool)]
         return ", ".join((f"(its text cannot be read: {_class_of(broken)})", *made_of))
 
@@ -203,14 +203,14 @@ def _problems(error: Any) -> str:
         if (count := error.error_count()) > _MOST_LEAVES:
             return f"{error.title}: {count} problems"
         problems: Sequence[Any] = error.errors(include_url=False, include_context=False, include_input=False)
-        told = "; ".join(
+        lines = "; ".join(
             f"{'.'.join(map(str, problem['loc'])) or 'data'}: {problem['msg']}" for problem in problems[:_SHOWN]
         )
     except KeyboardInterrupt:
         raise
     except BaseException as broken:  # noqa: BLE001 - a rule's own exception is asked for its text here
         return f"(its problems cannot be read: {_class_of(broken)})"
-    return f"{error.title}: {told}"
+    return f"{error.title}: {lines}"
 
 
 def _notes(error: BaseException) -> list[str]:

@@ -1,7 +1,7 @@
 """Outcome: how a delivery ended. A closed set; each member has exactly one settlement.
 
 The exceptions below are how a handler asks for one. They are signals, not errors: handlers ask, the executor decides,
-the settlement acts. The texts of an outcome are stored and shown: whoever makes one, they are scrubbed and cut here.
+the settlement acts. The texts of an outcome are stored and shown: wherever one is made, they are scrubbed and cut here.
 """
 
 from __future__ import annotations

@@ -101,7 +101,7 @@ def _delay(delivery: Delivery, error: BaseException, random: Callable[[], float]
     try:
         delay = policy.next_delay(delivery.attempt, error, random)
         return None if delay is None else seconds(delay)
-    except Exception as wrong:  # noqa: BLE001 - a policy of somebody's own
+    except Exception as wrong:  # noqa: BLE001 - a policy of the application
         log.error("retry.policy_failed", group=delivery.group, id=delivery.message.id, error=Failure(wrong).text)
         return Backoff().next_delay(delivery.attempt, error, random)
 
@@ -115,9 +115,9 @@ def _first(inside: Sequence[BaseException], kind: type | UnionType) -> BaseExcep
 
 
 def _read(error: BaseException, name: str, by: Callable[[Any], Any]) -> Any:
-    """An attribute of a signal, or None where a class of somebody's own has none, or nonsense."""
+    """An attribute of a signal, or None where a subclass has none, or nonsense."""
     try:
         given = getattr(error, name)
         return None if given is None else by(given)
-    except Exception:  # noqa: BLE001 - a property of somebody's own
+    except Exception:  # noqa: BLE001 - a property of a subclass
         return None

@@ -92,7 +92,7 @@ class SqlInbox:
             except Exception as error:
                 inside = [type(each) for each in leaves(error)]  # more than one of a handler's task group
                 if any(issubclass(kind, IntegrityError) for kind in inside):
-                    # Somebody else (a consumer that was thought dead, its heir) has handled the event meanwhile, and it
+                    # Another consumer (thought dead, or the one that took over) has handled the event meanwhile, and it
                     # was the row that could not be there twice, or an effect. Or it is the handler's own error.
                     follow_ups = await self._find(row)
                     if follow_ups is None:

@@ -152,7 +152,7 @@ async def test_a_handler_can_choose_its_outcome(streams: Streams, start: StartCo
 
 
 async def test_a_bug_is_tried_again_unless_the_policy_gives_up_on_it(streams: Streams, start: StartConsumer) -> None:
-    """Nothing tells a bug from an answer that was wrong for a moment: whoever knows says so."""
+    """A bug looks as an answer that was wrong for a moment: the policy names what is hopeless."""
     probe = Processor("probe", retry=Backoff(attempts=3, first=0.01))
     other = Processor("other", retry=Backoff(attempts=3, give_up_on=TypeError))  # type: ignore[arg-type]
 

@@ -107,7 +107,7 @@ async def no_factory(event: Noted, db: int = Depends(5)) -> None: ...  # type: i
 
 
 @pytest.mark.parametrize(
-    ("handler", "told"),
+    ("handler", "expected"),
     [
         (no_argument, r"no_argument\(\) takes no event as its first argument; write \(event: Noted\)"),
         (two, r"two\(\): nothing gives it db; write db = Depends"),
@@ -143,12 +143,12 @@ async def no_factory(event: Noted, db: int = Depends(5)) -> None: ...  # type: i
     ],
     ids=str,
 )
-def test_a_handler_that_cannot_work_is_refused(handler: Any, told: str | None) -> None:
+def test_a_handler_that_cannot_work_is_refused(handler: Any, expected: str | None) -> None:
     processor = Processor("probe")
-    if told is None:
+    if expected is None:
         processor.on(Noted)(handler)
         return
-    with pytest.raises(StreamsError, match=told) as caught:
+    with pytest.raises(StreamsError, match=expected) as caught:
         processor.on(Noted)(handler)
     assert str(caught.value).startswith("processor probe, Noted: ")
     assert "\n" not in str(caught.value)
@@ -326,7 +326,7 @@ async def test_a_dependency_is_open_while_a_wrapped_handler_runs(engine: Engine)
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "expected"),
     [
         ({"retry": 3}, r"retry=3 is no policy; write retry=Backoff\(attempts=3\)"),
         ({"retry": "3"}, r"retry='3' is no policy"),
@@ -350,12 +350,12 @@ async def test_a_dependency_is_open_while_a_wrapped_handler_runs(engine: Engine)
     ],
     ids=str,
 )
-def test_a_policy_that_is_none_is_refused(options: dict[str, Any], told: str) -> None:
-    with pytest.raises(StreamsError, match=told) as caught:
+def test_a_policy_that_is_none_is_refused(options: dict[str, Any], expected: str) -> None:
+    with pytest.raises(StreamsError, match=expected) as caught:
         Processor("probe").on(Noted, **options)(one)
     assert str(caught.value).startswith("processor probe, Noted: ")
     if options.keys() <= {"retry", "timeout"}:
-        with pytest.raises(StreamsError, match=f"processor probe: .*{told}"):
+        with pytest.raises(StreamsError, match=f"processor probe: .*{expected}"):
             Processor("probe", **options)
 
 
@@ -402,7 +402,7 @@ async def takes_default(slot: Slot, more: int = 5) -> None: ...
 
 
 @pytest.mark.parametrize(
-    ("function", "told"),
+    ("function", "expected"),
     [
         (an_int, "takes int, but is given the slot"),
         (yields, "yields"),
@@ -413,8 +413,8 @@ async def takes_default(slot: Slot, more: int = 5) -> None: ...
     ],
     ids=str,
 )
-def test_a_schedule_that_cannot_work_is_refused(function: Any, told: str) -> None:
-    with pytest.raises(StreamsError, match=told):
+def test_a_schedule_that_cannot_work_is_refused(function: Any, expected: str) -> None:
+    with pytest.raises(StreamsError, match=expected):
         Processor("probe").every(60, name="s")(function)
 
 
@@ -437,7 +437,7 @@ async def test_a_schedule_takes_its_slot_as_it_likes(function: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("processors", "told"),
+    ("processors", "expected"),
     [
         ((), r"run\(\) takes processors, and was given none: run\(billing\)"),
         (("billing",), r"run\(\) takes processors, not 'billing'"),
@@ -446,13 +446,13 @@ async def test_a_schedule_takes_its_slot_as_it_likes(function: Any) -> None:
     ],
     ids=str,
 )
-def test_running_nothing_is_refused(processors: Any, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_running_nothing_is_refused(processors: Any, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         run(*processors, arguments=[])
     assert ended.value.code == 2
     captured = capsys.readouterr().err
     assert captured.count("\n") == 1
-    assert re.search(told, captured)
+    assert re.search(expected, captured)
 
 
 async def test_a_harness_takes_processors() -> None:

@@ -50,7 +50,7 @@ async def test_one_process_outlives_them_all(streams: Streams, spawn: Spawn, tmp
         return len(letters) == len(FAULTS)
 
     await wait_until(all_dead, timeout=10)
-    assert [fault for fault, told in FAULTS.items() if not letters[fault].startswith(told)] == []
+    assert [fault for fault, expected in FAULTS.items() if not letters[fault].startswith(expected)] == []
     tries = Counter(line["n"] for line in lines())
     assert {n: count for n, count in tries.items() if count > 1} == {
         n: 2 for n, fault in enumerate(FAULTS) if fault != "reject"

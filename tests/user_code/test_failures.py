@@ -1,4 +1,4 @@
-"""Whatever a handler raises is a failure of its delivery: told with its text, counted, and nobody else's affair."""
+"""Whatever a handler raises is a failure of its delivery: stored with its text, counted, and of no effect on others."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ class Odd(Exception):
 
 
 class Own(BaseException):
-    """Somebody's own."""
+    """A class of its own."""
 
 
 class Uneasy(Exception):
@@ -204,7 +204,7 @@ FAULTS: dict[str, tuple[Callable[[], BaseException], str]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_a_failure_is_told_and_hits_no_bystander(engine: Engine, fault: str) -> None:
+async def test_a_failure_is_described_and_hits_no_bystander(engine: Engine, fault: str) -> None:
     make, expected = FAULTS[fault]
     probe, handled = Processor("probe", concurrency=2, retry=QUICK), list[int]()
 
@@ -420,7 +420,7 @@ async def test_a_middleware_that_forgets_what_it_returns_fails_the_delivery() ->
         assert "returned NoneType in the place of an outcome" in streams.dead_letters("probe")[0].error
 
 
-def test_an_outcome_is_scrubbed_whoever_makes_it() -> None:
+def test_an_outcome_is_scrubbed_wherever_it_is_made() -> None:
     text = "caf\udce9 password=hunter2 " + "x" * 1_000_000
     for outcome in (Retried(1, text), Snoozed(1, text), DeadLettered(text, text, text)):
         assert "hunter2" not in repr(outcome)
@@ -521,14 +521,14 @@ def _chained(draw: random.Random, depth: int = 0) -> BaseException:
 
 
 @pytest.mark.parametrize("seed", range(100))
-def test_any_chain_can_be_told(seed: int) -> None:
+def test_any_chain_can_be_described(seed: int) -> None:
     error = _chained(random.Random(seed))
     for text, most in ((describe(error), 500), (describe_traceback(error), 8_000)):
         assert 0 < len(text) <= most
         text.encode()
 
 
-def test_deep_and_wide_groups_are_told_quickly() -> None:
+def test_deep_and_wide_groups_are_described_quickly() -> None:
     deep: Exception = ValueError("the bottom")
     for _ in range(20_000):
         deep = ExceptionGroup("g", [deep])
@@ -542,7 +542,7 @@ def test_deep_and_wide_groups_are_told_quickly() -> None:
         deep = deep.exceptions[0]
 
 
-def test_frames_that_cannot_be_read_are_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_frames_that_cannot_be_read_are_reported_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
     class Loader:
         def get_source(self, name: str) -> str:
             raise ZeroDivisionError

@@ -85,13 +85,13 @@ async def test_one_inside_decides_as_it_does_alone(engine: Engine, error: BaseEx
 
 @pytest.mark.parametrize("wrap", [lambda error: error, nested], ids=["flat", "nested"])
 async def test_a_rejection_inside_is_one(engine: Engine, wrap: Any) -> None:
-    once = Once(wrap(DeadLetter("nobody wants this")), times=9)
+    once = Once(wrap(DeadLetter("not wanted")), times=9)
     await engine.start(once.processor)
     receipt = await engine.streams.publish(Noted(n=1))
     await becomes(engine, receipt.id, "dead")
     (letter,) = await dead(engine, "probe")
     assert (letter.reason, letter.attempts) == ("rejected", 1)
-    assert letter.error.startswith("DeadLetter: nobody wants this (in ")
+    assert letter.error.startswith("DeadLetter: not wanted (in ")
 
 
 async def test_what_a_policy_gives_up_on_is_found_inside(engine: Engine) -> None:
@@ -102,7 +102,7 @@ async def test_what_a_policy_gives_up_on_is_found_inside(engine: Engine) -> None
     assert (await dead(engine, "probe"))[0].attempts == 1
 
 
-async def test_the_text_and_the_place_of_the_causes_are_told(engine: Engine) -> None:
+async def test_the_text_and_the_place_of_the_causes_are_stored(engine: Engine) -> None:
     once = Once(ValueError("caf\udce9 password=hunter2"), KeyError("other"), retry=Backoff(attempts=1), times=9)
     await engine.start(once.processor)
     receipt = await engine.streams.publish(Noted(n=1))

@@ -65,7 +65,7 @@ MISTAKES: dict[str, tuple[Any, str]] = {
 @pytest.mark.parametrize("mistake", MISTAKES)
 @pytest.mark.parametrize("plain", [False, True], ids=["async", "def"])
 async def test_it_is_done_and_said_once(engine: Engine, mistake: str, plain: bool) -> None:
-    result, told = MISTAKES[mistake]
+    result, expected = MISTAKES[mistake]
     probe, effects = Processor("probe", retry=QUICK), list[int]()
 
     async def handle(event: Noted) -> Any:
@@ -86,7 +86,7 @@ async def test_it_is_done_and_said_once(engine: Engine, mistake: str, plain: boo
     assert sorted(effects) == [0, 1, 2]
     assert await dead(engine, "probe") == []
     (line,) = [line for line in logs if line["event"] == "handler.returned_ignored"]
-    assert (line["log_level"], line["group"], line["returned"]) == ("warning", "probe", told)
+    assert (line["log_level"], line["group"], line["returned"]) == ("warning", "probe", expected)
     assert line["remedy"] == "return None, an event, or a list of events"
     assert line["handler"].endswith("handle_plainly" if plain else "handle")
 
