@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import structlog
 from sqlalchemy import delete, insert, select, tuple_
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, AsyncTransaction
 from uncalled_for import Dependency
 
 from streams.errors import StreamsError
 from streams.failure import describe, leaves
-from streams.message import ID
+from streams.message import DATA, ID, TYPE
 from streams.outcome import DeadLetter, Unavailable
 from streams.sql.engine import make_engine
 from streams.sql.faults import is_away, is_transient
@@ -80,11 +80,12 @@ class SqlInbox:
         """Calls `handle` in a transaction and commits its effects, the inbox row and the follow-ups together.
 
         An event that was handled before (same group, same id) is not handled again: the follow-ups stored then are
-        returned. When the transaction loses against another one (serialization failure, deadlock, locked file), all
-        of it is done again, up to three times. Raises `Unavailable("database")` when the database is away: nothing was
-        committed, or it was and the next delivery finds the row.
+        returned. Another content under an id that was handled raises `DeadLetter`: an id is no proof that it is the
+        same event, and skipping it would lose it. When the transaction loses against another one (serialization
+        failure, deadlock, locked file), all of it is done again, up to three times. Raises `Unavailable("database")`
+        when the database is away: nothing was committed, or it was and the next delivery finds the row.
         """
-        row = {"group_name": delivery.group, "event_id": _identity(delivery)}
+        row = {"group_name": delivery.group, "event_id": _identity(delivery), "digest": _digest(delivery.message)}
         tries = 0
         while True:
             try:
@@ -182,13 +183,43 @@ class SqlInbox:
 
 
 async def _stored(connection: AsyncConnection, row: dict[str, str]) -> Sequence[Message] | None:
-    found = await connection.execute(
-        select(inbox.c.follow_ups).where(inbox.c.group_name == row["group_name"], inbox.c.event_id == row["event_id"])
-    )
-    stored = found.first()
+    """The follow-ups of an event that was handled, None for one that was not.
+
+    Raises `DeadLetter` when the row is of another content. A row from before there were digests is taken for the
+    same event: there is nothing to compare.
+    """
+    query = select(inbox.c.follow_ups, inbox.c.digest)
+    query = query.where(inbox.c.group_name == row["group_name"], inbox.c.event_id == row["event_id"])
+    try:
+        stored = (await connection.execute(query)).first()
+    except DBAPIError as error:
+        if "streams_inbox" not in str(error.orig):
+            raise
+        # The tables are older than the code. It is no fault of the event, so it waits for them.
+        raise Unavailable(
+            "database", f"database: {describe(error.orig or error)}; call create_tables(engine)"
+        ) from error
     if stored is None:
         return None
+    if stored.digest is not None and stored.digest != row["digest"]:
+        raise DeadLetter(
+            f"{row['group_name']} has handled another event under the id {row['event_id']}: type, dataversion or data "
+            f"differ. If both are to have their effects, remove the row (SqlInbox.forget) and replay this one"
+        )
     return load_follow_ups(stored.follow_ups) if stored.follow_ups else ()
+
+
+def _digest(message: Message) -> str:
+    """What tells one content from another under the same id: the type, the version, and the data to the byte.
+
+    Each with its length before it, so that no content can be read as another one. Data in a claim store is compared by
+    its reference, which has the SHA-256 of the data.
+    """
+    digest = hashlib.sha256()
+    for value in (message.values[TYPE], b"%d" % message.version, message.values[DATA]):
+        digest.update(b"%d:" % len(value))
+        digest.update(value)
+    return digest.hexdigest()
 
 
 def _identity(delivery: Delivery) -> str:

@@ -8,7 +8,22 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sqlalchemy import BigInteger, Column, DateTime, Index, Integer, MetaData, String, Table, Text, func, select
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    DateTime,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    func,
+    inspect,
+    select,
+    text,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
@@ -25,6 +40,7 @@ inbox: Final = Table(
     Column("event_id", String(255), primary_key=True),
     Column("follow_ups", Text),  # JSON (stored.py), NULL when nothing follows
     Column("handled_at", DateTime(timezone=True), nullable=False),
+    Column("digest", String(64)),  # of what was handled (inbox.py), NULL in rows older than the column
     Index("streams_inbox_handled_at", "handled_at"),
 )
 
@@ -79,7 +95,7 @@ async def is_begun(connection: AsyncConnection) -> bool:
 
 
 async def create_tables(engine: AsyncEngine) -> None:
-    """Creates the tables that are missing; several processes may do so at once."""
+    """Creates the tables and columns that are missing; several processes may do so at once."""
     async with engine.begin() as connection:
         # One after the other: two of them would both find a table missing.
         if connection.dialect.name == "postgresql":
@@ -87,3 +103,10 @@ async def create_tables(engine: AsyncEngine) -> None:
         elif not await is_begun(connection):
             await connection.exec_driver_sql("BEGIN IMMEDIATE")
         await connection.run_sync(metadata.create_all)
+        await connection.run_sync(_add_columns)
+
+
+def _add_columns(connection: Connection) -> None:
+    """Adds what tables of earlier versions lack: `create_all` leaves a table that exists as it is."""
+    if not any(column["name"] == "digest" for column in inspect(connection).get_columns(inbox.name)):
+        connection.execute(text("ALTER TABLE streams_inbox ADD COLUMN digest VARCHAR(64)"))
