@@ -5,7 +5,7 @@ Mail is sent at least once. Each mail has a Message-ID made of the event's id, s
 
 from __future__ import annotations
 
-from datetime import UTC, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
@@ -56,18 +56,20 @@ async def send_welcome(event: UserRegistered, post: Post = Depends(post_of)) -> 
 async def send_password_reset(event: PasswordResetRequested, post: Post = Depends(post_of)) -> list[EmailRefused]:
     """Sends the link with which a person chooses a new password. The token in it is made here and now.
 
-    A reset that has expired on the way (an outage, a replay) is settled without a mail: its link would not work.
+    A reset that has expired on the way (an outage, a replay) or was used is settled without a mail: its link would not
+    work. One that was asked for under another address before is a dead letter.
     """
-    token = await reset_tokens.mint(post.streams.redis, post.streams.keys, event.reset_id, event.expires_at)
+    token = await reset_tokens.mint(
+        post.streams.redis, post.streams.keys, event.reset_id, event.email, event.expires_at
+    )
     if token is None:
         log.info("reset.expired", event_id=post.delivery.message.id, expires_at=event.expires_at.isoformat())
         return []
-    until = event.expires_at.astimezone(UTC)
     return await post.send(
         "password_reset",
         (event.email,),
-        link=post.settings.link(f"/reset-password/{event.reset_id}?token={token}"),
-        until=f"{until.day} {until:%B %Y, %H:%M} UTC",
+        link=post.settings.link(f"/reset-password/{event.reset_id}?token={token.text}"),
+        until=f"{token.until.day} {token.until:%B %Y, %H:%M} UTC",
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, timedelta, timezone
 from email.message import EmailMessage
 from typing import Any
 
@@ -114,6 +114,21 @@ async def test_an_expired_reset_is_not_sent(sink: Sink, mailer: Mailer, streams:
         assert await send_password_reset(reset(-1), Post(mailer, deliver(reset(-1)), streams)) == []
     assert [entry["event"] for entry in logs] == ["reset.expired"]
     assert sink.mails() == []
+
+
+async def test_a_reset_is_mailed_to_one_address_and_says_how_long_it_works(
+    sink: Sink, mailer: Mailer, streams: Streams, deliver: Deliver
+) -> None:
+    """Another address under its reset_id gets no mail; the end of a far one is the day's, as the mail says."""
+    far = reset().model_copy(update={"expires_at": datetime(9999, 12, 31, 23, tzinfo=timezone(-timedelta(hours=14)))})
+    await send_password_reset(far, Post(mailer, deliver(far), streams))
+    other = far.model_copy(update={"email": BOB})
+    with pytest.raises(DeadLetter, match="another address"):
+        await send_password_reset(other, Post(mailer, deliver(other, "event-2"), streams))
+    (mail,) = sink.mails()
+    assert mail["To"] == ADA
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    assert f"{tomorrow.day} {tomorrow:%B %Y}" in text_of(mail)
 
 
 async def test_one_stock_alert_per_item_and_window(
