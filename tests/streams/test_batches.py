@@ -265,6 +265,23 @@ async def test_follow_ups_come_with_the_acks(streams: Streams, start: StartConsu
     assert len(lines) == 14  # nothing twice
 
 
+async def test_what_follows_from_a_batch_is_caused_by_an_event_that_was_done(
+    streams: Streams, start: StartConsumer
+) -> None:
+    """Not by the first one, which failed."""
+    probe = Processor("probe", retry=Backoff(attempts=1))
+
+    @probe.on(Noted, batch=Batch(size=3, within=3600))
+    async def take(events: list[Noted]) -> Any:
+        raise BatchFailed({0: RuntimeError("no")}, follow_ups=[Other(n=1)])
+
+    await start(probe)
+    receipts = await streams.publish_many(notes(3))
+    await nothing_is_lost(streams)
+    ((_, fields),) = await streams.redis.xrange(streams.keys.stream("others"))
+    assert fields[b"causationid"].decode() == receipts[1].id
+
+
 async def test_a_cancelled_item_ends_in_exactly_one_state(streams: Streams, start: StartConsumer) -> None:
     """Collected: taken out. In a running batch: the batch goes on, and it is acked if done, else cancelled."""
     probe, calls = Processor("probe", concurrency=1, retry=Backoff(attempts=3, first=60)), Calls()

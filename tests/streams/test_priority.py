@@ -58,6 +58,29 @@ def test_a_new_high_message_is_next_and_nobody_saves_up_credit() -> None:
     assert Counter(taken)["high"] <= 2 * WEIGHTS["high"] + 1
 
 
+@pytest.mark.parametrize("together", [False, True])
+def test_a_lane_that_was_empty_joins_where_the_others_are(together: bool) -> None:
+    """Also when its messages come by one read: without it, 100 low ones are begun before the first high one's share."""
+    lanes = Lanes()
+
+    def put(name: str, count: int) -> None:
+        deliveries = [delivery(name, number) for number in range(count)]
+        if together:
+            lanes.put_all(deliveries)
+        else:
+            for one in deliveries:
+                lanes.put(one)
+
+    put("high", 3200)
+    for _ in range(3100):
+        assert lanes.take()
+    put("low", 500)
+    put("normal", 500)
+    taken = Counter(lane(found) for _ in range(2 * TOTAL) if (found := lanes.take()))
+    for name, weight in WEIGHTS.items():
+        assert abs(taken[name] - 2 * weight) <= 1, taken
+
+
 @pytest.mark.parametrize(("concurrency", "handling", "rounds"), [(2, 0.0005, 60), (20, 0.2, 9)])
 async def test_the_served_share_matches_the_weights(
     streams: Streams, start: StartConsumer, concurrency: int, handling: float, rounds: int

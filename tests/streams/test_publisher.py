@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from streams import Processor, PublishUncertain, Refused, Streams, StreamsError, TooLarge, Unreachable
-from streams.message import FIELDS
+from streams.message import FIELDS, Message
+from streams.routing import Routing
 from tests.conftest import RedisFactory
 from tests.events import Noted
 from tests.proxy import Proxy
@@ -56,6 +58,23 @@ async def test_publish_many_is_in_order_and_more_than_one_batch(streams: Streams
     assert await numbers(streams) == list(range(1203))
     entries = await streams.redis.xrange(streams.keys.stream("notes"))
     assert [fields[b"id"].decode() for _, fields in entries] == [receipt.id for receipt in receipts]
+
+
+@pytest.mark.parametrize("fails_at", [0, 1, 2])
+async def test_an_error_has_the_receipts_of_what_is_in(streams: Streams, fails_at: int) -> None:
+    """Of all the full batches before the one that failed, not of the last one only."""
+    sizes: list[int] = []
+
+    async def publish(messages: Sequence[Message]) -> None:
+        if len(sizes) == fails_at:
+            raise StreamsError("no")
+        sizes.append(len(messages))
+
+    messages = [("notes", streams.message(Noted(n=n))) for n in range(1203)]
+    with pytest.raises(StreamsError, match="no") as caught:
+        await Routing(streams.partitions[:1]).add_many(messages, publish)
+    assert sizes == [500] * fails_at
+    assert [one.id for one in caught.value.published] == [message.id for _, message in messages[: 500 * fails_at]]
 
 
 async def test_a_cut_reply_does_not_publish_twice(redis_factory: RedisFactory, make_settings: MakeSettings) -> None:

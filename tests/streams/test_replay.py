@@ -11,6 +11,7 @@ import redis.asyncio
 
 from streams import NotFound, Processor, Streams, StreamsError
 from streams.entries import Entries, decode
+from streams.message import Message
 from streams.replay import Replay
 from tests.cli.consuming import registered
 from tests.events import Followed, Noted
@@ -99,6 +100,22 @@ async def test_by_type_id_time_and_lane(streams: Streams) -> None:
     job = await streams.replay("notes:normal", group="a", since=keys[1], until=keys[2])
     assert job.replayed == 2
     assert await inbox(streams) == [1, 2]
+
+
+async def test_both_ends_of_a_time_are_in_it(streams: Streams) -> None:
+    """All entries of the first millisecond and of the last one; of the others nothing."""
+    await history(streams, 1)  # what registers the group
+    moment = datetime(2027, 5, 4, 3, 2, 1, 7000, UTC)
+    ms = round(moment.timestamp() * 1000)
+    fields = Message.for_event(Noted(n=1), source="/", target="").encode()
+    for at, sequence in ((ms - 1, 2**64 - 1), (ms, 0), (ms, 5), (ms, 2**64 - 2), (ms + 1, 0)):
+        await streams.redis.execute_command("XADD", streams.keys.stream("notes"), f"{at}-{sequence}", *fields)
+    plan = streams.replays.plan
+    assert (await plan("notes", group="a", since=moment, until=moment)).matched == 3
+    assert (await plan("notes", group="a", since=moment)).matched == 4
+    assert (await plan("notes", group="a", since=str(ms), until=str(ms))).matched == 3
+    earlier = moment - timedelta(milliseconds=1)
+    assert (await plan("notes", group="a", since=earlier, until=earlier)).matched == 1
 
 
 async def test_what_cannot_be_meant_is_refused_and_nothing_is_done(streams: Streams) -> None:
