@@ -106,6 +106,28 @@ async def test_an_incremental_sync_reads_what_has_changed(
     assert (await levels(shop))["S07"] == 700
 
 
+async def test_what_changes_while_later_pages_are_read_is_read_next_time(
+    shop: Database, supplier: DemoSupplier, start: StartConsumer, buyer: Buyer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The mark is that of the first page: one of the last page would pass over it for ever."""
+    for number in range(25):
+        supplier.stock(f"S{number:02d}", number)
+    answered = supplier._page
+
+    def page(query: dict[str, str]) -> dict[str, Any]:
+        if query.get("cursor") == "S09" and supplier.items["S01"].quantity == 1:
+            supplier.stock("S01", 100)  # its page was had already
+        return answered(query)
+
+    monkeypatch.setattr(supplier, "_page", page)
+    await start(inventory)
+    await buyer.sync("incremental")
+    assert (await levels(shop))["S01"] == 1
+    synced = await buyer.sync("incremental")
+    assert (synced.items, synced.changed) == (1, 1)
+    assert (await levels(shop))["S01"] == 100
+
+
 async def test_a_busy_and_broken_supplier_is_asked_again(
     shop: Database, supplier: DemoSupplier, start: StartConsumer, buyer: Buyer
 ) -> None:
