@@ -15,7 +15,7 @@ export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cluster slow check format bench bench-processors soak soak-long mutants peers lock clean
+.PHONY: help demo test test-cluster slow check format bench bench-processors soak soak-long mutants mutate peers lock clean
 
 help: ## Shows these targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -58,6 +58,9 @@ soak: $(READY) ## Kills, cuts and stops everything for three minutes, by a seed,
 mutants: $(READY) ## Breaks the engine in a dozen ways, and soaks each until it is caught.
 	$(BIN)/python -m tests.faults.soak.mutants $(ARGS)
 
+mutate: $(READY) ## Puts 60 small faults into the code, drawn by SEED, and says which of them no test notices.
+	$(BIN)/python -m tests.mutation $(if $(SEED),--seed $(SEED)) $(ARGS)
+
 peers: $(READY) ## Runs docket, streaq, taskiq-redis and arq under the soak's faults, beside this project (packages in .peers).
 	$(BIN)/python -m tests.faults.peers $(if $(SEED),--seed $(SEED)) $(ARGS)
 
@@ -71,7 +74,7 @@ lock: $(BIN)/uv ## Resolves the dependencies anew into uv.lock.
 		|| { echo "uv.lock names a private package index; run 'make lock' without one" >&2; exit 1; }
 
 clean: ## Removes .venv, caches and build results; the embedded Redis' data in .streams stays.
-	rm -rf $(VENV) .peers dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .peers .mutation dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find $(SERVICES) tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(BIN)/uv:
