@@ -21,7 +21,16 @@ if TYPE_CHECKING:
 Resolve = Callable[[str, int], Awaitable[list[str]]]
 
 # Addresses that carry another one inside, which a gateway of the network may follow into the inside.
-_CARRIERS: Final = tuple(map(ipaddress.IPv6Network, ("64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32")))
+_CARRIERS: Final = tuple(
+    map(
+        ipaddress.ip_network,
+        (
+            "64:ff9b::/96", "64:ff9b:1::/48", "2002::/16", "2001::/32",
+            "::/96", "::ffff:0:0:0/96",  # the forms before IPv4-mapped: compatible, and translated
+            "192.88.99.0/24",  # relays to 2002::/16
+        ),
+    )
+)  # fmt: skip
 _USUAL_PORTS: Final = {"https": 443, "http": 80}
 
 
@@ -88,8 +97,10 @@ def is_public(address: str) -> bool:
     if isinstance(parsed, ipaddress.IPv6Address):
         if parsed.ipv4_mapped is not None:
             return is_public(str(parsed.ipv4_mapped))
-        if any(parsed in carrier for carrier in _CARRIERS):
+        if parsed.is_site_local:  # the inside of networks of long ago, which Python counts as global
             return False
+    if any(parsed in carrier for carrier in _CARRIERS):
+        return False
     return parsed.is_global and not parsed.is_multicast
 
 

@@ -122,7 +122,9 @@ def _retry_after(value: str | None) -> float | None:
     if value is None:
         return None
     try:
-        wait = float(int(value))
+        wait = min(float(int(value)), _LONGEST_WAIT)
+    except OverflowError:  # more digits than a float has
+        wait = _LONGEST_WAIT if not value.lstrip().startswith("-") else 0.0
     except ValueError:
         try:
             when = parsedate_to_datetime(value)

@@ -35,7 +35,7 @@ def make_engine(url: str | None = None, **options: Any) -> AsyncEngine:
         raise StreamsError("no database is configured; set DATABASE_URL to postgresql://... or sqlite:///file")
     try:
         parsed = make_url(url)
-    except ArgumentError:
+    except (ArgumentError, ValueError):  # a port that is no number is the latter
         # Its text quotes the URL, which has a password in it.
         raise StreamsError("the database URL cannot be parsed; write postgresql://user:password@host/name") from None
     driver = _DRIVERS.get(parsed.drivername)
@@ -44,6 +44,8 @@ def make_engine(url: str | None = None, **options: Any) -> AsyncEngine:
     if driver == "sqlite+aiosqlite":
         # Who waits for SQLite's lock polls, and is not served in turn: with Python's 5 s, busy writers starve some.
         options["connect_args"] = {"timeout": _SQLITE_PATIENCE, **options.get("connect_args", {})}
+    elif "sslmode" in parsed.query:  # libpq's word; asyncpg takes its values under the name `ssl`
+        parsed = parsed.update_query_dict({"ssl": parsed.query["sslmode"]}).difference_update_query(["sslmode"])
     engine = create_async_engine(parsed.set(drivername=driver), **options)
     if engine.dialect.name == "sqlite" and parsed.database not in (None, "", ":memory:"):
         event.listen(engine.sync_engine, "connect", _configure_sqlite)

@@ -124,7 +124,10 @@ def draw(seed: int, count: int, only: str) -> Iterator[Fault]:
     for fault in every:
         if count == 0:
             return
-        if (known := fault.equivalent((ROOT / fault.file).read_text())) is not None:
+        source = (ROOT / fault.file).read_text()
+        if not fault.is_program(source):
+            continue
+        if (known := fault.equivalent(source)) is not None:
             print(f"equivalent  {fault.file}:{fault.line} ({fault.kind}): {known.reason}", flush=True)
             continue
         count -= 1

@@ -51,6 +51,16 @@ class Fault:
         data = source.encode()
         return (data[: self.start] + self.new.encode() + data[self.end :]).decode()
 
+    def is_program(self, source: str) -> bool:
+        """Whether it leaves a program: what no longer compiles needs no test."""
+        if self.file.endswith(".lua"):
+            return True
+        try:
+            ast.parse(self.apply(source))
+        except SyntaxError:
+            return False
+        return True
+
     def lines(self, source: str) -> tuple[str, str]:
         """The lines that are changed, before and after, as `Equivalent` has them."""
         before, after = source.splitlines(), self.apply(source).splitlines()
@@ -107,15 +117,9 @@ class _Python:
             self._begins.append(self._begins[-1] + len(line))
 
     def faults(self) -> list[Fault]:
-        """Those that compile, each once."""
-        found: dict[tuple[int, int, str], Fault] = {}
-        for fault in self._walk(ast.parse(self._source)):
-            try:
-                ast.parse(fault.apply(self._source))
-            except SyntaxError:
-                continue
-            found[fault.start, fault.end, fault.new] = fault
-        return sorted(found.values(), key=lambda fault: (fault.start, fault.end, fault.new))
+        """Each once."""
+        found = {(fault.start, fault.end, fault.new): fault for fault in self._walk(ast.parse(self._source))}
+        return [fault for _, fault in sorted(found.items())]
 
     def _at(self, line: int, column: int) -> int:
         return self._begins[line - 1] + column

@@ -348,12 +348,27 @@ async def test_tables_are_made_by_many_at_once(database_url: str) -> None:
         await engine.dispose()
 
 
-@pytest.mark.parametrize("url", ["", "mysql://root:hunter2@host/db", "nonsense:hunter2", "sqlite+pysqlite:///x"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "", "mysql://root:hunter2@host/db", "nonsense:hunter2", "sqlite+pysqlite:///x",
+        "postgresql://root:hunter2@host:abc/db", "postgresql://root:hunter2@host:99999999999999999999x/db",
+    ],
+)  # fmt: skip
 def test_a_wrong_url_is_refused_without_its_password(url: str) -> None:
     """In one line that says what to write."""
     with pytest.raises(StreamsError, match="postgresql://") as caught:
         make_engine(url)
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", ["disable", "prefer"])
+async def test_a_url_may_say_sslmode(postgres_url: str, mode: str) -> None:
+    """As libpq, its tools and most hosters write it."""
+    engine = make_engine(f"{postgres_url}{'&' if '?' in postgres_url else '?'}sslmode={mode}")
+    async with engine.connect() as connection:
+        assert await connection.scalar(text("SELECT 1")) == 1
+    await engine.dispose()
 
 
 @pytest.mark.newest_redis
