@@ -46,8 +46,8 @@ data_file = {data}
 """
 
 
-def record(jobs: int) -> None:
-    """Runs the tests once, and keeps which lines each executes, and how long it takes."""
+def record(jobs: int, *tests: str) -> None:
+    """Runs all tests once (or some), and keeps which lines each executes, and how long it takes."""
     HOME.mkdir(exist_ok=True)
     for old in HOME.glob("coverage*"):
         old.unlink()
@@ -56,7 +56,7 @@ def record(jobs: int) -> None:
     command = [
         sys.executable, "-m", "pytest", "-q", "-n", str(jobs), "--dist", "worksteal", "--timeout", "60",
         "--cov", f"--cov-config={config}", "--cov-context=test", "--cov-report=", f"--junit-xml={REPORT}",
-        "-k", "not redis-7", *(f"--ignore={path}" for path in _IGNORED), "tests",
+        "-k", "not redis-7", *(f"--ignore={path}" for path in _IGNORED), *(tests or ("tests",)),
     ]  # fmt: skip
     print("recording which test executes what; it takes some ten minutes, once", flush=True)
     subprocess.run(command, cwd=ROOT, check=False)

@@ -67,7 +67,7 @@ def test_closed_it_admits_everything(breaker: Watched) -> None:
     assert breaker.closed
     assert not breaker.is_open
     assert all(breaker.admits() for _ in range(100))
-    assert breaker.opens_in() == 0
+    assert (breaker.opens_in(), breaker.dependency) == (0, "")
     breaker.concluded(DeadLettered("failed", "x"))
     assert (breaker.closed, breaker.woken) == (True, 0)
 

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from uncalled_for import Dependency
 
 from streams import Depends, Processor, Slot, StreamsError
 from streams.schedule import ON_TIME, Cron, Due, Every, Schedule, event_id, timing_of
@@ -294,3 +295,42 @@ def test_a_definition_is_read_back(timing: Cron | Every) -> None:
     for wrong in ({}, {"cron": 5}, {"cron": "x"}, {"every_ms": 0}, {"cron": "0 0 * * *", "tz": "Nowhere"}):
         with pytest.raises(StreamsError):
             timing_of(wrong)
+
+
+def test_the_last_values_that_a_schedule_takes() -> None:
+    """And the first ones that it does not."""
+
+    def made(**given: Any) -> Schedule:
+        processor = Processor("edges")
+        processor.every(60, **{"name": "n"} | given)(lambda: None)
+        (schedule,) = processor.schedules.values()
+        return schedule
+
+    longest = "0," * 95 + "00 * * * *"
+    assert len(longest) == 200
+    assert Cron(longest).expression == longest
+    with pytest.raises(StreamsError, match="at most 200 characters"):
+        Cron("0," * 95 + "000 * * * *")
+    assert made(key="ü" * 100).key == "ü" * 100
+    with pytest.raises(StreamsError, match="ordering key is longer than 200 bytes"):
+        made(key="ü" * 100 + "k")
+    assert made(misfire="all", most=1).most == 1
+    assert made(misfire="all", most=1000).most == 1000
+    for most in (0, 1001):
+        with pytest.raises(StreamsError, match="goes with misfire='all'"):
+            made(misfire="all", most=most)
+
+
+class _Single(Dependency[int]):
+    single = True
+
+    async def __aenter__(self) -> int:
+        return 1
+
+
+def test_a_schedule_with_dependencies_that_exclude_each_other_is_refused_where_it_is_declared() -> None:
+    def broken(one: int = _Single(), other: int = _Single()) -> None:  # type: ignore[assignment]
+        """It may have one of them."""
+
+    with pytest.raises(StreamsError, match=r"schedule edges\.broken: .*_Single"):
+        Processor("edges").every(60, name="broken")(broken)

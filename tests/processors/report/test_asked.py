@@ -68,3 +68,11 @@ def test_the_days_that_are_read() -> None:
     for kind, days in (("stock-forecast", 7 * (WEEKS + TRIAL_WEEKS)), ("inventory-summary", SLOW_DAYS)):
         read = asked(kind).sales_read
         assert (read.last, read.days) == (yesterday, days)
+
+
+def test_what_it_is_about() -> None:
+    """The categories in the order of the request, each once; all of them when none is named."""
+    assert asked().about == "All categories"
+    assert asked(categories=["Tools", "Nails", "Tools"]).about == "Tools, Nails"
+    assert asked("stock-forecast", days_ahead=7).title == "Stock forecast, 7 days from 20 May 2026"
+    assert asked("inventory-summary").title == "Inventory summary, 20 May 2026"
