@@ -12,10 +12,10 @@ Left out is what no test is about: log lines, texts, annotations, `__repr__`, ho
 with the reason.
 
 Which tests are run (`selection.py`): those that executed the changed line when all of them were recorded with coverage
-(once, some ten minutes, kept in `.mutation/`; anew after large changes), quickest and most specific first, up to a
-budget of seconds for each fault. With `ARGS=--guess` and nothing recorded they are chosen by their names. Each fault is
-in a copy of the source, two copies at a time. A test that fails is run once on the code as it is, so that
-one that fails by itself notices nothing.
+(once, some ten minutes, kept in `.mutation/`), quickest and most specific first, up to a budget of seconds for each
+fault. Of a file that was changed since, those that executed any of it; record anew after large changes. With
+`ARGS=--guess`, where nothing is recorded, they are chosen by their names. Each fault is in a copy of the source, two
+copies at a time. A test that fails is run once on the code as it is: one that fails by itself has noticed nothing.
 
 What was not noticed is printed as a diff. It is a missing test, code that can go, or an equivalent.
 """
