@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import BusyLoadingError, RedisError
 
-from streams.connection import refusal
 from streams.errors import Refused, Unreachable
+from streams.refusal import refusal
 
 if TYPE_CHECKING:
     import redis.asyncio
@@ -23,7 +23,8 @@ OLDEST: Final = (7, 0, 0)
 async def check(client: redis.asyncio.Redis, settings: Settings, where: str) -> None:
     """Raises `Refused` for an unsafe or too old server, `Unreachable` when it does not answer."""
     try:
-        info: dict[str, Any] = await client.info("server", "memory", "persistence")
+        # Without sections: a Redis before 7.0 refuses more than one, and could not be called too old.
+        info: dict[str, Any] = await client.info()
     except (RedisError, OSError) as error:
         raise refusal(error, where) from error
     if int(info.get("loading", 0)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Self
@@ -12,7 +13,7 @@ from streams import boot
 from streams.claims import ClaimStore
 from streams.connection import Connections
 from streams.dependencies import current_delivery
-from streams.errors import StreamsError, TooLarge
+from streams.errors import StreamsError, TooLarge, Unreachable
 from streams.keys import Keys
 from streams.message import Message, new_id
 from streams.middleware import Middleware
@@ -21,6 +22,7 @@ from streams.outcome import Duration
 from streams.partition import Partition
 from streams.partitioning import agree
 from streams.receipt import Receipt
+from streams.refusal import START
 from streams.routing import Routing
 from streams.settings import Settings
 from streams.steering import Steering
@@ -82,19 +84,42 @@ class Streams(Steering):
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Waits for publishes on their way and closes every connection."""
+        """Waits for publishes on their way and closes every connection; in the event loop in which it was used, or when
+        that one is closed.
+        """
+        if not self.connections.is_over:
+            self.connections.enter()
         for partition in self.partitions:
             await partition.aclose()
         await self.connections.aclose()
 
     async def check(self) -> None:
         """Raises `Refused` when a server is not safe for events, `Unreachable` when one does not answer."""
+        self.connections.enter()
         async with self._checking:
             if not self._checked:
                 for connections in dict.fromkeys(partition.connections for partition in self.partitions):
                     await boot.check(connections.client, self.settings, connections.place)
                 await agree(self)
                 self._checked = True
+
+    async def _make_sure(self) -> None:
+        """As `check`, and tries again for as long as a publish may take."""
+        loop = asyncio.get_running_loop()
+        give_up, limit, pause = loop.time() + self.settings.publish_timeout, self.settings.publish_timeout / 4, 0.02
+        while True:
+            problem = Unreachable(f"Redis at {self.connections.place} did not answer in time; {START}")
+            try:
+                async with asyncio.timeout_at(min(give_up, loop.time() + limit)):
+                    return await self.check()
+            except TimeoutError:
+                pass
+            except Unreachable as error:
+                problem = error
+            if loop.time() + pause >= give_up:
+                raise problem
+            await asyncio.sleep(pause * random.uniform(0.5, 1.5))
+            limit, pause = limit * 2, min(1.0, pause * 2)
 
     async def publish(
         self,
@@ -116,14 +141,15 @@ class Streams(Steering):
         not given. After `expires` (an aware datetime, or a
         timedelta from now) no handler is begun for it. Repeated by itself until `STREAMS_PUBLISH_TIMEOUT`, never added
         twice. `replicated` (or `STREAMS_REPLICATED`): returns when `STREAMS_REPLICAS` replicas have it as well.
-        Raises `TooLarge`, `Refused`, `Unreachable` (nothing happened), `PublishUncertain` (it may have), or
-        `NotReplicated` (it is in Redis, and no replica has confirmed it).
+        Raises `TooLarge`, `Refused`, `Unreachable` (nothing happened), `PublishUncertain` (it may have),
+        `NotReplicated` (it is in Redis, and no replica has confirmed it), or `StreamsError` itself when Redis is full,
+        and in another event loop than that of the first use.
         """
         when = moment(delay, at)
         message = self.message(event, when=when, key=key, priority=priority, once=once, expires=expiry(expires, when))
         message.replicated = self.settings.replicated if replicated is None else replicated
         if not self._checked:
-            await self.check()
+            await self._make_sure()
         await self._publish((message,))
         return Receipt(message.id, event.stream, self._routing.number(message.target))
 
@@ -141,7 +167,7 @@ class Streams(Steering):
         `published`.
         """
         if not self._checked:
-            await self.check()
+            await self._make_sure()
         messages = ((event.stream, self.message(event, key=key, priority=priority)) for event in events)
         wait = self.settings.replicated if replicated is None else replicated
         return await self._routing.add_many(messages, self._publish, replicated=wait)
@@ -152,7 +178,7 @@ class Streams(Steering):
         Each has its `target`; one whose `once` is taken is left out.
         """
         if not self._checked:
-            await self.check()
+            await self._make_sure()
         await self._publish(messages)
 
     def address(self, message: Message, stream: str, *, priority: Priority = "normal", once: str = "") -> None:

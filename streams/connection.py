@@ -8,8 +8,8 @@ What may be repeated is repeated by the caller that knows it is safe.
 from __future__ import annotations
 
 import asyncio
+import builtins
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -19,45 +19,67 @@ import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff, NoBackoff
-from redis.exceptions import AuthenticationError, ConnectionError, NoPermissionError, ResponseError, TimeoutError
+from redis.exceptions import BusyLoadingError, ConnectionError, ResponseError, TimeoutError
 from redis.retry import Retry
 
 from streams.address import Address
 from streams.embedded import EmbeddedRedis, find_servers
-from streams.errors import Refused, StreamsError, Unreachable
-from streams.following import Elsewhere, Follower, FollowerNow, TlsFollower, TlsFollowerNow
+from streams.following import (
+    Elsewhere,
+    Follower,
+    FollowerNow,
+    Pool,
+    Route,
+    TlsFollower,
+    TlsFollowerNow,
+    UnixFollower,
+    UnixFollowerNow,
+    drop,
+)
+from streams.login import Login
 from streams.masters import Masters, masters_of
+from streams.refusal import refusal, takes_no_writes
+from streams.repeating import Client
 from streams.settings import Settings, place
+from streams.tls import Tls
+
+__all__ = ["LOST", "Connections", "DirectConnection", "refusal", "takes_no_writes"]
 
 LOST: Final = (ConnectionError, TimeoutError, OSError, asyncio.TimeoutError)
 """What a call raises when the connection is gone. `AuthenticationError` is a `ConnectionError` too: see `refusal`."""
 
-_SCHEMES: Final = ("redis", "rediss", "unix")
+_CONNECT: Final = 5.0  # seconds
+_named: set[tuple[str, ...]] = set()  # ignored options that were written down already
 
 
 class Connections:
     """Opens connections to the Redis that the settings name. One per process is enough; it holds no state in Redis.
 
-    In a cluster, all commands of one partition go to one server: `at` gives the connections to it.
+    In a cluster, all commands of one partition go to one server: `at` gives the connections to it. Raises
+    `ConfigurationError` for a URL, or for files of TLS, that cannot work.
     """
 
     def __init__(self, settings: Settings, *, tag: str = "", masters: Masters | None = None) -> None:
         self.settings = settings
         self._tag = tag
-        self.url = _resolve(settings)
+        self.url, self.address = _resolve(settings)
         self.place = f"{place(self.url)} {tag}".rstrip()
-        self._options: dict[str, Any] = {"protocol": 2, "decode_responses": False, "socket_connect_timeout": 5}
-        tls = _tls(settings)
-        self._address = Address.parse(self.url)
-        self._masters = masters or masters_of(self._address, settings, tls)
-        if self._address is not None:
-            self._options |= {
-                "username": self._address.username, "password": self._address.password, "db": self._address.db,
-                "masters": self._masters, "tag": tag,
-            }  # fmt: skip
-            self._options |= tls if self._address.tls else {}
-        elif self.url.startswith("rediss:"):
-            self._options |= tls
+        login = Login(settings)
+        self.tls = Tls.of(self.address, settings)
+        self._masters = masters or masters_of(self.address, settings, login, self.tls)
+        self.route = Route(self._masters, tag, self.tls)
+        self._options: dict[str, Any] = {
+            "protocol": 2, "decode_responses": False, "socket_connect_timeout": _CONNECT, "db": self.address.db,
+            "credential_provider": login, "client_name": self.address.client_name or None, "route": self.route,
+        }  # fmt: skip
+        if self.address.kind == "unix":
+            self._options["path"] = self.address.path
+        else:
+            # The system asks after 30 s without traffic: what stands between does not forget a connection that is idle,
+            # and one that it has forgotten is found.
+            self._options["socket_keepalive"] = True
+        if self.address.kind == "server":
+            ((self._options["host"], self._options["port"]),) = self.address.hosts
         self.client = self._client()
 
     def at(self, tag: str) -> Connections:
@@ -72,31 +94,39 @@ class Connections:
         host, port = self._masters.found.get(self._tag, ("", 0)) if self._masters is not None else ("", 0)
         return f"{'rediss' if self.url.startswith('rediss') else 'redis'}://{host}:{port}" if host else self.place
 
+    def enter(self) -> None:
+        """Makes sure that this is the event loop of the first use; raises `StreamsError` in another one."""
+        self.route.enter()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the event loop of the first use is closed, or the parent process': nothing can be awaited of it."""
+        return self.route.is_home_closed()
+
     def _client(self) -> redis.asyncio.Redis:
         # What was refused because the server is not the master has not run: that is repeated, and nothing else.
         retry = AsyncRetry(ExponentialBackoff(cap=0.2, base=0.02), 5, supported_errors=(Elsewhere,))
-        options = self._options | {"retry": retry, "socket_timeout": 10}
-        if self._address is None:
-            return redis.asyncio.from_url(self.url, **options)
-        follower = TlsFollower if self._address.tls else Follower
-        return redis.asyncio.Redis.from_pool(redis.asyncio.ConnectionPool(connection_class=follower, **options))
+        kinds = {"unix": UnixFollower, "server": Follower}
+        follower = TlsFollower if self.address.tls else kinds.get(self.address.kind, Follower)
+        return Client.from_pool(
+            Pool(connection_class=follower, **self._options | {"retry": retry, "socket_timeout": 10})
+        )
 
     def direct(self, timeout: float) -> DirectConnection:
         """A connection of its own for one loop (reading, settling, publishing); calls give up after `timeout` s."""
         return DirectConnection(self.client.connection_pool, timeout)
 
-    def blocking(self) -> redis.Redis:
-        """A client for a thread: the lease thread must not depend on the event loop."""
-        options = self._options | {"retry": Retry(NoBackoff(), 0), "socket_timeout": 5}
-        if self._address is None:
-            return redis.from_url(self.url, **options)
-        follower = TlsFollowerNow if self._address.tls else FollowerNow
+    def blocking(self, timeout: float = 5.0) -> redis.Redis:
+        """A client for a thread, which must not depend on the event loop; calls give up after `timeout` s."""
+        kinds = {"unix": UnixFollowerNow, "server": FollowerNow}
+        follower = TlsFollowerNow if self.address.tls else kinds.get(self.address.kind, FollowerNow)
+        options = self._options | {"retry": Retry(NoBackoff(), 0), "socket_timeout": timeout}
         return redis.Redis.from_pool(redis.ConnectionPool(connection_class=follower, **options))
 
     async def aclose(self) -> None:
         """Closes the shared client; direct connections are closed by who opened them."""
         await self.client.aclose()
-        if self._masters is not None:
+        if self._masters is not None and not self.is_over:
             await self._masters.aclose()
 
 
@@ -108,21 +138,27 @@ class DirectConnection:
     """
 
     def __init__(self, pool: Any, timeout: float) -> None:
+        self._route: Route = pool.route
         self._connection = pool.make_connection()
         # redis-py wraps each send in a task when the socket has a timeout; the one in `call` covers it.
         self._connection.socket_timeout = None
         self._timeout = timeout
         self._closed = False
+        self.made = 0  # how often it connected: Redis' id of it is another one each time
         self.sent = False  # whether the last call got as far as sending: if it then failed, Redis may have run it
 
     async def call(self, *command: Any, timeout: float | None = None) -> Any:
         """Sends a command; raises `redis.exceptions.ResponseError` for an error reply, one of `LOST` when it is cut."""
         connection = self._connection
+        self._route.enter()
         self.sent = False
+        limit = timeout or self._timeout
         try:
-            async with asyncio.timeout(timeout or self._timeout):
-                if not connection.is_connected:
+            async with asyncio.timeout(limit):
+                if not connection.is_connected or connection.is_doubtful:
+                    before = connection.socket
                     await connection.connect()
+                    self.made += connection.socket is not before
                 if self._closed:
                     raise ConnectionError("this connection was closed while it was used")
                 self.sent = True
@@ -130,10 +166,14 @@ class DirectConnection:
                 return await connection.read_response()
         except ResponseError:
             raise
-        except Elsewhere:
+        except (Elsewhere, BusyLoadingError):
             self.sent = False  # it was refused, so it has not run
             await connection.disconnect(nowait=True)
             raise
+        except builtins.TimeoutError:
+            await connection.disconnect(nowait=True)
+            what = "no answer" if self.sent else "no connection: it did not connect"
+            raise TimeoutError(f"{what} within {limit:.3g} s") from None
         except BaseException:
             await connection.disconnect(nowait=True)
             raise
@@ -146,51 +186,27 @@ class DirectConnection:
     async def aclose(self) -> None:
         """Closes the connection, for good: who is just about to connect would leave it open."""
         self._closed = True
-        await self._connection.disconnect()
+        if self._route.is_home_closed():
+            drop(self._connection)
+        else:
+            await self._connection.disconnect()
 
 
-def refusal(error: BaseException, where: str) -> StreamsError:
-    """Turns a connection error into the engine's: `Refused` when waiting cannot help, else `Unreachable`."""
-    # redis-py raises what a connect failed on as the cause of a ConnectionError, on unix sockets at least.
-    if any(isinstance(cause, AuthenticationError) for cause in _causes(error)):
-        return Refused(
-            f"Redis at {where} refuses the login; set REDIS_PASSWORD or REDIS_PASSWORD_FILE "
-            "(or user:password in REDIS_URL)"
-        )
-    if isinstance(error, NoPermissionError):
-        return Refused(f"Redis at {where}: the user may not do this ({error}); extend its ACL")
-    return Unreachable(f"Redis at {where} cannot be reached ({error.__class__.__name__}); start it or set REDIS_URL")
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    found: BaseException | None = error
-    while found is not None:
-        yield found
-        found = found.__cause__
-
-
-def _tls(settings: Settings) -> dict[str, Any]:
-    given = {
-        "ssl_ca_certs": settings.redis_ca, "ssl_certfile": settings.redis_cert, "ssl_keyfile": settings.redis_key,
-    }  # fmt: skip
-    return {name: str(path) for name, path in given.items() if path is not None}
-
-
-def _resolve(settings: Settings) -> str:
+def _resolve(settings: Settings) -> tuple[str, Address]:
+    """The URL, and what it says; starts the embedded server where that is meant."""
     url = settings.url()
     if url is None:
-        return _start_embedded(settings, settings.home)
-    parts = urlsplit(url)
-    if parts.scheme == "embedded":
-        return _start_embedded(
-            settings, Path(parts.netloc + parts.path) if parts.netloc + parts.path else settings.home
-        )
-    if parts.scheme not in _SCHEMES and Address.parse(url) is None:
-        raise StreamsError(
-            f"REDIS_URL has the scheme {parts.scheme!r}; use redis://, rediss://, unix://, redis+cluster://, "
-            "redis+sentinel:// or embedded://[directory]"
-        )
-    return url
+        url = _start_embedded(settings, settings.home)
+    elif url.startswith("embedded:"):
+        parts = urlsplit(url)
+        directory = parts.netloc + parts.path
+        url = _start_embedded(settings, Path(directory) if directory else settings.home)
+    address = Address.parse(url)
+    if address.ignored and address.ignored not in _named:
+        _named.add(address.ignored)
+        names = ", ".join(address.ignored)
+        sys.stderr.write(f"REDIS_URL: {names}: left out, the engine sets this itself\n")
+    return url, address
 
 
 def _start_embedded(settings: Settings, directory: Path) -> str:

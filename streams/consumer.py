@@ -19,7 +19,7 @@ from streams.batches import Batches
 from streams.breaker import Breaker
 from streams.delivery import suspect_from
 from streams.dependencies import current_streams
-from streams.errors import Refused, StreamsError, Unreachable
+from streams.errors import LoginRefused, Refused, StreamsError, Unreachable
 from streams.executor import Executor
 from streams.gate import Gate
 from streams.keys import partition_of
@@ -146,7 +146,7 @@ class Consumer(Service):
             try:
                 await self._client.check()
                 break
-            except Unreachable as error:
+            except (Unreachable, LoginRefused) as error:
                 await self.wait(reconnect.failed(error.__cause__ or error))
         if self.should_stop:
             return
@@ -229,7 +229,6 @@ class Consumer(Service):
         self._draining = True
         if any(seat.settles for seat in self._seats):
             await asyncio.gather(*(seat.stop_reading(self._settings.block + 5) for seat in self._seats))
-            handed_back = self._held() - self._slots.in_handlers()
             await asyncio.gather(*(seat.gate.close(5.0) for seat in self._seats if seat.gate is not None))
             await self._slots.drain(self._settings.grace)
             try:
@@ -237,6 +236,7 @@ class Consumer(Service):
                     await asyncio.gather(*(seat.settlement.flush() for seat in self._seats if seat.settles))
             except TimeoutError:
                 log.warning("consumer.not_settled", group=self._group, count=self._held())
+            handed_back = sum(seat.handed_back for seat in self._seats)
             log.info("consumer.drained", group=self._group, consumer=self.name, handed_back=handed_back)
         await self._end()
 

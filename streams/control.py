@@ -1,7 +1,7 @@
 """Control: what operators tell a group while it runs: pause, resume, call off an event; and what they ask it.
 
-It is told at once over a channel. Who was not listening (a consumer that starts, or was cut off) reads what is written:
-the channel only saves looking.
+A channel says at once that there is something to look at. What is written in Redis is what counts: a consumer that
+starts, or was cut off, reads all of it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
-from redis.exceptions import RedisError
+from redis.exceptions import ConnectionError, RedisError
 
 from streams.connection import LOST, Connections
 from streams.keys import CALLS_KEPT
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 log = structlog.get_logger("streams.control")
 
+_ANSWER: Final = 5.0  # seconds that a channel has to answer PING
 _LOOK: Final = 15.0  # seconds of silence after which it looks for itself: a channel can die without a word
 
 
@@ -79,22 +80,30 @@ class Control:
 
     async def _listen(self, channel: Any) -> None:
         await self.look()
+        asked = False
         while True:
-            message = await channel.get_message(timeout=_LOOK)
+            message = await channel.get_message(timeout=_ANSWER if asked else _LOOK)
             if message is None:
+                if asked:
+                    raise ConnectionError("the channel does not answer: it was forgotten by what stands between")
+                asked = True
                 await channel.ping()
                 await self.look()
                 continue
+            asked = False
             await self.hear(message["data"])
 
     async def hear(self, words: bytes) -> None:
-        """Does what was said on the channel."""
+        """Looks at what a word on the channel is about, and does what is written there. The word alone is not believed:
+        a channel is the same for all databases of a server, so it may be about the group of this name in another one.
+        """
         word, _, rest = words.partition(b" ")
         if word == b"cancel":
-            source, _, entry_id = rest.partition(b" ")
-            self._call_off(source.decode(), entry_id)
+            if await self._client.zscore(self._keys.cancelled(self._group), rest) is not None:
+                source, _, entry_id = rest.partition(b" ")
+                self._call_off(source.decode(), entry_id)
         elif word in (b"pause", b"resume"):
-            self._pause(word == b"pause")
+            self._pause(bool(await self._client.sismember(self._keys.paused(), self._group)))
         elif word == b"report":
             await self._answer(rest)
 
@@ -114,4 +123,4 @@ class Control:
         for call in await self._client.zrange(self._keys.cancelled(self._group), 0, -1):
             source, _, entry_id = call.partition(b" ")
             self._call_off(source.decode(), entry_id)
-        self._reconnect.succeeded()
+        self._reconnect.succeeded(by_reading=True)

@@ -51,7 +51,7 @@ class Mover:
         try:
             head = await self._connection.call(b"ZRANGE", self._keys.due(), 0, 0, b"WITHSCORES")
             if not head or (head == self._head and now < self._head_due):
-                self._reconnect.succeeded()
+                self._reconnect.succeeded(by_reading=True)
                 return min(_TICK, self._head_due - now) if head else _TICK
             moved, next_in, broken, self._head = await scripts.release_due(
                 self._connection.call,

@@ -25,8 +25,16 @@ class Refused(StreamsError):
     """Redis is reachable but must not be used as it is: wrong password, evicting policy, no AOF, too old."""
 
 
+class LoginRefused(Refused):
+    """Redis refuses the login, or what its user may not do. While a password is changed this passes by itself."""
+
+
+class ConfigurationError(StreamsError):
+    """A setting that cannot work whatever Redis does: a URL that cannot be read, a CA file that is none."""
+
+
 class Unreachable(StreamsError):
-    """Redis cannot be reached; nothing was changed, and trying again later is safe."""
+    """Redis cannot be reached, or takes no writes for now; nothing was changed, and trying again later is safe."""
 
 
 class PublishUncertain(StreamsError):

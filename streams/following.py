@@ -2,67 +2,174 @@
 
 What says that the server is not the master (any more) is an error reply, and the command was not run. It is turned into
 a lost connection: whoever called waits, connects again, to the master of then, and repeats what it knows how to repeat.
+So it is also where a URL names one server: behind its name there may be another one by now, to which only new
+connections are led.
 """
 
 from __future__ import annotations
 
+import asyncio
+import os
+import re
+import threading
+import time
 from typing import TYPE_CHECKING, Any, Final
 
 import redis
 import redis.asyncio
-from redis.exceptions import (
-    AskError,
-    ClusterDownError,
-    ConnectionError,
-    MasterDownError,
-    MovedError,
-    ReadOnlyError,
-    ResponseError,
-    TryAgainError,
-)
+from redis.exceptions import AskError, ConnectionError, MovedError, RedisError, ResponseError
+
+from streams.errors import StreamsError
 
 if TYPE_CHECKING:
     from streams.masters import Masters
+    from streams.tls import Tls
 
-_REPLIES: Final = (MovedError, AskError, ClusterDownError, MasterDownError, ReadOnlyError, TryAgainError)
-_BECAME_REPLICA: Final = "UNBLOCKED"  # a client that waited, when its master became a replica
+QUIET: Final = 10.0
+"""Seconds without an answer after which a connection is tried with PING before it is used: what stands between may have
+forgotten it without a word."""
+
+_PROBE: Final = 2.0  # seconds for the answer
+
+# redis-py takes the code from the text where the reply begins with it; of an error inside a script it may stand within.
+_CODES: Final = frozenset({"READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"})
+_REDIRECTIONS: Final = frozenset({"MOVED", "ASK"})
+_WITHIN: Final = re.compile(r"(?:^|[\s-])(READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGAIN) ")
+_BECAME_REPLICA: Final = re.compile(r"^-?UNBLOCKED .*state changed")  # a client that waited, when its master became one
 
 
 class Elsewhere(ConnectionError):
     """The server is not the one that has the keys: nothing was done."""
 
 
-def _is_elsewhere(error: ResponseError) -> bool:
-    text = str(error)
-    return isinstance(error, _REPLIES) or (text.startswith(_BECAME_REPLICA) and "state changed" in text)
+class Route:
+    """The way to a server, which all connections of a client share, and what they have learnt of it."""
+
+    def __init__(self, masters: Masters | None, tag: str, tls: Tls | None) -> None:
+        self.masters, self.tag, self.tls = masters, tag, tls
+        self.moved = 0  # how often the server was found not to be the master: connections of before are replaced
+        self._home: tuple[asyncio.AbstractEventLoop, int] | None = None
+        self._settling = threading.Lock()
+
+    def enter(self) -> None:
+        """Makes sure that this is the event loop, and the process, of the first use; raises `StreamsError` if not.
+
+        Connections and futures belong to one loop. In another one a call would fail after it was sent, or wait for
+        ever for an answer that the other loop is given.
+        """
+        loop = asyncio.get_running_loop()
+        home = self._home
+        if home is None:
+            with self._settling:
+                home = self._home = self._home or (loop, os.getpid())
+        if home[0] is not loop or home[1] != os.getpid():
+            raise StreamsError(self._elsewhere(home))
+
+    def is_home_closed(self) -> bool:
+        """Whether nothing of the first loop can be used any more, here."""
+        return self._home is not None and (self._home[0].is_closed() or self._home[1] != os.getpid())
+
+    @staticmethod
+    def _elsewhere(home: tuple[asyncio.AbstractEventLoop, int]) -> str:
+        where = "the process that this one was forked from" if home[1] != os.getpid() else "another event loop"
+        where += ", which is closed" if home[1] == os.getpid() and home[0].is_closed() else ""
+        return (
+            f"this Streams belongs to {where}: make one where it is used (async with Streams() as streams), or use "
+            "SyncStreams, one of which serves all threads"
+        )
+
+    def is_elsewhere(self, error: ResponseError) -> bool:
+        """Whether an error reply says that the server is not the master. Of a URL that names one server, a redirection
+        is a wrong URL: it would be the same with the next connection.
+        """
+        code = error.status_code
+        text = str(error)
+        if code in _CODES or (code in _REDIRECTIONS and self.masters is not None):
+            return True
+        if isinstance(error, MovedError | AskError):
+            return False
+        return bool(_WITHIN.search(text) or _BECAME_REPLICA.match(text))
+
+    def left(self, moved: int) -> None:
+        """Notes that a connection made at `moved` was led to a server that is not the master."""
+        if self.masters is not None:
+            self.masters.forget()
+        if moved == self.moved:
+            self.moved += 1
+
+
+def _elsewhere(error: ResponseError) -> Elsewhere:
+    code = getattr(error, "status_code", None)
+    return Elsewhere(f"not the master: {code + ' ' if code else ''}{error}")
 
 
 class _Following:
     """In the event loop; mixed into redis-py's connection classes."""
 
-    def __init__(self, *, masters: Masters, tag: str, **options: Any) -> None:
-        self._masters, self._tag = masters, tag
+    def __init__(self, *, route: Route, **options: Any) -> None:
+        self._route = route
+        self._moved = route.moved
+        self._heard = 0.0  # when the last answer came, by the clock of `time.monotonic`
         super().__init__(**options)
+        if route.tls is not None:
+            self.ssl_context: Any = route.tls
+
+    @property
+    def socket(self) -> object:
+        """Another one after each connect."""
+        return self._writer  # type: ignore[attr-defined]
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether it has to be looked at before it is used."""
+        return self._moved != self._route.moved or time.monotonic() - self._heard > QUIET
+
+    async def connect(self) -> None:
+        """Connects, also when it is connected and of no use any more; redis-py calls it before each command."""
+        if self.is_connected and self.is_doubtful:  # type: ignore[attr-defined]
+            if self._moved != self._route.moved:
+                await self.disconnect(nowait=True)  # type: ignore[attr-defined]
+            elif not self._connect_callbacks:  # type: ignore[attr-defined]  # in use by a PubSub, which asks itself
+                await self._probe()
+        await super().connect()  # type: ignore[misc]
+
+    async def _probe(self) -> None:
+        try:
+            async with asyncio.timeout(_PROBE):
+                await self.send_command("PING", check_health=False)  # type: ignore[attr-defined]
+                await self.read_response()
+        except (RedisError, OSError, TimeoutError):
+            await self.disconnect(nowait=True)  # type: ignore[attr-defined]
+        except BaseException:
+            await self.disconnect(nowait=True)  # type: ignore[attr-defined]
+            raise
 
     # Not `connect`: redis-py connects again, when it repeats, through this one.
     async def connect_check_health(self, *arguments: Any, **options: Any) -> None:
+        route = self._route
         if not self.is_connected:  # type: ignore[attr-defined]
-            self.host, self.port = await self._masters.find(self._tag)
+            self._moved = route.moved
+            if route.masters is not None:
+                self.host, self.port = await route.masters.find(route.tag)
         try:
             await super().connect_check_health(*arguments, **options)  # type: ignore[misc]
         except ConnectionError:
-            self._masters.forget()
+            if route.masters is not None:
+                route.masters.forget()
             raise
 
     async def read_response(self, *arguments: Any, **options: Any) -> Any:
         try:
-            return await super().read_response(*arguments, **options)  # type: ignore[misc]
+            response = await super().read_response(*arguments, **options)  # type: ignore[misc]
         except ResponseError as error:
-            if not _is_elsewhere(error):
+            if not self._route.is_elsewhere(error):
+                self._heard = time.monotonic()
                 raise
-            self._masters.forget()
+            self._route.left(self._moved)
             await self.disconnect(nowait=True)  # type: ignore[attr-defined]
-            raise Elsewhere(f"not the master: {error}") from error
+            raise _elsewhere(error) from error
+        self._heard = time.monotonic()
+        return response
 
 
 class Follower(_Following, redis.asyncio.Connection):
@@ -73,26 +180,85 @@ class TlsFollower(_Following, redis.asyncio.SSLConnection):
     """Over TLS."""
 
 
+class UnixFollower(_Following, redis.asyncio.UnixDomainSocketConnection):
+    """Over a unix socket."""
+
+
+class Pool(redis.asyncio.ConnectionPool):
+    """The connections of one client, in the event loop of its first use."""
+
+    def __init__(self, *, route: Route, **options: Any) -> None:
+        self.route = route
+        super().__init__(route=route, **options)
+
+    async def get_connection(self, *arguments: Any, **options: Any) -> Any:
+        """As redis-py's; raises `StreamsError` in another event loop."""
+        self.route.enter()
+        return await super().get_connection(*arguments, **options)  # type: ignore[no-untyped-call]
+
+    async def aclose(self) -> None:
+        """Closes them, also when their loop is closed: what can be closed then is the sockets alone."""
+        if self.route.is_home_closed():
+            for connection in (*self._available_connections, *self._in_use_connections):
+                drop(connection)
+            return
+        await super().aclose()
+
+
+def drop(connection: Any) -> None:
+    """Closes the socket of a connection whose event loop is closed, or is the parent process'. Nothing public does, and
+    each part would complain that it was left open.
+    """
+    writer, connection._reader, connection._writer = connection._writer, None, None  # noqa: SLF001
+    if writer is None:
+        return
+    outer = writer.transport
+    inner = getattr(getattr(outer, "_ssl_protocol", None), "_transport", None) or outer
+    for transport in (outer, inner):
+        for flag in ("_closing", "_closed"):
+            if getattr(transport, flag, True) is False:
+                setattr(transport, flag, True)
+    sock = getattr(inner, "_sock", None)  # uvloop has closed its own with the loop
+    if sock is not None:
+        sock.close()
+        inner._sock = None  # noqa: SLF001
+
+
 class _FollowingNow:
     """In a thread."""
 
-    def __init__(self, *, masters: Masters, tag: str, **options: Any) -> None:
-        self._masters, self._tag = masters, tag
+    def __init__(self, *, route: Route, **options: Any) -> None:
+        self._route = route
+        self._moved = route.moved
         super().__init__(**options)
 
+    def connect(self) -> None:
+        """As in the event loop."""
+        if self._sock is not None and self._moved != self._route.moved:  # type: ignore[attr-defined]
+            self.disconnect()  # type: ignore[attr-defined]
+        super().connect()  # type: ignore[misc]
+
     def connect_check_health(self, *arguments: Any, **options: Any) -> None:
+        route = self._route
         if self._sock is None:  # type: ignore[attr-defined]
-            self.host, self.port = self._masters.find_now(self._tag)
+            self._moved = route.moved
+            if route.masters is not None:
+                self.host, self.port = route.masters.find_now(route.tag)
         super().connect_check_health(*arguments, **options)  # type: ignore[misc]
 
     def read_response(self, *arguments: Any, **options: Any) -> Any:
         try:
             return super().read_response(*arguments, **options)  # type: ignore[misc]
         except ResponseError as error:
-            if not _is_elsewhere(error):
+            if not self._route.is_elsewhere(error):
                 raise
+            self._route.left(self._moved)
             self.disconnect()  # type: ignore[attr-defined]
-            raise Elsewhere(f"not the master: {error}") from error
+            raise _elsewhere(error) from error
+
+    def _wrap_socket_with_ssl(self, sock: Any) -> Any:
+        assert self._route.tls is not None
+        return self._route.tls.get().wrap_socket(sock, server_hostname=self.host)
 
 
 class FollowerNow(_FollowingNow, redis.Connection):
@@ -101,3 +267,7 @@ class FollowerNow(_FollowingNow, redis.Connection):
 
 class TlsFollowerNow(_FollowingNow, redis.SSLConnection):
     """Over TLS, in a thread."""
+
+
+class UnixFollowerNow(_FollowingNow, redis.UnixDomainSocketConnection):
+    """Over a unix socket, in a thread."""

@@ -20,6 +20,7 @@ import structlog
 from redis.exceptions import NoScriptError, RedisError
 
 from streams import scripts
+from streams.refusal import reason
 
 if TYPE_CHECKING:
     from streams.connection import Connections
@@ -106,8 +107,9 @@ class Leases:
             self._failed.set_exception(error)
 
     def _renew_until_stopped(self, loop: asyncio.AbstractEventLoop) -> None:
-        client = self._connections.blocking()
-        pause = 0.0
+        # A call that is swallowed must not cost the leases: there is time for another.
+        client = self._connections.blocking(timeout=min(5.0, max(1.0, self._lease / 2)))
+        pause, refused = 0.0, 0
         while not self._stop.wait(pause):
             now = time.monotonic()
             if self._loop_is_blocked(loop, now):
@@ -116,10 +118,11 @@ class Leases:
             try:
                 pause = self._every if now <= self.sure_until else min(_RETRY, self._every)
                 lost = self._renew(client, now)
+                refused = 0
             except (RedisError, OSError) as error:
                 # The consumer's own loops log and back off; while Redis is away nobody else can reclaim either.
-                log.debug("leases.not_renewed", group=self._group, error=error.__class__.__name__)
-                pause = min(_RETRY, self._every)
+                log.debug("leases.not_renewed", group=self._group, error=reason(error))
+                pause, refused = min(_RETRY * 2 ** min(refused, 2), self._every), refused + 1
                 continue
             if not loop.is_closed():
                 loop.call_soon_threadsafe(self._renewed, now, lost)

@@ -19,10 +19,13 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError, RedisClusterException
 from redis.retry import Retry
 
-from streams.address import Address
+from streams.login import SentinelLogin
 
 if TYPE_CHECKING:
+    from streams.address import Address
+    from streams.login import Login
     from streams.settings import Settings
+    from streams.tls import Tls
 
 Place = tuple[str, int]
 
@@ -56,12 +59,11 @@ class SentinelMasters:
 
     by_tag = False
 
-    def __init__(self, address: Address, settings: Settings, tls: dict[str, Any]) -> None:
+    def __init__(self, address: Address, settings: Settings, tls: Tls | None) -> None:
         self._service = address.service
-        password = settings.sentinel_password
+        login = SentinelLogin(settings.sentinel_username, settings.sentinel_password)
         own: dict[str, Any] = {
-            **_QUICK, **tls, "ssl": address.tls, "username": settings.sentinel_username,
-            "password": password.get_secret_value() if password else None, "protocol": 2,
+            **_QUICK, **(tls.options if tls else {}), "ssl": address.tls, "credential_provider": login, "protocol": 2,
         }  # fmt: skip
         self._sentinel: Any = redis.asyncio.sentinel.Sentinel(  # type: ignore[no-untyped-call]
             address.hosts, sentinel_kwargs=own | {"retry": AsyncRetry(NoBackoff(), 0)}
@@ -99,11 +101,11 @@ class ClusterMasters:
 
     by_tag = True
 
-    def __init__(self, address: Address, tls: dict[str, Any]) -> None:
+    def __init__(self, address: Address, login: Login, tls: Tls | None) -> None:
         self._hosts = address.hosts
         self.found: dict[str, Place] = {}
         self._options: dict[str, Any] = {
-            **_QUICK, **tls, "ssl": address.tls, "username": address.username, "password": address.password,
+            **_QUICK, **(tls.options if tls else {}), "ssl": address.tls, "credential_provider": login,
             "protocol": 2, "require_full_coverage": False,
         }  # fmt: skip
         self._cluster: Any = None
@@ -166,10 +168,10 @@ def _place(node: Any) -> Place:
     return str(node.host), int(node.port)
 
 
-def masters_of(address: Address | None, settings: Settings, tls: dict[str, Any]) -> Masters | None:
-    """Who knows the masters of an address; None without one: the URL names the server itself."""
-    if address is None:
-        return None
-    if address.kind == "sentinel":
+def masters_of(address: Address | None, settings: Settings, login: Login, tls: Tls | None) -> Masters | None:
+    """Who knows the masters of an address; None where it names the server itself."""
+    if address is not None and address.kind == "sentinel":
         return SentinelMasters(address, settings, tls)
-    return ClusterMasters(address, tls)
+    if address is not None and address.kind == "cluster":
+        return ClusterMasters(address, login, tls)
+    return None

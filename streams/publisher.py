@@ -12,33 +12,51 @@ import os
 import random
 from collections import deque
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
 
-from redis.exceptions import OutOfMemoryError, RedisError
+from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
 from streams import scripts
-from streams.connection import LOST, Connections, refusal
-from streams.errors import NotReplicated, PublishUncertain, Refused, StreamsError
+from streams.connection import LOST, Connections
+from streams.errors import LoginRefused, NotReplicated, PublishUncertain, Refused, StreamsError, Unreachable
+from streams.failure import describe
 from streams.message import ID, Message
 from streams.middleware import Middleware, publish_chain
 from streams.receipt import Receipt
+from streams.refusal import reason, refusal, takes_no_writes
 
 if TYPE_CHECKING:
     from streams.keys import Keys
 
 _BATCH: Final = 500  # messages in one script call: about 1 ms in which Redis serves nobody else
 _BATCH_BYTES: Final = 4 * 1024 * 1024
+_ATTEMPTS: Final = 4  # the first one has this part of the time, each further one twice as long as the one before
+_BYTES_PER_SECOND: Final = 8 * 1024 * 1024  # that a slow network carries, beside the time of an attempt
+_LEAST: Final = 0.01  # seconds of an attempt
 
 
 class _Waiting:
-    __slots__ = ("error", "future", "messages", "replicated")
+    __slots__ = ("deadline", "error", "future", "has_ended", "messages", "replicated")
 
-    def __init__(self, messages: Sequence[Message]) -> None:
+    def __init__(self, messages: Sequence[Message], deadline: float) -> None:
         self.messages = messages
+        self.deadline = deadline
         self.replicated = bool(messages) and messages[0].replicated
         self.future: asyncio.Future[None] | None = None
         self.error: BaseException | None = None
+        self.has_ended = False
+
+    def end(self, error: BaseException | None) -> None:
+        if self.has_ended:
+            return
+        self.error, self.has_ended = error, True
+        if self.future is not None and not self.future.done():
+            if error is None:
+                self.future.set_result(None)
+            else:
+                self.future.set_exception(error)
 
 
 class Publisher:
@@ -53,7 +71,8 @@ class Publisher:
         self._process = 0
         self._sequence = 0
         self._queue: deque[_Waiting] = deque()
-        self._sending = False
+        self._sending = self._closed = False
+        self._answered = False  # it has been logged in: a login that is refused now may pass by itself
         self._tasks: set[asyncio.Task[None]] = set()
         self.publish = publish_chain(middleware, self._add)
 
@@ -63,7 +82,10 @@ class Publisher:
         The first caller sends its own batch without a task or a wake-up in between; who comes meanwhile is sent
         together in the next batch. A cancelled caller's messages are published all the same.
         """
-        waiting = _Waiting(messages)
+        self._connections.enter()
+        if self._closed:
+            raise StreamsError("this Streams is closed: make another one")
+        waiting = _Waiting(messages, asyncio.get_running_loop().time() + self._timeout)
         self._queue.append(waiting)
         if self._sending:
             waiting.future = asyncio.get_running_loop().create_future()
@@ -77,15 +99,15 @@ class Publisher:
             # Others may be in this batch, and its number is used: somebody has to see it through.
             self._start(self._send_rest(batch))
             raise
-        self._continue()
-        if waiting.error:
-            raise waiting.error
-
-    def _continue(self) -> None:
+        except BaseException:
+            self._start(self._send_rest(None))
+            raise
         if self._queue:
             self._start(self._send_rest(None))
         else:
             self._sending = False
+        if waiting.error:
+            raise waiting.error
 
     def _start(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -93,12 +115,23 @@ class Publisher:
         task.add_done_callback(self._tasks.discard)
 
     async def _send_rest(self, interrupted: list[_Waiting] | None) -> None:
-        if interrupted is not None:
-            await self._send(interrupted, self._sequence)
-        while self._queue:
-            batch = self._take_batch()
-            await self._send(batch, self._sequence)
-        self._sending = False
+        batch = interrupted or []
+        try:
+            if batch:
+                await self._send(batch, self._sequence)
+            while self._queue:
+                batch = self._take_batch()
+                if batch:
+                    await self._send(batch, self._sequence)
+        except BaseException:
+            # Whatever it is (this task may be cancelled with all others): nobody may wait for ever.
+            for waiting in batch:
+                waiting.end(self._uncertain(waiting.messages, "publishing was cancelled"))
+            while self._queue:
+                self._queue.popleft().end(Unreachable("publishing was cancelled; nothing was sent"))
+            raise
+        finally:
+            self._sending = False
 
     def _take_batch(self) -> list[_Waiting]:
         """Takes what waits, up to a batch, and numbers it."""
@@ -106,9 +139,13 @@ class Publisher:
             # A forked child with its parent's number would have its batches taken for repetitions, and dropped.
             self._process, self._producer, self._sequence = os.getpid(), self._keys.producer(uuid4().hex), 0
         self._sequence += 1
+        now = asyncio.get_running_loop().time()
         batch, count, size = [], 0, 0
         while self._queue and count < _BATCH and size < _BATCH_BYTES:
             waiting = self._queue.popleft()
+            if waiting.deadline <= now:
+                waiting.end(self._unreachable("others were tried before it, and it was not sent"))
+                continue
             batch.append(waiting)
             count += len(waiting.messages)
             size += sum(len(message.data) for message in waiting.messages)
@@ -116,77 +153,106 @@ class Publisher:
 
     async def _send(self, batch: list[_Waiting], sequence: int) -> None:
         """Sends one batch, again and again with the same number until Redis has answered; never raises but cancel."""
-        messages = [message for waiting in batch for message in waiting.messages]
-        error: StreamsError | None = None
-        replicate = any(waiting.replicated for waiting in batch)
         try:
-            taken, replicas = await self._send_until_answered(messages, sequence, replicate)
+            await self._send_until_answered(batch, sequence)
         except StreamsError as problem:
-            error, taken, replicas = problem, {}, 0
-        wanted = self._connections.settings.replicas
+            for waiting in batch:
+                waiting.end(problem)
+        except Exception as error:  # noqa: BLE001 - nobody may wait for ever, whatever it is
+            text = f"publishing failed: {describe(error)}"
+            for waiting in batch:
+                failed = self._uncertain(waiting.messages, text) if self._connection.sent else StreamsError(text)
+                failed.__cause__ = error
+                waiting.end(failed)
+
+    async def _send_until_answered(self, batch: list[_Waiting], sequence: int) -> None:
+        loop = asyncio.get_running_loop()
+        messages = [message for waiting in batch for message in waiting.messages]
+        # Several attempts have to fit into the time: a connection that something between has forgotten swallows the
+        # first one, and the batch's number makes the second one safe.
+        attempt = self._timeout / _ATTEMPTS + sum(len(message.data) for message in messages) / _BYTES_PER_SECOND
+        step, may_have_run = 0.02, False
+        while True:
+            limit = max(_LEAST, min(attempt, min(waiting.deadline for waiting in batch) - loop.time()))
+            try:
+                await self._attempt(batch, messages, sequence, limit)
+            except LOST as error:
+                may_have_run = may_have_run or self._connection.sent
+                cause: Exception = error
+                problem = refusal(error, self._connections.place)
+                passes = not isinstance(problem, Refused) or (isinstance(problem, LoginRefused) and self._answered)
+            except OutOfMemoryError as error:
+                cause, passes = error, False
+                problem = StreamsError(
+                    f"Redis at {self._connections.place} is full and refuses new events; raise maxmemory, "
+                    "or let the consumers catch up and trim"
+                )
+            except RedisError as error:
+                cause, problem = error, refusal(error, self._connections.place)
+                passes = isinstance(error, ResponseError) and takes_no_writes(error)
+                if not passes and not isinstance(problem, Refused):
+                    problem = StreamsError(f"Redis at {self._connections.place} refuses to publish: {error}")
+            else:
+                return
+            pause = step * random.uniform(0.5, 1.5)
+            step, attempt = min(1.0, step * 2), attempt * 2
+            ended = [waiting for waiting in batch if not passes or waiting.deadline <= loop.time() + pause]
+            for waiting in ended:
+                failed = (
+                    self._uncertain(waiting.messages, reason(cause, self._connections.place))
+                    if may_have_run
+                    else problem
+                )
+                failed.__cause__ = cause
+                waiting.end(failed)
+            batch = [waiting for waiting in batch if not waiting.has_ended]
+            if not batch:
+                return
+            if ended and not may_have_run:  # what Redis may have seen under this number has to stay as it was
+                messages = [message for waiting in batch for message in waiting.messages]
+            await asyncio.sleep(pause)
+
+    async def _attempt(
+        self, batch: Sequence[_Waiting], messages: Sequence[Message], sequence: int, limit: float
+    ) -> None:
+        taken = await scripts.publish(
+            partial(self._connection.call, timeout=limit),
+            producer=self._producer,
+            due=self._keys.due(),
+            waiting=self._keys.waiting(),
+            groups=self._keys.groups(),
+            books=self._keys.books(),
+            streams=list(dict.fromkeys(message.target for message in messages)),
+            sequence=sequence,
+            messages=messages,
+        )
+        # When the connection is lost between the two, the batch is sent again: on a new connection WAIT waits
+        # for nothing, and the new master may be one that does not have it.
+        replicas = await self._replicas(limit) if any(waiting.replicated for waiting in batch) else 0
+        self._answered = True
         for position, first in taken.items():
             # The caller reads from its message which event stands for it: the one that took the name first.
             messages[position].values[ID] = first.encode()
+        wanted = self._connections.settings.replicas
         for waiting in batch:
-            waiting.error = error
-            if error is None and waiting.replicated and replicas < wanted:
-                waiting.error = self._not_replicated(waiting.messages, replicas)
-            if waiting.future is not None and not waiting.future.done():
-                if waiting.error is None:
-                    waiting.future.set_result(None)
-                else:
-                    waiting.future.set_exception(waiting.error)
+            few = waiting.replicated and replicas < wanted
+            waiting.end(self._not_replicated(waiting.messages, replicas) if few else None)
 
-    async def _send_until_answered(
-        self, messages: list[Message], sequence: int, replicate: bool
-    ) -> tuple[dict[int, str], int]:
-        streams = list(dict.fromkeys(message.target for message in messages))
-        loop = asyncio.get_running_loop()
-        give_up, step, may_have_run = loop.time() + self._timeout, 0.02, False
-        while True:
-            try:
-                taken = await scripts.publish(
-                    self._connection.call,
-                    producer=self._producer,
-                    due=self._keys.due(),
-                    waiting=self._keys.waiting(),
-                    groups=self._keys.groups(),
-                    books=self._keys.books(),
-                    streams=streams,
-                    sequence=sequence,
-                    messages=messages,
-                )
-                # When the connection is lost between the two, the batch is sent again: on a new connection WAIT waits
-                # for nothing, and the new master may be one that does not have it.
-                return taken, await self._replicas() if replicate else 0
-            except LOST as error:
-                problem = refusal(error, self._connections.place)
-                if isinstance(problem, Refused):
-                    raise problem from error
-                may_have_run = may_have_run or self._connection.sent
-                if loop.time() + step > give_up:
-                    if may_have_run:
-                        raise PublishUncertain(
-                            f"Redis at {self._connections.place} went away during a publish; it is not known whether "
-                            f"the {len(messages)} event(s) arrived"
-                        ) from error
-                    raise problem from error
-                await asyncio.sleep(step * random.uniform(0.5, 1.5))
-                step = min(1.0, step * 2)
-            except OutOfMemoryError as error:
-                raise StreamsError(
-                    f"Redis at {self._connections.place} is full and refuses new events; raise maxmemory, "
-                    "or let the consumers catch up and trim"
-                ) from error
-            except RedisError as error:
-                raise StreamsError(f"Redis at {self._connections.place} refuses to publish: {error}") from error
+    def _uncertain(self, messages: Sequence[Message], cause: str) -> PublishUncertain:
+        return PublishUncertain(
+            f"Redis at {self._connections.place} went away during a publish ({cause}); "
+            f"it is not known whether the {len(messages)} event(s) arrived"
+        )
 
-    async def _replicas(self) -> int:
+    def _unreachable(self, cause: str) -> Unreachable:
+        return Unreachable(f"Redis at {self._connections.place} did not answer in time; {cause}")
+
+    async def _replicas(self, limit: float) -> int:
         """How many replicas have what this connection has written; waits for them."""
         settings = self._connections.settings
         within = settings.replicated_within
         count: int = await self._connection.call(
-            b"WAIT", settings.replicas, round(within * 1000), timeout=within + self._timeout
+            b"WAIT", settings.replicas, round(within * 1000), timeout=within + limit
         )
         return count
 
@@ -203,7 +269,12 @@ class Publisher:
         return error
 
     async def aclose(self) -> None:
-        """Waits for what is on its way, then closes the connection."""
+        """Waits for what is on its way, then closes the connection. Of a loop that is closed nothing is on its way."""
+        self._closed = True
+        if self._connections.is_over:
+            self._tasks.clear()
+            await self._connection.aclose()
+            return
         loop = asyncio.get_running_loop()
         give_up = loop.time() + self._timeout + 1  # a caller that sends by itself is a task of somebody else's
         while self._tasks or (self._sending and loop.time() < give_up):

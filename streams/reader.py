@@ -15,7 +15,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
-from redis.exceptions import RedisError, ResponseError
+from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from streams import scripts
 from streams.connection import LOST, Connections
@@ -80,7 +80,7 @@ class Reader:
         self._stopping = False
         self._paused = False
         self._unsure = False
-        self._client_id = 0
+        self._client_id = self._made = 0
 
     def fill(self, batches: Batches) -> None:
         """Holds enough for one batch of each kind beside those that run, or they would never fill."""
@@ -134,10 +134,13 @@ class Reader:
                 if self._unsure:
                     await self._read_own_pending()
                     self._unsure = False
-                if not self._client_id:
+                if not self._client_id or self._made != self._connection.made:
                     self._client_id = await self._connection.client_id()
+                    self._made = self._connection.made
                 asked = monotonic()
                 reply = await self._read(max(1, room // self._active))
+            except NoPermissionError as error:
+                await self._reconnect.failed(error)
             except ResponseError as error:
                 await self._refused(error)
             except LOST as error:

@@ -8,13 +8,16 @@ from typing import Final
 
 import structlog
 
-from streams.connection import refusal
-from streams.errors import Refused
+from streams.errors import LoginRefused, Refused
+from streams.following import Elsewhere
+from streams.refusal import reason, refusal
 
 log = structlog.get_logger("streams.reconnect")
 
 _FIRST: Final = 0.05  # seconds
 _MOST: Final = 5.0
+_PATIENCE: Final = 30.0  # seconds that a login may be refused before the process ends
+_PATIENCE_AT_START: Final = 3.0
 
 
 class Reconnect:
@@ -25,25 +28,53 @@ class Reconnect:
         self._step = 0
         self._until = 0.0
         self._away_since = 0.0
+        self._is_elsewhere = False  # of what answered reads and refused writes, a read is no sign that it is back
+        self._has_worked = False
+        self._refused_since = self._refused_at = 0.0
 
     async def failed(self, error: BaseException) -> None:
-        """Waits out the back-off after a lost connection; raises `Refused` when waiting cannot help."""
+        """Waits out the back-off after a lost connection; raises `Refused` when waiting cannot help.
+
+        A login that is refused is tried again for a while: while a password is changed, server and file differ. A
+        consumer that has worked before waits longer than one that starts.
+        """
         problem = refusal(error, self._place)
-        if isinstance(problem, Refused):
-            raise problem from error
         now = asyncio.get_running_loop().time()
+        if isinstance(problem, Refused) and not self._may_pass(problem, now):
+            raise problem from error
+        self._is_elsewhere = self._is_elsewhere or isinstance(error, Elsewhere)
         if now >= self._until:
             if not self._step:
                 self._away_since = now
             delay = min(_MOST, _FIRST * 2**self._step) * random.uniform(0.5, 1.5)
             self._step = min(self._step + 1, 20)
             self._until = now + delay
-            log.warning("redis.away", redis=self._place, error=error.__class__.__name__, retry_in=round(delay, 2))
+            log.warning("redis.away", redis=self._place, error=reason(error, self._place), retry_in=round(delay, 2))
         await asyncio.sleep(max(0.0, self._until - now))
 
-    def succeeded(self) -> None:
-        """Notes that Redis answered."""
-        if self._step:
-            away = asyncio.get_running_loop().time() - self._away_since
-            log.warning("redis.back", redis=self._place, away_for=round(away, 2))
+    def _may_pass(self, problem: Refused, now: float) -> bool:
+        if not isinstance(problem, LoginRefused):
+            return False
+        patience = _PATIENCE if self._has_worked else _PATIENCE_AT_START
+        if not self._refused_at or now - self._refused_at > patience:
+            self._refused_since = now
+        self._refused_at = now
+        return now - self._refused_since <= patience
+
+    def succeeded(self, *, by_reading: bool = False) -> None:
+        """Notes that Redis answered; `by_reading`: a command that a replica answers as well."""
+        self._has_worked = True
+        if by_reading and self._is_elsewhere:
+            return
+        if self._step and (not self._refused_at or self._is_long_ago()):
+            now = asyncio.get_running_loop().time()
+            log.warning("redis.back", redis=self._place, away_for=round(now - self._away_since, 2))
             self._step, self._until = 0, 0.0
+            self._is_elsewhere = False
+
+    def _is_long_ago(self) -> bool:
+        # Connections of before are logged in still, while new ones are refused: that is not back, and a line each time.
+        if asyncio.get_running_loop().time() - self._refused_at <= _MOST * 2:
+            return False
+        self._refused_at = 0.0
+        return True

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 from streams.calling import shown
 from streams.client import Streams
 from streams.consumer import Consumer, end_tasks
-from streams.errors import Refused, StreamsError
+from streams.errors import ConfigurationError, Refused, StreamsError
 from streams.failure import describe
 from streams.processor import Processor
 from streams.settings import Settings
@@ -130,6 +130,9 @@ def run(
         sys.exit(EXIT_REFUSED)
     except ValidationError as error:
         _say(describe(error))
+        sys.exit(EXIT_USAGE)
+    except ConfigurationError as error:
+        _say(error)
         sys.exit(EXIT_USAGE)
     except StreamsError as error:
         _say(error)

@@ -21,7 +21,7 @@ from streams.gate import Gate
 from streams.keys import LANES
 from streams.leases import Leases
 from streams.membership import Membership
-from streams.outcome import Cancelled, Outcome, Retried, Snoozed
+from streams.outcome import RELEASED, Cancelled, Outcome, Retried, Snoozed
 from streams.reader import Reader
 from streams.reclaim import Reclaimer
 from streams.reconnect import Reconnect
@@ -62,6 +62,7 @@ class Seat:
     ) -> None:
         keys, connections, group = partition.keys, partition.connections, processor.name
         self._group = group
+        self.handed_back = 0  # deliveries that were given back to the group, durably
         self.number = partition.number
         self.sources = [keys.inbox(group), *(lane for stream in processor.streams for lane in keys.lanes(stream))]
         self.reconnect = Reconnect(connections.place)
@@ -243,9 +244,11 @@ class Seat:
     def _on_settled(self, settled: Sequence[tuple[Delivery, Outcome]], lost: set[Delivery]) -> None:
         # Those that were lost meanwhile have been dropped, and counted, already.
         self._drop([delivery for delivery, _ in settled])
-        for _, outcome in settled:
+        for delivery, outcome in settled:
             if isinstance(outcome, Retried | Snoozed):
                 self._mover.nudge(outcome.after)
+            elif outcome is RELEASED and delivery not in lost:
+                self.handed_back += 1
         if lost:
             log.warning("delivery.fenced", group=self._group, count=len(lost), ids=[d.message.id for d in lost][:5])
 

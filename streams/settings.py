@@ -6,6 +6,7 @@ Secrets are also read from files (`REDIS_PASSWORD_FILE`) and never shown by `rep
 from __future__ import annotations
 
 import re
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Annotated, Any, Final, Self
 from urllib.parse import quote, urlsplit, urlunsplit
@@ -13,7 +14,7 @@ from urllib.parse import quote, urlsplit, urlunsplit
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from streams.environment import with_secrets
+from streams.environment import SecretFile, with_secrets
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _FILE_VARIABLES: Final = ("REDIS_URL", "REDIS_PASSWORD", "SENTINEL_PASSWORD")
@@ -99,36 +100,57 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _read_secret_files(cls, values: Any) -> Any:
-        return with_secrets(values, *_FILE_VARIABLES)
+        return with_secrets(values, *_FILE_VARIABLES, read=SecretFile)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not _NAME.fullmatch(self.app):
             raise ValueError(f"app {self.app!r} must be 1-64 of a-z 0-9 _ . - (QUEUE_PREFIX)")
+        if self.redis_host is not None and not _is_host(self.redis_host):
+            raise ValueError("REDIS_HOST is a name or an address alone; the port is REDIS_PORT, a URL is REDIS_URL")
         unknown = self.accept_risk - {"no-aof", "eviction"}
         if unknown:
             raise ValueError(f"STREAMS_ACCEPT_RISK: {sorted(unknown)} unknown; it takes no-aof and eviction")
         return self
 
     def url(self) -> str | None:
-        """The Redis URL with its password, or None when the embedded server is meant. Never log it: see `place`."""
-        if self.redis_url is not None and self.redis_url.get_secret_value():
-            url = self.redis_url.get_secret_value()
+        """The Redis URL with its password, or None when the embedded server is meant. Never log it: see `place`.
+
+        What comes from a file (`REDIS_PASSWORD_FILE`) is read again with each call.
+        """
+        if self.redis_url is not None and (url := self.redis_url.get_secret_value()):
             return url if url.startswith("embedded:") else self._with_login(url)
         if self.redis_host is None:
             return None
-        return self._with_login(f"redis://{self.redis_host}:{self.redis_port}/{self.redis_db}")
+        host = self.redis_host.strip("[]")
+        host = f"[{host}]" if ":" in host else host
+        return self._with_login(f"redis://{host}:{self.redis_port}/{self.redis_db}")
 
     def _with_login(self, url: str) -> str:
         """The URL with REDIS_USERNAME and REDIS_PASSWORD, where it has none of its own."""
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError:
+            return url  # `Address` says what is wrong with it
         login, _, host = parts.netloc.rpartition("@")
         user, _, password = login.partition(":")
+        if "password=" in parts.query:
+            return url
         user = user or quote(self.redis_username or "", safe="")
         password = password or quote(self.redis_password.get_secret_value() if self.redis_password else "", safe="")
         if not user and not password:
             return url
         return urlunsplit(parts._replace(netloc=f"{user}:{password}@{host}"))
+
+
+def _is_host(text: str) -> bool:
+    if ":" not in text:
+        return not set(text) & set("/@?#[] ")
+    try:
+        IPv6Address(text.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        return False
+    return True
 
 
 def place(url: str) -> str:

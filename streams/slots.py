@@ -272,11 +272,6 @@ class Slots:
         begins = self._taking and not self.paused and not self._breaker.is_open
         return not (self.running or self._waking or (begins and (self._suspects or self._has_more(self.running))))
 
-    def in_handlers(self) -> int:
-        """How many deliveries handlers have."""
-        work = [slot.delivery for slot in self._slots if slot.delivery is not None]
-        return sum(len(each.deliveries) if isinstance(each, Bundle) else 1 for each in work)
-
     async def drain(self, grace: float) -> None:
         """Hands back what has not started, lets the running handlers finish for `grace` seconds, then cancels them
         and hands them back too.

@@ -28,6 +28,8 @@ class Proxy:
         self.cuts_left = 1_000_000  # after so many cuts it passes again
         self.cuts = 0
         self.port = 0
+        self.connections = 0  # that were made so far
+        self._forgotten = 0  # of these, the first ones
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
@@ -51,6 +53,14 @@ class Proxy:
         """Misbehaves `times` times, then passes again."""
         self.mode, self.cuts_left = mode, times
 
+    def lead_to(self, host: str, port: int) -> None:
+        """Where connections made from now on end; those that are there stay where they are."""
+        self._target = (host, port)
+
+    def forget(self) -> None:
+        """Swallows what all connections of now send."""
+        self._forgotten = self.connections
+
     def _cut(self) -> None:
         self.cuts += 1
         self.cuts_left -= 1
@@ -61,6 +71,8 @@ class Proxy:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self.connections += 1
+        number = self.connections
         try:
             if self.mode == "refuse":
                 self._cut()
@@ -68,8 +80,8 @@ class Proxy:
             upstream_reader, upstream_writer = await asyncio.open_connection(*self._target)
             try:
                 async with asyncio.TaskGroup() as group:
-                    group.create_task(self._pump(reader, upstream_writer, request=True))
-                    group.create_task(self._pump(upstream_reader, writer, request=False))
+                    group.create_task(self._pump(reader, upstream_writer, number, request=True))
+                    group.create_task(self._pump(upstream_reader, writer, number, request=False))
             except* (ConnectionError, EOFError):
                 pass
             finally:
@@ -83,8 +95,12 @@ class Proxy:
             writer.close()
             self._tasks.discard(task)
 
-    async def _pump(self, source: asyncio.StreamReader, target: asyncio.StreamWriter, *, request: bool) -> None:
+    async def _pump(
+        self, source: asyncio.StreamReader, target: asyncio.StreamWriter, number: int, *, request: bool
+    ) -> None:
         while data := await source.read(65536):
+            if number <= self._forgotten:
+                continue
             while self.mode == "blackhole" or (self.mode == "stall" and not request):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             if self.mode == "reset":

@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn, TypeVar
 import typer
 
 from streams.cli.output import safe
-from streams.errors import Refused, StreamsError
+from streams.errors import ConfigurationError, Refused, StreamsError
 
 EXIT_FAILED: Final = 1
 EXIT_USAGE: Final = 2
@@ -75,7 +75,7 @@ def _told(error: Exception) -> tuple[str, int]:
     match error:
         case Refused():
             return str(error), EXIT_REFUSED
-        case Usage():
+        case Usage() | ConfigurationError():
             return str(error), EXIT_USAGE
         case StreamsError():
             return str(error), EXIT_FAILED

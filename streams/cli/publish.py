@@ -74,6 +74,7 @@ async def _publish_one(
     type: str, fields: dict[str, str], data: str, hold: dict[str, Any], key: str, priority: Any, json: bool
 ) -> None:
     async with opened() as streams:
+        await streams.check()  # a Redis that is away is said at once; publish() would try for a while
         event = make_event(event_class(type), parse_data(data) if data else {}, fields)
         receipt = await streams.publish(event, key=key, priority=priority, **hold)
     if json:
@@ -93,6 +94,7 @@ async def _publish_many(
 ) -> None:
     began, published, names = time.monotonic(), 0, set[str]()
     async with opened() as streams:
+        await streams.check()
         with ExitStack() as stack:
             show = stack.enter_context(json_array()) if json else None
             advance = _progress(stack, total)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from streams.cli.ending import Usage
 from streams.cli.output import note
-from streams.errors import StreamsError
+from streams.errors import ConfigurationError, Refused, StreamsError
 
 if TYPE_CHECKING:
     from streams.client import Streams
@@ -59,10 +60,11 @@ def load_events(settings: Settings) -> None:
 @asynccontextmanager
 async def opened() -> AsyncIterator[Streams]:
     """A client with the events registered."""
-    from redis.exceptions import NoPermissionError, RedisError
+    from redis.exceptions import RedisError
 
     from streams.client import Streams
-    from streams.connection import LOST, refusal
+    from streams.connection import LOST
+    from streams.refusal import refusal
 
     if "structlog" in sys.modules:  # stdout is for what was asked; nothing on a command's way imports it (0.1 s)
         import structlog
@@ -75,10 +77,19 @@ async def opened() -> AsyncIterator[Streams]:
             yield streams
         except BrokenPipeError:  # stdout's, not Redis': redis-py wraps its own
             raise
-        except (*LOST, NoPermissionError) as error:
-            raise refusal(error, streams.connections.place) from error
-        except RedisError as error:
-            raise StreamsError(f"Redis at {streams.connections.place} answers: {error}") from error
+        except (*LOST, RedisError) as error:
+            problem = refusal(error, streams.connections.place)
+            if isinstance(error, RedisError) and not isinstance(problem, Refused | ConfigurationError):
+                await _check_version(streams)
+            raise problem from error
+
+
+async def _check_version(streams: Streams) -> None:
+    """Raises `Refused` when a command failed on a Redis that is too old for it; whatever else it is stays as it was."""
+    from streams.errors import Unreachable
+
+    with contextlib.suppress(Unreachable):
+        await streams.check()
 
 
 def load_processors(modules: Sequence[str]) -> list[Processor]:

@@ -121,6 +121,14 @@ class MemoryConnections(Connections):
         """What people are told."""
         return self.place
 
+    def enter(self) -> None:
+        """It is in one event loop."""
+
+    @property
+    def is_over(self) -> bool:
+        """It is there as long as its loop is."""
+        return False
+
     def direct(self, timeout: float) -> Any:
         """A connection for one loop."""
         del timeout

@@ -161,7 +161,7 @@ async def test_a_redis_that_is_loading_is_waited_for(
         finally:
             await restarting
         await streams.redis.delete("ballast")
-        assert any(line["event"] == "redis.away" and "Loading" in line["error"] for line in logs), logs
+        assert any(line["event"] == "redis.away" and "loading" in line["error"] for line in logs), logs
 
 
 async def test_a_blackhole_is_left_when_it_heals(
