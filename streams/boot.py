@@ -41,7 +41,7 @@ def find_problems(info: dict[str, Any], settings: Settings) -> list[str]:
     problems = []
     version = tuple(int(part) for part in str(info.get("redis_version", "0")).split(".")[:3] if part.isdigit())
     if version < OLDEST:
-        problems.append(f"it is version {info.get('redis_version')}, install 7.0 or later")
+        problems.append(f"it is too old: version {info.get('redis_version')}, install 7.0 or later")
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction" and "eviction" not in settings.accept_risk:
         problems.append(

@@ -22,7 +22,7 @@ from streams.outcome import Duration
 from streams.partition import Partition
 from streams.partitioning import agree
 from streams.receipt import Receipt
-from streams.refusal import START
+from streams.refusal import refusal
 from streams.routing import Routing
 from streams.settings import Settings
 from streams.steering import Steering
@@ -107,13 +107,13 @@ class Streams(Steering):
         """As `check`, and tries again for as long as a publish may take."""
         loop = asyncio.get_running_loop()
         give_up, limit, pause = loop.time() + self.settings.publish_timeout, self.settings.publish_timeout / 4, 0.02
+        problem: StreamsError | None = None
         while True:
-            problem = Unreachable(f"Redis at {self.connections.place} did not answer in time; {START}")
             try:
                 async with asyncio.timeout_at(min(give_up, loop.time() + limit)):
                     return await self.check()
-            except TimeoutError:
-                pass
+            except TimeoutError as error:
+                problem = problem or refusal(error, self.connections.place)
             except Unreachable as error:
                 problem = error
             if loop.time() + pause >= give_up:

@@ -38,12 +38,9 @@ from streams.following import (
 )
 from streams.login import Login
 from streams.masters import Masters, masters_of
-from streams.refusal import refusal, takes_no_writes
 from streams.repeating import Client
 from streams.settings import Settings, place
 from streams.tls import Tls
-
-__all__ = ["LOST", "Connections", "DirectConnection", "refusal", "takes_no_writes"]
 
 LOST: Final = (ConnectionError, TimeoutError, OSError, asyncio.TimeoutError)
 """What a call raises when the connection is gone. `AuthenticationError` is a `ConnectionError` too: see `refusal`."""

@@ -7,11 +7,13 @@ from contextlib import contextmanager
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from redis.exceptions import NoPermissionError
+from redis.exceptions import ResponseError
 
 from streams import chores
-from streams.connection import LOST, Connections, refusal
+from streams.connection import LOST, Connections
+from streams.errors import Refused
 from streams.message import Message
+from streams.refusal import refusal, takes_no_writes
 
 if TYPE_CHECKING:
     from streams.client import Streams
@@ -27,11 +29,18 @@ Entry = tuple[bytes, list[bytes]]
 
 @contextmanager
 def refusing(connections: Connections) -> Iterator[None]:
-    """Turns what redis-py raises for a lost connection or a refused login into `Unreachable` or `Refused`."""
+    """Turns what redis-py raises for a lost connection, a refused login, or a server that does nothing for now or never
+    will, into `Unreachable` or `Refused`.
+    """
     try:
         yield
-    except (*LOST, NoPermissionError) as error:
+    except LOST as error:
         raise refusal(error, connections.place) from error
+    except ResponseError as error:
+        problem = refusal(error, connections.place)
+        if isinstance(problem, Refused) or takes_no_writes(error):
+            raise problem from error
+        raise
 
 
 class Entries:

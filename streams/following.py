@@ -30,6 +30,7 @@ QUIET: Final = 10.0
 forgotten it without a word."""
 
 _PROBE: Final = 2.0  # seconds for the answer
+_LAST_WORDS: Final = 0.3  # seconds for what a server says that closes a connection at once
 
 # redis-py takes the code from the text where the reply begins with it; of an error inside a script it may stand within.
 _CODES: Final = frozenset({"READONLY", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN"})
@@ -153,10 +154,36 @@ class _Following:
                 self.host, self.port = await route.masters.find(route.tag)
         try:
             await super().connect_check_health(*arguments, **options)  # type: ignore[misc]
-        except ConnectionError:
+        except ConnectionError as error:
             if route.masters is not None:
                 route.masters.forget()
+            await self.disconnect(nowait=True)  # type: ignore[attr-defined]
+            if (said := await self._last_words(error)) is not None:
+                raise ConnectionError(said) from error
             raise
+        except BaseException:
+            # A connection on which the handshake failed would be used as it is: in another database, or not logged in.
+            await self.disconnect(nowait=True)  # type: ignore[attr-defined]
+            raise
+
+    async def _last_words(self, error: ConnectionError) -> str | None:
+        """What a server says that closes a connection at once: that it has too many. What was sent to it made the
+        system throw its words away, so one more connection is made that sends nothing.
+        """
+        host = getattr(self, "host", None)
+        lost = isinstance(error.__context__, ConnectionResetError | BrokenPipeError) or "closed" in str(error)
+        if host is None or self._route.tls is not None or not lost:
+            return None
+        try:
+            async with asyncio.timeout(_LAST_WORDS):
+                reader, writer = await asyncio.open_connection(host, self.port)
+                try:
+                    line = await reader.readline()
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError, ValueError):
+            return None
+        return line[1:].decode(errors="replace").strip().removeprefix("ERR ") if line.startswith(b"-") else None
 
     async def read_response(self, *arguments: Any, **options: Any) -> Any:
         try:
@@ -182,6 +209,11 @@ class TlsFollower(_Following, redis.asyncio.SSLConnection):
 
 class UnixFollower(_Following, redis.asyncio.UnixDomainSocketConnection):
     """Over a unix socket."""
+
+    async def _connect(self) -> None:
+        # redis-py's logs in here, and once more afterwards as everywhere; the first time, an error leaves it connected.
+        async with asyncio.timeout(self.socket_connect_timeout):
+            self._reader, self._writer = await asyncio.open_unix_connection(self.path)
 
 
 class Pool(redis.asyncio.ConnectionPool):

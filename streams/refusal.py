@@ -130,8 +130,12 @@ def _reason(causes: list[BaseException], where: str) -> tuple[str, str]:
         if isinstance(cause, RedisTimeoutError | TimeoutError):
             what = "no answer in time" if "connect" not in text else "no connection in time"
             return what, "does this port speak TLS? else use redis://" if tls else "look whether it runs, and is free"
-        if isinstance(cause, RedisConnectionError) and "closed" in text.lower():
-            return "it closes the connection", START if tls else "if this port speaks TLS, use rediss://"
+        is_reset = isinstance(cause, ConnectionResetError | BrokenPipeError)
+        if is_reset or (isinstance(cause, RedisConnectionError) and "closed" in text.lower()):
+            advice = "look at its log, and at what stands between"
+            return ("connection reset" if is_reset else "it closes the connection"), (
+                advice if tls else f"if this port speaks TLS, use rediss://; else {advice}"
+            )
     first = causes[0]
     text = _text(first)
     return (f"{first.__class__.__name__}: {text}" if text else first.__class__.__name__), START
@@ -177,9 +181,7 @@ def _of_system(cause: BaseException) -> tuple[str, str] | None:
             return "there is no such socket", START
         case PermissionError():
             return "permission denied", "let this user open the socket"
-        case ConnectionResetError() | BrokenPipeError():
-            return "connection reset", "look whether it runs, and what stands between"
-        case TimeoutError():
+        case TimeoutError() | ConnectionResetError() | BrokenPipeError():
             return None
         case OSError(errno=int(), strerror=str(problem)):
             if "Multiple exceptions" in problem:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from streams import Refused, Settings, Streams, StreamsError, Unreachable
 from streams.boot import find_problems
 from streams.settings import place
+from tests.certificates import make_certificate
 from tests.conftest import RedisFactory
 from tests.events import Noted
 from tests.redis_server import RedisServer
@@ -70,7 +71,7 @@ def test_wrong_settings_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_old_redis_is_refused() -> None:
     """The engine needs what 7.0 brought."""
     info = {"redis_version": "6.2.14", "maxmemory_policy": "noeviction", "aof_enabled": 1}
-    assert find_problems(info, Settings()) == ["it is version 6.2.14, install 7.0 or later"]
+    assert find_problems(info, Settings()) == ["it is too old: version 6.2.14, install 7.0 or later"]
     assert find_problems(info | {"redis_version": "7.0.0"}, Settings()) == []
 
 
@@ -91,13 +92,7 @@ async def test_tcp_and_unix_with_and_without_password(redis_factory: RedisFactor
 @pytest.fixture
 def certificate(tmp_path: Path) -> tuple[Path, Path]:
     """A self-made certificate for this machine, and its key."""
-    file, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
-         "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", str(key), "-out", str(file)],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return file, key
+    return make_certificate(tmp_path, "cert")
 
 
 async def test_tls_is_checked_against_the_ca(
