@@ -61,7 +61,7 @@ class Connections:
         self._tag = tag
         self.url, self.address = _resolve(settings)
         self.place = f"{place(self.url)} {tag}".rstrip()
-        login = Login(settings)
+        self.login = login = Login(settings)
         self.tls = Tls.of(self.address, settings)
         self._masters = masters or masters_of(self.address, settings, login, self.tls)
         self.route = Route(self._masters, tag, self.tls)

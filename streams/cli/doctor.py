@@ -21,6 +21,7 @@ from streams.cli.checks import (
 )
 from streams.cli.ending import EXIT_FAILED, run
 from streams.cli.output import json_array, print_rich, row, safe, table, write, write_json
+from streams.cli.reaching import check_connection
 from streams.cli.session import opened
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ async def _examine(streams: Streams) -> list[Finding]:
     difference = (began + time.time()) / 2 - (seconds + microseconds / 1e6)
     snapshot = await streams.snapshot()
     return [
-        Finding("reachable", "ok", f"Redis at {streams.connections.place} answers"),
+        *check_connection(streams.connections),
         *check_settings(streams.settings, os.environ),
         *(finding for server in snapshot.servers for finding in check_server(server)),
         check_partitions(snapshot),

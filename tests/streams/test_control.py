@@ -6,10 +6,12 @@ import asyncio
 import random
 from collections import Counter
 from time import monotonic
+from typing import Any
 
 import pytest
 
-from streams import Backoff, CurrentDelivery, Delivery, NotFound, Processor, Streams
+from streams import Backoff, Consumer, CurrentDelivery, Delivery, NotFound, Processor, Settings, Streams
+from tests.conftest import RedisFactory
 from tests.events import Noted
 from tests.streams.conftest import StartConsumer
 from tests.streams.test_consumer import entries, settled
@@ -253,3 +255,62 @@ async def test_a_paused_group_finishes_what_runs_and_begins_nothing(streams: Str
     await wait_until(lambda: len(seen) == 22)
     with pytest.raises(NotFound, match="no group nobody"):
         await streams.pause("nobody")
+
+
+def paused(consumer: Consumer) -> bool:
+    """Whether a consumer begins nothing."""
+    return consumer._slots.paused
+
+
+async def test_another_database_steers_nobody_here(redis_factory: RedisFactory, app: str) -> None:
+    """A channel is the same for all databases of a server: what the operator of one says, with the same prefix and the
+    same group, changes nothing in the other; nor does what nobody can have meant.
+    """
+    server = redis_factory()
+    staging = server.url.replace("/0", "/1")
+    gate, seen, elsewhere = asyncio.Event(), list[str](), list[str]()
+    settings = Settings(redis_url=server.url, app=app, block=0.2, lease=1.0, grace=1.0)
+    other = Settings(redis_url=staging, app=app, block=0.2, lease=1.0, grace=1.0)
+    here = Consumer(probe_that_waits(gate, seen), Streams(settings=settings))
+    there = Consumer(probe_that_waits(gate, elsewhere), Streams(settings=other))
+    for consumer in (here, there):
+        await consumer.start()
+    async with Streams(settings=settings) as prod, Streams(settings=other) as stage:
+        await stage.publish(Noted(n=1))
+        receipt = await prod.publish(Noted(n=1))
+        await wait_until(lambda: seen and elsewhere)
+        await stage.pause("probe")
+        await wait_until(lambda: paused(there))
+        assert not paused(here)
+        await prod.pause("probe")
+        await wait_until(lambda: paused(here))
+        await stage.resume("probe")
+        await wait_until(lambda: not paused(there))
+        assert paused(here)
+        channel = prod.keys.control("probe")
+        for words in (
+            b"cancel",
+            b"cancel \xff x",
+            b"cancel a b c",
+            b"pause\xff",
+            b"\xff",
+            b"",
+            b"resume now",
+            b"report",
+        ):
+            await stage.redis.publish(channel, words)
+        found: Any = await prod.redis.xrange(prod.keys.stream("notes"))
+        ((entry, _),) = found
+        source = prod.keys.stream("notes").encode()
+        await stage.redis.publish(channel, b"cancel " + source + b" " + entry)
+        await prod.cancel(receipt.id)  # what is written here is done here, behind all of that
+        await wait_until(lambda: "cancelled 1" in seen)
+        assert elsewhere == ["start 1"]
+        assert paused(here)
+        await prod.resume("probe")
+        await wait_until(lambda: not paused(here))
+    gate.set()
+    for consumer in (here, there):
+        await consumer.stop()
+        assert consumer.crash_reason is None
+    server.cli("FLUSHALL")
