@@ -16,6 +16,7 @@ log = structlog.get_logger("streams.reconnect")
 
 _FIRST: Final = 0.05  # seconds
 _MOST: Final = 5.0
+_MOST_ELSEWHERE: Final = 2.0
 _PATIENCE: Final = 30.0  # seconds that a login may be refused before the process ends
 _PATIENCE_AT_START: Final = 3.0
 
@@ -46,7 +47,9 @@ class Reconnect:
         if now >= self._until:
             if not self._step:
                 self._away_since = now
-            delay = min(_MOST, _FIRST * 2**self._step) * random.uniform(0.5, 1.5)
+            # Of a server that is there and not the master, it is cheap to ask whether there is another one by now.
+            most = _MOST_ELSEWHERE if self._is_elsewhere else _MOST
+            delay = min(most, _FIRST * 2**self._step) * random.uniform(0.5, 1.5)
             self._step = min(self._step + 1, 20)
             self._until = now + delay
             log.warning("redis.away", redis=self._place, error=reason(error, self._place), retry_in=round(delay, 2))
@@ -56,7 +59,7 @@ class Reconnect:
         if not isinstance(problem, LoginRefused):
             return False
         patience = _PATIENCE if self._has_worked else _PATIENCE_AT_START
-        if not self._refused_at or now - self._refused_at > patience:
+        if not self._refused_at or now - self._refused_at > max(patience, _MOST * 2):  # longer than any step
             self._refused_since = now
         self._refused_at = now
         return now - self._refused_since <= patience
