@@ -25,11 +25,9 @@ from redis.retry import Retry
 from streams.address import Address
 from streams.embedded import EmbeddedRedis, find_servers
 from streams.following import (
-    Elsewhere,
     Follower,
     FollowerNow,
     Pool,
-    Route,
     TlsFollower,
     TlsFollowerNow,
     UnixFollower,
@@ -39,6 +37,7 @@ from streams.following import (
 from streams.login import Login
 from streams.masters import Masters, masters_of
 from streams.repeating import Client
+from streams.route import Elsewhere, Route
 from streams.settings import Settings, place
 from streams.tls import Tls
 

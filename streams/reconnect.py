@@ -9,8 +9,8 @@ from typing import Final
 import structlog
 
 from streams.errors import LoginRefused, Refused
-from streams.following import Elsewhere
 from streams.refusal import reason, refusal
+from streams.route import Elsewhere
 
 log = structlog.get_logger("streams.reconnect")
 
