@@ -124,7 +124,7 @@ class Publisher:
                 if batch:
                     await self._send(batch, self._sequence)
         except BaseException:
-            # Whatever it is (this task may be cancelled with all others): nobody may wait for ever.
+            # Whatever it is (this task may be cancelled with all others): no caller may wait for ever.
             for waiting in batch:
                 waiting.end(self._uncertain(waiting.messages, "publishing was cancelled"))
             while self._queue:
@@ -158,7 +158,7 @@ class Publisher:
         except StreamsError as problem:
             for waiting in batch:
                 waiting.end(problem)
-        except Exception as error:  # noqa: BLE001 - nobody may wait for ever, whatever it is
+        except Exception as error:  # noqa: BLE001 - no caller may wait for ever
             text = f"publishing failed: {describe(error)}"
             for waiting in batch:
                 failed = self._uncertain(waiting.messages, text) if self._connection.sent else StreamsError(text)

@@ -94,7 +94,7 @@ def _text(error: BaseException) -> str:
 
 
 def _refused(cause: BaseException, where: str) -> StreamsError | None:
-    """What is not cured by waiting, or is by somebody else."""
+    """What waiting alone does not cure."""
     text = _text(cause)
     if isinstance(cause, AuthenticationError):
         if "without any password" in text or "no password is set" in text:

@@ -262,9 +262,9 @@ def paused(consumer: Consumer) -> bool:
     return consumer._slots.paused
 
 
-async def test_another_database_steers_nobody_here(redis_factory: RedisFactory, app: str) -> None:
+async def test_another_database_steers_nothing_here(redis_factory: RedisFactory, app: str) -> None:
     """A channel is the same for all databases of a server: what the operator of one says, with the same prefix and the
-    same group, changes nothing in the other; nor does what nobody can have meant.
+    same group, changes nothing in the other; nor do words without a meaning.
     """
     server = redis_factory()
     staging = server.url.replace("/0", "/1")

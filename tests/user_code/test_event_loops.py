@@ -65,7 +65,7 @@ def test_one_client_in_each_loop(settings: Settings, redis_server: RedisServer, 
 
 
 def test_four_threads_with_a_loop_each(settings: Settings, redis_server: RedisServer, app: str) -> None:
-    """One client for all of them: one loop has it, the others are told so, and all of them end."""
+    """One client for all of them: one loop has it, the others get the error, and all of them end."""
     streams, wrong, right = Streams(settings=settings), list[str](), list[int]()
     closing = threading.Event()
 
