@@ -26,7 +26,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from streams.errors import LoginRefused, Refused, StreamsError, Unreachable
-from streams.failure import scrub
+from streams.scrub import scrub
 
 START: Final = "start it or set REDIS_URL"
 _TOO_OLD: Final = "is too old: install Redis 7.0 or later"
