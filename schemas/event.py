@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar, Final, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.json_schema import DEFAULT_REF_TEMPLATE
 from pydantic_core import from_json
 
-from schemas.privacy import Secret, marked_fields
+from schemas.privacy import PII, REDACTED, Secret, marked_fields
 
 _STREAM_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _WIRE_TYPE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,127}")
@@ -120,6 +120,14 @@ class Event(BaseModel):
                 raise ValueError(f"{cls.type}: no upcaster from version {step} to {step + 1}")
             document = upcaster(document)
         return cls.model_validate(document, extra="ignore")
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """What `repr()` and `str()` show: they end up in logs, where personal data has no place."""
+        hidden = marked_fields(type(self), PII)
+        for name, value in super().__repr_args__():
+            # What is computed may be made of what is hidden.
+            shown = not hidden or (name in type(self).model_fields and name not in hidden)
+            yield name, value if shown else REDACTED
 
     def encode(self) -> bytes:
         """Writes the event as the JSON object that travels in the `data` field, UTF-8, without spaces."""
