@@ -13,13 +13,12 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
 
-import structlog
-
 from streams.batch import BatchFailed
 from streams.collector import Collector
 from streams.dependencies import current_batch, current_delivery
 from streams.executor import Executor, Undeliverable, expired
 from streams.failure import describe, leaves, passes
+from streams.logger import get_logger
 from streams.message import DATA, EXPIRES
 from streams.middleware import Middleware, NoOutcome, batch_chain
 from streams.outcome import ACKED, OUTCOMES, Acked, Cancelled, Outcome, Retry, Snooze, Unavailable
@@ -32,7 +31,7 @@ if TYPE_CHECKING:
     from streams.delivery import Delivery
     from streams.slot import Slot
 
-log = structlog.get_logger("streams.batches")
+log = get_logger("streams.batches")
 
 Settled = tuple["Delivery", Outcome]
 

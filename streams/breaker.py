@@ -11,12 +11,11 @@ import random
 from collections.abc import Callable
 from typing import Final
 
-import structlog
-
 from streams import clock
+from streams.logger import get_logger
 from streams.outcome import Acked, DeadLettered, Outcome, Retried
 
-log = structlog.get_logger("streams.breaker")
+log = get_logger("streams.breaker")
 
 _FIRST: Final = 0.5  # seconds
 _MOST: Final = 15.0

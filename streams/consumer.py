@@ -7,22 +7,25 @@ run the deliveries of all partitions.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+import logging
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-import structlog
 from mode import Service
 from uncalled_for import SharedContext
 
 from streams.batches import Batches
 from streams.breaker import Breaker
+from streams.children import end_child
 from streams.delivery import suspect_from
 from streams.dependencies import current_streams
 from streams.errors import LoginRefused, Refused, StreamsError, Unreachable
 from streams.executor import Executor
+from streams.failure import Failure
 from streams.gate import Gate
 from streams.keys import partition_of
+from streams.logger import get_logger
 from streams.membership import new_consumer_name
 from streams.scheduler import Scheduler
 from streams.seat import Seat
@@ -37,7 +40,11 @@ if TYPE_CHECKING:
     from streams.processor import Processor
     from streams.schedule import Schedule
 
-log = structlog.get_logger("streams.consumer")
+log = get_logger("streams.consumer")
+
+silent: Final = logging.getLogger("streams.mode")
+silent.propagate = False
+silent.addHandler(logging.NullHandler())
 
 
 async def end_tasks(tasks: Iterable[asyncio.Task[Any]], within: float = 2.0) -> set[asyncio.Task[Any]]:
@@ -58,13 +65,15 @@ async def end_tasks(tasks: Iterable[asyncio.Task[Any]], within: float = 2.0) -> 
 class Consumer(Service):
     """Consumes a processor's events until it is stopped. `client` must be this consumer's own."""
 
+    logger = silent  # mode's lines repeat the engine's, and show errors with the values in them
+
     def __init__(
         self,
         processor: Processor,
         client: Streams,
         *,
         middleware: Sequence[Middleware] = (),
-        blocked: Callable[[], None] | None = None,
+        blocked: Callable[[Mapping[str, Any]], None] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -186,10 +195,11 @@ class Consumer(Service):
 
     def _on_loop_ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None and not self._draining:
-            # Not waited out by the loop itself: a refusal or a bug. The process ends and is started again.
-            if not isinstance(error, Refused):
-                log.error("consumer.crashed", group=self._group, exc_info=error)
+            # Not waited out by the loop itself: a refusal or a bug. The process ends and is started again. First of all
+            # it ends, then it is logged: a line may not be written in time, or not at all.
             self._loops.append(asyncio.get_running_loop().create_task(self.crash(error)))
+            if not isinstance(error, Refused):
+                log.error("consumer.crashed", group=self._group, exception=Failure(error).traceback)
 
     def _wake(self) -> None:
         self._slots.wake()
@@ -239,6 +249,24 @@ class Consumer(Service):
             handed_back = sum(seat.handed_back for seat in self._seats)
             log.info("consumer.drained", group=self._group, consumer=self.name, handed_back=handed_back)
         await self._end()
+
+    @property
+    def longest(self) -> float:
+        """The longest timeout of its handlers, in seconds."""
+        return self._executor.longest
+
+    def running(self) -> list[float]:
+        """The deadlines of the handlers that run (monotonic). May be called by any thread."""
+        return [deadline for seat in self._seats for deadline in seat.leases.running()]
+
+    def watched(self, begins: Callable[[float], None], longest: float) -> None:
+        """Has `begins` called with the timeout of each handler that begins, if that is less than `longest`."""
+        self._executor.begins, self._executor.longest = begins, longest
+
+    def forked(self) -> None:
+        """In a child of this process: what comes back from the handler that forked it ends the child."""
+        self._slots._next = end_child  # type: ignore[method-assign]  # noqa: SLF001 - its look for more work is the end
+        self._executor.failed = lambda _, error: end_child(error)  # type: ignore[assignment, method-assign]
 
     def _held(self) -> int:
         return sum(len(seat.leases.held) for seat in self._seats)

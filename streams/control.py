@@ -10,18 +10,18 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
 from redis.exceptions import ConnectionError, RedisError
 
 from streams.connection import LOST, Connections
 from streams.keys import CALLS_KEPT
+from streams.logger import get_logger
 
 if TYPE_CHECKING:
     from streams.delivery import Delivery
     from streams.keys import Keys
     from streams.reconnect import Reconnect
 
-log = structlog.get_logger("streams.control")
+log = get_logger("streams.control")
 
 _ANSWER: Final = 5.0  # seconds that a channel has to answer PING
 _LOOK: Final = 15.0  # seconds of silence after which it looks for itself: a channel can die without a word

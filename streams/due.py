@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Final
 
-import structlog
 from redis.exceptions import RedisError
 
 from streams import scripts
 from streams.alarm import Alarm
 from streams.connection import LOST, Connections
+from streams.logger import get_logger
 
 if TYPE_CHECKING:
     from streams.keys import Keys
     from streams.reconnect import Reconnect
 
-log = structlog.get_logger("streams.due")
+log = get_logger("streams.due")
 
 _MOST: Final = 500  # a script call of about 1 ms
 _TICK: Final = 0.5  # seconds: the longest a message that another process put in can be late

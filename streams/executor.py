@@ -13,16 +13,17 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import structlog
 from uncalled_for import FailedDependency, resolved_dependencies
 
 from schemas.event import Event, registered
 from streams import clock
 from streams.batch import BatchFailed
+from streams.children import in_parent
 from streams.claims import MARK
 from streams.dependencies import current_batch, current_delivery
 from streams.failure import Failure, describe, passes
 from streams.follow_ups import FollowUps
+from streams.logger import get_logger
 from streams.message import DATA, EXPIRES, TYPE, VERSION, Message
 from streams.middleware import Middleware, deliver_chain
 from streams.outcome import ACKED, SKIPPED, Acked, DeadLettered, Expired, Outcome, Snoozed
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from streams.delivery import Delivery
     from streams.processor import Processor, Subscription
 
-log = structlog.get_logger("streams.executor")
+log = get_logger("streams.executor")
 
 Call = Callable[[Any], Awaitable[Any]]
 
@@ -99,13 +100,19 @@ class Executor:
         self.claims = client.claims
         self._breaker = breaker
         self.random = random.random  # of back-off
+        self.longest = max([timeout, *(route.timeout for route in self.routes.values())])
+        self.begins: Callable[[float], None] | None = None  # is given the timeout of a shorter one
         self.follow_ups = FollowUps(client, middleware).of
         self.execute = deliver_chain(middleware, self._deliver)
 
     def route(self, delivery: Delivery) -> float:
         """Finds the handler of a delivery whose turn has come; returns the seconds it may take."""
         route = delivery.route = self.routes.get(delivery.message.values[TYPE])
-        return route.timeout if route is not None else self._timeout
+        if route is None:
+            return self._timeout
+        if route.timeout < self.longest and self.begins is not None:
+            self.begins(route.timeout)
+        return route.timeout
 
     async def _deliver(self, delivery: Delivery) -> Outcome:
         message, route = delivery.message, delivery.route
@@ -239,12 +246,12 @@ def _call_of(subscription: Subscription) -> Call:
             if subscription.is_async:
                 result = await handler(event, **dependencies)
             else:
-                result = await asyncio.to_thread(handler, event, **dependencies)
+                result = await asyncio.to_thread(in_parent, partial(handler, event, **dependencies))
             # A plain wrapper around a coroutine function returns a coroutine, as does a forgotten `await`.
             return await result if result is not None and inspect.isawaitable(result) else result
 
     async def call_plain(event: Any) -> Any:
-        result = await asyncio.to_thread(handler, event)
+        result = await asyncio.to_thread(in_parent, partial(handler, event))
         return await result if result is not None and inspect.isawaitable(result) else result
 
     return call if subscription.has_dependencies else call_plain

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from streams.errors import TooLarge, Unpublishable
 from streams.failure import describe
+from streams.logger import get_logger
 from streams.middleware import Middleware, publish_chain
 from streams.returned import RETURNS, events_in
 
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from streams.delivery import Delivery
     from streams.message import Message
 
-log = structlog.get_logger("streams.follow_ups")
+log = get_logger("streams.follow_ups")
 
 
 class FollowUps:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-import structlog
 from redis.exceptions import RedisError
 
 from streams import admission
@@ -23,6 +22,7 @@ from streams.connection import LOST
 from streams.executor import expired
 from streams.failure import name_of_class, passes
 from streams.limit import BY_KEY, Limit, Share
+from streams.logger import get_logger
 from streams.message import DATA, EXPIRES, KEY, TYPE
 from streams.outcome import RELEASED, Outcome, Snoozed
 
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from streams.processor import Processor, Subscription
     from streams.reconnect import Reconnect
 
-log = structlog.get_logger("streams.gate")
+log = get_logger("streams.gate")
 
 _BATCH: Final = 200
 _TICK: Final = 0.5  # seconds: the longest a line that another consumer has made is not looked at

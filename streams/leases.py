@@ -13,23 +13,27 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
 from redis.exceptions import NoScriptError, RedisError
 
 from streams import scripts
+from streams.logger import get_logger
 from streams.refusal import reason
 
 if TYPE_CHECKING:
     from streams.connection import Connections
     from streams.delivery import Delivery
 
-log = structlog.get_logger("streams.leases")
+log = get_logger("streams.leases")
 
 _RENEWALS: Final = 4  # per lease: one lost renewal, or two, must not lose the lease
 _RETRY: Final = 0.25  # seconds after a renewal that failed, or that came too late to be sure of anything
+
+
+def _log_blocked(about: Mapping[str, Any]) -> None:
+    log.critical("consumer.blocked", **about)
 
 
 class Leases:
@@ -44,7 +48,8 @@ class Leases:
         consumer: str,
         lease: float,
         lost: Callable[[set[Delivery]], None],
-        blocked: Callable[[], None] | None = None,
+        patience: float,
+        blocked: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> None:
         self.held: set[Delivery] = set()
         self._connections = connections
@@ -57,7 +62,8 @@ class Leases:
         self.sure_until = time.monotonic() + lease  # until then nobody can have taken over what is held here
         self._seen = math.inf  # when the event loop saw the first renewal after that had run out
         self._lost = lost  # called in the event loop
-        self._blocked = blocked  # called in the thread, when the event loop runs no more
+        self._patience = _RENEWALS * (1 + patience / lease)  # questions that may go unanswered while no handler runs
+        self._blocked = blocked or _log_blocked  # called in the thread, when the event loop runs no more
         # How often the event loop was asked whether it runs, and which time it last said so: one writer each.
         self._asked = self._answered = 0
         self._is_blocked = False
@@ -135,20 +141,29 @@ class Leases:
         self._asked += 1
         if not loop.is_closed():
             loop.call_soon_threadsafe(self._answer, self._asked)
-        overdue = (0 < delivery.deadline < now - self._lease for delivery in self.held.copy())
-        if self._asked - self._answered <= _RENEWALS or not any(overdue):
+        silent = self._asked - self._answered
+        if silent <= _RENEWALS or not self._is_overdue(now, silent):
             self._is_blocked = False
             return False
         if not self._is_blocked:
             self._is_blocked = True
             frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - nothing public tells
             where = [f"{each.filename}:{each.lineno} {each.name}" for each in traceback.extract_stack(frame, limit=8)]
-            log.critical(
-                "consumer.blocked", group=self._group, consumer=self._consumer, held=len(self.held), where=where
-            )
-            if self._blocked is not None:
-                self._blocked()
+            self._blocked({"group": self._group, "consumer": self._consumer, "held": len(self.held), "where": where})
         return True
+
+    def _is_overdue(self, now: float, silent: int) -> bool:
+        """Whether a handler takes a lease longer than it may; or none runs, and the event loop still does not: the
+        engine itself waits in it, to write a log line that is never read for example.
+        """
+        deadlines = self.running()
+        if not any(deadline > now for deadline in deadlines) and silent > self._patience:
+            return True
+        return any(deadline < now - self._lease for deadline in deadlines)
+
+    def running(self) -> list[float]:
+        """The deadlines of the handlers that run (monotonic)."""
+        return [delivery.deadline for delivery in self.held.copy() if delivery.deadline > 0 and not delivery.settling]
 
     def _answer(self, asked: int) -> None:
         self._answered = asked

@@ -9,18 +9,18 @@ import secrets
 import socket
 from typing import TYPE_CHECKING
 
-import structlog
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, RedisError
 
 from streams import scripts
-from streams.connection import LOST, Connections
+from streams.connection import LOST, Connections, refusal
+from streams.logger import get_logger
 
 if TYPE_CHECKING:
     from streams.delivery import Delivery
     from streams.keys import Keys
     from streams.reconnect import Reconnect
 
-log = structlog.get_logger("streams.membership")
+log = get_logger("streams.membership")
 
 
 def new_consumer_name() -> str:
@@ -47,6 +47,7 @@ class Membership:
         self.sources = sources
         self._keys = keys
         self._reconnect = reconnect
+        self._place = connections.place
         self._connection = connections.direct(timeout=10.0)
         self._one_at_a_time = asyncio.Lock()  # three readers may find the group gone at once
 
@@ -68,6 +69,22 @@ class Membership:
                 if made:
                     log.info("groups.made", group=self.group, count=made)
                 return
+
+    async def check_permissions(self) -> None:
+        """Raises `Refused` when this user may not do what a consumer does beside reading: without XPENDING it would
+        take what it has settled for another's, and without CLIENT it would read nothing, and say so again and again.
+        """
+        source = self.sources[0]
+        for command in (
+            (b"XPENDING", source, self.group), (b"XRANGE", source, b"-", b"-", b"COUNT", 1), (b"CLIENT", b"ID"),
+            (b"CLIENT", b"UNBLOCK", 0),
+        ):  # fmt: skip
+            try:
+                await self._connection.call(*command)
+            except NoPermissionError as error:
+                raise refusal(error, self._place) from error
+            except (*LOST, RedisError) as error:
+                log.debug("permissions.not_checked", group=self.group, error=error.__class__.__name__)
 
     async def begin(self, delivery: Delivery) -> bool:
         """Counts the delivery of a suspect that is about to start; False when it is not ours any more."""

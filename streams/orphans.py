@@ -12,11 +12,10 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
-
 from streams.claims import MARK
 from streams.entries import Entries, refusing
 from streams.errors import NotFound, StreamsError
+from streams.logger import get_logger
 from streams.message import DATA, FIELDS, ID, Message
 from streams.outcome import Unavailable
 from streams.trail import Trail
@@ -24,7 +23,7 @@ from streams.trail import Trail
 if TYPE_CHECKING:
     from streams.client import Streams
 
-log = structlog.get_logger("streams.orphans")
+log = get_logger("streams.orphans")
 
 OLD_ENOUGH: Final = timedelta(days=1)
 """An object is stored before its event is published, and an outbox or inbox may hold the event for a while."""

@@ -9,19 +9,19 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import orjson
-import structlog
 from redis.exceptions import RedisError
 
 from streams import clock, scripts
 from streams.connection import LOST
 from streams.dependencies import CurrentDelivery, CurrentStreams, Depends
+from streams.logger import get_logger
 from streams.scrub import scrub
 
 if TYPE_CHECKING:
     from streams.client import Streams
     from streams.delivery import Delivery
 
-log = structlog.get_logger("streams.progress")
+log = get_logger("streams.progress")
 
 _EVERY: Final = 0.25  # seconds between two reports
 _LAST: Final = 1.0  # seconds that the last report may take when the handler has ended

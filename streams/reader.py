@@ -14,12 +14,12 @@ from contextlib import AbstractContextManager
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from streams import scripts
 from streams.connection import LOST, Connections
 from streams.delivery import Delivery
+from streams.logger import get_logger
 from streams.message import Message
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from streams.reconnect import Reconnect
     from streams.turns import Turns
 
-log = structlog.get_logger("streams.reader")
+log = get_logger("streams.reader")
 
 _AHEAD: Final = 0.2  # seconds of work to hold: enough to hide the round trip, little enough to share
 _MEASURE: Final = 0.05  # seconds between two looks at the rate

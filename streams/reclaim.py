@@ -8,19 +8,19 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-import structlog
 from redis.exceptions import RedisError
 
 from streams import scripts
 from streams.connection import LOST, Connections
 from streams.delivery import Delivery
+from streams.logger import get_logger
 from streams.message import Message
 
 if TYPE_CHECKING:
     from streams.keys import Keys
     from streams.reconnect import Reconnect
 
-log = structlog.get_logger("streams.reclaim")
+log = get_logger("streams.reclaim")
 
 _PAGE: Final = 100  # entries looked at in one call
 _CHECKS: Final = 4  # per lease, so that recovery takes at most a lease and a quarter

@@ -6,13 +6,12 @@ import asyncio
 import random
 from typing import Final
 
-import structlog
-
 from streams.errors import LoginRefused, Refused
+from streams.logger import get_logger
 from streams.refusal import reason, refusal
 from streams.route import Elsewhere
 
-log = structlog.get_logger("streams.reconnect")
+log = get_logger("streams.reconnect")
 
 _FIRST: Final = 0.05  # seconds
 _MOST: Final = 5.0

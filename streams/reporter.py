@@ -5,11 +5,11 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
-import structlog
 from redis.exceptions import RedisError
 
 from streams import scripts
 from streams.lanes import HIGH, lane_of
+from streams.logger import get_logger
 from streams.report import Question, Report, Standing
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from streams.processor import Processor
     from streams.slots import Slots
 
-log = structlog.get_logger("streams.reporter")
+log = get_logger("streams.reporter")
 
 
 class Holder(Protocol):

@@ -8,34 +8,41 @@ from __future__ import annotations
 import argparse
 import asyncio
 import atexit
+import contextlib
 import gc
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-import structlog
 from mode import Worker
 from pydantic import ValidationError
 
 from streams.calling import shown
+from streams.children import Parent, end_child
 from streams.client import Streams
-from streams.consumer import Consumer, end_tasks
+from streams.consumer import Consumer, end_tasks, silent
 from streams.errors import ConfigurationError, Refused, StreamsError
 from streams.failure import describe
+from streams.logger import get_logger
+from streams.logs import configure_unless_done
 from streams.processor import Processor
 from streams.settings import Settings
+from streams.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from streams.middleware import Middleware
 
-log = structlog.get_logger("streams.runner")
+log = get_logger("streams.runner")
 
 EXIT_CRASHED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_REFUSED: Final = 78  # EX_CONFIG: restarting without a change cannot help
 EXIT_INTERRUPTED: Final = 130
+
+_LAST_WORDS: Final = 2.0  # seconds
 
 
 class _Process(Worker):
@@ -43,9 +50,12 @@ class _Process(Worker):
     the consumers drain side by side, not one grace after the other.
     """
 
+    logger = silent
+
     def __init__(self, *consumers: Consumer, **options: Any) -> None:
         super().__init__(*consumers, **options)
         self.ended = asyncio.Event()
+        self.signalled = False
 
     async def on_stop(self) -> None:
         await asyncio.gather(*(consumer.stop() for consumer in self.services), return_exceptions=True)
@@ -67,32 +77,61 @@ class _Process(Worker):
         log.info("runner.signal_ignored", signal="SIGUSR2")
 
     def _schedule_shutdown(self, signal: signal.Signals) -> None:
-        if self._signal_stop_time:
-            sys.stderr.write("stopped by a second signal: what was running is handed over when its lease runs out\n")
-            sys.stderr.flush()
+        if self.signalled:
+            _say("stopped by a second signal: what was running is handed over when its lease runs out")
             os._exit(EXIT_INTERRUPTED)
+        self.signalled = True
         super()._schedule_shutdown(signal)
 
 
-async def serve(*processors: Processor, settings: Settings, middleware: Sequence[Middleware] = ()) -> None:
-    """Runs one consumer per processor until a signal or a crash; raises what crashed it."""
-    consumers = [
+async def serve(
+    *processors: Processor, settings: Settings, middleware: Sequence[Middleware] = (), parent: Parent | None = None
+) -> None:
+    """Runs one consumer per processor until a signal or a crash; raises what crashed it. `parent` is what children that
+    handlers fork are looked after by.
+    """
+    consumers: list[Consumer] = []
+    watchdog = Watchdog(
+        " ".join(processor.name for processor in processors),
+        lease=settings.lease,
+        deadlines=lambda: [deadline for consumer in consumers for deadline in consumer.running()],
+    )
+    consumers += (
         Consumer(
-            processor, Streams(settings=settings, middleware=middleware), middleware=middleware, blocked=_end_blocked
+            processor,
+            Streams(settings=settings, middleware=middleware),
+            middleware=middleware,
+            blocked=partial(_end_blocked, watchdog),
         )
         for processor in processors
-    ]
+    )
+    watchdog.longest = max(consumer.longest for consumer in consumers)
+    for consumer in consumers:
+        consumer.watched(watchdog.expect, watchdog.longest)
     process = _Process(
         *consumers, redirect_stdouts=False, override_logging=False, quiet=True, loop=asyncio.get_running_loop()
     )
+    parent = parent or Parent()
+
+    def forked() -> None:
+        watchdog.forked()
+        for consumer in consumers:
+            consumer.forked()
+
+    watchdog.start()
+    parent.begin(forked)
     try:
         await process.start()
         await process.wait_until_stopped()
     finally:
         await process.stop()
         await process.ended.wait()
+        parent.end()
+        watchdog.stop()
     if process.crash_reason is not None:
         raise process.crash_reason
+    if not process.signalled:
+        raise StreamsError("the process has ended, and no signal had asked for it")
 
 
 def run(
@@ -105,7 +144,7 @@ def run(
     (`--concurrency N`, handlers at once), everything else from the environment.
     """
     if refusal := _refusal(processors):
-        _say(refusal)
+        _say(f"error: {refusal}")
         sys.exit(EXIT_USAGE)
     names = " ".join(processor.name for processor in processors)
     parser = argparse.ArgumentParser(
@@ -116,6 +155,12 @@ def run(
     options = parser.parse_args(arguments)
     if options.concurrency is not None and options.concurrency < 1:
         parser.error("--concurrency must be at least 1")
+    _keep_standard_streams()
+    try:
+        configure_unless_done()
+    except StreamsError as error:
+        _say(f"error: {error}")
+        sys.exit(EXIT_USAGE)
     for processor in processors:
         processor.concurrency = options.concurrency or processor.concurrency
     # What is loaded by now lives as long as the process: the collector need not look through it again and again, which
@@ -123,21 +168,32 @@ def run(
     gc.collect()
     gc.freeze()
     try:
+        parent, process, ended = Parent(), os.getpid(), asyncio.Event()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            runner.run(_serve_to_the_end(serve(*processors, settings=Settings(), middleware=middleware)))
+            work = serve(*processors, settings=Settings(), middleware=middleware, parent=parent)
+            try:
+                runner.run(_serve_to_the_end(work, ended))
+            except BaseException as error:
+                if os.getpid() != process:
+                    end_child(error)
+                if not ended.is_set():
+                    # Other code has ended the event loop, by `loop.stop()` or `sys.exit()`: nothing runs in it now.
+                    log.error("runner.crashed", error=describe(error))
+                    _end_at_once()
+                raise
     except Refused as error:
-        _say(error)
+        _say(f"error: {error}")
         sys.exit(EXIT_REFUSED)
     except ValidationError as error:
-        _say(describe(error))
+        _say(f"error: {describe(error)}")
         sys.exit(EXIT_USAGE)
     except ConfigurationError as error:
-        _say(error)
+        _say(f"error: {error}")
         sys.exit(EXIT_USAGE)
     except StreamsError as error:
-        _say(error)
+        _say(f"error: {error}")
         sys.exit(EXIT_CRASHED)
-    except Exception as error:  # noqa: BLE001 - the end of the process, told in one line
+    except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the end of the process, in one line
         log.error("runner.crashed", error=describe(error))
         sys.exit(EXIT_CRASHED)
     sys.exit(0)
@@ -155,9 +211,9 @@ def _refusal(processors: Sequence[object]) -> str:
     return ""
 
 
-async def _serve_to_the_end(work: Coroutine[Any, Any, None]) -> None:
+async def _serve_to_the_end(work: Coroutine[Any, Any, None], ended: asyncio.Event) -> None:
     """Serves, and sees to it that the process ends afterwards: closing the event loop would wait for ever for a handler
-    that swallows its cancel. Its lease runs out, and somebody else takes its message over.
+    that swallows its cancel. Its lease runs out, and another consumer takes its message over.
     """
     try:
         await work
@@ -166,18 +222,34 @@ async def _serve_to_the_end(work: Coroutine[Any, Any, None]) -> None:
         left = await end_tasks(task for task in asyncio.all_tasks() if task is not current)
         if left:
             log.error("runner.left_behind", tasks=[str(task.get_coro()) for task in left][:5])
-            atexit._run_exitfuncs()  # noqa: SLF001 - spans and logs are still flushed; nothing public runs them
-            os._exit(EXIT_CRASHED)
+            _end_at_once()
+        ended.set()
 
 
-def _end_blocked() -> None:
+def _end_at_once() -> NoReturn:
+    atexit._run_exitfuncs()  # noqa: SLF001 - spans and logs are still flushed; nothing public runs them
+    os._exit(EXIT_CRASHED)
+
+
+def _end_blocked(watchdog: Watchdog, about: Mapping[str, Any]) -> None:
     """A handler has blocked the event loop for longer than it may, and nothing else can end it. What was held is handed
     over when its lease runs out; the message that did it counts as one that ended its process.
     """
-    _say("a handler blocks the event loop, and has for longer than it may: the process is ended")
-    sys.stdout.flush()
-    sys.stderr.flush()
+    watchdog.last(_LAST_WORDS)  # a reader of the log that has stopped reading must not keep the process
+    log.critical("consumer.blocked", **about)
+    _say("error: a handler blocks the event loop, and has for longer than it may: the process is ended")
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
     os._exit(EXIT_CRASHED)
+
+
+def _keep_standard_streams() -> None:
+    """Opens what was closed of standard input, output and error: a socket that had its number would be given what is
+    written there, and uvloop aborts the process when it closes one.
+    """
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
 
 
 def _loop_factory() -> Any:
@@ -188,5 +260,8 @@ def _loop_factory() -> Any:
     return uvloop.new_event_loop
 
 
-def _say(error: object) -> None:
-    sys.stderr.write(f"error: {error}\n")
+def _say(line: str) -> None:
+    # Standard error may be closed, or without a reader: what comes next must happen all the same.
+    with contextlib.suppress(Exception):
+        sys.stderr.write(f"{line}\n")
+        sys.stderr.flush()

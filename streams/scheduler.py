@@ -14,15 +14,15 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
-import structlog
 from redis.exceptions import RedisError
 from uncalled_for import FailedDependency, resolved_dependencies
 
 from streams import clock, timetable
 from streams.connection import LOST
 from streams.errors import Refused
-from streams.failure import describe, passes
+from streams.failure import Failure, describe, passes
 from streams.keys import RUN_TTL_MS
+from streams.logger import get_logger
 from streams.middleware import Middleware, publish_chain
 from streams.returned import events_in
 from streams.schedule import Schedule, Slot, event_id
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from streams.processor import Processor
     from streams.reconnect import Reconnect
 
-log = structlog.get_logger("streams.scheduler")
+log = get_logger("streams.scheduler")
 
 HEAD_START: Final = (20.0, 80.0)  # ms
 _LOOK: Final = 0.5  # seconds: how late a pause, a resume or a run by hand is seen at most
@@ -170,7 +170,7 @@ class Scheduler:
             del self._busy[schedule.name]
             self._woken.set()
             if not task.cancelled() and (error := task.exception()) and not isinstance(error, Refused):
-                log.error("schedule.crashed", schedule=schedule.name, exc_info=error)
+                log.error("schedule.crashed", schedule=schedule.name, exception=Failure(error).traceback)
 
         task = asyncio.get_running_loop().create_task(work)
         self._busy[schedule.name] = task

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
-
-import structlog
 
 from streams.control import Control
 from streams.due import Mover
 from streams.gate import Gate
 from streams.keys import LANES
 from streams.leases import Leases
+from streams.logger import get_logger
 from streams.membership import Membership
 from streams.outcome import RELEASED, Cancelled, Outcome, Retried, Snoozed
 from streams.reader import Reader
@@ -38,7 +37,7 @@ if TYPE_CHECKING:
     from streams.processor import Processor
     from streams.slots import Slots
 
-log = structlog.get_logger("streams.consumer")
+log = get_logger("streams.consumer")
 
 
 class Seat:
@@ -58,7 +57,7 @@ class Seat:
         pause: Callable[[bool], None],
         breaker: Breaker,
         gate: Callable[..., Gate] | None = None,
-        blocked: Callable[[], None] | None = None,
+        blocked: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> None:
         keys, connections, group = partition.keys, partition.connections, processor.name
         self._group = group
@@ -76,6 +75,7 @@ class Seat:
             consumer=consumer,
             lease=connections.settings.lease,
             lost=self.on_lost,
+            patience=connections.settings.timeout,
             blocked=blocked,
         )
         self.settlement = Settlement(
@@ -158,6 +158,7 @@ class Seat:
     async def begin(self) -> None:
         """Makes sure of the group, learns what has been asked of it, and sends the first heartbeat."""
         await self.membership.ensure_groups()
+        await self.membership.check_permissions()
         await self.control.begin()
         self.leases.start()
 

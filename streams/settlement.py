@@ -11,13 +11,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Final
 
-import structlog
 from redis.exceptions import RedisError
 
 from streams import clock, scripts
 from streams.connection import LOST, Connections
 from streams.failure import Failure, passes
 from streams.history import record
+from streams.logger import get_logger
 from streams.message import KEY
 from streams.middleware import Middleware, settle_chain
 from streams.outcome import ACKED, SKIPPED, Acked, Cancelled, DeadLettered, Expired, Outcome, Released, Retried, Snoozed
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from streams.reconnect import Reconnect
     from streams.scripts import Value
 
-log = structlog.get_logger("streams.settlement")
+log = get_logger("streams.settlement")
 
 _BATCH: Final = 500
 Settled = tuple["Delivery", Outcome]

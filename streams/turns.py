@@ -9,16 +9,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
-
 from streams import chores, scripts
 from streams.keys import NEVER_MS
+from streams.logger import get_logger
 
 if TYPE_CHECKING:
     from streams.keys import Keys
     from streams.scripts import Call
 
-log = structlog.get_logger("streams.turns")
+log = get_logger("streams.turns")
 
 _PAGE: Final = 1000
 _PEEK: Final = 200

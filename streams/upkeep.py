@@ -10,13 +10,13 @@ import random
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-import structlog
 from redis.exceptions import RedisError
 
 from streams import admission
 from streams.accounting import Accounts
 from streams.dead_letters import DeadLetters
 from streams.errors import StreamsError
+from streams.logger import get_logger
 from streams.retention import trim
 from streams.turns import Turns
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from streams.client import Streams
     from streams.processor import Processor
 
-log = structlog.get_logger("streams.upkeep")
+log = get_logger("streams.upkeep")
 
 _EVERY: Final = 60.0  # seconds
 _FULL: Final = 0.8  # the share of STREAMS_DEAD_MOST from which it is said

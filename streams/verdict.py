@@ -17,10 +17,9 @@ from collections.abc import Callable, Sequence
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Final
 
-import structlog
-
 from streams.errors import TooLarge, Unpublishable
 from streams.failure import Failure, is_group, leaves
+from streams.logger import get_logger
 from streams.outcome import (
     DeadLetter,
     DeadLettered,
@@ -38,7 +37,7 @@ from streams.scrub import one_line
 if TYPE_CHECKING:
     from streams.delivery import Delivery
 
-log = structlog.get_logger("streams.verdict")
+log = get_logger("streams.verdict")
 
 _DEPENDENCY: Final = 100  # characters
 _WITHOUT_POLICY: Final = Backoff(attempts=1)

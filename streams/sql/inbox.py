@@ -12,7 +12,6 @@ from contextvars import ContextVar
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, cast
 
-import structlog
 from sqlalchemy import delete, insert, select, tuple_
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, AsyncTransaction
@@ -20,6 +19,7 @@ from uncalled_for import Dependency
 
 from streams.errors import StreamsError
 from streams.failure import describe, leaves
+from streams.logger import get_logger
 from streams.message import DATA, ID, TYPE
 from streams.outcome import DeadLetter, Unavailable
 from streams.sql.engine import make_engine
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from streams.message import Message
     from streams.transaction import Handle
 
-log = structlog.get_logger("streams.inbox")
+log = get_logger("streams.inbox")
 
 _RETRIES: Final = 3
 _PAUSE: Final = 0.05  # seconds before the first of them; doubled, and spread

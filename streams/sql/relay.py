@@ -17,7 +17,6 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-import structlog
 from pydantic import ValidationError
 from sqlalchemy import delete, exc, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
@@ -26,6 +25,8 @@ from streams.client import Streams
 from streams.errors import PublishUncertain, Refused, StreamsError, Unreachable
 from streams.failure import describe
 from streams.keys import LANES
+from streams.logger import get_logger
+from streams.logs import configure_unless_done
 from streams.sql.engine import make_engine
 from streams.sql.stored import load_message
 from streams.sql.tables import NowMs, outbox, relays
@@ -33,7 +34,7 @@ from streams.sql.tables import NowMs, outbox, relays
 if TYPE_CHECKING:
     from streams.message import Message
 
-log = structlog.get_logger("streams.relay")
+log = get_logger("streams.relay")
 
 _ROWS: Final = 200  # read in one round
 _BYTES: Final = 4 * 1024 * 1024  # published in one step
@@ -204,6 +205,7 @@ async def serve(engine: AsyncEngine, streams: Streams) -> None:
 def main() -> int:
     """Runs a relay from `DATABASE_URL` and `REDIS_URL`; returns the exit code (docs/operations.md)."""
     try:
+        configure_unless_done()
         asyncio.run(serve(make_engine(), Streams()))
     except Refused as error:
         sys.stderr.write(f"error: {error}\n")

@@ -71,7 +71,7 @@ class Fleet:
         }  # fmt: skip
         child = self.spawn("tests.faults.deployed", env=env, name=f"shipping-{version}")
         self.running.append(child)
-        await wait_until(lambda: "consumer.started" in child.stdout(), 40, child.output)
+        await wait_until(lambda: "consumer.started" in child.stderr(), 40, child.output)
 
     async def replace(self) -> None:
         """The oldest is followed by a new one, as a deploy does it: first the new one is there."""

@@ -20,7 +20,7 @@ async def test_a_delayed_event_outlives_every_process_and_redis(
     server = redis_factory(appendfsync="always")
     env = {"REDIS_URL": server.url, "QUEUE_PREFIX": app, "STREAMS_EVENTS": "tests.probe", "PYTHONPATH": str(ROOT)}
     consumer = spawn_probe(**env)
-    await wait_until(lambda: "consumer.started" in consumer.stdout(), 20)
+    await wait_until(lambda: "consumer.started" in consumer.stderr(), 20)
     publisher = spawn("streams", "publish", "Probed", "n=7", "--delay", "6s", env=env)
     assert publisher.wait() == 0
     due_key = f"{{{app}:0}}:due"

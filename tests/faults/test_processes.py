@@ -130,7 +130,7 @@ async def test_a_stopped_consumer_settles_nothing_it_lost(
 
     async def noticed() -> bool:
         held.append(await owners(streams))  # at every look: what it took back would be the heir's again in a moment
-        return "lease_lost" in zombie.stdout() or "fenced" in zombie.stdout()
+        return "lease_lost" in zombie.stderr() or "fenced" in zombie.stderr()
 
     await wait_until(noticed)
     assert all(list(each.values()) == [20] and str(heir.pid) in next(iter(each)) for each in held), held
@@ -147,7 +147,7 @@ async def test_sigterm_under_load_loses_nothing_and_repeats_nothing(
 ) -> None:
     """The stopped consumer finishes what runs and hands the rest back; the other goes on within a second."""
     first, second = (spawn_probe(STREAMS_CONCURRENCY="5", STREAMS_LEASE="10", STREAMS_PREFETCH="100") for _ in range(2))
-    await wait_until(lambda: all("consumer.started" in child.stdout() for child in (first, second)), timeout=20)
+    await wait_until(lambda: all("consumer.started" in child.stderr() for child in (first, second)), timeout=20)
     await streams.publish_many([Probed(n=n, act="sleep", seconds=0.05) for n in range(400)])
     await wait_until(lambda: {line["pid"] for line in probe_log.lines("end")} == {first.pid, second.pid})
     await wait_until(lambda: len(probe_log.numbers("end")) > 50)
@@ -263,8 +263,8 @@ async def test_a_redis_that_is_away_is_waited_for_and_sigterm_is_obeyed(
     server = redis_factory()
     server.kill()
     stopped, patient = spawn_probe(REDIS_URL=server.url), spawn_probe(REDIS_URL=server.url)
-    await wait_until(lambda: stopped.stdout().count("redis.away") >= 5)
-    assert stopped.stdout().count("redis.away") < 20
+    await wait_until(lambda: stopped.stderr().count("redis.away") >= 5)
+    assert stopped.stderr().count("redis.away") < 20
     stopped.terminate()
     assert stopped.wait(timeout=3) == 0
     server.start()
@@ -279,7 +279,7 @@ async def test_a_redis_that_is_away_is_waited_for_and_sigterm_is_obeyed(
 async def test_sigterm_ends_an_idle_consumer_every_time(streams: Streams, spawn_probe: SpawnProbe) -> None:
     """Six of them, stopped at odd moments while Redis comes and goes: each ends by itself, soon, with 0."""
     children = [spawn_probe(STREAMS_LEASE="0.4") for _ in range(6)]
-    await wait_until(lambda: all("consumer.started" in child.stdout() for child in children), timeout=20)
+    await wait_until(lambda: all("consumer.started" in child.stderr() for child in children), timeout=20)
     for child in children:
         await streams.redis.client_kill_filter(_type="normal", skipme=True)
         child.terminate()

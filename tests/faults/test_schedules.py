@@ -67,7 +67,7 @@ async def strike(
     dice = random.Random(seed)
     for _ in range(PROCESSES):
         clocks.start()
-    await wait_until(lambda: all("consumer.started" in child.stdout() for child in clocks.children), 20)
+    await wait_until(lambda: all("consumer.started" in child.stderr() for child in clocks.children), 20)
     begin = (await clocks.now() // 1000 + 1) * 1000
     end = begin + seconds * 1000
     faults = [(dice.uniform(begin, end), "kill") for _ in range(kills)]

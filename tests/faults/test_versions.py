@@ -54,7 +54,7 @@ async def test_what_is_newer_than_a_process_is_handled_by_the_next(
     finding = await wait_until(told, 20)  # not all of them wait while some are looked at
     assert finding.status == "warn"
     assert finding.mend.startswith("deploy the code of labels that knows version 2; after 24 h")
-    assert old.stdout().count("delivery.newer_than_code") == 1
+    assert old.stderr().count("delivery.newer_than_code") == 1
 
     new = spawn("tests.faults.versioned", env=env | {"VERSION": "2"}, name="new")
     await wait_until(lambda: len(read(log)) >= EVENTS, 40)

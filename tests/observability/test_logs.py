@@ -18,9 +18,10 @@ import structlog
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_ON
 
-from observability.logs import StderrHandler, configure_logs
+from observability.logs import configure_logs
 from schemas import UserRegistered
 from streams.errors import StreamsError
+from streams.logs import StderrHandler
 
 Configure = Callable[..., io.StringIO]
 
@@ -222,7 +223,7 @@ def test_a_broken_pipe_stops_nothing() -> None:
 
 
 def test_no_secret_name_is_a_false_alarm() -> None:
-    from observability.logs import _SECRET
+    from streams.logs import _SECRET
 
     assert [name for name in ("passed", "key", "author", "partition_key", "tokens_of") if _SECRET.search(name)] == [
         "tokens_of"
