@@ -133,6 +133,19 @@ FINE: Final[dict[str, Callable[[], list[Line]]]] = {
     "begun again after a cut": lambda: again(PROXIED, line("network", 32, mode="stall"), line("heal", 33)),
     "handed over, stopped, and run when it went on": lambda: handed_over(31.9),
     "killed by others as often as may be": lambda: unlucky("crashed", 2),
+    "ended when it was asked to": lambda: [
+        *right(),
+        line("term", 92, pid=DIRECT),
+        line("exit", 93, pid=DIRECT, code=0),
+    ],
+    "begun again after an odd failure": lambda: [
+        *right(),
+        *published(9, 30, act="panics"),
+        start(9, 31),
+        failed(9, 31.1),
+        start(9, 32, attempt=2),
+        end(9, 32.1, attempt=2),
+    ],
 }
 
 WRONG: Final[dict[str, tuple[str, Callable[[], list[Line]]]]] = {
@@ -198,6 +211,10 @@ WRONG: Final[dict[str, tuple[str, Callable[[], list[Line]]]]] = {
         lambda: [*right(), line("left", 90, place="plain in noted", kind="pending", count=1)],
     ),
     "a key that stays": ("left over", lambda: [*right(), line("left", 90, place="x", kind="key", count=1)]),
+    "the tenant of another": ("leak", lambda: [*right(), line("leaked", 40, group="plain", n=1, seen="[7]")]),
+    "slots that take nothing": ("standing still", lambda: [*right(), line("standing", 40, pid=DIRECT, slots=2)]),
+    "ended with an error": ("ended", lambda: [*right(), line("exit", 40, pid=DIRECT, code=1)]),
+    "ended well, and not asked to": ("ended", lambda: [*right(), line("exit", 40, pid=DIRECT, code=0)]),
     "never done": ("stuck", lambda: without("drained")),
     "done too late": ("stuck", lambda: [*without("drained"), line("drained", 91, seconds=17.0)]),
 }  # fmt: skip

@@ -17,6 +17,9 @@ from tests.faults.soak.journal import Line
 _SHOWN: Final = 5
 _SUSPECT_FROM: Final = 3
 
+ODD: Final = ("cancels itself", "leaves things behind", "cancelled later", "panics", "task group")
+"""Acts that are no reason to fail anything else. Here, as the check knows nothing of the load."""
+
 
 @dataclass(frozen=True)
 class Violation:
@@ -121,6 +124,9 @@ def check(journal: Sequence[Line], rules: Rules) -> Verdict:
         *_poison(published, ok, dead, starts, faults, rules),
         *_slots(by["stored"]),
         *_left(by["left"], by["drained"], rules),
+        *_leaks(by["leaked"]),
+        *_standing(by["standing"]),
+        *_endings(by["spawn"], by["exit"], by["kill"], by["term"]),
     ):
         verdict.violations.append(violation)
     verdict.figures = _figures(by, starts, ok, dead)
@@ -275,6 +281,30 @@ def _left(left: Iterable[Line], drained: Sequence[Line], rules: Rules) -> Iterat
         yield Violation("stuck", f"done only {drained[-1]['seconds']:.1f} s after the last fault")
 
 
+def _leaks(leaked: Iterable[Line]) -> Iterator[Violation]:
+    """No handler sees what another one has set."""
+    for line in leaked:
+        yield Violation("leak", f"{line['n']} in {line['group']} saw what another had left: {line['seen']}")
+
+
+def _standing(standing: Iterable[Line]) -> Iterator[Violation]:
+    """A slot takes the next message, whatever the last handler has done; or its process ends."""
+    for line in standing:
+        yield Violation("standing still", f"{line['slots']} slots of {line['pid']}")
+
+
+def _endings(
+    spawned: Iterable[Line], exits: Iterable[Line], kills: Iterable[Line], terms: Iterable[Line]
+) -> Iterator[Violation]:
+    """A consumer ends when it is asked to or killed, or when a message does it (9)."""
+    consumers = {line["pid"] for line in spawned if line["role"] == "consume"}
+    asked, killed = {line["pid"] for line in terms}, {line["pid"] for line in kills}
+    for line in exits:
+        pid, code = line["pid"], line["code"]
+        if pid in consumers and pid not in killed and not (code == 9 or (code == 0 and pid in asked)):
+            yield Violation("ended", f"{pid} ended with {code}, and nothing had asked it to")
+
+
 def _figures(
     by: Mapping[str, list[Line]],
     starts: Mapping[tuple[str, int], list[Line]],
@@ -290,6 +320,8 @@ def _figures(
         "executions": executions,
         "of_them_retries": tries - len(starts),
         "of_them_repeated_after_a_fault": executions - tries,
+        "odd": sum(line["act"] in ODD for line in by["publish"]),
+        "in_threads": sum(line["kind"] == "Threaded" for line in by["publish"]),
         "dead_letters": sum(map(len, dead.values())),
         "effects": len(by["effect"]),
         "consumers_killed": len(by["kill"]),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import decimal
 import gc
 import os
 import random
@@ -23,6 +24,7 @@ from typing import Any, Final, Literal
 
 import sqlalchemy
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
+from structlog.contextvars import bind_contextvars, get_contextvars
 
 from schemas import Event
 from streams import Backoff, Consumer, CurrentDelivery, Delivery, Processor, Settings, Slot, Streams
@@ -30,14 +32,19 @@ from streams.errors import PublishUncertain, StreamsError
 from streams.middleware import Deliver, Middleware
 from streams.outcome import Outcome
 from streams.sql import CurrentTransaction, SqlInbox, make_engine
+from tests.faults.soak.check import ODD
 from tests.faults.soak.journal import Journal
 from tests.sql.ledger import enter
 
-Act = Literal["ok", "fail", "poison", "exit"]
+Act = Literal[
+    "ok", "fail", "poison", "exit", "cancels itself", "leaves things behind", "cancelled later", "panics", "task group",
+]  # fmt: skip
 ATTEMPTS: Final = 3
 DELIVERIES: Final = 5
+_LOOKS: Final = 5  # a fifth of a second each, that a slot stands still before it is written down
 
 _begun: ContextVar[float] = ContextVar("begun")
+_tenant: ContextVar[int] = ContextVar("tenant", default=0)
 
 
 class Noted(Event, stream="noted", version=1, type="soak.Noted"):
@@ -61,6 +68,17 @@ class Wide(Event, stream="wide", version=1, type="soak.Wide"):
     act: Act = "ok"
 
 
+class Threaded(Event, stream="threaded", version=1, type="soak.Threaded"):
+    """For one group, whose handler for it is a plain `def`."""
+
+    n: int
+    act: Act = "ok"
+
+
+class Panic(BaseException):
+    """What extensions written in Rust raise when they have found a bug of their own."""
+
+
 class Followed(Event, stream="followed", version=1, type="soak.Followed"):
     """What the ledger says of an event; nobody reads it, it is counted at the end."""
 
@@ -74,12 +92,14 @@ class Ticked(Event, stream="ticks", version=1, type="soak.Ticked"):
 
 
 GROUPS: Final[dict[str, tuple[type[Event], ...]]] = {
-    "plain": (Noted, Counted, Wide),
+    "plain": (Noted, Counted, Wide, Threaded),
     "ledger": (Counted, Wide),
     "third": (Wide,),
     "fourth": (Wide,),
 }
 """Who reads what: 70 % of the events are for one group, 20 % for two, 10 % for four."""
+
+PUBLISHED: Final = (Noted, Counted, Wide, Threaded)
 
 SCHEDULE: Final = "clock.tick"
 
@@ -93,7 +113,7 @@ def processors(journal: Journal, database: str) -> list[Processor]:
         processor = Processor(group, concurrency=16, retry=retry, transaction=transaction)
         handler = _ledger(group, journal) if group == "ledger" else _plain(group, journal)
         for event in events:
-            processor.on(event)(handler)
+            processor.on(event)(_threaded(group, journal) if event is Threaded else handler)
         made.append(processor)
     clock = Processor("clock")
 
@@ -124,6 +144,18 @@ def _plain(group: str, journal: Journal) -> Callable[..., Any]:
     return handle
 
 
+def _threaded(group: str, journal: Journal) -> Callable[..., Any]:
+    def handle(event: Threaded, delivery: Delivery = CurrentDelivery()) -> None:
+        about = _start(group, journal, event, delivery)
+        time.sleep(0.002 if event.n % 50 else 0.3)
+        if event.act == "fail" and delivery.attempt < ATTEMPTS:
+            journal.write("failed", **about)
+            raise ValueError("not yet")
+        journal.write("end", **about)
+
+    return handle
+
+
 def _ledger(group: str, journal: Journal) -> Callable[..., Any]:
     async def handle(
         event: Event, delivery: Delivery = CurrentDelivery(), session: AsyncSession = CurrentTransaction()
@@ -136,9 +168,48 @@ def _ledger(group: str, journal: Journal) -> Callable[..., Any]:
     return handle
 
 
-async def _act(group: str, journal: Journal, event: Any, delivery: Delivery) -> None:
+def _start(group: str, journal: Journal, event: Any, delivery: Delivery) -> dict[str, Any]:
+    """Writes down that a handler has begun, and whether it sees what another one has set."""
     about = {"group": group, "n": event.n, "pid": os.getpid(), "attempt": delivery.attempt}
     journal.write("start", **about, deliveries=delivery.deliveries, begun=_begun.get())
+    seen = [_tenant.get(), get_contextvars(), decimal.getcontext().prec]
+    if seen != [0, {}, decimal.DefaultContext.prec]:
+        journal.write("leaked", **about, seen=str(seen))
+    return about
+
+
+async def _be_odd(act: str) -> None:
+    """What may not harm what is handled beside it or next."""
+    task = asyncio.current_task()
+    assert task is not None
+    match act:
+        case "cancels itself":
+            task.cancel()
+            await asyncio.sleep(0)
+        case "panics":
+            raise Panic
+        case "task group":
+            async with asyncio.TaskGroup() as group:
+                group.create_task(asyncio.sleep(10))
+                group.create_task(_fail())
+        case "leaves things behind":  # a cancel request, and what the next one would see
+            _tenant.set(_tenant.get() + 1)
+            bind_contextvars(tenant=_tenant.get())
+            decimal.getcontext().prec = 3
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
+        case "cancelled later":  # a time limit that was made at home, and is not taken back
+            asyncio.get_running_loop().call_later(0.1, task.cancel)
+
+
+async def _fail() -> None:
+    await asyncio.sleep(0)
+    raise ValueError("one of the group")
+
+
+async def _act(group: str, journal: Journal, event: Any, delivery: Delivery) -> None:
+    about = _start(group, journal, event, delivery)
     if group != "ledger":  # which has the one write lock of its database while it runs
         await asyncio.sleep(0.002 if event.n % 50 else 0.3)  # most are quick, some are under way when it hurts
     match event.act:
@@ -150,7 +221,12 @@ async def _act(group: str, journal: Journal, event: Any, delivery: Delivery) -> 
         case "fail" if delivery.attempt < ATTEMPTS:
             journal.write("failed", **about)
             raise ValueError("not yet")
+        case "cancels itself" | "panics" | "task group" if delivery.attempt < ATTEMPTS:
+            journal.write("failed", **about)
+            await _be_odd(event.act)
     journal.write("end", **about)
+    if group != "ledger":  # what is left behind may hit its own commit, and that is its own failure
+        await _be_odd(event.act if event.act in ("leaves things behind", "cancelled later") else "ok")
 
 
 class _Begun(Middleware):
@@ -172,13 +248,24 @@ async def _consume(journal: Journal, settings: Settings, database: str) -> None:
     for consumer in consumers:
         await consumer.start()
     journal.write("ready", pid=os.getpid())
+    looks = 0
     while not stopped.is_set():
+        looks = looks + 1 if any(map(_standing, consumers)) else 0
+        if looks == _LOOKS:
+            journal.write("standing", pid=os.getpid(), slots=sum(map(_standing, consumers)))
         crashed = [consumer for consumer in consumers if consumer.crashed]
         if crashed:
             raise crashed[0].crash_reason or RuntimeError("a consumer crashed")
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(stopped.wait(), 0.2)
     await asyncio.gather(*(consumer.stop() for consumer in consumers))
+
+
+def _standing(consumer: Consumer) -> int:
+    """How many slots of a consumer take nothing any more: their task has ended, or their place was not given back."""
+    slots = consumer._slots._slots
+    busy = sum(slot.delivery is not None for slot in slots)
+    return sum(slot.task is None or slot.task.done() for slot in slots) + max(0, consumer._slots.running - busy)
 
 
 async def _publish(journal: Journal, settings: Settings) -> None:
@@ -212,7 +299,7 @@ async def _watch(streams: Streams, behind: asyncio.Event) -> None:
     while True:
         try:
             lag = 0
-            for kind in (Noted, Counted, Wide):
+            for kind in PUBLISHED:
                 for info in await streams.redis.xinfo_groups(streams.keys.stream(kind.stream)):
                     lag = max(lag, info["lag"] or 0)
             (behind.set if lag < 500 else behind.clear)()
@@ -222,11 +309,13 @@ async def _watch(streams: Streams, behind: asyncio.Event) -> None:
 
 
 async def _publish_one(journal: Journal, streams: Streams, n: int, act: str | None, dice: random.Random) -> None:
-    kind = dice.choices((Noted, Counted, Wide), (70, 20, 10))[0]
-    if act is None:
-        act = dice.choices(("ok", "fail", "poison"), (94, 5, 1))[0]
-    else:
+    kind = dice.choices(PUBLISHED, (68, 20, 10, 2))[0]
+    if act is not None:
         kind = Noted
+    elif kind is Threaded:
+        act = dice.choices(("ok", "fail"), (95, 5))[0]
+    else:
+        act = dice.choices(("ok", "fail", "poison", *ODD), (84, 5, 1, *(10 / len(ODD) for _ in ODD)))[0]
     delay = dice.uniform(0.1, 3.0) if dice.random() < 0.05 else None
     event = kind(n=n, act=act)  # type: ignore[call-arg]
     journal.write("publish", n=n, kind=kind.__name__, act=act, due=time.monotonic() + (delay or 0.0))

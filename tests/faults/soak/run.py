@@ -25,7 +25,7 @@ from streams.embedded import ServerBinary
 from streams.sql import create_tables, make_engine
 from tests.faults.soak.check import Rules, Verdict, check
 from tests.faults.soak.journal import Journal, read
-from tests.faults.soak.load import ATTEMPTS, DELIVERIES, GROUPS, Counted, Noted, Wide
+from tests.faults.soak.load import ATTEMPTS, DELIVERIES, GROUPS, PUBLISHED
 from tests.faults.soak.nemesis import Fleet, Nemesis, Plan
 from tests.proxy import Proxy
 from tests.redis_server import RedisServer
@@ -34,9 +34,7 @@ from tests.sql.ledger import ledger, open_ledger
 LEASE: Final = 2.0
 APP: Final = "soak"
 RULES: Final = Rules(
-    readers={
-        kind.__name__: [group for group, events in GROUPS.items() if kind in events] for kind in (Noted, Counted, Wide)
-    },
+    readers={kind.__name__: [group for group, events in GROUPS.items() if kind in events] for kind in PUBLISHED},
     effects="ledger",
     attempts=ATTEMPTS,
     deliveries=DELIVERIES,
@@ -235,7 +233,7 @@ async def _take_stock(journal: Journal, server: RedisServer, database: str) -> N
     async with Streams(settings=_settings(server)) as streams:
         for place, kind, count in await _unfinished(streams):
             journal.write("left", place=place, kind=kind, count=count)
-        for name in ("noted", "counted", "wide", "followed", "ticks"):
+        for name in ("noted", "counted", "wide", "threaded", "followed", "ticks"):
             for lane in streams.keys.lanes(name):
                 for data in await _data(streams, lane):
                     journal.write("stored", stream=name, n=data["slot"] if name == "ticks" else data["n"])
