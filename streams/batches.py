@@ -83,6 +83,8 @@ class Batches:
             await until_sure(self._sure_until, bundle.deliveries[0])
             if bundle.lost:
                 bundle.deliveries = [delivery for delivery in bundle.deliveries if delivery not in bundle.lost]
+            if bundle.route.timeout < self._executor.longest and self._executor.begins is not None:
+                self._executor.begins(bundle.route.timeout)
             bundle.begin(monotonic() + bundle.route.timeout)
             outcomes = await self._execute(slot, bundle)
         except asyncio.CancelledError:
