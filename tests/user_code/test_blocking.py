@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -181,7 +182,7 @@ async def test_a_long_drain_and_a_busy_machine_are_no_reason(
 
 
 async def test_the_watcher_ends_with_its_process(streams: Streams, spawn_odd: SpawnOdd, odd_log: ProbeLog) -> None:
-    """Drained or killed: nothing of it is left. One that is itself ended is missed, and nothing else happens."""
+    """Drained or killed: nothing of it is left."""
     for end in (signal.SIGTERM, signal.SIGKILL):
         child = spawn_odd()
         await wait_until(lambda child=child: "consumer.started" in child.output(), timeout=20)
@@ -189,6 +190,20 @@ async def test_the_watcher_ends_with_its_process(streams: Streams, spawn_odd: Sp
         child.signal(end)
         child.wait()
         await wait_until(lambda watcher=watcher: not Path(f"/proc/{watcher}").exists() or is_zombie(watcher))
+
+
+async def test_a_watcher_that_is_killed_is_missed(streams: Streams, spawn_odd: SpawnOdd, odd_log: ProbeLog) -> None:
+    """A line says so, and nothing else happens."""
+    child = spawn_odd()
+    await wait_until(lambda: "consumer.started" in child.output(), timeout=20)
+    (watcher,) = children_of(child.pid)
+    os.kill(watcher, signal.SIGKILL)
+    await wait_until(lambda: "watchdog.ended" in child.stderr())
+    await streams.publish(Odd(n=1))
+    await wait_until(lambda: odd_log.numbers("end") == [1])
+    child.terminate()
+    assert child.wait() == 0
+    assert child.stderr().count("watchdog.ended") == 1
 
 
 def children_of(pid: int) -> list[int]:

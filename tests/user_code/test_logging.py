@@ -23,6 +23,7 @@ from streams.logger import get_logger
 from streams.logs import StderrHandler, configure_unless_done
 from streams.middleware import Deliver
 from streams.outcome import Outcome
+from streams.sql import create_tables, make_engine
 from streams.testing import Harness
 from tests.child import Child, Spawn
 from tests.faults.conftest import ROOT, ProbeLog
@@ -303,3 +304,20 @@ async def test_a_reader_that_stops_reading_costs_the_process(
         child.kill()
         child.wait()
         os.close(reader)
+
+
+@pytest.mark.newest_redis
+async def test_a_relay_sets_its_logs_up_as_well(spawn: Spawn, redis_url: str, tmp_path: Path) -> None:
+    """It is a program of its own, and logs as the settings say, on standard error."""
+    url = f"sqlite:///{tmp_path}/outbox.db"
+    engine = make_engine(url)
+    await create_tables(engine)
+    await engine.dispose()
+    env = {"PYTHONPATH": str(ROOT), "DATABASE_URL": url, "LOG_FORMAT": "json", "LOG_LEVEL": "info"}
+    child = spawn("streams.sql.relay", env=env)
+    await wait_until(lambda: "relay.started" in child.stderr(), timeout=20)
+    child.terminate()
+    assert child.wait() == 0
+    assert child.stdout() == ""
+    events = [orjson.loads(line)["event"] for line in child.stderr().splitlines()]
+    assert events == ["relay.started", "relay.stopped"]
