@@ -179,23 +179,25 @@ class Leases:
             self._seen = time.monotonic()
 
     def _renew(self, client: Any, now: float) -> set[Delivery]:
-        by_source: dict[str, list[Delivery]] = {}
+        by_source: dict[str, list[tuple[Delivery, int]]] = {}
         for delivery in self.held.copy():
             if not 0 < delivery.deadline < now:
-                by_source.setdefault(delivery.source, []).append(delivery)
+                by_source.setdefault(delivery.source, []).append((delivery, delivery.count))
         keys, arguments = scripts.renew_arguments(
             self._consumers_key,
             self._group,
             self._consumer,
-            {source: [(d.entry_id, d.count) for d in deliveries] for source, deliveries in by_source.items()},
+            {source: [(d.entry_id, count) for d, count in deliveries] for source, deliveries in by_source.items()},
         )
         try:
             positions = client.execute_command(*scripts.RENEW.by_hash(keys, arguments))
         except NoScriptError:
             positions = client.execute_command(*scripts.RENEW.by_source(keys, arguments))
         self._renewed_at = now
-        in_order = [delivery for deliveries in by_source.values() for delivery in deliveries]
-        return {in_order[position - 1] for position in positions}
+        in_order = [sent for deliveries in by_source.values() for sent in deliveries]
+        found = (in_order[position - 1] for position in positions)
+        # A suspect is counted when it begins, and that may come in between: whether it was ours is known by then.
+        return {delivery for delivery, count in found if delivery.counted and delivery.count == count}
 
     async def stop(self) -> None:
         """Ends the thread; what is still held can be reclaimed by others when its lease runs out."""
