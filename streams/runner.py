@@ -119,6 +119,7 @@ async def serve(
             consumer.forked()
 
     watchdog.start()
+    atexit.register(watchdog.stop)  # not before: a handler that is left behind in a thread may hold the interpreter yet
     parent.begin(forked)
     try:
         await process.start()
@@ -127,7 +128,6 @@ async def serve(
         await process.stop()
         await process.ended.wait()
         parent.end()
-        watchdog.stop()
     if process.crash_reason is not None:
         raise process.crash_reason
     if not process.signalled:
