@@ -221,7 +221,7 @@ async def _act(group: str, journal: Journal, event: Any, delivery: Delivery) -> 
         case "fail" if delivery.attempt < ATTEMPTS:
             journal.write("failed", **about)
             raise ValueError("not yet")
-        case "cancels itself" | "panics" | "task group" if delivery.attempt < ATTEMPTS:
+        case "cancels itself" | "panics" | "task group" if delivery.attempt == 1:
             journal.write("failed", **about)
             await _be_odd(event.act)
     journal.write("end", **about)
