@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from redis.exceptions import NoPermissionError, RedisError
 
 from streams import scripts
-from streams.connection import LOST, Connections, refusal
+from streams.connection import LOST, Connections
 from streams.logger import get_logger
+from streams.refusal import refusal
 
 if TYPE_CHECKING:
     from streams.delivery import Delivery
