@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any, Final
 from streams import chores
 from streams.account import Gap, GroupAccount, StreamAccount
 from streams.entries import Entries, position, refusing
+from streams.missing import unless_odd
+from streams.tolerant import whole
 from streams.unread import count_unread
 
 if TYPE_CHECKING:
@@ -112,11 +114,8 @@ class _Look:
 
     async def take(self) -> Accounts:
         keys = self._keys
-        registry = await self._redis.hgetall(keys.groups())
-        read = {
-            name.decode(): [key for key in sources.decode().split() if ":stream:" in key]
-            for name, sources in sorted(registry.items())
-        }
+        registry = keys.registry(await unless_odd(self._redis.hgetall(keys.groups())) or {})
+        read = {name: [key for key in registry[name] if ":stream:" in key] for name in sorted(registry)}
         named = list(dict.fromkeys(key for sources in read.values() for key in sources))
         named += [key for group in read for key in (keys.inbox(group), keys.dead(group))]
         self._noted, waiting, held = await chores.accounts(
@@ -127,7 +126,7 @@ class _Look:
         return Accounts(tuple(groups), self._due(waiting))
 
     def _count(self, field: str) -> int:
-        return int(self._noted.get(field, 0))
+        return whole(self._noted.get(field))
 
     def _settled(self, group: str, key: str) -> dict[str, int]:
         place = self._place(key)
@@ -226,8 +225,8 @@ class _Look:
         return length, self._gap(group, place, gap, "0-0", holds.last if holds else "", place)
 
     def _due(self, waiting: int) -> tuple[Gap, ...]:
-        given = sum(int(count) for field, count in self._noted.items() if field.startswith("waited "))
-        gone = sum(int(n) for field, n in self._noted.items() if field.startswith(("released ", "unwaited ")))
+        given = sum(whole(count) for field, count in self._noted.items() if field.startswith("waited "))
+        gone = sum(whole(n) for field, n in self._noted.items() if field.startswith(("released ", "unwaited ")))
         # More than the books know is nothing lost: somebody may put what waits there by hand.
         gap = self._gap("", "due", max(0, given - gone - waiting), "", "", "due")
         return (gap,) if gap else ()

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, NamedTuple
 
 from streams.keys import LIMITED_MS, Keys
 from streams.scripts import Call, Script, Value, run
+from streams.tolerant import text
 
 ADMIT: Final = Script.load("admit")
 SERVE_LIMITS: Final = Script.load("serve_limits")
@@ -15,8 +16,8 @@ MEND_LIMIT: Final = Script.load("mend_limit")
 GOOD_FOR: Final = 1.0  # seconds: having been let in is worth nothing after that, if there is a rate
 _LOOKED_AT: Final = 100  # limits in one call
 
-Answer = Literal[1, 0, -1, -2]
-"""It may start; it stands in line; it is not this consumer's; its entry was deleted."""
+Answer = Literal[1, 0, -1, -2] | str
+"""It may start; it stands in line; it is not this consumer's; its entry was deleted; or why that cannot be said."""
 
 
 class Asked(NamedTuple):
@@ -59,14 +60,16 @@ async def admit(
         keys.due(), keys.waiting(), keys.groups(), keys.inbox(group), keys.limits(group), *sources, keys.books()
     )  # fmt: skip
     wait, *answers = await run(call, ADMIT, names, arguments)
-    return wait, answers
+    return wait, [text(answer) if isinstance(answer, bytes) else answer for answer in answers]
 
 
-async def serve(call: Call, keys: Keys, *, group: str) -> int:
-    """Lets in who stands in line, where time has passed; returns the ms until the next may be, or -1."""
+async def serve(call: Call, keys: Keys, *, group: str) -> tuple[int, str]:
+    """Lets in who stands in line, where time has passed; returns the ms until the next may be, or -1, and why some
+    limit cannot be served.
+    """
     names = (keys.due(), keys.waiting(), keys.groups(), keys.limits(group), keys.paused(), keys.books())
-    wait: int = await run(call, SERVE_LIMITS, names, (group, _LOOKED_AT))
-    return wait
+    wait, damaged = await run(call, SERVE_LIMITS, names, (group, _LOOKED_AT))
+    return wait, text(damaged)
 
 
 async def mend(redis: Any, keys: Keys, *, group: str, disband: bool = False) -> tuple[int, int]:
@@ -76,7 +79,7 @@ async def mend(redis: Any, keys: Keys, *, group: str, disband: bool = False) -> 
     names = await redis.zrange(keys.limits(group), 0, -1)
     if not names:
         return 0, 0
-    reads = (await redis.hget(keys.groups(), group) or b"").decode().split()
+    reads = keys.registry({group.encode(): await redis.hget(keys.groups(), group) or b""}).get(group, [])
     every = (
         keys.due(), keys.waiting(), keys.groups(), keys.inbox(group), keys.limits(group), *reads, keys.books()
     )  # fmt: skip

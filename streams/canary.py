@@ -168,11 +168,11 @@ class _Canary:
             waiting = await scripts.peek_waiting(
                 redis.execute_command, due=keys.due(), waiting=keys.waiting(), ids=[member for member, _ in members]
             )
-            found |= {decode((b"0-0", fields)).values[ID] for _, _, _, fields in waiting}
+            found |= {decode((b"0-0", fields), came_back=True).values[ID] for _, _, _, fields in waiting}
             if cursor == 0:
                 break
         async for entry in Entries(partition).forward(keys.inbox(self._group)):
-            found.add(decode(entry).values[ID])
+            found.add(decode(entry, came_back=True).values[ID])
         return found
 
 

@@ -8,9 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
+from streams import clock
 from streams.keys import HISTORY_LENGTH
 from streams.scripts import Call, Script, Value, run
+from streams.tolerant import moment, text, texts
 
+REPLAY: Final = Script.load("replay")
+DISCARD: Final = Script.load("discard")
 TRIM: Final = Script.load("trim")
 RETIRE_GROUP: Final = Script.load("retire_group")
 MEND_TURN: Final = Script.load("mend_turn")
@@ -60,9 +64,11 @@ async def trim(
     """Removes at most `most` entries that every group is through with; with `dry_run` only says what bounds it. Those
     whose data begins with `tell` are told.
     """
-    arguments = (most, "" if keep is None else keep, "" if age_ms is None else age_ms, int(dry_run), tell)
+    age = "" if age_ms is None else age_ms
+    since = "" if age_ms is None else moment(clock.now().timestamp() * 1000 - age_ms).isoformat()[:19]
+    arguments = (most, "" if keep is None else keep, age, int(dry_run), tell, since)
     removed, more, holder, floor, cutoff, told = await run(call, TRIM, (stream, groups, books), arguments)
-    return Trimmed(removed, bool(more), holder.decode(), floor.decode(), cutoff.decode(), told)
+    return Trimmed(removed, bool(more), text(holder), floor.decode(), cutoff.decode(), told)
 
 
 async def retire_group(
@@ -102,10 +108,14 @@ async def mend_turn(
     whose: bytes,
     entry_id: str,
     disband: bool,
+    waiting_id: str,
+    seen: bytes,
 ) -> bool:
-    """Passes on the turn of a message that is nowhere any more (with `disband`, of any); False if it has none."""
+    """Passes on the turn of a message that is nowhere any more (with `disband`, of any); False if it has none. It would
+    wait under `waiting_id`, and is not in the inbox up to the entry `seen`.
+    """
     keys = (due, waiting, groups, turns, inbox, source, books)
-    return bool(await run(call, MEND_TURN, keys, (group, key, whose, entry_id, int(disband))))
+    return bool(await run(call, MEND_TURN, keys, (group, key, whose, entry_id, int(disband), waiting_id, seen)))
 
 
 async def drop_waiting(
@@ -113,6 +123,35 @@ async def drop_waiting(
 ) -> int:
     """Drops what waits under `ids` for a group that is not registered any more; returns how many."""
     dropped: int = await run(call, DROP_WAITING, (due, waiting, groups, books), (group, inbox, *ids))
+    return dropped
+
+
+async def replay(
+    call: Call,
+    *,
+    dead: str,
+    inbox: str,
+    groups: str,
+    history: str,
+    books: str,
+    letters: Iterable[tuple[str, list[bytes], list[bytes]]],
+) -> int:
+    """Sends (entry id, message fields, history record) of dead letters back to their group; returns how many."""
+    arguments: list[Value] = [HISTORY_LENGTH]
+    for entry_id, fields, record in letters:
+        arguments += (entry_id, len(fields), *fields, len(record), *record)
+    replayed: int = await run(call, REPLAY, (dead, inbox, groups, history, books), arguments)
+    return replayed
+
+
+async def discard(
+    call: Call, *, dead: str, history: str, books: str, letters: Iterable[tuple[str, list[bytes]]]
+) -> int:
+    """Drops (entry id, history record) of dead letters; returns how many were there."""
+    arguments: list[Value] = [HISTORY_LENGTH]
+    for entry_id, record in letters:
+        arguments += (entry_id, len(record), *record)
+    dropped: int = await run(call, DISCARD, (dead, history, books), arguments)
     return dropped
 
 
@@ -151,7 +190,7 @@ async def accounts(
 ) -> tuple[dict[str, str], int, list[Holds | None]]:
     """Reads the books, the length of `due`, and what each of `keys` holds (None: it is not there), at one moment."""
     flat, waiting, rows = await run(call, ACCOUNTS, (books, due, *keys), ())
-    noted = {name.decode(): value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)}
+    noted = texts(dict(zip(flat[::2], flat[1::2], strict=True)))
     held = [
         Holds(row[0], row[1], row[2].decode(), row[3].decode(), row[4].decode(), row[5]) if row else None
         for row in rows

@@ -108,9 +108,11 @@ class Connections:
             Pool(connection_class=follower, **self._options | {"retry": retry, "socket_timeout": 10})
         )
 
-    def direct(self, timeout: float) -> DirectConnection:
-        """A connection of its own for one loop (reading, settling, publishing); calls give up after `timeout` s."""
-        return DirectConnection(self.client.connection_pool, timeout)
+    def direct(self, timeout: float, most: int = 0) -> DirectConnection:
+        """A connection of its own for one loop (reading, settling, publishing); calls give up after `timeout` s, and
+        at replies of more than `most` bytes.
+        """
+        return DirectConnection(self.client.connection_pool, timeout, most)
 
     def blocking(self, timeout: float = 5.0) -> redis.Redis:
         """A client for a thread, which must not depend on the event loop; calls give up after `timeout` s."""
@@ -130,10 +132,11 @@ class DirectConnection:
     """One connection used by one loop, packed and parsed by hiredis without redis-py's per-command work.
 
     `call` sends one command and returns the raw reply. A call that is cancelled, times out or fails closes the
-    connection, so that no later call can read its reply; the next call connects again.
+    connection, so that no later call can read its reply; the next call connects again. With `most`, so does a reply
+    of more bytes (`TooMuch`).
     """
 
-    def __init__(self, pool: Any, timeout: float) -> None:
+    def __init__(self, pool: Any, timeout: float, most: int = 0) -> None:
         self._route: Route = pool.route
         self._connection = pool.make_connection()
         # redis-py wraps each send in a task when the socket has a timeout; the one in `call` covers it.
@@ -141,6 +144,7 @@ class DirectConnection:
         self._timeout = timeout
         self._closed = False
         self.made = 0  # how often it connected: Redis' id of it is another one each time
+        self._counted = _Counted(most)
         self.sent = False  # whether the last call got as far as sending: if it then failed, Redis may have run it
 
     async def call(self, *command: Any, timeout: float | None = None) -> Any:
@@ -155,9 +159,10 @@ class DirectConnection:
                     before = connection.socket
                     await connection.connect()
                     self.made += connection.socket is not before
+                    self._counted.over(connection)
                 if self._closed:
                     raise ConnectionError("this connection was closed while it was used")
-                self.sent = True
+                self.sent, self._counted.received = True, 0
                 await connection.send_packed_command(hiredis.pack_command(command), check_health=False)
                 return await connection.read_response()
         except ResponseError:
@@ -174,6 +179,11 @@ class DirectConnection:
             await connection.disconnect(nowait=True)
             raise
 
+    @property
+    def received(self) -> int:
+        """The bytes of the last reply, more or less; 0 without a limit."""
+        return self._counted.received
+
     async def client_id(self) -> int:
         """Redis' id of this connection, for CLIENT UNBLOCK."""
         identity: int = await self.call(b"CLIENT", b"ID")
@@ -186,6 +196,35 @@ class DirectConnection:
             drop(self._connection)
         else:
             await self._connection.disconnect()
+
+
+class TooMuch(ConnectionError):
+    """A reply had more bytes than may be read. What was asked for has been done."""
+
+
+class _Counted:
+    """The stream under redis-py's parser, with the bytes of a reply counted as they come, and bounded."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._stream: Any = None
+        self.received = 0
+
+    def over(self, connection: Any) -> None:
+        """Puts itself between a connection that was just made and its parser."""
+        if self._most and connection._parser._stream is not self:  # noqa: SLF001 - as below
+            self._stream = connection._parser._stream  # noqa: SLF001 - redis-py has no limit of its own
+            connection._parser._stream = self  # noqa: SLF001
+
+    async def read(self, most: int) -> bytes:
+        chunk: bytes = await self._stream.read(most)
+        self.received += len(chunk)
+        if self.received > self._most:
+            raise TooMuch(f"a reply has more than {self._most:,} bytes")
+        return chunk
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
 
 
 def _resolve(settings: Settings) -> tuple[str, Address]:

@@ -10,11 +10,12 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from redis.exceptions import ConnectionError, RedisError
+from redis.exceptions import ConnectionError, RedisError, ResponseError
 
 from streams.connection import LOST, Connections
 from streams.keys import CALLS_KEPT
 from streams.logger import get_logger
+from streams.tolerant import text
 
 if TYPE_CHECKING:
     from streams.delivery import Delivery
@@ -101,7 +102,7 @@ class Control:
         if word == b"cancel":
             if await self._client.zscore(self._keys.cancelled(self._group), rest) is not None:
                 source, _, entry_id = rest.partition(b" ")
-                self._call_off(source.decode(), entry_id)
+                self._call_off(text(source), entry_id)
         elif word in (b"pause", b"resume"):
             self._pause(bool(await self._client.sismember(self._keys.paused(), self._group)))
         elif word == b"report":
@@ -118,9 +119,17 @@ class Control:
                 return
 
     async def look(self) -> None:
-        """Reads what has been asked so far."""
-        self._pause(bool(await self._client.sismember(self._keys.paused(), self._group)))
-        for call in await self._client.zrange(self._keys.cancelled(self._group), 0, -1):
+        """Reads what has been asked so far. A key that is damaged says nothing, and keeps no consumer from starting."""
+        paused = await self._read(self._client.sismember, self._keys.paused(), self._group)
+        self._pause(bool(paused))
+        for call in await self._read(self._client.zrange, self._keys.cancelled(self._group), 0, -1) or ():
             source, _, entry_id = call.partition(b" ")
-            self._call_off(source.decode(), entry_id)
+            self._call_off(text(source), entry_id)
         self._reconnect.succeeded(by_reading=True)
+
+    async def _read(self, command: Callable[..., Awaitable[Any]], key: str, *arguments: Any) -> Any:
+        try:
+            return await command(key, *arguments)
+        except ResponseError as error:
+            log.error("control.refused", group=self._group, key=self._keys.short(key), error=str(error)[:300])
+            return None

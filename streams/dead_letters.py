@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
-from streams import chores, clock, scripts
+from streams import chores, clock
 from streams.correction import corrected
-from streams.entries import refusing
+from streams.entries import Entries, decode, refusing
 from streams.errors import NotFound, StreamsError
 from streams.history import operator
 from streams.keys import checked_name
 from streams.kind import Kind
 from streams.letter import Letter
 from streams.letters import Letters
+from streams.message import DATA, Message
 
 if TYPE_CHECKING:
     from schemas.event import Event
@@ -206,8 +207,11 @@ class DeadLetters:
 
     async def _replay(self, partition: Partition, chunk: list[Letter], by: str) -> int:
         keys = partition.keys
+        for number, letter in enumerate(chunk):
+            if letter.left_behind:
+                chunk[number] = await self._whole(partition, letter)
         with refusing(partition.connections):
-            return await scripts.replay(
+            return await chores.replay(
                 partition.redis.execute_command,
                 dead=keys.dead(self.group),
                 inbox=keys.inbox(self.group),
@@ -217,10 +221,23 @@ class DeadLetters:
                 letters=[(letter.entry_id, letter.again(), letter.record("replayed", by)) for letter in chunk],
             )
 
+    async def _whole(self, partition: Partition, letter: Letter) -> Letter:
+        """The letter with the data that were left in their stream; raises `NotFound` when they are there no more."""
+        key, _, entry_id = letter.carried.origin.rpartition(" ")
+        entry = None
+        if key.startswith(f"{partition.keys.tag}:stream:"):
+            with refusing(partition.connections):
+                entry = await Entries(partition).get(key, entry_id)
+        if entry is None:
+            raise NotFound(f"dead letter {letter.id}: its data were in {letter.carried.origin}, which has them no more")
+        message = Message([*letter.message.values])
+        message.values[DATA] = decode(entry).values[DATA]
+        return replace(letter, message=message)
+
     async def _discard(self, partition: Partition, chunk: list[Letter], by: str) -> int:
         keys = partition.keys
         with refusing(partition.connections):
-            dropped = await scripts.discard(
+            dropped = await chores.discard(
                 partition.redis.execute_command,
                 dead=keys.dead(self.group),
                 history=keys.history(self.group),

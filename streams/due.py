@@ -53,7 +53,7 @@ class Mover:
             if not head or (head == self._head and now < self._head_due):
                 self._reconnect.succeeded(by_reading=True)
                 return min(_TICK, self._head_due - now) if head else _TICK
-            moved, next_in, broken, self._head = await scripts.release_due(
+            moved, next_in, broken, self._head, shown = await scripts.release_due(
                 self._connection.call,
                 due=self._keys.due(), waiting=self._keys.waiting(), groups=self._keys.groups(),
                 books=self._keys.books(), most=_MOST,
@@ -63,11 +63,11 @@ class Mover:
             return 0.0
         except RedisError as error:
             log.error("due.refused", error=str(error)[:300])
-            return 5.0
+            return 1.0
         self._reconnect.succeeded()
         self._head_due = asyncio.get_running_loop().time() + next_in / 1000
         if broken:
-            log.error("due.not_moved", count=broken)
+            log.error("due.not_moved", count=broken, first={id[:128]: why[:200] for id, why in shown.items()})
         if moved + broken == _MOST:
             return 0.0
         return min(_TICK, next_in / 1000) if next_in >= 0 else _TICK

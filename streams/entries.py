@@ -146,17 +146,17 @@ async def _heads(sources: Sequence[AsyncIterator[T]]) -> AsyncGenerator[tuple[in
 
 def milliseconds(entry_id: bytes | str) -> int:
     """When an entry was added by Redis' clock, in ms since 1970: the first half of its id."""
-    text = entry_id.decode() if isinstance(entry_id, bytes) else entry_id
-    return int(text.partition("-")[0])
+    shown = entry_id.decode() if isinstance(entry_id, bytes) else entry_id
+    return int(shown.partition("-")[0])
 
 
 def position(entry_id: bytes | str) -> tuple[int, int]:
     """An entry id as numbers, for comparing two."""
-    text = entry_id.decode() if isinstance(entry_id, bytes) else entry_id
-    first, _, second = text.partition("-")
+    shown = entry_id.decode() if isinstance(entry_id, bytes) else entry_id
+    first, _, second = shown.partition("-")
     return int(first), int(second or 0)
 
 
-def decode(entry: Entry) -> Message:
-    """The message of an entry."""
-    return Message.decode(*entry)
+def decode(entry: Entry, *, came_back: bool = False) -> Message:
+    """The message of an entry; `came_back` where only the engine writes: see `Message.decode`."""
+    return Message.decode(*entry, came_back=came_back)

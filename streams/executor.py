@@ -9,9 +9,8 @@ import asyncio
 import inspect
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from datetime import datetime, timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from uncalled_for import FailedDependency, resolved_dependencies
 
@@ -28,6 +27,7 @@ from streams.message import DATA, EXPIRES, TYPE, VERSION, Message
 from streams.middleware import Middleware, deliver_chain
 from streams.outcome import ACKED, SKIPPED, Acked, DeadLettered, Expired, Outcome, Snoozed
 from streams.retry import Backoff
+from streams.tolerant import written
 from streams.verdict import judge
 
 if TYPE_CHECKING:
@@ -39,6 +39,10 @@ if TYPE_CHECKING:
 log = get_logger("streams.executor")
 
 Call = Callable[[Any], Awaitable[Any]]
+
+_VERSIONS: Final = 20  # newer than the code, of one type, that are reported
+_NOTED: Final = 100  # messages of one of them that have a line in log and history
+_LONGEST_LOOK: Final = 3600.0  # seconds between two looks whether such a message can be handled
 
 
 class HandlerTimeout(Exception):
@@ -61,7 +65,7 @@ class Route:
     """A subscription with its policy filled in, ready for the hot path."""
 
     __slots__ = (
-        "call", "call_batch", "decode", "newest", "retry", "returned", "subscription", "timeout", "transaction",
+        "call", "call_batch", "decode", "newer", "retry", "returned", "subscription", "timeout", "transaction",
         "version",
     )  # fmt: skip
 
@@ -71,7 +75,7 @@ class Route:
         self.timeout = timeout
         self.transaction = subscription.transaction
         self.version = b"%d" % subscription.event.version
-        self.newest = subscription.event.version  # that was met, so that a newer one is told of once
+        self.newer: dict[int, int] = {}  # versions that this code does not know, and how many messages had them
         self.returned = False  # something that is no event, and it was logged
         self.decode = subscription.event.decode
         self.call = _call_of(subscription)
@@ -116,14 +120,16 @@ class Executor:
 
     async def _deliver(self, delivery: Delivery) -> Outcome:
         message, route = delivery.message, delivery.route
+        if message.problem:
+            return DeadLettered("invalid", message.problem)
         if len(message.values) > EXPIRES and (late := expired(message)) is not None:
             return late
         if route is None:
             return _without_handler(message)
         data = message.values[DATA]
-        if len(data) > self._settings.max_bytes:
-            size = len(data)
-            return DeadLettered("too_large", f"{size} bytes of data are over the cap of {self._settings.max_bytes}")
+        if message.size or len(data) > self._settings.max_bytes:
+            told = f"{message.size or len(data)} bytes of data are over the cap of {self._settings.max_bytes}"
+            return DeadLettered("too_large", told)
         try:
             if self.claims is not None and data.startswith(MARK):
                 data = await self.fetch(delivery)
@@ -188,17 +194,22 @@ class Executor:
     def _newer(self, delivery: Delivery, route: Route) -> Outcome:
         """A message newer than this code waits for the deploy that knows it; it is nobody's failure yet."""
         version, known = delivery.message.version, route.subscription.event.version
-        if version > route.newest:
-            route.newest = version
-            told = {"type": delivery.message.type, "version": version, "known": known}
-            log.warning("delivery.newer_than_code", group=delivery.group, id=delivery.message.id, **told)
+        met = route.newer.get(version, 0) if version in route.newer or len(route.newer) < _VERSIONS else _NOTED
+        if met < _NOTED:
+            route.newer[version] = met + 1
+        if not met:
+            about = {"id": delivery.message.id, "type": delivery.message.type, "version": version, "known": known}
+            log.warning("delivery.newer_than_code", group=delivery.group, **about)
         now = clock.now()
         carried = delivery.message.carried
-        first_seen = carried.first_failed if carried and carried.first_failed else now.isoformat()
+        first_seen = written(carried.first_failed, now) if carried and carried.first_failed else now
         reason = f"version {version} is newer than this code, which knows {known}"
-        if now - datetime.fromisoformat(first_seen) >= timedelta(seconds=self._settings.unsupported_for):
-            return DeadLettered("unsupported", f"{reason}; it waited since {first_seen}")
-        return Snoozed(self._settings.unsupported_every, f"unsupported: {reason}", first_seen)
+        waited = max(0.0, (now - first_seen).total_seconds())
+        if waited >= self._settings.unsupported_for:
+            return DeadLettered("unsupported", f"{reason}; it waited since {first_seen.isoformat()}")
+        every = self._settings.unsupported_every  # the longer it waits, the rarer: many must not busy all for a day
+        after = max(every, min(waited, _LONGEST_LOOK))
+        return Snoozed(after, f"unsupported: {reason}", first_seen.isoformat(), noted=met < _NOTED)
 
     def failed(self, delivery: Delivery, error: BaseException) -> Outcome:
         """Decides what becomes of a delivery whose handler raised `error`."""

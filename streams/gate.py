@@ -24,6 +24,7 @@ from streams.failure import name_of_class, passes
 from streams.limit import BY_KEY, Limit, Share
 from streams.logger import get_logger
 from streams.message import DATA, EXPIRES, KEY, TYPE
+from streams.missing import is_of_script
 from streams.outcome import RELEASED, Outcome, Snoozed
 
 if TYPE_CHECKING:
@@ -39,6 +40,9 @@ log = get_logger("streams.gate")
 _BATCH: Final = 200
 _TICK: Final = 0.5  # seconds: the longest a line that another consumer has made is not looked at
 _PAUSE: Final = 0.005  # seconds between two looks: what became free meanwhile is let in together
+_REFUSALS: Final = 3  # of a whole call, after which its deliveries ask one by one
+_DAMAGED_FOR: Final = 30.0  # seconds until a delivery asks again whose limit cannot be read
+
 _GONE: Final = "limited: its entry was deleted; it asks again"
 
 
@@ -146,6 +150,9 @@ class Gate:
         """What it asks; None when it need not, because no handler will run, or when that cannot be known."""
         message = delivery.message
         subscription, limit, share = self._limited[message.values[TYPE]]
+        if message.problem or message.size:
+            self._let_in([(delivery, _UNLIMITED)])
+            return None
         if len(message.values) > EXPIRES and expired(message) is not None:
             self._let_in([(delivery, _UNLIMITED)])
             return None
@@ -179,7 +186,7 @@ class Gate:
         return delivery, ask, asked, share
 
     async def _answer(self, asks: Sequence[tuple[Delivery, Ask, Asked, Share]]) -> None:
-        repeated = False
+        repeated, refusals = False, 0
         for delivery, _, _, _ in asks:
             delivery.settling = True  # what goes to stand in line is not pending any more, and is not lost
         while True:
@@ -194,6 +201,14 @@ class Gate:
                 await self._reconnect.failed(error)
             except RedisError as error:
                 log.error("gate.refused", group=self._group, error=str(error)[:300])
+                refusals += is_of_script(error)
+                if refusals >= _REFUSALS and len(asks) > 1:
+                    for ask in asks:
+                        await self._answer([ask])
+                    return
+                if refusals >= _REFUSALS:
+                    wait, answers = -1, [str(error)]
+                    break
                 await self._reconnect.failed(error)
         self._reconnect.succeeded()
         let_in, parked, lost = [], [], set()
@@ -210,6 +225,9 @@ class Gate:
                     parked.append(delivery)
                 case -2:
                     self._done(delivery, Snoozed(1.0, _GONE))
+                case str(why):
+                    log.error("gate.refused", group=self._group, id=delivery.message.id, error=why[:300])
+                    self._done(delivery, Snoozed(_DAMAGED_FOR, f"limited: its limit cannot be read: {why[:300]}"))
         if parked:
             self._parked(parked)
         if lost:
@@ -235,13 +253,15 @@ class Gate:
         if self._idle():
             return _TICK
         try:
-            wait = await admission.serve(self._serving.call, self._keys, group=self._group)
+            wait, damaged = await admission.serve(self._serving.call, self._keys, group=self._group)
         except LOST as error:
             await self._reconnect.failed(error)
             return 0.0
         except RedisError as error:
             log.error("gate.refused", group=self._group, error=str(error)[:300])
             return 5.0
+        if damaged:
+            log.error("gate.refused", group=self._group, error=damaged[:300])
         return _TICK if wait < 0 else min(_TICK, max(_PAUSE, wait / 1000))
 
     async def close(self, within: float) -> None:

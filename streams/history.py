@@ -1,4 +1,6 @@
-"""History: the line that a group keeps of a delivery that was not a plain success (see `Keys.history`)."""
+"""History: the line that a group keeps of a delivery that was not a plain success (see `Keys.history`), and that of the
+log.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,16 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from streams import clock
+from streams.logger import get_logger
 from streams.message import ID, TYPE
+from streams.outcome import DeadLettered, Expired, Outcome, Retried, Snoozed
 
 if TYPE_CHECKING:
+    from streams.delivery import Delivery
     from streams.message import Message
+
+
+log = get_logger("streams.settlement")
 
 
 def operator() -> str:
@@ -50,3 +58,19 @@ def record(
         b"at": (at or clock.now().isoformat(timespec="milliseconds")).encode(),
     }
     return list(chain.from_iterable(values.items()))
+
+
+def tell(delivery: Delivery, outcome: Outcome) -> None:
+    """One line for each delivery that was not a plain success."""
+    about = {"group": delivery.group, "id": delivery.message.id, "type": delivery.message.type}
+    match outcome:
+        case Retried(after=after, error=error):
+            log.warning("delivery.retried", **about, attempt=delivery.attempt, after=round(after, 2), error=error)
+        case DeadLettered(reason=reason, error=error):
+            log.error("delivery.dead_lettered", **about, attempt=delivery.attempt, reason=reason, error=error)
+        case Snoozed(after=after, reason=reason, noted=True):
+            log.info("delivery.snoozed", **about, after=round(after, 2), reason=reason)
+        case Expired(at=at):
+            log.warning("delivery.expired", **about, expired_at=at)
+        case _:
+            log.debug("delivery.ended", **about, outcome=type(outcome).__name__)

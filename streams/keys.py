@@ -38,6 +38,7 @@ from __future__ import annotations
 import hashlib
 import re
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, get_args
 
@@ -67,6 +68,11 @@ def checked_name(kind: str, name: str) -> str:
     if not _NAME.fullmatch(name):
         raise StreamsError(f"{kind} {name!r} must be 1-64 of a-z 0-9 _ . - and start with a letter or digit")
     return name
+
+
+def is_name(name: str) -> bool:
+    """Whether a group or stream may have that name; others can be made by hand, and have no keys of their own."""
+    return _NAME.fullmatch(name) is not None
 
 
 def checked_priority(priority: str) -> str:
@@ -200,6 +206,20 @@ class Keys:
     def number_in(self, key: str) -> int:
         """The partition that a key of this app belongs to."""
         return int(key[len(self.app) + 2 : key.index("}")])
+
+    def registry(self, registered: Mapping[bytes, bytes]) -> dict[str, list[str]]:
+        """The groups of the registry and the keys that each reads, without what is no name and no key of a stream."""
+        read = {}
+        for name, sources in registered.items():
+            group = name.decode("utf-8", "replace")
+            if is_name(group):
+                keys = sources.decode("utf-8", "replace").split()
+                read[group] = [key for key in keys if key == self.inbox(group) or self._is_stream(key)]
+        return read
+
+    def _is_stream(self, key: str) -> bool:
+        name, _, lane = key.removeprefix(f"{self.tag}:stream:").partition(":")
+        return key.startswith(f"{self.tag}:stream:") and is_name(name) and lane in ("", *LANES)
 
     def short(self, key: str) -> str:
         """The name a person reads: `users`, `users:high`, `inbox:email`."""

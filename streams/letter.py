@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from typing import Any
 
 from streams import history
 from streams.entries import Entry, milliseconds
 from streams.fingerprint import fingerprint
 from streams.message import DATA, VERSION, Carried, Message
+from streams.tolerant import moment, pairs, whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +36,17 @@ class Letter:
     def decode(cls, group: str, entry: Entry, mark: str = "") -> Letter:
         """Reads an entry of the dead letters. Never fails: what is missing reads as empty."""
         entry_id, fields = entry
-        found = {name: value.decode("utf-8", "replace") for name, value in zip(fields[::2], fields[1::2], strict=True)}
-        message = Message.decode(entry_id, fields)
+        found = {name: value.decode("utf-8", "replace") for name, value in pairs(fields).items()}
+        message = Message.decode(entry_id, fields, came_back=True)
         carried = message.carried or Carried()
-        gave_up = found.get(b"at") or datetime.fromtimestamp(milliseconds(entry_id) / 1000, UTC).isoformat()
-        attempts = found.get(b"attempts", "")
+        gave_up = found.get(b"at") or moment(milliseconds(entry_id)).isoformat()
         return cls(
             mark + entry_id.decode(),
             group,
             found.get(b"reason", ""),
             found.get(b"error", ""),
             found.get(b"traceback", ""),
-            int(attempts) if attempts.isdigit() else carried.failures,
+            whole(found.get(b"attempts"), carried.failures),
             carried.first_failed or gave_up,
             gave_up,
             message,
@@ -89,6 +88,11 @@ class Letter:
         """The body as it came; it may be no JSON at all."""
         return self.message.data
 
+    @property
+    def left_behind(self) -> int:
+        """How many bytes of data were left in the stream that the event came from; 0 when the letter has them."""
+        return self.message.size
+
     def as_json(self) -> dict[str, Any]:
         """What may be shown to anybody: everything but the traceback and the body."""
         message, carried = self.message, self.carried
@@ -106,6 +110,7 @@ class Letter:
             "replays": carried.replays,
             "fingerprint": self.fingerprint,
             "origin": carried.origin,
+            "left_behind": self.left_behind,
             "source": message.source,
             "time": message.time,
             "version": message.version,

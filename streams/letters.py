@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from streams.entries import Entries, merged, milliseconds, position, refusing
 from streams.errors import NotFound
 from streams.letter import Letter
+from streams.missing import unless_odd
+from streams.tolerant import text
 
 if TYPE_CHECKING:
     from streams.client import Streams
@@ -92,7 +94,7 @@ class Letters:
         for partition in self._client.partitions:
             redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
             with refusing(partition.connections):
-                groups |= {name.decode() for name in await redis.hkeys(partition.keys.groups())}
+                groups |= {text(name) for name in await unless_odd(redis.hkeys(partition.keys.groups())) or ()}
                 if self._group in groups or await redis.exists(partition.keys.dead(self._group)):
                     return
         close = difflib.get_close_matches(self._group, groups, 1)
@@ -104,6 +106,6 @@ def _milliseconds(duration: timedelta) -> int:
     return round(duration.total_seconds() * 1000)
 
 
-def _is_entry_id(text: str) -> bool:
-    first, dash, second = text.partition("-")
-    return bool(dash) and first.isdigit() and second.isdigit() and len(text) < 42
+def _is_entry_id(id: str) -> bool:
+    first, dash, second = id.partition("-")
+    return id.isascii() and bool(dash) and first.isdigit() and second.isdigit() and len(id) < 42

@@ -57,7 +57,7 @@ class Membership:
         while True:
             try:
                 async with self._one_at_a_time:
-                    made = await scripts.ensure_groups(
+                    made, refused = await scripts.ensure_groups(
                         self._connection.call, groups=self._keys.groups(), books=self._keys.books(), group=self.group,
                         streams=self.sources,
                     )  # fmt: skip
@@ -67,6 +67,8 @@ class Membership:
                 log.error("groups.refused", group=self.group, error=str(error)[:300])
                 await self._reconnect.failed(error)
             else:
+                if refused:  # one key that is damaged keeps the group from none of the others
+                    log.error("groups.refused", group=self.group, errors={k[:128]: v[:200] for k, v in refused.items()})
                 if made:
                     log.info("groups.made", group=self.group, count=made)
                 return

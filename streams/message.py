@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import time
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import datetime
 from itertools import chain
 from random import Random
 from typing import Any, Final
@@ -22,6 +22,7 @@ import orjson
 
 from schemas.event import Event
 from streams import clock
+from streams.tolerant import count, entry_time, failures, pairs
 
 FIELDS: Final = [
     b"specversion", b"id", b"type", b"source", b"time", b"dataversion",
@@ -38,6 +39,17 @@ CARRIED: Final = [
 ]  # fmt: skip
 
 _EXPIRING: Final = [*FIELDS, EXPIRY]
+BYTES: Final = b"$bytes"
+"""How many bytes of data an entry has that was handed over without them: see `lua/cut.lua`."""
+
+FIELDS_MOST: Final = 100
+"""Fields of an entry: one with more is no message."""
+
+NAME_MOST: Final = 1024
+"""Bytes of an id, a type or an ordering key, which stand in logs: an entry with a longer one is no message."""
+
+_SHOWN: Final = 128  # bytes of a longer one that are kept
+
 _ERRORS_KEPT: Final = 5
 _TIME_MOST: Final = 40  # characters
 
@@ -100,11 +112,13 @@ class Message:
     Values stay bytes until somebody asks: the hot path looks at the type, the version and the data only.
     """
 
-    __slots__ = ("carried", "once", "replicated", "target", "values", "when")
+    __slots__ = ("carried", "once", "problem", "replicated", "size", "target", "values", "when")
 
     def __init__(self, values: list[bytes], carried: Carried | None = None, target: str = "", when: str = "") -> None:
         self.values = values
         self.carried = carried
+        self.problem = ""  # why it is no message, whatever its data are
+        self.size = 0  # bytes of data that were left where they are
         self.target = target  # of an outgoing message: the key of the stream it goes to
         self.once = ""  # of an outgoing message: the key that only one event may be published under
         self.replicated = False  # of an outgoing message: whether its publisher waits for replicas
@@ -148,35 +162,49 @@ class Message:
         return made
 
     @classmethod
-    def decode(cls, entry_id: bytes, fields: list[bytes]) -> Message:
+    def decode(cls, entry_id: bytes, fields: list[bytes], *, came_back: bool = False) -> Message:
         """Reads a stream entry (a flat list of names and values). Never fails: what is wrong with the *content* is
         found, and dead-lettered, when the event is decoded.
+
+        `came_back` is for what only the engine writes (an inbox, dead letters, what waits for a group): there `CARRIED`
+        is believed. In a public stream anybody could say so.
         """
         values = fields[1::2]
-        if fields[::2] == FIELDS and values[ID]:
+        if (
+            fields[::2] == FIELDS
+            and 0 < len(values[ID]) <= NAME_MOST
+            and len(values[TYPE]) <= NAME_MOST
+            and len(values[KEY]) <= NAME_MOST
+        ):
             return cls(values)
-        found = dict(zip(fields[::2], values, strict=False))
+        found = pairs(fields)
+        problem = _problem(fields, found)
+        size = 0 if b"data" in found else count(found.get(BYTES))
         values = [found.get(name, b"") for name in FIELDS]
+        for place in (ID, TYPE, KEY):
+            if len(values[place]) > NAME_MOST:
+                problem = problem or f"the field {FIELDS[place].decode()} has {len(values[place]):,} bytes"
+                values[place] = values[place][:_SHOWN]
         values[0] = values[0] or b"1.0"
         values[ID] = values[ID] or entry_id
-        values[TIME] = values[TIME] or _entry_time(entry_id)
+        values[TIME] = values[TIME] or entry_time(entry_id)
         values[VERSION] = values[VERSION] or b"1"
         if found.get(EXPIRY):
             values.append(found[EXPIRY])
-        if b"origin" not in found:
-            return cls(values)
-        return cls(
-            values,
-            Carried(
+        carried = None
+        if came_back and b"origin" in found:
+            carried = Carried(
                 _text(found[b"origin"]),
-                _count(found.get(b"failures")),
-                _count(found.get(b"deliveries")),
+                count(found.get(b"failures")),
+                count(found.get(b"deliveries")),
                 _text(found.get(b"firstfailed", b"")),
                 _text(found.get(b"lastfailed", b"")),
-                _errors(found.get(b"errors", b"")),
-                _count(found.get(b"replays")),
-            ),
-        )
+                failures(found.get(b"errors", b"")),
+                count(found.get(b"replays")),
+            )
+        made = cls(values, carried)
+        made.problem, made.size = problem, size
+        return made
 
     def encode(self) -> list[bytes]:
         """The entry for a stream: names and values, flat, in the fixed order."""
@@ -213,7 +241,7 @@ class Message:
     @property
     def version(self) -> int:
         """The schema version it was written as; 1 when the entry does not say, 0 when it says nonsense."""
-        return _count(self.values[VERSION])
+        return count(self.values[VERSION])
 
     @property
     def key(self) -> str:
@@ -260,24 +288,13 @@ class Message:
         return self.values[DATA]
 
 
+def _problem(fields: list[bytes], found: dict[bytes, bytes]) -> str:
+    names = fields[::2]
+    if len(names) > FIELDS_MOST:
+        return f"the entry has {len(names):,} fields, at most {FIELDS_MOST} may be in a message"
+    twice = [name for name in _EXPIRING if names.count(name) > 1] if len(found) < len(names) else []
+    return f"the field {twice[0].decode()} is in the entry more than once" if twice else ""
+
+
 def _text(value: bytes) -> str:
     return value.decode("utf-8", "replace")
-
-
-def _count(value: bytes | None) -> int:
-    return int(value) if value and value.isdigit() and len(value) < 10 else 0
-
-
-def _errors(value: bytes) -> list[dict[str, Any]]:
-    try:
-        errors = orjson.loads(value) if value else []
-    except orjson.JSONDecodeError:
-        return []
-    return errors if isinstance(errors, list) else []
-
-
-def _entry_time(entry_id: bytes) -> bytes:
-    try:
-        return datetime.fromtimestamp(int(entry_id.partition(b"-")[0]) / 1000, UTC).isoformat().encode()
-    except (ValueError, OverflowError, OSError):  # whoever adds an entry may choose its id
-        return b""

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 from streams import scripts
 from streams.entries import refusing
 from streams.message import Message
+from streams.missing import unless_odd
+from streams.tolerant import text, written
 
 if TYPE_CHECKING:
     from streams.client import Streams
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 _MOST: Final = 1_000  # of each partition: to know that there are some is enough
 _AT_ONCE: Final = 100
+_LONGEST_WAIT: Final = 3_700  # seconds until the next look at one of them, and a little
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,25 +50,18 @@ async def _in(partition: Partition) -> list[tuple[tuple[str, str, int], datetime
     keys, redis = partition.keys, partition.redis
     reader: Any = redis  # its annotations are unions
     seconds, _ = await reader.time()
-    soon = (seconds + 2 * partition.settings.unsupported_every) * 1000
-    ids = iter(await reader.zrangebyscore(keys.due(), "-inf", soon, start=0, num=_MOST))
+    soon = (seconds + max(2 * partition.settings.unsupported_every, _LONGEST_WAIT)) * 1000
+    ids = iter(await unless_odd(reader.zrangebyscore(keys.due(), "-inf", soon, start=0, num=_MOST)) or ())
     found = []
     while chunk := list(islice(ids, _AT_ONCE)):
         waiting = await scripts.peek_waiting(redis.execute_command, due=keys.due(), waiting=keys.waiting(), ids=chunk)
-        for waiting_id, _, _, fields in waiting:
-            message = Message.decode(b"0-0", fields)
+        for waiting_id, _, key, fields in waiting:
+            message = Message.decode(b"0-0", fields, came_back=scripts.came_back(key))
             carried = message.carried
             # Nothing else gives a message a first failure but no error: see `Snoozed.first_seen`.
             if carried is None or carried.failures or carried.errors or not carried.first_failed:
                 continue
-            group = waiting_id.decode("utf-8", "replace").partition(" ")[0]
-            found.append(((group, message.type, message.version), _moment(carried.first_failed)))
+            group = text(waiting_id).partition(" ")[0]
+            since = written(carried.first_failed, datetime.now(UTC))
+            found.append(((group, message.type, message.version), since))
     return found
-
-
-def _moment(text: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        return datetime.now(UTC)
-    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

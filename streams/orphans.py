@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, Any, Final
 from streams.claims import MARK
 from streams.entries import Entries, refusing
 from streams.errors import NotFound, StreamsError
+from streams.keys import is_name
 from streams.logger import get_logger
 from streams.message import DATA, FIELDS, ID, Message
 from streams.outcome import Unavailable
+from streams.tolerant import text
 from streams.trail import Trail
 
 if TYPE_CHECKING:
@@ -100,9 +102,11 @@ async def _is_dead(client: Streams, event_id: str) -> bool:
         with refusing(partition.connections):
             noted = await redis.hkeys(partition.keys.books())
             known = set(await redis.hkeys(partition.keys.groups()))
-            retired = {field.removeprefix(b"seen ") for field in noted if field.startswith(b"seen ")} - known
-            for group in retired:
-                key = partition.keys.dead(group.decode())
+            named = {text(field.removeprefix(b"seen ")) for field in noted if field.startswith(b"seen ")} - {
+                text(name) for name in known
+            }
+            for group in filter(is_name, named):
+                key = partition.keys.dead(group)
                 async for _ in Entries(partition).search(key, FIELDS[ID], event_id.encode()):
                     return True
     return False

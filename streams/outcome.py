@@ -52,11 +52,12 @@ class Retried:
 
 @dataclass(frozen=True, slots=True)
 class Snoozed:
-    """Not now: again after `after` seconds, and it does not count."""
+    """Not now: again after `after` seconds, and it does not count. What is `noted` has a line in log and history."""
 
     after: float
     reason: str
     first_seen: str = ""
+    noted: bool = True
 
     def __post_init__(self) -> None:
         _ = seconds(self.after)

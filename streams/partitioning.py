@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 from streams import chores
 from streams.entries import refusing
 from streams.errors import Refused
+from streams.missing import unless_odd
+from streams.tolerant import whole
 
 if TYPE_CHECKING:
     from streams.client import Streams
@@ -27,9 +29,9 @@ async def registered(client: Streams) -> int:
     """How many the app has; what the settings say where nothing was ever published."""
     first = client.partitions[0]
     with refusing(first.connections):
-        noted = await first.redis.get(first.keys.partitions())
-        if noted is not None:
-            return int(noted)
+        noted = whole(await unless_odd(first.redis.get(first.keys.partitions())))
+        if noted > 0:
+            return noted
         return 1 if await first.redis.exists(first.keys.books()) else client.settings.partitions
 
 

@@ -215,7 +215,7 @@ class Publisher:
     async def _attempt(
         self, batch: Sequence[_Waiting], messages: Sequence[Message], sequence: int, limit: float
     ) -> None:
-        taken = await scripts.publish(
+        taken, refused = await scripts.publish(
             partial(self._connection.call, timeout=limit),
             producer=self._producer,
             due=self._keys.due(),
@@ -226,17 +226,20 @@ class Publisher:
             sequence=sequence,
             messages=messages,
         )
-        # When the connection is lost between the two, the batch is sent again: on a new connection WAIT waits
-        # for nothing, and the new master may be one that does not have it.
+        # A connection lost between the two: the batch is sent again, as WAIT waits for nothing on a new one.
         replicas = await self._replicas(limit) if any(waiting.replicated for waiting in batch) else 0
         self._answered = True
         for position, first in taken.items():
             # The caller reads from its message which event stands for it: the one that took the name first.
             messages[position].values[ID] = first.encode()
         wanted = self._connections.settings.replicas
+        first_of = 0
         for waiting in batch:
-            few = waiting.replicated and replicas < wanted
-            waiting.end(self._not_replicated(waiting.messages, replicas) if few else None)
+            problem = self._refused(waiting.messages, first_of, refused)
+            first_of += len(waiting.messages)
+            if problem is None and waiting.replicated and replicas < wanted:
+                problem = self._not_replicated(waiting.messages, replicas)
+            waiting.end(problem)
 
     def _uncertain(self, messages: Sequence[Message], cause: str) -> PublishUncertain:
         return PublishUncertain(
@@ -255,6 +258,18 @@ class Publisher:
             b"WAIT", settings.replicas, round(within * 1000), timeout=within + limit
         )
         return count
+
+    def _refused(self, messages: Sequence[Message], first: int, refused: dict[int, str]) -> StreamsError | None:
+        """What one caller is told of those of its messages that Redis refused; others of its batch are published."""
+        if not (of_it := [(each, refused[at]) for at, each in enumerate(messages, first) if at in refused]):
+            return None
+        message, why = of_it[0]
+        if "last possible ID" in why:
+            why = f"{self._keys.short(message.target)} takes no more entries: its last id is the last possible one"
+        many = f"{len(of_it)} of {len(messages)} events, the first" if len(messages) > 1 else "the event"
+        return StreamsError(
+            f"Redis at {self._connections.place} refuses {many} {message.id}: {why}; see streams doctor"
+        )
 
     def _not_replicated(self, messages: Sequence[Message], replicas: int) -> NotReplicated:
         settings = self._connections.settings

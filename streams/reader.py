@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any, Final
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from streams import scripts
-from streams.connection import LOST, Connections
+from streams.budget import Sizes, reply_most, whole_up_to
+from streams.connection import LOST, Connections, TooMuch
 from streams.delivery import Delivery
 from streams.logger import get_logger
 from streams.message import Message
@@ -32,6 +33,9 @@ log = get_logger("streams.reader")
 
 _AHEAD: Final = 0.2  # seconds of work to hold: enough to hide the round trip, little enough to share
 _MEASURE: Final = 0.05  # seconds between two looks at the rate
+_LEFT_OUT_FOR: Final = 1.0  # seconds between two looks at a key that is no stream
+_FETCH: Final = 4  # entries that are read one by one, in a call: a large one takes Redis a while
+_ASIDE_MOST: Final = 1_000  # outcomes that Redis refuses, beside which as many are held as ever
 
 
 class Reader:
@@ -72,14 +76,15 @@ class Reader:
         self._held = 0
         self._feed = feed
         self._watch = watch
-        self._connection = connections.direct(timeout=10.0)
+        self._connection = connections.direct(timeout=10.0, most=reply_most(settings))
+        self._sizes, self._cut, self._aside = Sizes(settings), whole_up_to(settings), 0
+        self._left_out: set[str] = set()  # keys that hold something else than a stream
+        self._look_again = 0.0
         self._room = asyncio.Event()
         self._active = 1
         self._batches: Batches | None = None
         self._handled, self._measured_at = 0, 0.0
-        self._stopping = False
-        self._paused = False
-        self._unsure = False
+        self._stopping = self._paused = self._unsure = False
         self._client_id = self._made = 0
 
     def fill(self, batches: Batches) -> None:
@@ -100,6 +105,11 @@ class Reader:
         self._handled += count
         self._room.set()
 
+    def put_aside(self, count: int) -> None:
+        """Notes how many more (or fewer) are held because Redis refuses their outcome: others go on beside them."""
+        self._aside += count
+        self._room.set()
+
     def room(self) -> int:
         """How many more messages this consumer will hold."""
         if self._paused:
@@ -108,7 +118,8 @@ class Reader:
         # What runs is held too. Slots that slow handlers leave all at once would find few of this lane beside the
         # others, and be taken by those of a lower lane: its share would be another than that of its weight.
         share = self._least if self._waits_below() else 0
-        return self._target + share + in_batches - self._held
+        held = self._held - min(self._aside, _ASIDE_MOST)
+        return min(self._target + share + in_batches - held, self._sizes.room(held))
 
     def room_to_reclaim(self) -> int:
         """How many messages of dead consumers it takes over: some beyond what it holds otherwise, or a reader that
@@ -126,7 +137,8 @@ class Reader:
         while not self._stopping:
             self._adapt()
             room = self.room()
-            if self._paused or room < (1 if self._target == self._least else self._target // 4):
+            few = 1 if self._target == self._least else min(self._target // 4, self._sizes.most(self._target))
+            if self._paused or room < max(1, few):
                 self._room.clear()
                 await self._room.wait()
                 continue
@@ -138,7 +150,12 @@ class Reader:
                     self._client_id = await self._connection.client_id()
                     self._made = self._connection.made
                 asked = monotonic()
-                reply = await self._read(max(1, room // self._active))
+                count = self._sizes.most(max(1, room // self._active))
+                reply = await self._read(count)
+            except TooMuch:
+                log.warning("reader.too_much", group=self._group, asked=count)
+                self._unsure, self._client_id = True, 0  # its entries are pending here, and are read one by one
+                self._sizes.overran(count)
             except NoPermissionError as error:
                 await self._reconnect.failed(error)
             except ResponseError as error:
@@ -151,6 +168,7 @@ class Reader:
                 self._reconnect.succeeded()
                 if reply:
                     self._active = len(reply)
+                    self._sizes.met(sum(len(entries) for _, entries in reply), self._connection.received)
                     # It may have lain in the socket while this process was stopped, and be another's by now.
                     self._unsure = monotonic() - asked > self._lease
                     if not self._unsure:
@@ -167,12 +185,14 @@ class Reader:
         return len(found)
 
     async def _read(self, count: int) -> Any:
+        if not (sources := self._readable()):
+            return await asyncio.sleep(min(0.5, self._block))
+        block = round(self._block * 1000)
         if self._turns is not None:
-            return await self._turns.read(self._call, self._consumer, self._sources, count, round(self._block * 1000))
-        return await self._connection.call(
+            return await self._turns.read(self._call, self._consumer, sources, count, block, self._cut)
+        return await self._call(
             b"XREADGROUP", b"GROUP", self._group, self._consumer, b"COUNT", count,
-            b"BLOCK", round(self._block * 1000), b"STREAMS", *self._sources, *(b">" for _ in self._sources),
-            timeout=self._block + 5,
+            b"BLOCK", block, b"STREAMS", *sources, *(b">" for _ in sources),
         )  # fmt: skip
 
     async def _call(self, *command: Any) -> Any:
@@ -182,7 +202,7 @@ class Reader:
         group, consumer = self._group, self._consumer
         return [
             Delivery(
-                Message.decode(entry_id, fields),
+                Message.decode(entry_id, fields, came_back=scripts.came_back(source)),
                 group=group, consumer=consumer, source=source, entry_id=entry_id, count=1,
             )
             for name, entries in reply
@@ -204,16 +224,30 @@ class Reader:
             # Somebody flushed or evicted the stream. From 0, or what was published since would never be seen.
             log.error("stream.reset", group=self._group, error=str(error)[:200])
             await self._ensure_groups()
+        elif "WRONGTYPE" in str(error):
+            await self._leave_out(error)
         elif "UNBLOCKED" not in str(error):
             log.error("reader.refused", group=self._group, error=str(error)[:300])
         if not self._stopping:
             await asyncio.sleep(min(0.5, self._block))
 
+    def _readable(self) -> list[str]:
+        """The sources without those that hold something else, which are looked at again from time to time."""
+        self._left_out = self._left_out if monotonic() < self._look_again else set()
+        return [source for source in self._sources if source not in self._left_out]
+
+    async def _leave_out(self, error: ResponseError) -> None:
+        """One key that is no stream must not keep the others unread: a read of several fails as a whole."""
+        kinds = {source: await self._connection.call(b"TYPE", source) for source in self._sources}
+        self._look_again = monotonic() + _LEFT_OUT_FOR
+        self._left_out = {source for source, kind in kinds.items() if kind not in (b"stream", b"none")}
+        log.error("reader.refused", group=self._group, error=str(error)[:300], left_out=sorted(self._left_out))
+
     async def _read_own_pending(self) -> None:
         """Finds what Redis thinks we hold and we do not. By XPENDING and XRANGE: reading history with `0` would raise
         the delivery count of everything that is being handled, and break its fence.
         """
-        for source in self._sources:
+        for source in self._readable():
             # Watched from before Redis is asked: what is settled meanwhile is pending in its answer and in our hands no
             # more, what is reclaimed meanwhile is in its answer and in our hands already.
             with self._watch(source) as seen:
@@ -232,19 +266,18 @@ class Reader:
             return []
         # Their lease may be over, and this consumer's own reclaim would take them over a second time.
         lost = await self._renew(source, unseen)
-        found = []
-        for position, (entry_id, count) in enumerate(unseen, 1):
-            if position in lost:
-                continue
-            entries = await self._connection.call(b"XRANGE", source, entry_id, entry_id)
-            if entries:
-                message = Message.decode(entry_id, entries[0][1])
-                found.append(
-                    Delivery(
-                        message,
-                        group=self._group, consumer=self._consumer, source=source, entry_id=entry_id, count=count,
-                    )
-                )  # fmt: skip
+        counts = dict(each for position, each in enumerate(unseen, 1) if position not in lost)
+        ids, found, call = list(counts), [], self._connection.call
+        for at in range(0, len(ids), _FETCH):
+            page = await scripts.fetch(call, source, ids=ids[at : at + _FETCH], cut=self._cut)
+            found += [
+                Delivery(
+                    Message.decode(entry_id, fields, came_back=scripts.came_back(source)),
+                    count=counts[entry_id], group=self._group, consumer=self._consumer, source=source,
+                    entry_id=entry_id,
+                )
+                for entry_id, fields in page
+            ]  # fmt: skip
         return found
 
     async def _renew(self, source: str, entries: list[tuple[bytes, int]]) -> set[int]:

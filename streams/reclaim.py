@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from redis.exceptions import RedisError
 
 from streams import scripts
+from streams.budget import whole_up_to
 from streams.connection import LOST, Connections
 from streams.delivery import Delivery
 from streams.logger import get_logger
 from streams.message import Message
+from streams.tolerant import text
 
 if TYPE_CHECKING:
     from streams.keys import Keys
@@ -51,6 +54,7 @@ class Reclaimer:
         self._sources = sources
         self._lease = connections.settings.lease
         self._suspect = suspect
+        self._cut = whole_up_to(connections.settings)
         self._reconnect = reconnect
         self._fresh = fresh
         self._room = room
@@ -68,16 +72,23 @@ class Reclaimer:
                 continue
             try:
                 for source in self._sources:
-                    await self._walk(source)
+                    await self._unless_refused(partial(self._walk, source), self._keys.short(source))
                 self._round += 1
                 if self._round % (2 * _CHECKS) == 0:
-                    await self._retire()
+                    await self._unless_refused(self._retire, "")
             except LOST as error:
                 await self._reconnect.failed(error)
-            except RedisError as error:
-                # NOGROUP is mended by the reader; anything else is said and tried again at the next look.
-                if "NOGROUP" not in str(error):
-                    log.error("reclaim.refused", group=self._group, error=str(error)[:300])
+
+    async def _unless_refused(self, step: Callable[[], Awaitable[None]], source: str) -> None:
+        """One step of the round; what Redis refuses about one key is said, and keeps the others from nothing."""
+        try:
+            await step()
+        except LOST:
+            raise
+        except RedisError as error:
+            # NOGROUP is mended by the reader; anything else is tried again at the next look.
+            if "NOGROUP" not in str(error):
+                log.error("reclaim.refused", group=self._group, source=source, error=str(error)[:300])
 
     async def _walk(self, source: str) -> None:
         while (room := self._room(source)) > 0:
@@ -91,6 +102,7 @@ class Reclaimer:
                 cursor=self._cursors[source],
                 most=min(_PAGE, room),
                 suspect=self._suspect,
+                cut=self._cut,
             )
             self._cursors[source] = following
             if vanished:
@@ -108,7 +120,7 @@ class Reclaimer:
     def _take(self, source: str, taken: list[scripts.Taken]) -> None:
         deliveries = [
             Delivery(
-                Message.decode(entry_id, fields),
+                Message.decode(entry_id, fields, came_back=scripts.came_back(source)),
                 group=self._group,
                 consumer=self._consumer,
                 source=source,
@@ -132,11 +144,11 @@ class Reclaimer:
                 consumers=key,
                 books=self._keys.books(),
                 group=self._group,
-                consumer=name.decode(),
+                consumer=name,
                 streams=self._sources,
                 silent_ms=round(self._lease * 1000 * _SILENT),
             ):
-                log.info("consumer.retired", group=self._group, consumer=name.decode())
+                log.info("consumer.retired", group=self._group, consumer=text(name))
 
     async def aclose(self) -> None:
         """Closes the connection."""

@@ -15,6 +15,7 @@ from streams.entries import Entries, decode, position, refusing
 from streams.errors import NotFound, StreamsError
 from streams.keys import LANES
 from streams.message import Carried
+from streams.missing import unless_odd
 from streams.replay import Replay, Span
 
 if TYPE_CHECKING:
@@ -37,13 +38,15 @@ class Replaying:
     async def ls(self) -> list[Replay]:
         """All that are remembered."""
         with refusing(self._partition.connections):
-            return [Replay.decode(raw) for raw in await self._redis.hvals(self._keys.replays())]
+            found = await unless_odd(self._redis.hvals(self._keys.replays())) or ()
+        return [job for raw in found if (job := _read(raw)) is not None]
 
     async def read(self, id: str) -> tuple[Replay, bytes] | None:
         """One, and how it is written; None if it is not here."""
         with refusing(self._partition.connections):
             raw = await self._redis.hget(self._keys.replays(), id)
-        return None if raw is None else (Replay.decode(raw), raw)
+        job = None if raw is None else _read(raw)
+        return None if job is None else (job, raw)
 
     async def plan(self, job: Replay, first: str, last: str, found: set[str]) -> tuple[Span, ...]:
         """What of the job's stream is here, and how many of each lane match; their ids go into `found`."""
@@ -62,7 +65,7 @@ class Replaying:
         """The keys that a group reads here; None for a group that nobody has registered."""
         with refusing(self._partition.connections):
             sources = await self._redis.hget(self._keys.groups(), group)
-        return None if sources is None else sources.decode().split()
+        return None if sources is None else self._keys.registry({group.encode(): sources}).get(group, [])
 
     async def next(self, job: Replay, size: int) -> tuple[Replay, list[list[bytes]]]:
         """The job one step further, and the messages of the step."""
@@ -123,6 +126,14 @@ class Replaying:
                 upper = min(upper, last, key=position) if last else upper
                 spans.append(Span(self._keys.short(key), first or "0-1", upper, self.number))
         return spans
+
+
+def _read(raw: bytes) -> Replay | None:
+    """A replay, or None for what no replay has written: it is left where it is."""
+    try:
+        return Replay.decode(raw)
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
 
 
 def stamp() -> str:

@@ -191,7 +191,7 @@ def _edge(moment: datetime | str | None, name: str) -> str:
             raise StreamsError(f"{name}={moment.isoformat()} has no time zone; use an aware datetime")
         return f"{max(0, round(moment.timestamp() * 1000))}-{0 if name == 'since' else 2**64 - 1}"
     first, dash, second = moment.partition("-")
-    if not first.isdigit() or (dash and not second.isdigit()) or len(moment) > 41:
+    if not moment.isascii() or not first.isdigit() or (dash and not second.isdigit()) or len(moment) > 41:
         raise StreamsError(f"{name}={moment[:60]!r} is neither a time nor an entry id")
     return moment if dash else f"{milliseconds(moment)}-{0 if name == 'since' else 2**64 - 1}"
 

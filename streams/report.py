@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import orjson
 
+from streams.missing import unless_odd
+from streams.tolerant import text
+
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
@@ -96,16 +99,16 @@ async def ask(partition: Partition, group: str, question: Question, consumers: I
     loop = asyncio.get_running_loop()
     give_up = loop.time() + _PATIENCE
     while True:
-        found = await redis.hgetall(partition.keys.reports(group))
-        answers = {name.decode(): report for name, text in found.items() if (report := _read(text, asked.token))}
+        found = await unless_odd(redis.hgetall(partition.keys.reports(group))) or {}
+        answers = {text(name): report for name, written in found.items() if (report := _read(written, asked.token))}
         if wanted <= answers.keys() or loop.time() >= give_up:
             return answers
         await asyncio.sleep(_POLL)
 
 
-def _read(text: bytes, token: str) -> Report | None:
+def _read(written: bytes, token: str) -> Report | None:
     try:
-        report = Report.decode(text)
+        report = Report.decode(written)
     except (TypeError, ValueError):
         return None
     return report if report.token == token else None

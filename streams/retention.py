@@ -170,7 +170,7 @@ async def _lanes(client: Streams, streams: Iterable[str]) -> list[list[str]]:
         redis: Any = partition.redis  # as above
         with refusing(partition.connections):
             registry = await redis.hgetall(keys.groups())
-            read = {key for sources in registry.values() for key in sources.decode().split() if ":stream:" in key}
+            read = {key for found in keys.registry(registry).values() for key in found if ":stream:" in key}
             known |= {keys.short(key).partition(":")[0] for key in read}
             asked = {checked_name("stream", name.partition(":")[0]) for name in streams}
             lanes = [key for name in known | asked for key in keys.lanes(name)]
@@ -240,7 +240,7 @@ async def _retire(partition: Partition, group: str, lanes: list[str], *, apply: 
     keys = partition.keys
     redis: Any = partition.redis  # as above
     with refusing(partition.connections):
-        reads = (await redis.hget(keys.groups(), group) or b"").decode().split()
+        reads = keys.registry({group.encode(): await redis.hget(keys.groups(), group) or b""}).get(group, [])
         return await chores.retire_group(
             redis.execute_command,
             groups=keys.groups(),
@@ -280,13 +280,13 @@ async def _claims(partition: Partition, group: str) -> list[Message]:
     """What is about to go with the group's inbox, or waits to come back to it, and has an object in the claim store."""
     keys = partition.keys
     redis: Any = partition.redis  # as above
-    found = [decode(entry) async for entry in Entries(partition).forward(keys.inbox(group))]
+    found = [decode(entry, came_back=True) async for entry in Entries(partition).forward(keys.inbox(group))]
     cursor = 0
     while True:
         cursor, members = await redis.zscan(keys.due(), cursor, match=f"{group} *", count=_SCAN)
         waiting = await scripts.peek_waiting(
             redis.execute_command, due=keys.due(), waiting=keys.waiting(), ids=[member for member, _ in members]
         )
-        found += [decode((b"0-0", fields)) for _, _, _, fields in waiting]
+        found += [decode((b"0-0", fields), came_back=True) for _, _, _, fields in waiting]
         if cursor == 0:
             return [message for message in found if message.data.startswith(MARK)]

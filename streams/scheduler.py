@@ -26,6 +26,7 @@ from streams.logger import get_logger
 from streams.middleware import Middleware, publish_chain
 from streams.returned import events_in
 from streams.schedule import Schedule, Slot, event_id
+from streams.tolerant import is_time
 
 if TYPE_CHECKING:
     from streams.client import Streams
@@ -71,7 +72,7 @@ class Scheduler:
         self._ahead = 0.0  # ms that Redis' clock is ahead of the event loop's
         # Who fired a schedule's last slot goes first, the others a moment later: they find it done, and its function
         # is called once and not once in each process. If the first has died, the next is that moment late.
-        self._first: set[str] = set()
+        self._first = set[str]()
         self._behind = random.uniform(*HEAD_START)
 
     async def run(self) -> None:
@@ -84,9 +85,9 @@ class Scheduler:
                 except LOST as error:
                     await self._reconnect.failed(error)
                     continue
-                except (RedisError, ValueError) as error:  # ValueError: somebody wrote nonsense into the hash of slots
-                    log.error("schedule.refused", processor=self._processor, error=str(error)[:300])
+                except RedisError as error:
                     wait = _REFUSED
+                    log.error("schedule.refused", processor=self._processor, error=str(error)[:300])
                 try:
                     async with asyncio.timeout(wait):
                         await self._woken.wait()
@@ -121,14 +122,14 @@ class Scheduler:
         now, states = await timetable.look_schedules(self._call, slots=self._keys.slots(), names=list(self._schedules))
         self._ahead = now - clock.timers().time() * 1000
         self._reconnect.succeeded()
-        if not all(last for last, _, _ in states):
-            self._entered = False  # flushed, or forgotten by somebody while it runs here
+        if not all(is_time(last) for last, _, _ in states):
+            self._entered = False  # flushed, forgotten by somebody while it runs here, or overwritten
             return 0.0
         wait = _LOOK
         for schedule, (last, paused, asked) in zip(self._schedules.values(), states, strict=True):
             if schedule.name in self._busy:
                 continue
-            if asked:
+            if is_time(asked):
                 self._begin(schedule, self._run(schedule, int(asked)))
             elif not paused:
                 head_start = 0 if schedule.name in self._first else self._behind
@@ -271,8 +272,7 @@ class Scheduler:
             chain = publish_chain(self._middleware, fire)
         await chain(messages)
         if decided:
-            ids = [message.id for message in messages]
-            slot = schedule.slot(at, self._now())
+            ids, slot = [message.id for message in messages], schedule.slot(at, self._now())
             log.info(
                 "schedule.fired", schedule=schedule.name, slot=slot.at.isoformat(), kind=kind, count=len(ids),
                 ids=ids[:5], late=round(slot.late.total_seconds(), 3),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, tzinfo
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -13,7 +13,9 @@ from streams import clock, timetable
 from streams.entries import refusing
 from streams.errors import NotFound, StreamsError
 from streams.keys import checked_name
+from streams.missing import unless_odd
 from streams.schedule import Cron, Every, event_id, timing_of
+from streams.tolerant import moment, text, whole
 
 if TYPE_CHECKING:
     from streams.client import Streams
@@ -84,8 +86,8 @@ class Schedules:
         keys = partition.keys
         redis: Any = partition.redis  # its annotations are unions
         with refusing(partition.connections):
-            definitions: dict[bytes, bytes] = await redis.hgetall(keys.schedules())
-            slots: dict[bytes, bytes] = await redis.hgetall(keys.slots())
+            definitions: dict[bytes, bytes] = await unless_odd(redis.hgetall(keys.schedules())) or {}
+            slots: dict[bytes, bytes] = await unless_odd(redis.hgetall(keys.slots())) or {}
             seconds, microseconds = await redis.time()
             now = seconds * 1000 + microseconds // 1000
             found = []
@@ -129,7 +131,7 @@ class Schedules:
         with refusing(partition.connections):
             ran: bytes | None = await redis.hget(partition.keys.slots(), f"{name}:ran")
         when, _, count = (ran or b"").partition(b" ")
-        return int(count) if when == str(at).encode() else None
+        return whole(count) if when == str(at).encode() else None
 
     async def _steer(self, name: str, action: str) -> tuple[Partition, int, int]:
         names: list[str] = []
@@ -153,7 +155,7 @@ class Schedules:
             key = partition.keys.consumers(checked_name("processor", str(definition.get("processor"))))
         except StreamsError:
             return False
-        newest = await redis.zrange(key, 0, 0, desc=True, withscores=True)
+        newest = await unless_odd(redis.zrange(key, 0, 0, desc=True, withscores=True))
         return bool(newest) and now - newest[0][1] <= self._client.settings.lease * 1000
 
 
@@ -170,25 +172,25 @@ def _state(raw: bytes, definition: dict[str, Any], slots: dict[bytes, bytes], no
     problem = ""
     try:
         timing = timing_of(definition)
-    except StreamsError as error:
-        problem = str(error)
+    except (StreamsError, ValueError, TypeError, OverflowError) as error:
+        problem = str(error) or type(error).__name__
     zone: tzinfo = timing.zone if timing else UTC
     paused = raw + b":paused" in slots
-    fired = slots.get(raw + b":fired")
+    fired, most = slots.get(raw + b":fired"), definition.get("most")
     following = timing.next_after(now) if timing and not paused else None
     return ScheduleState(
-        raw.decode("utf-8", "replace"),
+        text(raw),
         str(definition.get("processor", "")),
         timing.text if timing else "",
         timing.explain() if timing else "",
         timing.tz if timing else "",
         str(definition.get("misfire", "")),
-        cast("int | None", definition.get("most")),
+        most if isinstance(most, int) else None,
         str(definition.get("priority") or ""),
         str(definition.get("key", "")),
-        datetime.fromtimestamp(following / 1000, zone) if following else None,
-        datetime.fromtimestamp(int(fired) / 1000, zone) if fired else None,
-        int(slots.get(raw + b":missed", b"0")),
+        moment(following, zone) if following else None,
+        moment(whole(fired), zone) if fired else None,
+        whole(slots.get(raw + b":missed")),
         paused,
         alive,
         problem,

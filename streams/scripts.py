@@ -24,12 +24,18 @@ from streams.keys import (
     PROGRESS_TTL_MS,
     REPORT_TTL_MS,
 )
-from streams.message import EXPIRES, EXPIRY, FIELDS, Message
+from streams.message import EXPIRES, EXPIRY, FIELDS, FIELDS_MOST, NAME_MOST, Message
+from streams.tolerant import text
 
 Call = Callable[..., Awaitable[Any]]
 Value = bytes | str | int
 Taken = tuple[bytes, int, int, list[bytes]]
 """A reclaimed entry: its id, its delivery count, 1 if this take-over is in the count, its fields."""
+
+Refusals = dict[int, str]
+"""What Redis refused of a batch: its position, and why."""
+UNCUT: Final = 2**40
+"""Bytes of an entry that no entry has: it is handed over as it is."""
 
 _INCLUDE: Final = "-- include "
 
@@ -70,14 +76,13 @@ RECLAIM: Final = Script.load("reclaim")
 BEGIN: Final = Script.load("begin")
 ENSURE_GROUPS: Final = Script.load("ensure_groups")
 RETIRE_CONSUMER: Final = Script.load("retire_consumer")
-REPLAY: Final = Script.load("replay")
-DISCARD: Final = Script.load("discard")
 CANCEL: Final = Script.load("cancel")
 CANCEL_WAITING: Final = Script.load("cancel_waiting")
 PAUSE: Final = Script.load("pause")
 READ_IN_TURN: Final = Script.load("read_in_turn")
 PEEK_WAITING: Final = Script.load("peek_waiting")
 PROGRESS: Final = Script.load("progress")
+FETCH: Final = Script.load("fetch")
 REPORT: Final = Script.load("report")
 
 _PUBLISH_FIELDS: Final[tuple[Value, ...]] = (len(FIELDS), *FIELDS)
@@ -103,9 +108,9 @@ async def publish(
     streams: Sequence[str],
     sequence: int,
     messages: Sequence[Message],
-) -> dict[int, str]:
-    """Adds a batch once, each message to its `target`; those left out because their `once` was taken are returned by
-    their position (from 0) with the id of the event that took it.
+) -> tuple[dict[int, str], Refusals]:
+    """Adds a batch once, each message to its `target`; returns, by position (from 0), those left out because their
+    `once` was taken, with the id of the event that took it, and those that Redis refused.
     """
     index = {key: number for number, key in enumerate(streams, 1)}
     waits = any(message.when for message in messages)
@@ -116,8 +121,12 @@ async def publish(
         arguments += message.values
         if expire and len(message.values) == EXPIRES:
             arguments.append("")
-    taken = await run(call, PUBLISH, (producer, due, waiting, groups, *streams, books), arguments)
-    return {taken[at] - 1: taken[at + 1].decode() for at in range(0, len(taken), 2)}
+    taken, refused = await run(call, PUBLISH, (producer, due, waiting, groups, *streams, books), arguments)
+    return _by_position(taken, 1), _by_position(refused, 1)
+
+
+def _by_position(flat: list[Any], first: int) -> dict[int, str]:
+    return {flat[at] - first: text(flat[at + 1]) for at in range(0, len(flat), 2)} if flat else {}
 
 
 async def settle(
@@ -135,13 +144,13 @@ async def settle(
     turns: str,
     limits: str,
     operations: Sequence[Value],
-) -> list[int]:
+) -> tuple[list[int], Refusals]:
     """Settles a batch (of an ordered group when `turns` is its key, of one with limits when `limits` is); returns the
-    positions (from 1) that were not this consumer's any more.
+    positions (from 1) that were not this consumer's any more, and those that Redis refused: they are as they were.
     """
     keys = (due, waiting, dead, history, groups, *streams, books)
-    lost: list[int] = await run(call, SETTLE, keys, (group, consumer, HISTORY_LENGTH, turns, limits, *operations))
-    return lost
+    lost, refused = await run(call, SETTLE, keys, (group, consumer, HISTORY_LENGTH, turns, limits, *operations))
+    return lost, _by_position(refused, 0)
 
 
 async def read_in_turn(
@@ -156,23 +165,25 @@ async def read_in_turn(
     group: str,
     consumer: str,
     most: int,
+    cut: int = UNCUT,
 ) -> tuple[int, list[Any], list[bytes]]:
     """Reads for an ordered group; returns how many were read, those whose turn it is in the form of XREADGROUP, and,
     when nothing was read, the last delivered id of each stream.
     """
     keys = (due, waiting, turns, inbox, *streams, books)
-    number, found, last = await run(call, READ_IN_TURN, keys, (group, consumer, most, NEVER_MS))
+    arguments = (group, consumer, most, NEVER_MS, cut, 2 * FIELDS_MOST, NAME_MOST)
+    number, found, last = await run(call, READ_IN_TURN, keys, arguments)
     return number, found, last
 
 
 async def release_due(
     call: Call, *, due: str, waiting: str, groups: str, books: str, most: int
-) -> tuple[int, int, int, list[bytes]]:
+) -> tuple[int, int, int, list[bytes], dict[str, str]]:
     """Moves what is due; returns (moved, ms until the next or -1, members that cannot be moved, the next member and its
-    score).
+    score, why some of them cannot be).
     """
-    moved, wait, broken, head = await run(call, RELEASE_DUE, (due, waiting, groups, books), (most,))
-    return moved, wait, broken, head
+    moved, wait, broken, head, shown = await run(call, RELEASE_DUE, (due, waiting, groups, books), (most,))
+    return moved, wait, broken, head, {text(shown[at]): text(shown[at + 1]) for at in range(0, len(shown), 2)}
 
 
 def renew_arguments(
@@ -187,12 +198,26 @@ def renew_arguments(
 
 
 async def reclaim(
-    call: Call, source: str, *, group: str, consumer: str, lease_ms: int, cursor: bytes, most: int, suspect: int
+    call: Call,
+    source: str,
+    *,
+    group: str,
+    consumer: str,
+    lease_ms: int,
+    cursor: bytes,
+    most: int,
+    suspect: int,
+    cut: int = UNCUT,
 ) -> tuple[bytes, list[bytes], list[Taken]]:
     """Takes over a page; returns (next cursor, ids that vanished while pending, what was taken)."""
-    arguments = (group, consumer, lease_ms, cursor, most, suspect)
+    arguments = (group, consumer, lease_ms, cursor, most, suspect, cut)
     following, vanished, taken = await run(call, RECLAIM, (source,), arguments)
     return following, vanished, taken
+
+
+async def fetch(call: Call, source: str, *, ids: Sequence[bytes], cut: int) -> list[tuple[bytes, list[bytes]]]:
+    """Reads single entries; of one with more than `cut` bytes only what says which it is."""
+    return [(entry_id, fields) for entry_id, fields in await run(call, FETCH, (source,), (cut, *ids))]
 
 
 async def begin(call: Call, source: str, *, group: str, consumer: str, entry_id: bytes, count: int) -> bool:
@@ -200,46 +225,19 @@ async def begin(call: Call, source: str, *, group: str, consumer: str, entry_id:
     return bool(await run(call, BEGIN, (source,), (group, consumer, entry_id, count)))
 
 
-async def ensure_groups(call: Call, *, groups: str, books: str, group: str, streams: Sequence[str]) -> int:
-    """Makes the group at 0 wherever it is missing; returns how many were."""
-    made: int = await run(call, ENSURE_GROUPS, (groups, *streams, books), (group,))
-    return made
+async def ensure_groups(
+    call: Call, *, groups: str, books: str, group: str, streams: Sequence[str]
+) -> tuple[int, dict[str, str]]:
+    """Makes the group at 0 wherever it is missing; returns how many were, and the keys that refuse, with why."""
+    made, *refused = await run(call, ENSURE_GROUPS, (groups, *streams, books), (group,))
+    return made, {text(refused[at]): text(refused[at + 1]) for at in range(0, len(refused), 2)}
 
 
 async def retire_consumer(
-    call: Call, *, consumers: str, books: str, group: str, consumer: str, streams: Sequence[str], silent_ms: int
+    call: Call, *, consumers: str, books: str, group: str, consumer: str | bytes, streams: Sequence[str], silent_ms: int
 ) -> bool:
     """Removes a consumer that holds nothing and has been silent for `silent_ms` (0: do not ask)."""
     return bool(await run(call, RETIRE_CONSUMER, (consumers, *streams, books), (group, consumer, silent_ms)))
-
-
-async def replay(
-    call: Call,
-    *,
-    dead: str,
-    inbox: str,
-    groups: str,
-    history: str,
-    books: str,
-    letters: Iterable[tuple[str, list[bytes], list[bytes]]],
-) -> int:
-    """Sends (entry id, message fields, history record) of dead letters back to their group; returns how many."""
-    arguments: list[Value] = [HISTORY_LENGTH]
-    for entry_id, fields, record in letters:
-        arguments += (entry_id, len(fields), *fields, len(record), *record)
-    replayed: int = await run(call, REPLAY, (dead, inbox, groups, history, books), arguments)
-    return replayed
-
-
-async def discard(
-    call: Call, *, dead: str, history: str, books: str, letters: Iterable[tuple[str, list[bytes]]]
-) -> int:
-    """Drops (entry id, history record) of dead letters; returns how many were there."""
-    arguments: list[Value] = [HISTORY_LENGTH]
-    for entry_id, record in letters:
-        arguments += (entry_id, len(record), *record)
-    dropped: int = await run(call, DISCARD, (dead, history, books), arguments)
-    return dropped
 
 
 async def progress(call: Call, key: str, *, group: str, delivery: str, is_first: bool, report: bytes) -> bool:
@@ -251,10 +249,15 @@ async def peek_waiting(
     call: Call, *, due: str, waiting: str, ids: Sequence[Value], event_id: str = ""
 ) -> list[tuple[bytes, int, bytes, list[bytes]]]:
     """Reads what waits under `ids`; returns (waiting id, due in ms since 1970, key it waits for, fields) of those that
-    still wait and, when `event_id` is given, carry it.
+    still wait and, when `event_id` is given, carry it. Without one, what cannot be read has an empty key.
     """
     found = await run(call, PEEK_WAITING, (due, waiting), (event_id, *ids))
     return [(waiting_id, due_ms, key, fields) for waiting_id, due_ms, key, fields in found]
+
+
+def came_back(key: bytes | str) -> bool:
+    """Whether what is in this stream, or waits for it, was written by the engine for one group."""
+    return (b"}:inbox:" in key) if isinstance(key, bytes) else "}:inbox:" in key
 
 
 async def cancel(
@@ -266,7 +269,7 @@ async def cancel(
     arguments: list[Value] = [entry_id, CALLS_KEPT]
     for name, calls, channel, history, record in groups:
         arguments += (name, calls, channel, history, HISTORY_LENGTH, len(record), *record)
-    answer = [part.decode() for part in await run(call, CANCEL, (stream, books), arguments)]
+    answer = [text(part) for part in await run(call, CANCEL, (stream, books), arguments)]
     return dict(zip(answer[::2], answer[1::2], strict=True))
 
 

@@ -60,7 +60,7 @@ class Seat:
         blocked: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> None:
         keys, connections, group = partition.keys, partition.connections, processor.name
-        self._group = group
+        self._group, self.settings = group, connections.settings
         self.handed_back = 0  # deliveries that were given back to the group, durably
         self.number = partition.number
         self.sources = [keys.inbox(group), *(lane for stream in processor.streams for lane in keys.lanes(stream))]
@@ -86,6 +86,7 @@ class Seat:
             reconnect=self.reconnect,
             middleware=middleware,
             settled=self._on_settled,
+            aside=self._on_aside,
             ordered=processor.ordered,
             limited=processor.limited,
         )
@@ -241,6 +242,9 @@ class Seat:
             if self.gate is not None:
                 self.gate.drop(lost)
             self._count(lost, Reader.settled)
+
+    def _on_aside(self, deliveries: Sequence[Delivery], on: bool) -> None:
+        self._count(deliveries, lambda reader, count: reader.put_aside(count if on else -count))
 
     def _on_settled(self, settled: Sequence[tuple[Delivery, Outcome]], lost: set[Delivery]) -> None:
         # Those that were lost meanwhile have been dropped, and counted, already.

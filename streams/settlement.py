@@ -14,13 +14,17 @@ from typing import TYPE_CHECKING, Final
 from redis.exceptions import RedisError
 
 from streams import clock, scripts
+from streams.aside import Aside, first_of, halves
+from streams.budget import whole_up_to
 from streams.connection import LOST, Connections
 from streams.failure import Failure, passes
-from streams.history import record
+from streams.history import record, tell
 from streams.logger import get_logger
-from streams.message import KEY
+from streams.message import BYTES, DATA, KEY, Carried, Message
 from streams.middleware import Middleware, settle_chain
+from streams.missing import is_of_script
 from streams.outcome import ACKED, SKIPPED, Acked, Cancelled, DeadLettered, Expired, Outcome, Released, Retried, Snoozed
+from streams.turns import waiting_id
 
 if TYPE_CHECKING:
     from streams.delivery import Delivery
@@ -31,6 +35,8 @@ if TYPE_CHECKING:
 log = get_logger("streams.settlement")
 
 _BATCH: Final = 500
+_BATCH_BYTES: Final = 4 * 1024 * 1024  # of what is written again, in one script call
+_REFUSALS: Final = 3  # of a whole call, after which its outcomes are settled in halves
 Settled = tuple["Delivery", Outcome]
 
 
@@ -47,6 +53,7 @@ class Settlement:
         reconnect: Reconnect,
         middleware: Sequence[Middleware],
         settled: Callable[[Sequence[Settled], set[Delivery]], None],
+        aside: Callable[[Sequence[Delivery], bool], None],
         ordered: bool = False,
         limited: bool = False,
     ) -> None:
@@ -59,6 +66,7 @@ class Settlement:
         self._limits = keys.limits(group) if limited else ""
         self._reconnect = reconnect
         self._settled = settled  # called with the batch, and with those of it that were not ours any more
+        self._aside, self._whole = Aside(group, aside, self.add), whole_up_to(connections.settings)
         self._connection = connections.direct(timeout=10.0)
         self._settle_batch = settle_chain(middleware, self._settle)
         self._waiting: list[Settled] = []
@@ -92,7 +100,7 @@ class Settlement:
                 await self._wake
                 self._wake = None
             self._flushed.clear()
-            batch, self._waiting = self._waiting[:_BATCH], self._waiting[_BATCH:]
+            batch, self._waiting = first_of(self._waiting, _BATCH, _BATCH_BYTES)
             if self._together:
                 batch = self._together.popleft() + batch
             self._durable = False
@@ -118,39 +126,46 @@ class Settlement:
 
     async def _settle(self, batch: Sequence[Settled]) -> None:
         streams, operations, ordered = self._operations(batch)
-        repeated = False
+        repeated, refusals = False, 0
         while True:
             try:
-                positions = await scripts.settle(
+                positions, refused = await scripts.settle(
                     self._connection.call,
-                    due=self._keys.due(),
-                    waiting=self._keys.waiting(),
-                    dead=self._keys.dead(self._group),
-                    history=self._keys.history(self._group),
-                    groups=self._keys.groups(),
-                    books=self._keys.books(),
-                    streams=streams,
-                    group=self._group,
-                    consumer=self._consumer,
-                    turns=self._turns,
-                    limits=self._limits,
-                    operations=operations,
-                )
+                    due=self._keys.due(), waiting=self._keys.waiting(), dead=self._keys.dead(self._group),
+                    history=self._keys.history(self._group), groups=self._keys.groups(), books=self._keys.books(),
+                    streams=streams, group=self._group, consumer=self._consumer, turns=self._turns,
+                    limits=self._limits, operations=operations,
+                )  # fmt: skip
                 break
             except LOST as error:
                 repeated = repeated or self._connection.sent
                 await self._reconnect.failed(error)
             except RedisError as error:
-                log.error("settlement.refused", group=self._group, error=str(error)[:300])
-                await self._reconnect.failed(error)
+                log.error("settlement.refused", group=self._group, count=len(batch), error=str(error)[:300])
+                refusals += 1
+                if refusals < _REFUSALS or not is_of_script(error):
+                    await self._reconnect.failed(error)
+                    continue
+                # Something in it is what Redis refuses: the others are not to wait for it.
+                for half in (parts := list(halves(batch))):
+                    await self._settle(half)
+                if not parts:
+                    self._durable = True
+                    self._aside.put(batch, {delivery: str(error) for delivery, _ in batch}, ())
+                return
         self._durable = True
         self._reconnect.succeeded()
+        told = {ordered[position - 1]: why for position, why in refused.items()}
         # After a repetition the fence also refuses what the first call settled: that is no loss.
         lost = set() if repeated else {ordered[position - 1] for position in positions}
-        for delivery, outcome in batch:
+        settled = [each for each in batch if each[0] not in told] if told else batch
+        for delivery, outcome in settled:
             if not isinstance(outcome, Acked) and delivery not in lost:
-                _tell(delivery, outcome)
-        self._settled(batch, lost)
+                tell(delivery, outcome)
+        if told or self._aside:
+            self._aside.put([each for each in batch if each[0] in told], told, [each[0] for each in settled])
+        if settled:
+            self._settled(settled, lost)
 
     def _operations(self, batch: Sequence[Settled]) -> tuple[list[str], list[Value], list[Delivery]]:
         """Packs a batch for the script; returns its streams, its arguments, the deliveries in the script's order."""
@@ -210,13 +225,16 @@ class Settlement:
                 operation = [b"w", round(after * 1000), self._waiting_id(delivery)]
                 operation += _counted([inbox.encode(), *message.encode_back(carried)])
                 return [*operation, *self._record(delivery, "retried", now, error=error, after=after)]
-            case Snoozed(after=after, reason=reason, first_seen=first_seen):
+            case Snoozed(after=after, reason=reason, first_seen=first_seen, noted=noted):
                 carried = delivery.carried(ran=False)
                 if first_seen:
                     carried.first_failed = first_seen
                 operation = [b"w", round(after * 1000), self._waiting_id(delivery)]
                 operation += _counted([inbox.encode(), *message.encode_back(carried)])
-                return [*operation, *self._record(delivery, "snoozed", now, reason=reason, after=after)]
+                return [
+                    *operation,
+                    *(self._record(delivery, "snoozed", now, reason=reason, after=after) if noted else [0]),
+                ]
             case DeadLettered():
                 return [b"d", *_counted(self._letter(delivery, outcome, now)),
                         *self._record(delivery, "dead_lettered", now, outcome.reason, outcome.error)]  # fmt: skip
@@ -230,14 +248,14 @@ class Settlement:
 
     def _waiting_id(self, delivery: Delivery) -> str:
         # Not the event id: two foreign entries may carry the same one, and one must not overwrite the other.
-        return f"{self._group} {self._keys.short(delivery.source)} {delivery.entry_id.decode()}"
+        return waiting_id(self._keys, self._group, delivery.turn)
 
     def _letter(self, delivery: Delivery, outcome: DeadLettered, now: str) -> list[bytes]:
         carried = delivery.carried(ran=outcome.reason != "crashed")
         if outcome.reason in ("failed", "rejected"):
             carried = carried.failed(outcome.error, now)
         return [
-            *delivery.message.encode_back(carried),
+            *self._kept(delivery, carried),
             b"group", self._group.encode(),
             b"reason", outcome.reason.encode(),
             b"error", outcome.error.encode(),
@@ -245,6 +263,14 @@ class Settlement:
             b"attempts", b"%d" % carried.failures,
             b"at", now.encode(),
         ]  # fmt: skip
+
+    def _kept(self, delivery: Delivery, carried: Carried) -> list[bytes]:
+        """The message as its dead letter has it; very large data stay where they are."""
+        message, values = delivery.message, [*delivery.message.values]
+        size, values[DATA] = message.size or len(values[DATA]), b""
+        if not message.size and size <= self._whole:
+            return message.encode_back(carried)
+        return [*Message(values).encode_back(carried), BYTES, b"%d" % size]
 
     def _record(
         self, delivery: Delivery, outcome: str, at: str, reason: str = "", error: str = "", after: float = 0.0
@@ -266,23 +292,8 @@ class Settlement:
 
     async def aclose(self) -> None:
         """Closes the connection."""
+        self._aside.stop()
         await self._connection.aclose()
-
-
-def _tell(delivery: Delivery, outcome: Outcome) -> None:
-    """One line for each delivery that was not a plain success."""
-    about = {"group": delivery.group, "id": delivery.message.id, "type": delivery.message.type}
-    match outcome:
-        case Retried(after=after, error=error):
-            log.warning("delivery.retried", **about, attempt=delivery.attempt, after=round(after, 2), error=error)
-        case DeadLettered(reason=reason, error=error):
-            log.error("delivery.dead_lettered", **about, attempt=delivery.attempt, reason=reason, error=error)
-        case Snoozed(after=after, reason=reason):
-            log.info("delivery.snoozed", **about, after=round(after, 2), reason=reason)
-        case Expired(at=at):
-            log.warning("delivery.expired", **about, expired_at=at)
-        case _:
-            log.debug("delivery.ended", **about, outcome=type(outcome).__name__)
 
 
 def _counted(fields: list[bytes]) -> list[Value]:

@@ -14,10 +14,11 @@ from schemas.event import registered, registered_types
 from streams.accounting import Accounts
 from streams.entries import Entries, milliseconds, position, refusing
 from streams.joining import join
-from streams.keys import LANES, LIMITED_MS
-from streams.missing import unless_missing
+from streams.keys import LANES, LIMITED_MS, NEVER_MS, is_name
+from streams.missing import unless_missing, unless_odd
 from streams.partitioning import registered as registered_partitions
 from streams.server import Server
+from streams.tolerant import scores, text
 from streams.unread import count_unread
 from streams.waiters import count_waiting
 
@@ -157,8 +158,7 @@ class Snapshot:
 
 class _Look:
     def __init__(self, partition: Partition) -> None:
-        self._partition = partition
-        self._keys = partition.keys
+        self._partition, self._keys = partition, partition.keys
         self._redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
         self._entries = Entries(partition)
         self._now = 0
@@ -172,10 +172,12 @@ class _Look:
         head.zcard(keys.due())
         head.zrange(keys.due(), 0, 0, withscores=True)
         head.zcount(keys.due(), LIMITED_MS, "+inf")
-        (seconds, microseconds), info, registry, total, first, in_line = await head.execute()
+        (seconds, microseconds), info, *rest = await head.execute(raise_on_error=False)
+        registry, total, first, in_line = map(unless_missing, rest)  # a key that is damaged is as one that is missing
+        total, in_line = total or 0, in_line or 0
         self._now = seconds * 1000 + microseconds // 1000
-        overdue = await self._redis.zcount(keys.due(), "-inf", self._now - 1)
-        read = {name.decode(): sources.decode().split() for name, sources in registry.items()}
+        overdue = await unless_odd(self._redis.zcount(keys.due(), "-inf", self._now - 1)) or 0
+        read = keys.registry(registry or {})
         lanes = self._lanes(read.values())
         infos, groups = await self._streams([*lanes, *map(keys.inbox, read)])
         for key in lanes:  # groups that somebody made by hand are in no registry
@@ -184,7 +186,7 @@ class _Look:
                     read[name].append(key)
         counts = await count_waiting(self._redis, keys.due(), total)
         states = [await self._group(name, read[name], infos, groups, counts.get(name, 0)) for name in sorted(read)]
-        next_due = (first[0][1] - self._now) / 1000 if total > in_line and first else None
+        next_due = (min(max(first[0][1], 0), NEVER_MS) - self._now) / 1000 if total > in_line and first else None
         server = await Server.read(self._partition, info)
         return Snapshot(
             datetime.fromtimestamp(self._now / 1000, UTC),
@@ -213,7 +215,7 @@ class _Look:
         replies = await pipe.execute(raise_on_error=False)
         infos = {key: unless_missing(info) for key, info in zip(keys, replies[::2], strict=True)}
         groups = {
-            key: {group["name"].decode(): group for group in unless_missing(found) or ()}
+            key: {text(group["name"]): group for group in unless_missing(found) or ()}
             for key, found in zip(keys, replies[1::2], strict=True)
         }
         return {key: info for key, info in infos.items() if info is not None}, groups
@@ -229,28 +231,29 @@ class _Look:
     async def _group(
         self, name: str, sources: list[str], infos: dict[str, Any], groups: dict[str, dict[str, Any]], waiting: int
     ) -> GroupState:
-        inbox = self._keys.inbox(name)
+        own = is_name(name)  # a group that was made by hand may have any name: it has its places in streams, no more
+        inbox = self._keys.inbox(name) if own else ""
         lanes = [key for key in sources if key != inbox]
-        readings = [await self._reading(key, name, infos.get(key), groups.get(key, {}).get(name)) for key in lanes]
+        readings = [await self._reading(key, infos.get(key), groups.get(key, {}).get(name)) for key in lanes]
         pipe = self._redis.pipeline(transaction=False)
-        pipe.xlen(self._keys.dead(name))
-        pipe.zrange(self._keys.consumers(name), 0, -1, withscores=True)
-        held_in = [key for key in (inbox, *lanes) if name in groups.get(key, {})]
-        for key in held_in:
-            pipe.xinfo_consumers(key, name)
-        dead, beats, *held = await pipe.execute(raise_on_error=False)
+        if own:
+            pipe.xlen(self._keys.dead(name))
+            pipe.zrange(self._keys.consumers(name), 0, -1, withscores=True)
+        for key in (inbox, *lanes):
+            if (found := groups.get(key, {}).get(name)) is not None:
+                pipe.xinfo_consumers(key, found["name"])
+        replies = await pipe.execute(raise_on_error=False)
+        dead, beats, *held = replies if own else (0, (), *replies)
         return GroupState(
             name,
             tuple(readings),
-            await self._reading(inbox, name, infos.get(inbox), groups.get(inbox, {}).get(name)),
+            await self._reading(inbox, infos.get(inbox), groups.get(inbox, {}).get(name)),
             waiting,
             unless_missing(dead) or 0,
-            self._consumers(dict(unless_missing(beats) or ()), held),
+            self._consumers(scores(unless_missing(beats) or ()), held),
         )
 
-    async def _reading(
-        self, key: str, group: str, info: dict[str, Any] | None, found: dict[str, Any] | None
-    ) -> Reading:
+    async def _reading(self, key: str, info: dict[str, Any] | None, found: dict[str, Any] | None) -> Reading:
         short = self._keys.short(key)
         if info is None:
             return Reading(short, 0, None, 0, None)
@@ -259,7 +262,7 @@ class _Look:
         unread = [entry async for entry in self._entries.forward(key, f"({after}", most=1)] if lag else []
         pending = found["pending"] if found else 0
         # By position, not by IDLE: an IDLE filter makes Redis walk the whole pending list (70 ms at a million).
-        oldest = await self._redis.xpending_range(key, group, "-", "+", 1) if pending else []
+        oldest = await self._redis.xpending_range(key, found["name"], "-", "+", 1) if found and pending else []
         return Reading(
             short,
             lag,
@@ -281,16 +284,16 @@ class _Look:
         # Something was deleted or trimmed: Redis then answers nil, and some versions a wrong number.
         return await count_unread(self._entries, key, after=after, last=last[0].decode(), length=length)
 
-    def _consumers(self, beats: dict[bytes, float], held: list[Any]) -> tuple[ConsumerState, ...]:
-        pending: dict[bytes, int] = dict.fromkeys(beats, 0)
+    def _consumers(self, beats: dict[str, float], held: list[Any]) -> tuple[ConsumerState, ...]:
+        pending: dict[str, int] = dict.fromkeys(beats, 0)
         for consumers in held:
             for consumer in unless_missing(consumers) or ():
-                pending[consumer["name"]] = pending.get(consumer["name"], 0) + consumer["pending"]
+                name = text(consumer["name"])
+                pending[name] = pending.get(name, 0) + consumer["pending"]
         states = []
         for name, count in pending.items():
             age = (self._now - beats[name]) / 1000 if name in beats else None
-            alive = age is not None and age <= self._partition.settings.lease
-            states.append(ConsumerState(name.decode("utf-8", "replace"), age, count, alive))
+            states.append(ConsumerState(name, age, count, age is not None and age <= self._partition.settings.lease))
         return tuple(sorted(states, key=lambda state: (not state.alive, state.name)))
 
     def _age(self, entry_id: bytes) -> float:

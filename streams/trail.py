@@ -16,9 +16,11 @@ from schemas.event import registered, registered_types
 from streams import scripts
 from streams.entries import Entries, Entry, decode, milliseconds, refusing
 from streams.errors import NotFound
-from streams.keys import HISTORY_LENGTH, partition_of
+from streams.keys import HISTORY_LENGTH, is_name, partition_of
 from streams.message import CAUSATION, FIELDS, ID
+from streams.missing import unless_odd
 from streams.reached import Reached
+from streams.tolerant import text, wire
 from streams.whereabouts import GroupTrail, Whereabouts
 
 if TYPE_CHECKING:
@@ -130,7 +132,7 @@ class _Search:
         self._keys = partition.keys
         self._entries = Entries(partition)
         self._id = id
-        self._wire_id = id.encode()
+        self._wire_id = wire(id)
         self._made = made_at(id)
         self._searched: list[str] = []
         self._complete = True
@@ -204,8 +206,8 @@ class _Search:
 
     async def _streams(self) -> list[str]:
         """Every stream that somebody reads, or that this code knows."""
-        groups = await self._redis.hgetall(self._keys.groups())
-        self._read = {name.decode(): sources.decode().split() for name, sources in groups.items()}
+        groups = await unless_odd(self._redis.hgetall(self._keys.groups())) or {}
+        self._read = self._keys.registry(groups)
         known = {key for sources in self._read.values() for key in sources if ":stream:" in key}
         for event in filter(None, map(registered, registered_types())):
             known.update(self._keys.lanes(event.stream))
@@ -235,12 +237,12 @@ class _Search:
         found = await scripts.peek_waiting(
             self._redis.execute_command, due=self._keys.due(), waiting=self._keys.waiting(), ids=[self._wire_id]
         )
-        if not found:
+        if not found or not found[0][2]:
             return None
         _, due, key, fields = found[0]
         seconds, microseconds = await self._redis.time()
         now = seconds * 1000 + microseconds // 1000
-        return decode((b"0-0", fields)), (due - now) / 1000, key.decode()
+        return decode((b"0-0", fields)), (due - now) / 1000, text(key)
 
     async def _far(self, streams: list[str]) -> tuple[str, Entry] | None:
         """A delayed event is in its stream when it was due, an id of another system says nothing about its time."""
@@ -262,14 +264,16 @@ class _Search:
         return self._entries.search(key, FIELDS[ID], self._wire_id, most=_SCAN, backward=True)
 
     async def _groups_on(self, key: str) -> set[str]:
-        return {group["name"].decode() for group in await self._redis.xinfo_groups(key)}
+        found = await unless_odd(self._redis.xinfo_groups(key)) or ()
+        # A group that somebody made by hand may have any name; one that is none has no keys of the engine's.
+        return {name for group in found if is_name(name := text(group["name"]))}
 
     async def follow_ups(self, cause: str, start: str) -> tuple[list[FollowUp], bool]:
         """What the handling of an event published into this partition, and whether all was looked through."""
         found, whole = [], True
         with refusing(self._partition.connections):
             for key in await self._streams():
-                search = self._entries.search(key, FIELDS[CAUSATION], cause.encode(), start=start, most=_SCAN)
+                search = self._entries.search(key, FIELDS[CAUSATION], wire(cause), start=start, most=_SCAN)
                 async for entry in search:
                     if entry is None:
                         whole = False

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from streams import chores, scripts
-from streams.keys import NEVER_MS
 from streams.logger import get_logger
+from streams.tolerant import text
 
 if TYPE_CHECKING:
     from streams.keys import Keys
@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 
 log = get_logger("streams.turns")
 
-_PAGE: Final = 1000
-_PEEK: Final = 200
+_PAGE: Final = 100
 
 
 class Turns:
@@ -30,7 +29,7 @@ class Turns:
         self._keys = keys
         self._group = group
 
-    async def read(self, call: Call, consumer: str, sources: list[str], most: int, block_ms: int) -> Any:
+    async def read(self, call: Call, consumer: str, sources: list[str], most: int, block_ms: int, cut: int) -> Any:
         """Reads what is there and whose turn it is, as XREADGROUP would answer; waits for more when there is nothing.
 
         It waits by a plain XREAD, which takes nothing, since a script cannot wait: the first to be back reads.
@@ -47,6 +46,7 @@ class Turns:
                 group=self._group,
                 consumer=consumer,
                 most=most,
+                cut=cut,
             )
             if found:
                 return found
@@ -61,11 +61,11 @@ class Turns:
         """
         passed = 0
         turns: dict[bytes, bytes] = await redis.hgetall(self._keys.turns(self._group))
-        there = set() if disband or not turns else await self._elsewhere(redis)
+        there, seen = (set[bytes](), b"0-0") if disband or not turns else await self._in_inbox(redis)
         for key, whose in turns.items():
             if whose in there:
                 continue
-            source, _, entry_id = whose.decode("utf-8", "replace").partition("#")[0].rpartition(" ")
+            source, _, entry_id = text(whose).partition("#")[0].rpartition(" ")
             if not source.startswith(f"{self._keys.tag}:"):
                 source = self._keys.inbox(self._group)
             if await chores.mend_turn(
@@ -73,36 +73,31 @@ class Turns:
                 due=self._keys.due(), waiting=self._keys.waiting(), groups=self._keys.groups(),
                 turns=self._keys.turns(self._group), inbox=self._keys.inbox(self._group), source=source,
                 books=self._keys.books(), group=self._group, key=key, whose=whose, entry_id=entry_id,
-                disband=disband,
+                disband=disband, waiting_id=waiting_id(self._keys, self._group, text(whose)), seen=seen,
             ):  # fmt: skip
                 passed += 1
-        if disband and turns:
+        if disband and passed:
             passed += await self.mend(redis, disband=True)
-        elif passed:
+        elif passed and not disband:
             log.error("turn.lost", group=self._group, count=passed)
         return passed
 
-    async def _elsewhere(self, redis: Any) -> set[bytes]:
-        """Who has a turn of all that is in the inbox or waits to come back: one look at both, page by page, for
-        all turns. The script that mends one looks again by itself, and is asked about the few that are in neither.
+    async def _in_inbox(self, redis: Any) -> tuple[set[bytes], bytes]:
+        """Who of those in the inbox may have a turn, and its last entry by then: a look at it page by page, for all
+        turns. The script that mends one looks at what has come since, and at what waits.
         """
-        found: set[bytes] = set()
-        inbox, start = self._keys.inbox(self._group), "-"
+        found, start, seen = set[bytes](), "-", b"0-0"
+        inbox = self._keys.inbox(self._group)
         while entries := await redis.xrange(inbox, start, "+", count=_PAGE):
-            found.update(map(_whose, (fields for _, fields in entries)))
-            start = f"({entries[-1][0].decode()}"
-        cursor = 0
-        while True:
-            cursor, members = await redis.zscan(self._keys.due(), cursor, match=f"{self._group} *", count=_PAGE)
-            ids = [member for member, due in members if due < NEVER_MS]
-            for at in range(0, len(ids), _PEEK):
-                for _, _, _, fields in await scripts.peek_waiting(
-                    redis.execute_command,
-                    due=self._keys.due(), waiting=self._keys.waiting(), ids=ids[at : at + _PEEK],
-                ):  # fmt: skip
-                    found.add(_whose(dict(zip(fields[::2], fields[1::2], strict=True))))
-            if cursor == 0:
-                return found
+            found.update(_whose(fields) for _, fields in entries)
+            seen = entries[-1][0]
+            start = f"({seen.decode()}"
+        return found, seen
+
+
+def waiting_id(keys: Keys, group: str, whose: str) -> str:
+    """Under what a message waits for its group: where it was first, and which replay of it it is."""
+    return f"{group} {keys.short(whose)}"
 
 
 def _whose(fields: dict[bytes, bytes]) -> bytes:

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import random
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from redis.exceptions import RedisError
@@ -22,6 +24,7 @@ from streams.turns import Turns
 
 if TYPE_CHECKING:
     from streams.client import Streams
+    from streams.partition import Partition
     from streams.processor import Processor
 
 log = get_logger("streams.upkeep")
@@ -47,31 +50,39 @@ class Upkeep:
         await asyncio.sleep(random.uniform(0.1, 1.0))
         look = self._mend  # a processor that was ordered before must not leave its lines standing for a minute
         while True:
-            try:
-                await look()
-            except (RedisError, OSError, StreamsError) as error:
-                log.warning("upkeep.failed", group=self._group, error=str(error)[:300])
+            await look()
             await asyncio.sleep(_EVERY * random.uniform(0.75, 1.25))
             look = self.look
 
     async def look(self) -> None:
         """One look: mend turns and limits, trim, cap the dead letters, compare the books."""
         await self._mend()
-        await self._trim()
-        await self._cap()
-        await self._compare()
+        for step in (self._trim, self._cap, self._compare):
+            await self._unless_refused(step)
 
     async def _mend(self) -> None:
         for partition in self._client.partitions:
-            turns = Turns(partition.keys, self._group)
-            await turns.mend(partition.redis, disband=not self._ordered)
-            lost, freed = await admission.mend(
-                partition.redis, partition.keys, group=self._group, disband=not self._limited
-            )
-            if lost:
-                log.warning("limit.mended", group=self._group, lost=lost)
-            if freed:
-                log.info("limit.dropped", group=self._group, let_go=freed)
+            await self._unless_refused(partial(self._mend_turns, partition))
+            await self._unless_refused(partial(self._mend_limits, partition))
+
+    async def _unless_refused(self, step: Callable[[], Awaitable[None]]) -> None:
+        """One step; what it fails with is said, and keeps the others from nothing."""
+        try:
+            await step()
+        except (RedisError, OSError, StreamsError, ValueError) as error:
+            log.warning("upkeep.failed", group=self._group, error=str(error)[:300])
+
+    async def _mend_turns(self, partition: Partition) -> None:
+        await Turns(partition.keys, self._group).mend(partition.redis, disband=not self._ordered)
+
+    async def _mend_limits(self, partition: Partition) -> None:
+        lost, freed = await admission.mend(
+            partition.redis, partition.keys, group=self._group, disband=not self._limited
+        )
+        if lost:
+            log.warning("limit.mended", group=self._group, lost=lost)
+        if freed:
+            log.info("limit.dropped", group=self._group, let_go=freed)
 
     async def _trim(self) -> None:
         keep, keep_for = self._settings.keep, self._settings.keep_for

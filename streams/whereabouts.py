@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
-
-from redis.exceptions import ResponseError
 
 from streams import scripts
 from streams.entries import Entries, Entry, decode, milliseconds, position
 from streams.keys import HISTORY_LENGTH, LIMITED_MS, NEVER_MS
 from streams.letter import Letter
 from streams.message import KEY, Message
+from streams.missing import unless_odd
 from streams.reached import Reached
+from streams.tolerant import pairs, text, whole
 
 if TYPE_CHECKING:
     from streams.partition import Partition
@@ -21,6 +22,7 @@ _MOST: Final = 100_000  # entries of an inbox or of the dead letters looked at
 _PEEK: Final = 200  # waiting messages to a script call
 _WAITING_MOST: Final = 20_000
 _LOOKS: Final = 5
+_BEGAN: Final = re.compile(rb"\(?[0-9]{1,20}-[0-9]{1,20}")
 _DEAD: Final = ("dead_lettered", "edited")
 
 
@@ -77,7 +79,7 @@ class Whereabouts:
             found = await self._look(group, places, history, whole=whole)
             if found is not None and found.where:
                 return found
-            last = history[-1][1]["outcome"] if history else ""
+            last = history[-1][1].get("outcome", "") if history else ""
             if last not in ("retried", "snoozed") and (await self._history(group))[0] == history:
                 return found
         return found
@@ -91,10 +93,10 @@ class Whereabouts:
         held: list[tuple[str, Entry | None, bytes]] = [(inbox, entry, entry[0]) for entry in reversed(came_back)]
         held += [(key, None, entry_id) for key, entry_id in places]
         for key, entry, entry_id in held:
-            found = await self._held(group, key, entry_id, decode(entry) if entry else None, known)
+            found = await self._held(group, key, entry_id, decode(entry, came_back=True) if entry else None, known)
             if found is not None:
                 return found
-        last = history[-1][1]["outcome"] if history else ""
+        last = history[-1][1].get("outcome", "") if history else ""
         if last in ("retried", "snoozed", "replayed") and (found := await self._waits(group, known)) is not None:
             return found
         if last in _DEAD or not whole:
@@ -112,11 +114,11 @@ class Whereabouts:
             self._keys.history(group), start=self._start, most=2 * HISTORY_LENGTH
         ):
             seen += 1
-            record = dict(zip(fields[::2], fields[1::2], strict=True))
+            record = pairs(fields)
             if record.get(b"id") == self._id:
                 # `original` is the body before a correction: private data does not belong into a trail.
                 told = {
-                    name.decode(): value.decode("utf-8", "replace")
+                    text(name): value.decode("utf-8", "replace")
                     for name, value in record.items()
                     if name != b"original"
                 }
@@ -127,7 +129,7 @@ class Whereabouts:
         found, seen = [], 0
         async for entry in self._entries.forward(self._keys.inbox(group), self._start, most=_MOST):
             seen += 1
-            if decode(entry).values[1] == self._id:
+            if decode(entry, came_back=True).values[1] == self._id:
                 found.append(entry)
         self.complete = self.complete and seen < _MOST
         return found
@@ -143,10 +145,7 @@ class Whereabouts:
         if await self._is_unread(group, key, entry_id):
             state = "retrying" if failures else "unread"
             return GroupTrail(group, state, where, failures, before, replays, errors=errors, history=history)
-        try:
-            pending = await self._redis.xpending_range(key, group, entry_id, entry_id, 1)
-        except ResponseError:
-            pending = []
+        pending = await unless_odd(self._redis.xpending_range(key, group, entry_id, entry_id, 1))
         if pending:
             return GroupTrail(
                 group,
@@ -167,17 +166,15 @@ class Whereabouts:
         return waits
 
     async def _is_missed(self, group: str, key: str, entry_id: bytes) -> bool:
-        began = await self._redis.hget(self._keys.books(), f"began {group} {key.removeprefix(f'{self._keys.tag}:')}")
-        if not began:
-            return False
-        if began.startswith(b"("):
+        place = key.removeprefix(f"{self._keys.tag}:")
+        began = await unless_odd(self._redis.hget(self._keys.books(), f"began {group} {place}")) or b""
+        if began.startswith(b"(") and _BEGAN.fullmatch(began):
             return position(entry_id) <= position(began[1:])
-        return position(entry_id) < position(began)
+        return _BEGAN.fullmatch(began) is not None and position(entry_id) < position(began)
 
     async def _is_unread(self, group: str, key: str, entry_id: bytes) -> bool:
-        try:
-            groups = await self._redis.xinfo_groups(key)
-        except ResponseError:
+        groups = await unless_odd(self._redis.xinfo_groups(key))
+        if groups is None:
             return False
         for found in groups:
             if found["name"] == group.encode():
@@ -188,7 +185,8 @@ class Whereabouts:
         """Looks through what waits for the group, for an event whose last entry in the inbox is gone."""
         cursor, seen, ids = 0, 0, list[bytes]()
         while True:
-            cursor, members = await self._redis.zscan(self._keys.due(), cursor, match=f"{group} *", count=1000)
+            page = self._redis.zscan(self._keys.due(), cursor, match=f"{group} *", count=1000)
+            cursor, members = await unless_odd(page) or (0, ())
             ids += [member for member, _ in members]
             seen += len(members)
             if cursor == 0 or seen >= _WAITING_MOST:
@@ -209,7 +207,7 @@ class Whereabouts:
         waiting_id, due, _, fields = waiting[0]
         seconds, microseconds = await self._redis.time()
         now = seconds * 1000 + microseconds // 1000
-        carried = Message.decode(b"0-0", fields).carried
+        carried = Message.decode(b"0-0", fields, came_back=True).carried
         last = history[-1] if history else {}
         if due >= NEVER_MS:
             state, reason = "in line", await self._in_line(group, fields)
@@ -235,16 +233,16 @@ class Whereabouts:
 
     async def _in_line(self, group: str, fields: list[bytes]) -> str:
         message = Message.decode(b"0-0", fields)
-        holder = await self._redis.hget(self._keys.turns(group), message.values[KEY])
+        holder = await unless_odd(self._redis.hget(self._keys.turns(group), message.values[KEY]))
         source, _, entry_id = (holder or b"").decode("utf-8", "replace").partition("#")[0].rpartition(" ")
         return f"it is the turn of {self._keys.short(source)} {entry_id} with the same key {message.key}"
 
     async def _limited(self, group: str, fields: list[bytes], now: int) -> str:
         limits = self._keys.limits(group)
-        name = dict(zip(fields[::2], fields[1::2], strict=True)).get(b"limitedby", b"").decode("utf-8", "replace")
-        what = await self._redis.hget(f"{limits}:{name}", "what")
-        opens = await self._redis.zscore(limits, name)
-        held = await self._redis.zcard(f"{limits}:{name}:held")
+        name = pairs(fields).get(b"limitedby", b"").decode("utf-8", "replace")
+        what = await unless_odd(self._redis.hget(f"{limits}:{name}", "what"))
+        opens = await unless_odd(self._redis.zscore(limits, name))
+        held = await unless_odd(self._redis.zcard(f"{limits}:{name}:held")) or 0
         until = "the next in line is let in "
         if opens is None or opens >= NEVER_MS:
             until += f"when one of the {held} that it has let in ends"
@@ -255,7 +253,7 @@ class Whereabouts:
     async def _dead(
         self, group: str, history: list[tuple[str, dict[str, str]]], known: tuple[dict[str, str], ...]
     ) -> GroupTrail | None:
-        letters = (entry_id for entry_id, record in reversed(history) if record["outcome"] in _DEAD)
+        letters = (entry_id for entry_id, record in reversed(history) if record.get("outcome") in _DEAD)
         given_up = next(letters, "")
         # The letter and its line in the history are written by one script: within a moment of each other.
         start = str(milliseconds(given_up) - 1000) if given_up else self._start
@@ -284,14 +282,14 @@ class Whereabouts:
     def _settled(self, group: str, last: str, history: tuple[dict[str, str], ...]) -> GroupTrail:
         state = last if last in ("discarded", "cancelled", "expired") else "acked"
         record = history[-1] if history and last != "replayed" else {}  # after a replay it began anew
-        attempts = int(record.get("attempt") or 1)
-        replays = sum(line["outcome"] == "replayed" for line in history)
+        attempts = whole(record.get("attempt"), 1) or 1
+        replays = sum(line.get("outcome") == "replayed" for line in history)
         return GroupTrail(
             group,
             state,
             "",
             attempts,
-            int(record.get("deliveries") or 1),
+            whole(record.get("deliveries"), 1) or 1,
             replays,
             reason=record.get("reason", "") if state != "acked" else "",
             error=record.get("error", "") if state != "acked" else "",

@@ -10,8 +10,10 @@ from schemas.event import registered
 from streams.duration import told
 from streams.entries import Entries, milliseconds, position, refusing
 from streams.errors import NotFound
+from streams.missing import unless_missing, unless_odd
 from streams.reason import Facts, Reason, delayed, explain
 from streams.report import Question, ask
+from streams.tolerant import scores, text, texts, whole
 from streams.trail import Trail, made_at
 
 if TYPE_CHECKING:
@@ -74,11 +76,12 @@ class _Inquiry:
         pipe.hgetall(self._keys.books())
         pipe.hgetall(self._keys.groups())
         pipe.smembers(self._keys.paused())
-        (seconds, microseconds), books, registry, paused = await pipe.execute()
+        (seconds, microseconds), *read = await pipe.execute(raise_on_error=False)
+        books, registry, paused = (unless_missing(reply) or {} for reply in read)
         self._now = seconds * 1000 + microseconds // 1000
-        self._noted = {name.decode(): value.decode() for name, value in books.items()}
-        self._read = {name.decode(): sources.decode().split() for name, sources in registry.items()}
-        self._paused = {name.decode() for name in paused}
+        self._noted = texts(books)
+        self._read = self._keys.registry(registry)
+        self._paused = {text(name) for name in paused}
 
     def _stream_of(self, trail: Trail) -> str:
         """The key of its stream; of an event whose entry is gone, the normal lane of where its type lives."""
@@ -104,10 +107,10 @@ class _Inquiry:
             beats = await self._beats(name)
         if group is not None and group.state in _OPEN and source:
             call = f"{source} {entry_id}"
-            facts["called_off"] = await self._redis.zscore(keys.cancelled(name), call) is not None
+            facts["called_off"] = await unless_odd(self._redis.zscore(keys.cancelled(name), call)) is not None
         if source and group is not None and group.state != "running" and facts.get("reports"):
             facts["ahead"], facts["rate"] = await self._ahead(name, source, entry_id)
-        seen = int(self._noted.get(f"seen {name}", 0))
+        seen = whole(self._noted.get(f"seen {name}"))
         return Facts(
             trail.id,
             message.type if message else "",
@@ -126,9 +129,9 @@ class _Inquiry:
         pipe = self._redis.pipeline(transaction=False)
         pipe.time()
         pipe.zrange(self._keys.consumers(name), 0, -1, withscores=True)
-        (seconds, microseconds), beats = await pipe.execute()
+        (seconds, microseconds), beats = await pipe.execute(raise_on_error=False)
         now = seconds * 1000 + microseconds // 1000
-        return {who.decode("utf-8", "replace"): max(0.0, (now - at) / 1000) for who, at in beats}
+        return {who: max(0.0, (now - at) / 1000) for who, at in scores(unless_missing(beats) or ()).items()}
 
     async def _ahead(self, name: str, source: str, entry_id: str) -> tuple[int, float]:
         """How many unread entries stand before it, and how many a second the group reads there."""
@@ -144,7 +147,7 @@ class _Inquiry:
         return max(0, ahead), (read + 1) / elapsed
 
     async def _delivered(self, name: str, source: str) -> str | None:
-        for found in await self._redis.xinfo_groups(source):
+        for found in await unless_odd(self._redis.xinfo_groups(source)) or ():
             if found["name"] == name.encode():
                 return str(found["last-delivered-id"].decode())
         return None
@@ -160,7 +163,7 @@ class _Inquiry:
         place = key.removeprefix(f"{self._keys.tag}:")
         began = self._noted.get(f"began {name} {place}", "")
         made = made_at(trail.id)
-        if began and made and made < milliseconds(began.lstrip("(")):
+        if made and made < whole(began.lstrip("(").partition("-")[0]):
             text = f"{name} began when it had been trimmed from {self._keys.short(key)}: it was never given it"
             return Reason(name, "missed", text, "publish it anew, if it must be handled")
         text = f"it was trimmed from {self._keys.short(key)}, which removes only what every group is through with"
@@ -209,27 +212,27 @@ class _Holes:
         """The time, and what was removed that an event made at `made` (0: nobody knows) could have been among."""
         seconds, microseconds = await self._redis.time()
         now = seconds * 1000 + microseconds // 1000
-        noted = {
-            name.decode(): value.decode() for name, value in (await self._redis.hgetall(self._keys.books())).items()
-        }
-        sources = " ".join(value.decode() for value in await self._redis.hvals(self._keys.groups())).split()
-        known = {key for key in sources if ":stream:" in key}
+        noted = texts(await unless_odd(self._redis.hgetall(self._keys.books())))
+        registry = self._keys.registry(await unless_odd(self._redis.hgetall(self._keys.groups())) or {})
+        known = {key for sources in registry.values() for key in sources if ":stream:" in key}
         for field in noted:
             if field.startswith("published stream:"):
                 known.add(f"{self._keys.tag}:{field.removeprefix('published ')}")
         holes = []
         for key in sorted(known):
             place, short = key.removeprefix(f"{self._keys.tag}:"), self._keys.short(key)
-            if int(noted.get(f"unwaited {place}", 0)):
+            if whole(noted.get(f"unwaited {place}")):
                 holes.append(f"delayed events for {short} were called off")
-            hole = await self._removed(key, short, int(noted.get(f"published {place}", 0)), made, now)
+            hole = await self._removed(key, short, whole(noted.get(f"published {place}")), made, now)
             holes += [hole] if hole else []
         return now, holes
 
     async def _removed(self, key: str, short: str, published: int, made: int, now: int) -> str:
         if not await self._redis.exists(key):
             return f"{short} was deleted" if published else ""
-        info = await self._redis.xinfo_stream(key)
+        info = await unless_odd(self._redis.xinfo_stream(key))
+        if info is None:
+            return f"{short} is no stream any more"
         removed = max(published, info["entries-added"]) - info["length"]
         first = info["first-entry"]
         newest = max(milliseconds(first[0]) if first else now, milliseconds(info["max-deleted-entry-id"]))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from streams.cli.durations import told
 
 if TYPE_CHECKING:
+    from streams.damage import Damage
     from streams.newer import Newer
     from streams.schedules import ScheduleState
     from streams.server import Server
@@ -210,6 +211,14 @@ def check_schedules(schedules: Sequence[ScheduleState]) -> Iterator[Finding]:
             )  # fmt: skip
         else:
             yield Finding(name, "ok", f"it runs ({schedule.words})")
+
+
+def check_damage(found: Sequence[Damage]) -> Iterator[Finding]:
+    """Keys in which somebody has left what the engine did not write."""
+    for each in found:
+        yield Finding("damage", "fail" if each.severe else "warn", f"{each.key}: {each.what}", each.remedy)
+    if not found:
+        yield Finding("damage", "ok", "every key of the engine holds what the engine wrote")
 
 
 def check_newer(found: Sequence[Newer], settings: Settings, now: datetime) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from streams.cli.body import body, body_text
 from streams.cli.durations import parse_duration, told
 from streams.cli.ending import Usage, run
 from streams.cli.mend import list_kinds, replay_in_stages
-from streams.cli.output import console, json_array, note, pairs, print_rich, row, table, write, write_json
+from streams.cli.output import brief, console, json_array, note, pairs, print_rich, row, table, write, write_json
 from streams.cli.session import opened
 
 if TYPE_CHECKING:
@@ -86,8 +86,8 @@ async def _ls(group: str, only: Filter, limit: int | None, json: bool) -> None:
             if made.row_count == rows:
                 note(f"the oldest {rows}; there are more (--limit N, or a filter)")
                 break
-            given_up = f"{told(time.time() - milliseconds(letter.entry_id) / 1000)} ago"
-            row(made, letter.id, letter.type, letter.reason, letter.attempts, given_up, letter.error)
+            given_up = f"{told(max(0.0, time.time() - milliseconds(letter.entry_id) / 1000))} ago"
+            row(made, letter.id, brief(letter.type), letter.reason, letter.attempts, given_up, letter.error)
         if made.row_count:
             print_rich(made)
         else:
@@ -118,7 +118,7 @@ async def _show(group: str, id: str, reveal: bool, json: bool) -> None:
         shown = body(letter.type, letter.data, reveal=reveal)
         write_json(letter.as_json() | {"traceback": letter.traceback, "data": shown})
         return
-    print_rich(pairs(_lines(letter, origin, reveal)))
+    print_rich(pairs(_lines(letter, origin, reveal), several=("traceback",)))
     if letter.carried.errors:
         write()
         made = table("ATTEMPT", "AT", "ERROR", right=("ATTEMPT",), whole=("AT",))
@@ -132,7 +132,8 @@ async def _show(group: str, id: str, reveal: bool, json: bool) -> None:
 
 
 def _lines(letter: Letter, origin: str, reveal: bool) -> list[tuple[str, object]]:
-    message = letter.message
+    message, size = letter.message, letter.left_behind
+    left = f"{size:,} bytes, which are in {origin or 'its stream'} as long as that keeps them" if size else ""
     return [
         ("id", letter.id),
         ("event", letter.event_id),
@@ -151,7 +152,7 @@ def _lines(letter: Letter, origin: str, reveal: bool) -> list[tuple[str, object]
         ("key", message.key),
         ("cause", message.causation_id),
         ("trace", message.traceparent),
-        ("data", body_text(letter.type, letter.data, reveal=reveal)),
+        ("data", left or body_text(letter.type, letter.data, reveal=reveal)),
         ("traceback", letter.traceback.rstrip()),
     ]
 

@@ -12,6 +12,7 @@ from streams.cli.checks import (
     Finding,
     check_books,
     check_clock,
+    check_damage,
     check_newer,
     check_partitions,
     check_schedules,
@@ -100,6 +101,7 @@ async def _doctor(json: bool) -> None:
 
 
 async def _examine(streams: Streams) -> list[Finding]:
+    from streams.damage import damage
     from streams.newer import newer_than_code
 
     began = time.time()
@@ -114,6 +116,7 @@ async def _examine(streams: Streams) -> list[Finding]:
         check_clock(difference),
         *check_state(snapshot, streams.settings.lease),
         *check_newer(await newer_than_code(streams), streams.settings, snapshot.at),
+        *check_damage(await damage(streams)),
         *check_books(snapshot, streams.settings),
         *check_schedules(await streams.schedules.ls()),
     ]

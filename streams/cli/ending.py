@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
+import errno
 import signal
 import sys
 from collections.abc import Coroutine
@@ -11,7 +11,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import typer
 
-from streams.cli.output import safe
+from streams.cli.output import discard_stdout, open_missing, safe
 from streams.errors import ConfigurationError, Refused, StreamsError
 
 EXIT_FAILED: Final = 1
@@ -29,6 +29,7 @@ class Usage(StreamsError):
 
 def ending(command: Any, arguments: list[str] | None = None) -> int:
     """Runs a typer command and returns its exit code, having said on stderr what went wrong."""
+    open_missing()
     try:
         code = command.main(args=arguments, prog_name="streams", standalone_mode=False)
         sys.stdout.flush()
@@ -60,8 +61,7 @@ def _interrupted(*_: object) -> NoReturn:
 
 
 def _nobody_reads() -> int:
-    # Python flushes stdout once more when it ends, and would complain.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    discard_stdout(sys.stdout)
     return EXIT_NOBODY_READS
 
 
@@ -79,6 +79,9 @@ def _told(error: Exception) -> tuple[str, int]:
             return str(error), EXIT_USAGE
         case StreamsError():
             return str(error), EXIT_FAILED
+        case OSError(errno=errno.ENOSPC | errno.EBADF | errno.EIO):
+            discard_stdout(sys.stdout)
+            return f"the output cannot be written: {error.strerror}", EXIT_FAILED
         case typer.TyperException():
             context = getattr(error, "ctx", None)
             path = context.command_path if context else "streams"

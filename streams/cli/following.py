@@ -6,9 +6,7 @@ import sys
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
-from streams.cli.output import console, safe, write
+from streams.cli.output import console, json_text, safe, write
 from streams.cli.session import opened
 
 if TYPE_CHECKING:
@@ -21,7 +19,7 @@ async def follow_event(id: str, *, json: bool) -> None:
     async with opened() as streams, aclosing(streams.progress(id)) as steps:
         if json or not sys.stdout.isatty():
             async for step in steps:
-                write(orjson.dumps(step.as_json()).decode() if json else _line(step))
+                write(json_text(step.as_json()) if json else _line(step))
                 sys.stdout.flush()
             return
         with _bars() as bars:

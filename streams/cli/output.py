@@ -5,9 +5,12 @@ Text from messages is hostile: a type or an error text may hold escape sequences
 
 from __future__ import annotations
 
+import io
+import json
+import os
 import sys
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -18,7 +21,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _WIDE: Final = 10_000  # columns of a pipe: nothing is cut or wrapped for a program
-_BIDI: Final = frozenset("\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_BIDI: Final = frozenset("\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def safe(text: object, keep: str = "") -> str:
@@ -29,6 +32,11 @@ def safe(text: object, keep: str = "") -> str:
         else character.encode("unicode_escape", "surrogatepass").decode()
         for character in str(text)
     )
+
+
+def brief(text: str, most: int = 128) -> str:
+    """A name from outside, cut: whoever adds an entry may make its id or type of any length."""
+    return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
 
 
 def write(text: str = "") -> None:
@@ -43,7 +51,97 @@ def note(text: str) -> None:
 
 def write_json(value: Any) -> None:
     """One JSON value: indented on a terminal, one line in a pipe."""
-    write(orjson.dumps(value, option=orjson.OPT_INDENT_2 if sys.stdout.isatty() else 0, default=str).decode())
+    write(json_text(value, indent=sys.stdout.isatty()))
+
+
+def json_text(value: Any, *, indent: bool = False) -> str:
+    """A value as JSON. On a terminal what `safe` escapes is escaped, and where stdout is not UTF-8, all that is not
+    ASCII: both as JSON does it, so that it reads as the same value.
+    """
+    try:
+        text = orjson.dumps(value, option=orjson.OPT_INDENT_2 if indent else 0, default=str).decode()
+    except TypeError:  # what came from the command line may be no UTF-8
+        text = json.dumps(value, default=str, indent=2 if indent else None)
+    if not _is_utf8():
+        return "".join(each if each.isascii() and each != "\x7f" else _escaped(each) for each in text)
+    if sys.stdout.isatty():
+        return "".join(each if each == "\n" or safe(each) == each else _escaped(each) for each in text)
+    return text
+
+
+def _escaped(character: str) -> str:
+    return "\\u007f" if character == "\x7f" else json.dumps(character)[1:-1]
+
+
+def _is_utf8() -> bool:
+    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+
+
+class Lenient(io.TextIOBase):
+    """A stdout that may be full or closed: what is written is lost then, and that is said once. For a command that has
+    done something that must not be done twice because its receipt could not be printed.
+    """
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self._failed = False
+
+    def write(self, text: str) -> int:
+        """Writes, or loses it."""
+        self._try(lambda: self._inner.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        """Writes what is buffered, or loses it."""
+        self._try(self._inner.flush)
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return bool(self._inner.isatty())
+
+    def fileno(self) -> int:
+        """Its descriptor."""
+        return int(self._inner.fileno())
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """Of the stdout behind it."""
+        return str(self._inner.encoding)
+
+    def _try(self, act: Callable[[], object]) -> None:
+        if self._failed:
+            return
+        try:
+            act()
+        except OSError as error:
+            self._failed = True
+            discard_stdout(self._inner)
+            if not isinstance(error, BrokenPipeError):
+                note(f"done, but it cannot be printed: {error.strerror}")
+
+
+def discard_stdout(stdout: Any) -> None:
+    """Lets what is left in a stdout that cannot be written go nowhere: Python flushes it once more when it ends."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stdout.fileno())
+    os.close(nowhere)
+
+
+def open_missing() -> None:
+    """Opens what the shell has closed (`>&-`) to nowhere: the next file or socket would be taken for stdout. Text that
+    the encoding of an output does not have is written with escapes.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+    sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - open for as long as the process
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        stream = getattr(sys, name) or open(number, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - likewise
+        setattr(sys, name, stream)
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 @contextmanager
@@ -53,7 +151,7 @@ def json_array() -> Iterator[Callable[[Any], None]]:
 
     def item(value: Any) -> None:
         nonlocal count
-        sys.stdout.write(("[\n" if count == 0 else ",\n") + orjson.dumps(value, default=str).decode())
+        sys.stdout.write(("[\n" if count == 0 else ",\n") + json_text(value))
         count += 1
 
     try:
@@ -104,8 +202,10 @@ def row(made: Table, *cells: object, style: str = "") -> None:
     made.add_row(*(cell if isinstance(cell, Text) else Text(safe(cell)) for cell in cells), style=style or None)
 
 
-def pairs(made: Sequence[tuple[str, object]]) -> Table:
-    """Names and values, one below the other; empty values are left out."""
+def pairs(made: Sequence[tuple[str, object]], several: Collection[str] = ()) -> Table:
+    """Names and values, one below the other; empty values are left out. A value is one line, whatever it holds; of
+    those named in `several` each line is marked: none can be taken for a line of the command's own.
+    """
     from rich.table import Table
     from rich.text import Text
 
@@ -114,5 +214,6 @@ def pairs(made: Sequence[tuple[str, object]]) -> Table:
     listed.add_column(overflow="fold")
     for name, value in made:
         if value not in ("", None):
-            listed.add_row(name, value if isinstance(value, Text) else Text(safe(value, keep="\n")))
+            shown = "\n".join(f"| {safe(line)}" for line in str(value).splitlines()) if name in several else safe(value)
+            listed.add_row(name, value if isinstance(value, Text) else Text(shown))
     return listed

@@ -15,7 +15,7 @@ from streams.cli.durations import parse_duration, told
 from streams.cli.ending import Usage, run
 from streams.cli.fields import event_class, make_event, parse_data, split_fields
 from streams.cli.ndjson import read_events
-from streams.cli.output import json_array, write, write_json
+from streams.cli.output import Lenient, json_array, write, write_json
 from streams.cli.session import opened
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ def publish(
 async def _publish_one(
     type: str, fields: dict[str, str], data: str, hold: dict[str, Any], key: str, priority: Any, json: bool
 ) -> None:
+    sys.stdout = Lenient(sys.stdout)
     async with opened() as streams:
         await streams.check()  # a Redis that is away is said at once; publish() would try for a while
         event = make_event(event_class(type), parse_data(data) if data else {}, fields)
@@ -92,6 +93,7 @@ async def _publish_many(
     *,
     total: int | None = None,
 ) -> None:
+    sys.stdout = Lenient(sys.stdout)  # what cannot be printed ends no publishing, and makes no script publish it again
     began, published, names = time.monotonic(), 0, set[str]()
     async with opened() as streams:
         await streams.check()

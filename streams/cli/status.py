@@ -10,7 +10,7 @@ import typer
 
 from streams.cli.durations import told
 from streams.cli.ending import run
-from streams.cli.output import console, print_rich, row, safe, table, write, write_json
+from streams.cli.output import console, json_text, print_rich, row, safe, table, write, write_json
 from streams.cli.session import opened
 
 if TYPE_CHECKING:
@@ -65,10 +65,8 @@ async def _watch(every: float, json: bool) -> None:
 async def _watch_json(streams: Streams, every: float) -> None:
     import sys
 
-    import orjson
-
     while True:
-        write(orjson.dumps((await streams.snapshot()).as_json()).decode())
+        write(json_text((await streams.snapshot()).as_json()))
         sys.stdout.flush()
         await asyncio.sleep(every)
 

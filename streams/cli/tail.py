@@ -9,13 +9,12 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-import orjson
 import typer
 
 from streams.cli.body import body, body_text
 from streams.cli.durations import parse_duration
 from streams.cli.ending import Usage, run
-from streams.cli.output import json_array, note, safe, write
+from streams.cli.output import brief, json_array, json_text, note, safe, write
 from streams.cli.session import opened
 
 if TYPE_CHECKING:
@@ -101,7 +100,7 @@ async def _since(streams: Streams, start: str) -> str:
         ago = parse_duration(start[1:], "--from -").total_seconds()
         return f"{max(0, round((seconds + microseconds / 1e6 - ago) * 1000))}-0"
     first, _, second = start.partition("-")
-    if not (first.isdigit() and (second.isdigit() or not second) and len(start) < 42):
+    if not (start.isascii() and first.isdigit() and (second.isdigit() or not second) and len(start) < 42):
         raise Usage(f"--from {start!r} is neither a time ago (-1h) nor an entry id (1763960000000-0)")
     return start if second else f"{start}-0"
 
@@ -179,8 +178,9 @@ class _Shown:
 
     def as_json(self, key: str, entry: Entry) -> dict[str, Any]:
         from streams.entries import decode
+        from streams.scripts import came_back
 
-        message = decode(entry)
+        message = decode(entry, came_back=came_back(key))
         return {
             "entry_id": entry[0].decode(),
             "stream": _at(self._streams, key).keys.short(key),
@@ -200,16 +200,16 @@ class _Shown:
         }
 
     def json_line(self, key: str, entry: Entry) -> str:
-        return orjson.dumps(self.as_json(key, entry)).decode()
+        return json_text(self.as_json(key, entry))
 
     def line(self, key: str, entry: Entry) -> str:
-        from datetime import UTC, datetime
-
         from streams.entries import decode, milliseconds
+        from streams.scripts import came_back
+        from streams.tolerant import moment
 
-        message = decode(entry)
-        at = datetime.fromtimestamp(milliseconds(entry[0]) / 1000, UTC).strftime("%H:%M:%S.%f")[:-3]
+        message = decode(entry, came_back=came_back(key))
+        at = moment(milliseconds(entry[0])).strftime("%H:%M:%S.%f")[:-3]
         short = _at(self._streams, key).keys.short(key)
         lane = f" [{short}]" if ":" in short else ""
         shown = body_text(message.type, message.data, reveal=self._reveal)
-        return f"{at}  {safe(message.id)}  {safe(message.type)}{lane}  {safe(shown)}"
+        return f"{at}  {safe(brief(message.id))}  {safe(brief(message.type))}{lane}  {safe(shown)}"

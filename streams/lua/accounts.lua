@@ -28,4 +28,5 @@ for i = 3, #KEYS do
   end
   rows[#rows + 1] = row
 end
-return {redis.call('HGETALL', KEYS[1]), redis.call('ZCARD', KEYS[2]), rows}
+local books, waiting = redis.pcall('HGETALL', KEYS[1]), redis.pcall('ZCARD', KEYS[2])
+return {books.err and {} or books, type(waiting) == 'number' and waiting or 0, rows}

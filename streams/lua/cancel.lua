@@ -9,6 +9,7 @@
 -- `cancelled`: deleted under a running handler it would vanish instead of being settled. What is deleted from an inbox
 -- passes on the turn of its key, and leaves the limit that had let it in.
 -- include append.lua
+-- include waiting.lua
 -- include books.lua
 -- include line.lua
 -- include turns.lua
@@ -57,8 +58,8 @@ local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local function call_off(group)
-  redis.call('ZADD', group.calls, now, stream .. ' ' .. id)
-  redis.call('ZREMRANGEBYRANK', group.calls, 0, -1 - tonumber(ARGV[2]))
+  redis.pcall('ZADD', group.calls, now, stream .. ' ' .. id)
+  redis.pcall('ZREMRANGEBYRANK', group.calls, 0, -1 - tonumber(ARGV[2]))
   redis.call('PUBLISH', group.channel, 'cancel ' .. stream .. ' ' .. id)
   answer[#answer + 1] = group.name
   answer[#answer + 1] = 'cancelling'
@@ -69,7 +70,7 @@ for _, group in ipairs(unread) do
   if #running > 0 then
     call_off(group)
   else
-    redis.call('XADD', group.history, 'MAXLEN', '~', group.length, '*', unpack(group.record))
+    redis.pcall('XADD', group.history, 'MAXLEN', '~', group.length, '*', unpack(group.record))
     book('cancelled ' .. group.name .. ' ' .. short(stream), 1)
     answer[#answer + 1] = group.name
     answer[#answer + 1] = 'cancelled'
@@ -77,12 +78,10 @@ for _, group in ipairs(unread) do
 end
 local function leave(tag, group, fields)
   local registry, due, waiting, limits = tag .. 'groups', tag .. 'due', tag .. 'waiting', tag .. 'limits:' .. group
-  pass_turn(registry, due, waiting, tag .. 'turns:' .. group, field_of(fields, 'partitionkey'), whose_turn(fields))
+  pcall(pass_turn, registry, due, waiting, tag .. 'turns:' .. group, field_of(fields, 'partitionkey'), whose_turn(fields))
   local name = field_of(fields, 'limitedby')
-  if name ~= '' and redis.call('ZREM', limits .. ':' .. name .. ':held', stream .. ' ' .. id) == 1 then
-    local limit, clock = limit_of(limits, name), clock_ms()
-    serve(registry, due, waiting, limit, clock)
-    close(limits, limit, clock)
+  if name ~= '' and try('ZREM', limits .. ':' .. name .. ':held', stream .. ' ' .. id) == 1 then
+    pcall(serve_and_close, registry, due, waiting, limits, name, clock_ms())
   end
 end
 

@@ -6,6 +6,7 @@
 -- Invariant: it leaves the set and the hash in one step, so it is either called off or delivered, never both. What had
 -- the turn of its key in an ordered group passes it on.
 -- include append.lua
+-- include waiting.lua
 -- include books.lua
 -- include line.lua
 -- include turns.lua
@@ -16,14 +17,14 @@ while at <= #ARGV do
   local history, count, record = ARGV[at], tonumber(ARGV[at + 1]), {}
   for i = 1, count do record[i] = ARGV[at + 1 + i] end
   at = at + 2 + count
-  redis.call('XADD', history, 'MAXLEN', '~', ARGV[2], '*', unpack(record))
+  redis.pcall('XADD', history, 'MAXLEN', '~', ARGV[2], '*', unpack(record))
 end
-local read, fields = pcall(cmsgpack.unpack, redis.call('HGET', KEYS[2], ARGV[1]))
-local target = read and type(fields) == 'table' and tostring(table.remove(fields, 1)) or '?'
+local target, fields = read_waiting(KEYS[2], ARGV[1])
+target = target or '?'
 local at_inbox, after = string.find(target, '}:inbox:', 1, true)
 if at_inbox then
   local turns = string.sub(target, 1, at_inbox + 1) .. 'turns:' .. string.sub(target, after + 1)
-  pass_turn(KEYS[3], KEYS[1], KEYS[2], turns, field_of(fields, 'partitionkey'), whose_turn(fields))
+  pcall(pass_turn, KEYS[3], KEYS[1], KEYS[2], turns, field_of(fields, 'partitionkey'), whose_turn(fields))
 end
 book('unwaited ' .. short(target), redis.call('ZREM', KEYS[1], ARGV[1]))
 book_added(added, created)

@@ -13,7 +13,7 @@ while at <= #ARGV do
   for i = 1, count do record[i] = ARGV[at + 1 + i] end
   at = at + 2 + count
   if redis.call('XRANGE', KEYS[1], id, id)[1] then
-    redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[1], '*', unpack(record))
+    redis.pcall('XADD', KEYS[2], 'MAXLEN', '~', ARGV[1], '*', unpack(record))
     redis.call('XDEL', KEYS[1], id)
     dropped = dropped + 1
   end

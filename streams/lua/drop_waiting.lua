@@ -4,12 +4,12 @@
 -- Returns how many were dropped.
 -- Invariant: nothing that waits for a registered group is dropped, should somebody have started it again meanwhile.
 -- include books.lua
+-- include waiting.lua
 
 if redis.call('HEXISTS', KEYS[3], ARGV[1]) == 1 then return 0 end
 local dropped = 0
 for i = 3, #ARGV do
-  local read, fields = pcall(cmsgpack.unpack, redis.call('HGET', KEYS[2], ARGV[i]) or '')
-  if read and type(fields) == 'table' and fields[1] == ARGV[2] then
+  if read_waiting(KEYS[2], ARGV[i]) == ARGV[2] then
     redis.call('HDEL', KEYS[2], ARGV[i])
     dropped = dropped + redis.call('ZREM', KEYS[1], ARGV[i])
   end

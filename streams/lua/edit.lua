@@ -18,7 +18,7 @@ local function take_fields()
 end
 
 local letter, record = take_fields(), take_fields()
-redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[1], '*', unpack(record))
+redis.pcall('XADD', KEYS[2], 'MAXLEN', '~', ARGV[1], '*', unpack(record))
 local id = redis.call('XADD', KEYS[1], '*', unpack(letter))
 redis.call('XDEL', KEYS[1], ARGV[2])
 book('edited ' .. short(KEYS[1]), 1)

@@ -1,16 +1,18 @@
 #!lua
 -- Makes a group on everything it reads, and enters it in the registry that publishers make groups from.
 -- KEYS  1 groups  2.. streams, and last the books     ARGV  1 group
--- Returns how many were missing.
+-- Returns {how many were missing, key, why, ... of those on which it cannot be made}.
 -- Invariant: groups begin at 0. At `$`, what was published before the group existed would never be delivered. What had
 -- been removed from a stream before the group was there is noted as missed: it is nothing that the group lost; and from
--- which id on it is given entries, also for a group that somebody made by hand further on.
+-- which id on it is given entries, also for a group that somebody made by hand further on. A key that is damaged keeps
+-- the group from none of the others.
 -- include books.lua
 
 local group, books, made = ARGV[1], KEYS[#KEYS], 0
 
 local function number(field)
-  return tonumber(redis.call('HGET', books, field) or '0')
+  local noted = redis.pcall('HGET', books, field)
+  return type(noted) == 'string' and tonumber(noted) or 0
 end
 
 local function note_missed(stream)
@@ -50,22 +52,29 @@ local function note_skipped(stream, field)
   end
 end
 
-local known = redis.call('HEXISTS', KEYS[1], group) == 1
+local known, refused = redis.pcall('HEXISTS', KEYS[1], group) == 1, {}
+
+local function refuse(key, why)
+  refused[#refused + 1] = key
+  refused[#refused + 1] = why
+end
+
 for i = 2, #KEYS - 1 do
   local began = 'began ' .. group .. ' ' .. short(KEYS[i])
   local reply = redis.pcall('XGROUP', 'CREATE', KEYS[i], group, '0', 'MKSTREAM')
   if not reply.err then
     made = made + 1
     if string.find(KEYS[i], '}:stream:', 1, true) then
-      note_missed(KEYS[i])
-      note_began(KEYS[i], began)
+      pcall(note_missed, KEYS[i])  -- books that are damaged cost the books
+      pcall(note_began, KEYS[i], began)
     end
   elseif not string.find(reply.err, 'BUSYGROUP', 1, true) then
-    error(reply)
+    refuse(KEYS[i], reply.err)
   elseif not known then
-    note_skipped(KEYS[i], began)
+    pcall(note_skipped, KEYS[i], began)
   end
 end
-redis.call('HSET', KEYS[1], group, table.concat(KEYS, ' ', 2, #KEYS - 1))
-redis.call('HSET', books, 'seen ' .. group, redis.call('TIME')[1])
-return made
+local entered = redis.pcall('HSET', KEYS[1], group, table.concat(KEYS, ' ', 2, #KEYS - 1))
+if type(entered) == 'table' then refuse(KEYS[1], entered.err) end
+redis.pcall('HSET', books, 'seen ' .. group, redis.call('TIME')[1])
+return {made, unpack(refused)}

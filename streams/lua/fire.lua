@@ -15,7 +15,6 @@
 local name, slot, run = ARGV[1], tonumber(ARGV[2]), ARGV[3] == 'run'
 must_be('hash', KEYS[1])
 for i = 3, #KEYS - 1 do must_be('stream', KEYS[i]) end
-must_be('hash', KEYS[#KEYS])
 local now = now_ms()
 local state = redis.call('HMGET', KEYS[1], name, name .. ':paused', name .. ':run')
 if not state[1] then return {0, 0} end
@@ -26,7 +25,7 @@ if run then
     return {0, 0}
   end
 else
-  if state[2] or slot <= tonumber(state[1]) then return {0, 0} end
+  if state[2] or slot <= (tonumber(state[1]) or 0) then return {0, 0} end
   if slot > now then return {-1, slot - now} end
 end
 
@@ -47,7 +46,7 @@ if run then
   redis.call('HSET', KEYS[1], name .. ':ran', ARGV[2] .. ' ' .. (ARGV[4] == '0' and published or -1))
   redis.call('HDEL', KEYS[1], name .. ':run')
 else
-  if ARGV[4] ~= '0' then redis.call('HINCRBY', KEYS[1], name .. ':missed', ARGV[4]) end
+  if ARGV[4] ~= '0' then redis.pcall('HINCRBY', KEYS[1], name .. ':missed', ARGV[4]) end
   if published > 0 then redis.call('HSET', KEYS[1], name .. ':fired', ARGV[2]) end
   redis.call('HSET', KEYS[1], name, ARGV[2])
 end

@@ -6,20 +6,29 @@
 -- Invariant: who is in `held` is pending in the group, or in its inbox on the way to being so; never more than `most`.
 -- Who stands in line is let in one key after the other, and of one key the first first.
 local NEVER = 9007199254740991
+local SERVED_MOST = 1000  -- in one call: a line of those who were called off may be long
+local LATER = 60000  -- ms until a limit is tried again whose keys are damaged, or whose inbox takes no entry
+
+local function number(text, otherwise)  -- what is no number, or no finite one, is as if it were not there
+  local value = tonumber(text or '')
+  if not value or value ~= value or math.abs(value) > NEVER then return otherwise end
+  return value
+end
 
 local function limit_of(limits, name)
   local place = limits .. ':' .. name
   local told = redis.call('HMGET', place, 'interval', 'burst', 'most', 'tat')
   return {
-    name = name, place = place, interval = tonumber(told[1] or '0'), burst = tonumber(told[2] or '1'),
-    most = tonumber(told[3] or '0'), tat = tonumber(told[4] or '0'),
+    name = name, place = place, interval = number(told[1], 0), burst = number(told[2], 1), most = number(told[3], 0),
+    tat = number(told[4], 0),
   }
 end
 
--- ms until its rate admits the next start (a generic cell rate: `burst` at once, then one an interval)
+-- ms until its rate admits the next start (a generic cell rate: `burst` at once, then one an interval); never more than
+-- an interval, whatever time somebody has written there
 local function opens_in(limit, now)
   if limit.interval == 0 then return 0 end
-  return math.max(0, limit.tat - (limit.burst - 1) * limit.interval - now)
+  return math.min(limit.interval, math.max(0, limit.tat - (limit.burst - 1) * limit.interval - now))
 end
 
 local function is_full(limit)
@@ -31,20 +40,27 @@ local function has_line(limit)
 end
 
 local function take_token(limit, now)
-  if limit.interval > 0 then limit.tat = math.max(now, limit.tat) + limit.interval end
+  if limit.interval > 0 then
+    limit.tat = math.max(now, math.min(limit.tat, now + limit.burst * limit.interval)) + limit.interval
+  end
+end
+
+local function line_of_key(limit, key)
+  return limit.place .. ':line:' .. redis.sha1hex(key)
 end
 
 local function join_line(limit, key, waiting_id)
-  local hashed = redis.sha1hex(key)
-  if redis.call('RPUSH', limit.place .. ':line:' .. hashed, waiting_id) == 1 then
-    redis.call('RPUSH', limit.place .. ':ring', hashed)
+  if redis.call('RPUSH', line_of_key(limit, key), waiting_id) == 1 then
+    redis.call('RPUSH', limit.place .. ':ring', redis.sha1hex(key))
   end
 end
 
 -- Lets in who stands in line, as far as the limit admits; each goes to the group's inbox and is held from then on.
+-- Raises when the inbox takes no entry, or a key of the limit is damaged.
 local function serve(registry, due, waiting, limit, now)
   local ring = limit.place .. ':ring'
-  while not is_full(limit) and opens_in(limit, now) <= 0 do
+  for _ = 1, SERVED_MOST do
+    if is_full(limit) or opens_in(limit, now) > 0 then return end
     local key = redis.call('LINDEX', ring, 0)
     if not key then return end
     local line = limit.place .. ':line:' .. key
@@ -79,9 +95,21 @@ local function clock_ms()
   return time[1] * 1000 + time[2] / 1000
 end
 
+-- Both for one limit by its name. One that cannot be served is left for a while: others are not kept waiting by it.
+local function serve_and_close(registry, due, waiting, limits, name, now)
+  local limit = limit_of(limits, name)
+  local served, problem = pcall(serve, registry, due, waiting, limit, now)
+  if served then
+    close(limits, limit, now)
+  else
+    redis.call('ZADD', limits, now + LATER, name)
+    error(problem)
+  end
+end
+
 -- ms until a line may be served, -1 when none waits for time to pass
 local function next_opening(limits, now)
-  local head = redis.call('ZRANGE', limits, 0, 0, 'WITHSCORES')
+  local head = try('ZRANGE', limits, 0, 0, 'WITHSCORES') or {}
   if not head[2] or tonumber(head[2]) >= NEVER then return -1 end
   return math.max(0, math.ceil(tonumber(head[2]) - now))
 end

@@ -1,10 +1,16 @@
--- Included by the scripts that make a delivery stand in line, or let it go on: not a script of its own. After append.lua
--- and books.lua.
+-- Included by the scripts that make a delivery stand in line, or let it go on: not a script of its own. After append.lua,
+-- waiting.lua and books.lua.
 -- park(group, inbox, due, waiting, source, id, fields, score, deliveries, more): what is pending under `id` goes to what
 -- waits, where its score says what for, and will come back through the group's inbox; `deliveries` are the hand-overs
--- that count so far (nil: as it says itself), `more` is added to its fields. Returns its waiting id.
+-- that count so far (nil: as it says itself), `more` is added to its fields. Returns its waiting id; raises what Redis
+-- answers, with nothing changed.
 -- Invariant: it is added to what waits before it is acked, so it is always in at least one place. Nothing else has its
--- waiting id, which is the one a retry of its first delivery had: its trail finds it wherever it has been since.
+-- waiting id, which is the one that its retries have: its trail finds it wherever it has been since. Only
+-- the fields of a message are kept, and of what the engine alone may write nothing that stands in a public stream.
+local KEPT = {
+  'specversion', 'id', 'type', 'source', 'time', 'dataversion', 'partitionkey', 'correlationid', 'causationid',
+  'traceparent', 'tracestate', 'data', 'expirytime',
+}
 
 local function field_of(fields, name)
   for i = 1, #fields, 2 do
@@ -28,8 +34,24 @@ local function name_of(group, source, id)
   return group .. ' ' .. string.gsub(short(source), '^stream:', '') .. ' ' .. id
 end
 
+local function message_of(fields)  -- the same without what a reader of the public streams ignores
+  local known, kept = {}, {}
+  for i = 1, #fields, 2 do
+    if known[fields[i]] == nil then known[fields[i]] = fields[i + 1] end
+  end
+  for _, name in ipairs(KEPT) do
+    if known[name] then
+      kept[#kept + 1] = name
+      kept[#kept + 1] = known[name]
+    end
+  end
+  return kept
+end
+
 local function park(group, inbox, due, waiting, source, id, fields, score, deliveries, more)
-  local waiting_id, origin = name_of(group, source, id), field_of(fields, 'origin')
+  local waiting_id = name_of(group, source, id)
+  local origin = source == inbox and field_of(fields, 'origin') or ''
+  if source ~= inbox then fields = message_of(fields) end
   if origin == '' then
     set_field(fields, 'origin', source .. ' ' .. id)
     set_field(fields, 'failures', '0')
@@ -37,15 +59,18 @@ local function park(group, inbox, due, waiting, source, id, fields, score, deliv
     if field_of(fields, 'id') == '' then set_field(fields, 'id', id) end  -- a foreign entry's id is its event id
   else
     if deliveries then set_field(fields, 'deliveries', deliveries) end
-    -- Not a replay: its original may be in hand at the same time, or not even be read.
+    -- A replay has a number: its original may be in hand at the same time, or not even be read.
     local first, at = string.match(origin, '^(.*) (%S+)$')
     local replays = field_of(fields, 'replays')
-    if first and (replays == '' or replays == '0') then
+    if first then
       local named = name_of(group, first, at)
+      if replays ~= '' and replays ~= '0' then named = named .. '#' .. replays end
       if redis.call('HEXISTS', waiting, named) == 0 then waiting_id = named end
     end
   end
   for name, value in pairs(more or {}) do set_field(fields, name, value) end
+  if #fields >= STRINGS_MOST then error({err = 'ERR ' .. source .. ' ' .. id .. ' has too many fields'}) end
+  if not fits('zset', due) then error({err = 'WRONGTYPE ' .. due .. ' is no zset'}) end
   redis.call('HSET', waiting, waiting_id, cmsgpack.pack({inbox, unpack(fields)}))
   book('waited ' .. short(inbox), redis.call('ZADD', due, score, waiting_id))
   book('returned ' .. group .. ' ' .. short(source), redis.call('XACK', source, group, id))
@@ -54,13 +79,16 @@ local function park(group, inbox, due, waiting, source, id, fields, score, deliv
 end
 
 -- leave_line(registry, due, waiting, id): the first in a line goes to where it comes back from; returns where, its entry
--- id there and its fields, or nothing when it was called off while it stood in line.
+-- id there and its fields, or nothing when it was called off while it stood in line. One that cannot be read is due at
+-- once, so that it is reported, and kept, with what else cannot be moved. Raises when the inbox takes no entry.
 local function leave_line(registry, due, waiting, id)
-  local read, fields = pcall(cmsgpack.unpack, redis.call('HGET', waiting, id) or '')
-  if not read or type(fields) ~= 'table' then return end
-  local target = table.remove(fields, 1)
+  local target, fields = read_waiting(waiting, id)
+  if not target then
+    if fields then redis.pcall('ZADD', due, now_ms(), id) end
+    return
+  end
   local entry = append(registry, target, fields)
-  book('released ' .. short(target), redis.call('ZREM', due, id))
+  book('released ' .. short(target), try('ZREM', due, id) or 0)
   redis.call('HDEL', waiting, id)
   return target, entry, fields
 end

@@ -5,6 +5,7 @@
 -- Returns {how many it held that are nowhere, how many were let go}.
 -- Invariant: what is pending in the group, or unread in its inbox, keeps its place.
 -- include append.lua
+-- include waiting.lua
 -- include books.lua
 -- include line.lua
 -- include limits.lua
@@ -15,9 +16,9 @@ local known = {}
 for i = 6, #KEYS - 1 do known[KEYS[i]] = true end
 for _, holder in ipairs(redis.call('ZRANGE', limit.place .. ':held', 0, -1)) do
   local source, id = string.match(holder, '^(.*) (%S+)$')
-  local pending = known[source] and redis.pcall('XPENDING', source, group, id, id, 1)
+  local pending = source and known[source] and redis.pcall('XPENDING', source, group, id, id, 1)
   local there = pending and not pending.err and pending[1]
-  if not there and source == inbox then there = redis.call('XRANGE', inbox, id, id)[1] end
+  if not there and source == inbox then there = (try('XRANGE', inbox, id, id) or {})[1] end
   if not there then lost = lost + redis.call('ZREM', limit.place .. ':held', holder) end
 end
 if ARGV[3] == '1' then
@@ -33,8 +34,7 @@ if ARGV[3] == '1' then
   end
   redis.call('DEL', limit.place .. ':held')
 end
-serve(registry, due, waiting, limit, now)
-close(limits, limit, now)
+pcall(serve_and_close, registry, due, waiting, limits, limit.name, now)
 book_added(added, created)
 write_books()
 return {lost, freed}

@@ -12,7 +12,8 @@ local now, anew = now_ms(), 0
 for at = 1, #ARGV, 3 do
   local name, definition, timing = ARGV[at], ARGV[at + 1], ARGV[at + 2]
   redis.call('HSET', KEYS[1], name, definition)
-  if not redis.call('HGET', KEYS[2], name) or redis.call('HGET', KEYS[2], name .. ':timing') ~= timing then
+  local last = redis.call('HGET', KEYS[2], name) or ''
+  if #last > 15 or not string.find(last, '^%d+$') or redis.call('HGET', KEYS[2], name .. ':timing') ~= timing then
     redis.call('HSET', KEYS[2], name, now, name .. ':timing', timing)
     anew = anew + 1
   end

@@ -5,11 +5,12 @@
 --       entry id, delivery count
 -- Returns the positions (from 1, in the order given) of the deliveries that are not this consumer's any more.
 -- Invariant: only what (consumer, delivery count) still own is touched. A bare XCLAIM with min-idle 0 would steal an
--- entry back from the consumer that reclaimed it; without JUSTID it would count as a delivery.
+-- entry back from the consumer that reclaimed it; without JUSTID it would count as a delivery. A key of heartbeats that
+-- is damaged costs the heartbeat, and no lease.
 
 local group, consumer = ARGV[1], ARGV[2]
 local time = redis.call('TIME')
-redis.call('ZADD', KEYS[1], time[1] * 1000 + math.floor(time[2] / 1000), consumer)
+redis.pcall('ZADD', KEYS[1], time[1] * 1000 + math.floor(time[2] / 1000), consumer)
 
 local at, position, lost = 3, 0, {}
 for k = 2, #KEYS do

@@ -20,14 +20,13 @@ local function take_fields()
 end
 
 must_be('stream', KEYS[2])
-must_be('stream', KEYS[4])
 while at <= #ARGV do
   local id = ARGV[at]
   at = at + 1
   local message, record = take_fields(), take_fields()
   if redis.call('XRANGE', KEYS[1], id, id)[1] then
     append(KEYS[3], KEYS[2], message)
-    redis.call('XADD', KEYS[4], 'MAXLEN', '~', ARGV[1], '*', unpack(record))
+    redis.pcall('XADD', KEYS[4], 'MAXLEN', '~', ARGV[1], '*', unpack(record))
     redis.call('XDEL', KEYS[1], id)
     replayed = replayed + 1
   end

@@ -5,7 +5,8 @@
 -- Invariant: XGROUP DELCONSUMER destroys what is pending without a word, so it is called only when nothing is.
 
 local group, consumer, silent = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local beat = redis.call('ZSCORE', KEYS[1], consumer)
+local beat = redis.pcall('ZSCORE', KEYS[1], consumer)
+if type(beat) ~= 'string' then beat = nil end
 if silent > 0 and beat then
   local time = redis.call('TIME')
   if time[1] * 1000 + math.floor(time[2] / 1000) - tonumber(beat) < silent then return 0 end
@@ -15,11 +16,12 @@ for i = 2, #KEYS - 1 do
   if not pending.err and #pending > 0 then return 0 end
 end
 for i = 2, #KEYS - 1 do redis.pcall('XGROUP', 'DELCONSUMER', KEYS[i], group, consumer) end
-redis.call('ZREM', KEYS[1], consumer)
+redis.pcall('ZREM', KEYS[1], consumer)
 -- When the group was last alive: a member that is gone leaves no heartbeat.
 local seen = beat and math.floor(tonumber(beat) / 1000) or 0
 if silent == 0 then seen = tonumber(redis.call('TIME')[1]) end
-if seen > tonumber(redis.call('HGET', KEYS[#KEYS], 'seen ' .. group) or '0') then
-  redis.call('HSET', KEYS[#KEYS], 'seen ' .. group, seen)
+local known = redis.pcall('HGET', KEYS[#KEYS], 'seen ' .. group)
+if seen > (type(known) == 'string' and tonumber(known) or 0) and seen < 9007199254740991 then
+  redis.pcall('HSET', KEYS[#KEYS], 'seen ' .. group, string.format('%.0f', seen))
 end
 return 1

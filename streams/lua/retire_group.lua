@@ -10,7 +10,8 @@
 local group, alive, pending, known = ARGV[1], 0, 0, redis.call('HEXISTS', KEYS[1], ARGV[1]) == 1
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-alive = redis.call('ZCOUNT', KEYS[2], now - tonumber(ARGV[2]), '+inf')
+alive = redis.pcall('ZCOUNT', KEYS[2], now - tonumber(ARGV[2]), '+inf')
+if type(alive) ~= 'number' then alive = 0 end
 for i = 8, #KEYS - 1 do
   local held = redis.pcall('XPENDING', KEYS[i], group)
   if not held.err then
@@ -26,20 +27,20 @@ if alive > 0 or ARGV[3] ~= '1' then return {0, alive, pending, inbox} end
 
 for i = 8, #KEYS - 1 do redis.pcall('XGROUP', 'DESTROY', KEYS[i], group) end
 redis.call('HDEL', KEYS[1], group)
-for _, key in ipairs(redis.call('HKEYS', KEYS[6])) do
+for _, key in ipairs(redis.pcall('HKEYS', KEYS[6])) do
   redis.call('DEL', KEYS[6] .. ':' .. redis.sha1hex(key))  -- its line; who stood there is dropped with all that waits
 end
-for _, name in ipairs(redis.call('ZRANGE', KEYS[7], 0, -1)) do
+for _, name in ipairs(redis.pcall('ZRANGE', KEYS[7], 0, -1)) do
   local place = KEYS[7] .. ':' .. name
-  for _, key in ipairs(redis.call('LRANGE', place .. ':ring', 0, -1)) do redis.call('DEL', place .. ':line:' .. key) end
+  for _, key in ipairs(redis.pcall('LRANGE', place .. ':ring', 0, -1)) do redis.call('DEL', place .. ':line:' .. key) end
   redis.call('DEL', place, place .. ':held', place .. ':ring')
 end
 redis.call('DEL', KEYS[2], KEYS[3], KEYS[5], KEYS[6], KEYS[7])
-redis.call('SREM', KEYS[4], group)
+redis.pcall('SREM', KEYS[4], group)
 book('given-up ' .. short(KEYS[3]), inbox)
 write_books()
 -- The rest of the books stays: should the group be made again, what it missed is reckoned anew from them.
-for _, field in ipairs(redis.call('HKEYS', KEYS[#KEYS])) do
+for _, field in ipairs(redis.pcall('HKEYS', KEYS[#KEYS])) do
   if string.sub(field, 1, 8 + #group) == 'missed ' .. group .. ' ' then redis.call('HDEL', KEYS[#KEYS], field) end
 end
 return {1, alive, pending, inbox}

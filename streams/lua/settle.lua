@@ -12,12 +12,16 @@
 --         w  wait: milliseconds, waiting id, FIELDS      d  dead letter: FIELDS      b  back to the inbox: stream, FIELDS
 --       where FIELDS = number of strings, name, value, ...; every operation ends with the FIELDS of its history
 --       record (0 for none).
--- Returns the positions (from 1, in the order given) of the deliveries that this consumer no longer owns.
+-- Returns {positions (from 1, in the order given) of the deliveries that this consumer no longer owns, {position, why,
+-- ...} of those that Redis refused}.
 -- Invariant: a delivery is settled only if (consumer, delivery count) still own it: a stale owner changes nothing.
 -- What is added (waiting, dead, follow-up) is added before the ack, since Lua does not roll back: a message is
--- always in at least one place. `allow-oom`: refusing to settle when memory is full would leave work that is done
+-- always in at least one place. An outcome that cannot be written (a key is damaged, a stream takes no entry any more)
+-- changes nothing, stays pending, and holds up no other; a history, turn or limit that cannot be written holds up none.
+-- `allow-oom`: refusing to settle when memory is full would leave work that is done
 -- pending for ever; publishers are refused instead.
 -- include append.lua
+-- include waiting.lua
 -- include books.lua
 -- include line.lua
 -- include turns.lua
@@ -25,7 +29,7 @@
 
 local group, consumer, history_length = ARGV[1], ARGV[2], ARGV[3]
 local turns, limits, at = ARGV[4], ARGV[5], 6
-local position, lost, left, shared = 0, {}, {}, {}
+local position, lost, refused, left, shared = 0, {}, {}, {}, {}
 
 local function take()
   at = at + 1
@@ -40,11 +44,24 @@ local function take_fields()
   return fields
 end
 
-must_be('zset', KEYS[1])
-must_be('hash', KEYS[2])
-for i = 3, 4 do must_be('stream', KEYS[i]) end
-for i = 6, #KEYS - 1 do must_be('stream', KEYS[i]) end
 local now = now_ms()
+
+-- All of them or none: of several streams each is asked first, since what was added is not taken back.
+local function append_all(messages)
+  for i = 1, #messages do
+    local key = messages[i][1]
+    if #messages > 1 and not added[key] then
+      must_be('stream', key)
+      local info = existing[key] and redis.call('XINFO', 'STREAM', key) or {}
+      for f = 1, #info, 2 do
+        if info[f] == 'last-generated-id' and info[f + 1] == '18446744073709551615-18446744073709551615' then
+          error({err = 'ERR ' .. key .. ' has exhausted the last possible ID'})
+        end
+      end
+    end
+  end
+  for i = 1, #messages do append(KEYS[5], messages[i][1], messages[i][2]) end
+end
 
 while at <= #ARGV do
   local source, delete, first, last = KEYS[5 + tonumber(take())], take() == '1', take(), take()
@@ -93,50 +110,57 @@ while at <= #ARGV do
     position = position + 1
     local mine = is_mine(id, count)
     if not mine then lost[#lost + 1] = position end
-    local what = 'acked'
+    local what, add = 'acked'
     if operation == 'c' then
       what = 'cancelled'
     elseif operation == 'x' then
       what = 'expired'
-    elseif operation == 'f' then
-      for _ = 1, tonumber(take()) do
-        local key, fields = KEYS[5 + tonumber(take())], take_fields()
-        if mine then append(KEYS[5], key, fields) end
-      end
-    elseif operation == 'g' then
-      local number = tonumber(take())
-      if number > 0 then shared = {} end
-      for i = 1, number do shared[i] = {KEYS[5 + tonumber(take())], take_fields()} end
-      if mine then
-        for i = 1, #shared do append(KEYS[5], shared[i][1], shared[i][2]) end
-        shared = {}
+    elseif operation == 'f' or operation == 'g' then
+      local number, messages = tonumber(take()), {}
+      for i = 1, number do messages[i] = {KEYS[5 + tonumber(take())], take_fields()} end
+      if operation == 'g' then
+        if number > 0 then shared = messages end
+        add = function()
+          append_all(shared)
+          shared = {}
+        end
+      elseif number > 0 then
+        add = function() append_all(messages) end
       end
     elseif operation == 'w' then
       what, over = 'returned', false
       local due, waiting_id, fields = now + tonumber(take()), take(), take_fields()
-      if mine then
+      add = function()
+        if not fits('zset', KEYS[1]) then error({err = 'WRONGTYPE ' .. KEYS[1] .. ' is no zset'}) end
+        -- Two of the same origin (replays from history) may wait at once.
+        if redis.call('HEXISTS', KEYS[2], waiting_id) == 1 then waiting_id = name_of(group, source, id) end
         redis.call('HSET', KEYS[2], waiting_id, cmsgpack.pack(fields))
         book('waited ' .. short(fields[1]), redis.call('ZADD', KEYS[1], due, waiting_id))
       end
     elseif operation == 'd' then
       local fields = take_fields()
       what = 'dead'
-      if mine then redis.call('XADD', KEYS[3], '*', unpack(fields)) end
+      add = function() redis.call('XADD', KEYS[3], '*', unpack(fields)) end
     elseif operation == 'b' then
       what, over = 'returned', false
       local key, fields = KEYS[5 + tonumber(take())], take_fields()
-      if mine then append(KEYS[5], key, fields) end
+      add = function() append(KEYS[5], key, fields) end
     else
       error({err = 'ERR settle: unknown operation ' .. operation})
     end
     local record = take_fields()
-    if mine then
+    local done, problem = true
+    if mine and add then done, problem = pcall(add) end
+    if not done then
+      refused[#refused + 1] = position
+      refused[#refused + 1] = reason_of(problem)
+    elseif mine then
       if #record > 0 then
-        redis.call('XADD', KEYS[4], 'MAXLEN', '~', history_length, '*', unpack(record))
+        redis.pcall('XADD', KEYS[4], 'MAXLEN', '~', history_length, '*', unpack(record))
       end
-      if over and key ~= '' then pass_turn(KEYS[5], KEYS[1], KEYS[2], turns, key, whose) end
+      if over and key ~= '' then pcall(pass_turn, KEYS[5], KEYS[1], KEYS[2], turns, key, whose) end
       ack({id}, what)
-      if limit ~= '' and redis.call('ZREM', limits .. ':' .. limit .. ':held', source .. ' ' .. id) == 1 then
+      if limit ~= '' and try('ZREM', limits .. ':' .. limit .. ':held', source .. ' ' .. id) == 1 then
         left[limit] = true
       end
       owned[id] = false  -- the same delivery twice in one batch is settled once
@@ -144,10 +168,8 @@ while at <= #ARGV do
   end
 end
 for name in pairs(left) do
-  local limit, clock = limit_of(limits, name), clock_ms()
-  serve(KEYS[5], KEYS[1], KEYS[2], limit, clock)
-  close(limits, limit, clock)
+  pcall(serve_and_close, KEYS[5], KEYS[1], KEYS[2], limits, name, clock_ms())
 end
 book_added(added, created)
 write_books()
-return lost
+return {lost, refused}

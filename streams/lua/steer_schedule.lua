@@ -16,12 +16,12 @@ if action == 'pause' then
 elseif action == 'resume' then
   local paused = redis.call('HEXISTS', KEYS[2], name .. ':paused')
   if paused == 1 then
-    redis.call('HSET', KEYS[2], name, math.max(now, tonumber(redis.call('HGET', KEYS[2], name) or 0)))
+    redis.call('HSET', KEYS[2], name, math.max(now, tonumber(redis.call('HGET', KEYS[2], name) or 0) or 0))
     redis.call('HDEL', KEYS[2], name .. ':paused')
   end
   return {paused, now}
 elseif action == 'run' then
-  local asked = tonumber(redis.call('HGET', KEYS[2], name .. ':run') or 0)
+  local asked = tonumber(redis.call('HGET', KEYS[2], name .. ':run') or 0) or 0
   if now - asked <= tonumber(ARGV[3]) then return {0, asked} end
   redis.call('HSET', KEYS[2], name .. ':run', now)
   return {1, now}

@@ -3,6 +3,7 @@
 -- KEYS  1 stream  2 groups  3 the books
 -- ARGV  1 most to remove  2 how many to keep ('': any number)  3 age in ms from which it may go ('': any age)
 --       4 1 to change nothing  5 what the data of an entry begins with that must be told ('': none)
+--       6 the same age as a time (RFC 3339, UTC, to the second): for entries whose ids are ahead of the clock
 -- Returns {removed, 1 if there may be more to remove, the group that holds the next entry back or '', the first id that
 -- must stay ('': the stream is not there), the first id that is too young ('' when age does not matter), the removed
 -- entries that were to be told}.
@@ -56,9 +57,10 @@ for i = 1, #registered, 2 do
   if reads and not present[registered[i]] then floor, holder = '0-0', registered[i] end
 end
 
-local cutoff = ''
+local cutoff, ahead = '', ''
 if age then
   local time = redis.call('TIME')
+  ahead = string.format('%.0f-0', time[1] * 1000 + 86400000)
   cutoff = string.format('%.0f-0', math.max(0, time[1] * 1000 + math.floor(time[2] / 1000) - age))
 end
 if ARGV[4] == '1' then return {0, 0, holder, floor, cutoff, {}} end
@@ -89,13 +91,33 @@ local function trim(minid, surplus)  -- below `minid`, and at most `surplus` of 
   return gone
 end
 
+-- An id that somebody chose says nothing of its time, nor do those after it, which are larger. The entry's own time does,
+-- as far as it has one.
+local function trim_by_time()
+  local page = redis.call('XRANGE', stream, '-', '(' .. floor, 'COUNT', math.min(most - removed, 100))
+  local upto
+  for _, entry in ipairs(page) do
+    local made = ''
+    for i = 1, #entry[2], 2 do
+      if entry[2][i] == 'time' and made == '' then made = entry[2][i + 1] end
+    end
+    local is_time = string.find(made, '^%d%d%d%d%-%d%d%-%d%dT%d%d:%d%d:%d%d')
+    if before(entry[1], ahead) or (is_time and string.sub(made, 1, 19) >= ARGV[6]) then break end
+    upto = entry[1]
+  end
+  if upto then trim(after(upto), length) end
+end
+
 if before('0-0', floor) then
-  if age then trim(before(cutoff, floor) and cutoff or floor, length) end
+  if age then
+    trim(before(cutoff, floor) and cutoff or floor, length)
+    if removed == 0 and ARGV[6] ~= '' and before(ahead, last) then trim_by_time() end
+  end
   if keep then trim(floor, length - keep) end
 end
 if removed > 0 then
   local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
-  redis.call('HSET', KEYS[3], 'trimmed-to ' .. short(stream), first and first[1] or after(last))
+  redis.pcall('HSET', KEYS[3], 'trimmed-to ' .. short(stream), first and first[1] or after(last))
   book('removed ' .. short(stream), removed)
   write_books()
 end

@@ -3,13 +3,15 @@
 -- the Nth replay, which may be there beside its original. TURNS:sha1(key) is the line behind it, a list of waiting ids.
 -- Who stands in line is kept as everything that waits is, but is never due.
 -- pass_turn(registry, due, waiting, turns, key, whose): if it is their turn, the next in line is added to the group's
--- inbox, and it is its turn.
+-- inbox, and it is its turn. Raises when the inbox takes no entry: the turn stays, and is passed by a later look.
 -- Invariant: a line exists only while somebody has the turn; the next one has it before the last one is forgotten.
+local PASSED_MOST = 1000  -- of those who were called off, or cannot be read: a longer line is passed in several looks
 
 local function line_of(turns, key)
   return turns .. ':' .. redis.sha1hex(key)
 end
 
+-- Where a message was first is believed of what came back to the inbox, which only the engine writes.
 local function whose_turn(fields, source, id)
   local origin, replays = field_of(fields, 'origin'), field_of(fields, 'replays')
   if origin == '' then return source .. ' ' .. id end
@@ -17,10 +19,10 @@ local function whose_turn(fields, source, id)
 end
 
 local function pass_turn(registry, due, waiting, turns, key, whose)
-  if redis.call('HGET', turns, key) ~= whose then return end
+  if try('HGET', turns, key) ~= whose then return end
   local line = line_of(turns, key)
-  while true do
-    local id = redis.call('LINDEX', line, 0)
+  for _ = 1, PASSED_MOST do
+    local id = try('LINDEX', line, 0)
     if not id then
       redis.call('HDEL', turns, key)
       return

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from uncalled_for import SharedContext
 
 from streams import admission, clock, scripts
+from streams.budget import whole_up_to
 from streams.consumer import Consumer, end_tasks
 from streams.delivery import Delivery, suspect_from
 from streams.dependencies import current_streams
@@ -108,10 +109,11 @@ class Member(Consumer):
         _, _, taken = await scripts.reclaim(
             self._call, source,
             group=self.group, consumer=self.name, lease_ms=0, cursor=b"0-0", most=1_000_000, suspect=self._suspect,
+            cut=whole_up_to(self._seat.settings),
         )  # fmt: skip
         found = [
             Delivery(
-                Message.decode(entry_id, fields),
+                Message.decode(entry_id, fields, came_back=scripts.came_back(source)),
                 group=self.group, consumer=self.name, source=source, entry_id=entry_id, count=count,
                 counted=bool(counted),
             )
@@ -128,7 +130,7 @@ class Member(Consumer):
             # In the context of what is shared, as schedules may depend on it.
             await asyncio.get_running_loop().create_task(scheduler.fire_all(), context=self._context.copy())
         if self._seat.gate is not None and self._breaker.closed:
-            wait = await admission.serve(self._call, self._keys, group=self.group)
+            wait, _ = await admission.serve(self._call, self._keys, group=self.group)
             self._line_opens = round(clock.timers().time() * 1000) + wait if wait >= 0 else None
 
     async def _listen(self) -> None:

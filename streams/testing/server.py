@@ -84,7 +84,7 @@ class MemoryServer:
 class MemoryConnection:
     """One connection to the memory, as `DirectConnection` is one to Redis."""
 
-    sent = True
+    sent, received = True, 0
 
     def __init__(self, server: MemoryServer) -> None:
         self._server = server
@@ -129,9 +129,9 @@ class MemoryConnections(Connections):
         """It is there as long as its loop is."""
         return False
 
-    def direct(self, timeout: float) -> Any:
+    def direct(self, timeout: float, most: int = 0) -> Any:
         """A connection for one loop."""
-        del timeout
+        del timeout, most
         return MemoryConnection(self._server)
 
     async def aclose(self) -> None:

@@ -94,14 +94,14 @@ def holding(operation: bytes, *, after: bool) -> Callable[[], None]:
     def wrap() -> None:
         settle = scripts.settle
 
-        async def wrapped(call: scripts.Call, **given: Any) -> list[int]:
+        async def wrapped(call: scripts.Call, **given: Any) -> tuple[list[int], scripts.Refusals]:
             hit = operation in given["operations"]
             if hit and not after:
                 die()
-            lost = await settle(call, **given)
+            done = await settle(call, **given)
             if hit:
                 die()
-            return lost
+            return done
 
         scripts.settle = wrapped
 

@@ -73,10 +73,12 @@ async def in_turn(client: Any, by: str = "me") -> tuple[int, list[Any], list[byt
 
 async def settle(client: Any, operations: list[scripts.Value], *, turns: str = "", limits: str = "") -> list[int]:
     """Settles what `me` holds of the notes."""
-    return await scripts.settle(
+    lost, refused = await scripts.settle(
         client.execute_command, dead=DEAD, history=HISTORY, streams=[NOTES, INBOX], group="g", consumer="me",
         turns=turns, limits=limits, operations=operations, **WAITS, **COMMON,
     )  # fmt: skip
+    assert not refused
+    return lost
 
 
 def fields(values: list[bytes]) -> list[scripts.Value]:
@@ -131,7 +133,7 @@ async def release_due(client: Any) -> AsyncGenerator[None]:
     await add(client, note(1, when="@1"), note(2, when="@2"), note(3, when="+60000"))
     await client.zadd(KEYS.due(), {"broken": 3})
     yield
-    moved, _, broken, _ = await scripts.release_due(client.execute_command, most=10, **WAITS, **COMMON)
+    moved, _, broken, _, _ = await scripts.release_due(client.execute_command, most=10, **WAITS, **COMMON)
     assert (moved, broken) == (2, 1)
 
 
@@ -264,7 +266,8 @@ async def mend_turn(client: Any) -> AsyncGenerator[None]:
     yield
     assert await chores.mend_turn(
         client.execute_command, turns=KEYS.turns("g"), inbox=INBOX, source=NOTES, group="g", key=b"k",
-        whose=f"{NOTES} {first.decode()}".encode(), entry_id=first.decode(), disband=False, **WAITS, **COMMON,
+        whose=f"{NOTES} {first.decode()}".encode(), entry_id=first.decode(), disband=False,
+        waiting_id=f"g notes {first.decode()}", seen=b"0-0", **WAITS, **COMMON,
     )  # fmt: skip
 
 
@@ -332,7 +335,7 @@ async def replay(client: Any) -> AsyncGenerator[None]:
     ids = [await client.execute_command("XADD", DEAD, "*", *back(b"1-1")) for _ in range(2)]
     yield
     letters = [(one.decode(), back(b"1-1"), RECORD) for one in ids]
-    assert await scripts.replay(
+    assert await chores.replay(
         client.execute_command, dead=DEAD, inbox=INBOX, history=HISTORY, letters=letters, **COMMON
     ) == len(ids)
 
@@ -342,7 +345,7 @@ async def discard(client: Any) -> AsyncGenerator[None]:
     ids = [await client.execute_command("XADD", DEAD, "*", *back(b"1-1")) for _ in range(2)]
     yield
     letters = [(one.decode(), RECORD) for one in ids]
-    await scripts.discard(client.execute_command, dead=DEAD, history=HISTORY, books=KEYS.books(), letters=letters)
+    await chores.discard(client.execute_command, dead=DEAD, history=HISTORY, books=KEYS.books(), letters=letters)
 
 
 @case

@@ -41,7 +41,7 @@ async def test_a_killed_replay_is_resumed_and_delivers_each_event_once(streams: 
         replay = spawn("streams", "replays", "resume", job.id, "--rate", "400", env=events)
     assert replay.wait(30) == 0
     assert replay.stdout() == "replayed 500 of probes to probe\n"
-    entries = [decode(entry) async for entry in Entries(streams).forward(streams.keys.inbox("probe"))]
+    entries = [decode(entry, came_back=True) async for entry in Entries(streams).forward(streams.keys.inbox("probe"))]
     assert Counter(message.id for message in entries) == Counter(receipt.id for receipt in receipts)
     assert await in_inbox(streams, "other") == 0
     assert await streams.redis.xlen(streams.keys.stream("probes")) == 500

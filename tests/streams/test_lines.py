@@ -17,7 +17,7 @@ from streams import admission, scripts
 from streams.admission import Ask, Asked
 from streams.keys import Keys
 from streams.message import FIELDS, ID, KEY, Carried, Message
-from streams.turns import Turns
+from streams.turns import Turns, waiting_id
 
 GROUP = "g"
 CONSUMERS = ("a", "b", "c")
@@ -106,7 +106,11 @@ class Model:
         )  # fmt: skip
         for name, entries in found:
             for entry_id, fields in entries:
-                self.hands[consumer].append(Held(name.decode(), entry_id, 1, Message.decode(entry_id, fields)))
+                self.hands[consumer].append(
+                    Held(
+                        name.decode(), entry_id, 1, Message.decode(entry_id, fields, came_back=scripts.came_back(name))
+                    )
+                )
 
     async def ask(self, consumer: str) -> None:
         some = [held for held in self.hands[consumer] if held.limit and not held.admitted]
@@ -151,12 +155,12 @@ class Model:
             case "d":
                 more = [2, "id", values[ID]]
             case "w":
-                waiting_id = f"{GROUP} {self.keys.short(held.source)} {held.entry_id.decode()}"
-                more = [self.dice.choice([0, 0, 5]), waiting_id, len(carried) + 1, self.inbox, *carried]
+                name = waiting_id(self.keys, GROUP, held.turn)
+                more = [self.dice.choice([0, 0, 5]), name, len(carried) + 1, self.inbox, *carried]
             case "b":
                 more = [2, len(carried), *carried]
         source = 1 if held.source == self.stream else 2
-        lost = await scripts.settle(
+        lost, _ = await scripts.settle(
             self.call,
             due=self.keys.due(), waiting=self.keys.waiting(), dead=self.keys.dead(GROUP),
             history=self.keys.history(GROUP), groups=self.keys.groups(), books=self.keys.books(),
@@ -197,7 +201,14 @@ class Model:
                 )
                 assert not vanished
                 for entry_id, count, _, fields in taken:
-                    self.hands[consumer].append(Held(source, entry_id, count, Message.decode(entry_id, fields)))
+                    self.hands[consumer].append(
+                        Held(
+                            source,
+                            entry_id,
+                            count,
+                            Message.decode(entry_id, fields, came_back=scripts.came_back(source)),
+                        )
+                    )
                 if cursor == b"0-0":
                     break
         for held in before:

@@ -112,7 +112,7 @@ class Machine(RuleBasedStateMachine):
 
         self.settlements[hand] = Settlement(
             connections, self.keys, group=GROUP, consumer=f"{hand}-{self.lives}", reconnect=Reconnect("here"),
-            middleware=(), settled=settled,
+            middleware=(), settled=settled, aside=lambda *_: None,
         )  # fmt: skip
 
     def _consumer(self, hand: str) -> str:
@@ -189,7 +189,7 @@ class Machine(RuleBasedStateMachine):
 
     def _take(self, hand: str, source: str, entry_id: bytes, count: int, fields: list[bytes]) -> None:
         delivery = Delivery(
-            Message.decode(entry_id, fields),
+            Message.decode(entry_id, fields, came_back=scripts.came_back(source)),
             group=GROUP, consumer=self._consumer(hand), source=source, entry_id=entry_id, count=count,
         )  # fmt: skip
         assert self.open[delivery.message.id, delivery.failures], "an attempt was forgotten, or made up"
@@ -277,7 +277,7 @@ class Machine(RuleBasedStateMachine):
             ordered = [id.encode() for id in self.delayed]
             ordered += sorted(set(ids) - set(ordered), key=_by_place)
             self.run(self.redis.zadd(self.keys.due(), {id: at for at, id in enumerate(ordered, 1)}, xx=True))
-        moved, _, broken, _ = self.run(
+        moved, _, broken, _, _ = self.run(
             scripts.release_due(
                 self.redis.execute_command,
                 due=self.keys.due(),

@@ -550,7 +550,7 @@ async def test_a_suspect_that_waits_for_its_turn_is_not_blamed(streams: Streams)
     await streams.redis.xreadgroup(group, "first", {inbox: ">"})
 
     def held(count: int, *, counted: bool) -> Delivery:
-        back = Message.decode(entry_id, fields)
+        back = Message.decode(entry_id, fields, came_back=True)
         return Delivery(back, group=group, consumer="x", source=inbox, entry_id=entry_id, count=count, counted=counted)
 
     read = held(1, counted=True)

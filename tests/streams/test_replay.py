@@ -39,7 +39,7 @@ async def test_it_goes_to_one_group_with_its_id_and_where_it_was(
     ids = await history(streams, 3)
     job = await streams.replay("notes", group="a", by="me")
     assert (job.state, job.matched, job.replayed, job.by) == ("done", 3, 3, "me")
-    entries = [decode(entry) async for entry in Entries(streams).forward(streams.keys.inbox("a"))]
+    entries = [decode(entry, came_back=True) async for entry in Entries(streams).forward(streams.keys.inbox("a"))]
     assert [message.id for message in entries] == ids
     notes = await redis_client.xrange(streams.keys.stream("notes"))
     for message, (entry_id, _) in zip(entries, notes, strict=True):
@@ -240,5 +240,7 @@ async def test_a_foreign_entry_is_replayed_under_its_own_id(streams: Streams) ->
     fields = {"type": "UserRegistered", "data": registered(9).encode()}
     entry_id = (await streams.redis.xadd(streams.keys.stream("users"), fields)).decode()
     await streams.replay("users", group="email")
-    (message,) = [decode(entry) async for entry in Entries(streams).forward(streams.keys.inbox("email"))]
+    (message,) = [
+        decode(entry, came_back=True) async for entry in Entries(streams).forward(streams.keys.inbox("email"))
+    ]
     assert message.id == entry_id

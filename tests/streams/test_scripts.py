@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import redis.asyncio
-from redis.exceptions import ResponseError
 
 from streams import admission, chores, scripts
 from streams.keys import Keys
@@ -50,12 +49,14 @@ async def settle(
     more: tuple[str, ...] = (),
 ) -> list[int]:
     """Settles operations of one source."""
-    return await scripts.settle(
+    lost, refused = await scripts.settle(
         client.execute_command,
         due=keys.due(), waiting=keys.waiting(), dead=keys.dead(GROUP), history=keys.history(GROUP),
         groups=keys.groups(), books=keys.books(), streams=[source, *more], group=GROUP,
         consumer=consumer, turns="", limits="", operations=operations,
     )  # fmt: skip
+    assert not refused
+    return lost
 
 
 async def renew(
@@ -80,14 +81,22 @@ async def test_a_batch_is_added_once(redis_client: redis.asyncio.Redis, keys: Ke
     assert await redis_client.xlen(source) == 4
 
 
-async def test_a_publish_into_a_wrong_key_adds_nothing_at_all(
+async def test_what_goes_into_a_wrong_key_is_refused_and_nothing_else(
     redis_client: redis.asyncio.Redis, keys: Keys, source: str
 ) -> None:
-    """Arguments are validated first: Lua does not roll back."""
+    """Callers that have nothing to do with each other share a batch. A repetition is told the same."""
+    other = keys.stream("others")
     await redis_client.set(source, "no stream", ex=60)
-    with pytest.raises(ResponseError, match="holds a string, not a stream"):
-        await publish(redis_client, keys, source, 1)
-    assert await redis_client.exists(keys.producer("p")) == 0
+    messages = [Message([b"v"] * len(scripts.FIELDS), target=target) for target in (other, source, other)]
+    for _ in range(2):
+        taken, refused = await scripts.publish(
+            redis_client.execute_command,
+            producer=keys.producer("p"), due=keys.due(), waiting=keys.waiting(), groups=keys.groups(),
+            books=keys.books(), streams=[source, other], sequence=1, messages=messages,
+        )  # fmt: skip
+        assert (taken, list(refused)) == ({}, [1])
+    assert await redis_client.xlen(other) == 2
+    assert await redis_client.hgetall(keys.books()) == {b"published stream:others": b"2"}
 
 
 async def test_a_new_stream_gets_its_registered_groups_at_0(
@@ -97,7 +106,7 @@ async def test_a_new_stream_gets_its_registered_groups_at_0(
     made = await scripts.ensure_groups(
         redis_client.execute_command, groups=keys.groups(), books=keys.books(), group=GROUP, streams=[source]
     )
-    assert made == 1
+    assert made == (1, {})
     await redis_client.delete(source)
     await publish(redis_client, keys, source, 1, 2)
     assert len(await read(redis_client, source, "a")) == 2
@@ -185,14 +194,20 @@ async def test_a_vanished_stream_does_not_stop_the_batch(
     assert await owner(redis_client, source, delivered[1]) is None
 
 
-async def test_a_settle_that_cannot_be_done_does_nothing(
+async def test_an_outcome_that_cannot_be_written_stays_and_holds_up_no_other(
     redis_client: redis.asyncio.Redis, keys: Keys, source: str, delivered: list[bytes]
 ) -> None:
-    """A dead-letter key of the wrong type: the message stays pending, it is not acked into nowhere."""
+    """A dead-letter key of the wrong type: the message stays pending, it is not acked into nowhere; the others are."""
     await redis_client.set(keys.dead(GROUP), "no stream")
-    with pytest.raises(ResponseError, match="not a stream"):
-        await settle(redis_client, keys, source, "a", 1, 0, "-", "+", 0, 1, delivered[1], 1, "d", 2, "x", "y", 0)
+    lost, refused = await scripts.settle(
+        redis_client.execute_command,
+        due=keys.due(), waiting=keys.waiting(), dead=keys.dead(GROUP), history=keys.history(GROUP),
+        groups=keys.groups(), books=keys.books(), streams=[source], group=GROUP, consumer="a", turns="", limits="",
+        operations=[1, 0, "-", "+", 0, 2, delivered[1], 1, "d", 2, "x", "y", 0, delivered[2], 1, "c", 0],
+    )  # fmt: skip
+    assert (lost, list(refused)) == ([], [1])
     assert await owner(redis_client, source, delivered[1]) == (b"a", 1)
+    assert await owner(redis_client, source, delivered[2]) is None
 
 
 async def test_only_the_owner_renews_and_it_is_no_delivery(
@@ -273,7 +288,7 @@ async def test_due_messages_move_once_and_never_early(
     assert await settle(redis_client, keys, source, "a", *operations) == []
 
     async def release() -> tuple[int, int, int]:
-        moved, wait, broken, _ = await scripts.release_due(
+        moved, wait, broken, _, _ = await scripts.release_due(
             redis_client.execute_command,
             due=keys.due(), waiting=keys.waiting(), groups=keys.groups(), books=keys.books(), most=100,
         )  # fmt: skip
@@ -298,7 +313,7 @@ async def test_a_dead_letter_is_replayed_once(redis_client: redis.asyncio.Redis,
     entry_id = (await redis_client.xadd(keys.dead(GROUP), {"x": "y"})).decode()
 
     async def replay() -> int:
-        return await scripts.replay(
+        return await chores.replay(
             redis_client.execute_command,
             dead=keys.dead(GROUP), inbox=keys.inbox(GROUP), groups=keys.groups(), history=keys.history(GROUP),
             books=keys.books(), letters=[(entry_id, [b"x", b"y"], [b"o", b"replayed"])],

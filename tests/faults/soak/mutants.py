@@ -65,7 +65,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "due set emptied before the add, in two calls", "streams/due.py",
-        "            moved, next_in, broken, self._head = await scripts.release_due(",
+        "            moved, next_in, broken, self._head, shown = await scripts.release_due(",
         """            clock = await self._connection.call(b"TIME")
             now_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
             due = self._keys.due()
@@ -74,12 +74,12 @@ MUTANTS: Final = (
                 await self._connection.call(b"ZREM", due, *popped)
                 back = [part for member in popped for part in (now_ms - 1, member)]
                 await self._connection.call(b"ZADD", due, *back)
-            moved, next_in, broken, self._head = await scripts.release_due(""",
+            moved, next_in, broken, self._head, shown = await scripts.release_due(""",
     ),
     Mutant(
         "MAXLEN", "streams/lua/append.lua",
-        "return redis.call('XADD', key, '*', unpack(fields))",
-        "return redis.call('XADD', key, 'MAXLEN', '=', '100', '*', unpack(fields))",
+        "local id = redis.call('XADD', key, '*', unpack(fields))",
+        "local id = redis.call('XADD', key, 'MAXLEN', '=', '100', '*', unpack(fields))",
     ),
     Mutant(
         "DELCONSUMER with pending entries", "streams/lua/retire_consumer.lua",
@@ -97,12 +97,12 @@ MUTANTS: Final = (
     Mutant("no reclaim", "streams/reclaim.py", "            if not self._fresh():", "            if True:"),
     Mutant(
         "reclaim under a lock that has no TTL", "streams/reclaim.py",
-        "                for source in self._sources:\n                    await self._walk(source)",
+        "                for source in self._sources:\n                    await self._unless_refused(",
         "                lock = f'{{soak:0}}:inbox:{self._group}:lock'\n"
         "                await self._client.set(lock, self._consumer, nx=True)\n"
         "                if await self._client.get(lock) != self._consumer.encode():\n"
         "                    continue\n"
-        "                for source in self._sources:\n                    await self._walk(source)",
+        "                for source in self._sources:\n                    await self._unless_refused(",
     ),
     Mutant(
         "publishing tried again without a sequence", "streams/lua/publish.lua",
@@ -111,7 +111,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "every scheduler fires", "streams/lua/fire.lua",
-        "if state[2] or slot <= tonumber(state[1]) then return {0, 0} end", "if state[2] then return {0, 0} end",
+        "if state[2] or slot <= (tonumber(state[1]) or 0) then return {0, 0} end", "if state[2] then return {0, 0} end",
         test="tests/streams/test_scheduler.py",
     ),
     Mutant("no delivery limit", "streams/slots.py", "if delivery.crashes >= self._limit:", "if False:"),
