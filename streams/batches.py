@@ -93,8 +93,6 @@ class Batches:
                 return self._failed(bundle, ended)
             return [ended] * len(bundle.deliveries) if ended is not None else []
         else:
-            if slot.interrupted():
-                await slot.interrupted_late(None)
             return outcomes
         finally:
             self.running -= count

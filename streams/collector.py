@@ -24,20 +24,28 @@ if TYPE_CHECKING:
 class Bundle:
     """Deliveries that one call of a batch handler takes."""
 
-    __slots__ = ("called_off", "deadline", "deliveries", "lost", "route")
+    __slots__ = ("called_off", "deliveries", "lost", "route")
 
     def __init__(self, deliveries: list[Delivery], route: Route) -> None:
         self.deliveries = deliveries
         self.route = route
-        self.deadline = 0.0
         self.called_off: set[Delivery] = set()  # while it ran: the handler goes on for the others
         self.lost: set[Delivery] = set()  # somebody else has them now: nothing of them is settled
 
     def begin(self, deadline: float) -> None:
         """Sets until when its handler may run (0: none runs)."""
-        self.deadline = deadline
         for delivery in self.deliveries:
             delivery.deadline = deadline
+
+    @property
+    def deadline(self) -> float:
+        """Until when its handler may run (0: none runs)."""
+        return self.deliveries[0].deadline if self.deliveries else 0.0
+
+    @property
+    def thread(self) -> int:
+        """The thread its handler is in (0: none)."""
+        return self.deliveries[0].thread if self.deliveries else 0
 
 
 class _Gathering:

@@ -113,12 +113,9 @@ class Consumer(Service):
             for partition in client.partitions
         ]
         self._seat_of = {source: seat for seat in self._seats for source in seat.sources}
+        only = self._seats[0].leases
         batches = Batches.of(
-            self._executor,
-            middleware,
-            wake=self._wake,
-            done=self._done_together,
-            sure_until=self._sure_until,
+            self._executor, middleware, wake=self._wake, done=self._done_together, sure_until=self._sure_until
         )
         self._slots = Slots(
             self._executor,
@@ -130,7 +127,7 @@ class Consumer(Service):
             begin=self._begin,
             lost=lambda delivery: self._seat_of[delivery.source].on_lost({delivery}),
             ended=self._on_loop_ended,
-            sure_until=self._sure_until,
+            sure_until=self._sure_until if len(self._seats) > 1 else lambda _: only.sure_until,
             batches=batches,
             stops=self._stops if processor.limited else None,
         )
@@ -145,7 +142,7 @@ class Consumer(Service):
         self._sharing: asyncio.Task[None] | None = None
         self._shared_ready, self._shared_done = asyncio.Event(), asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
-        self._draining = False
+        self._draining = self._crashing = False
         self._paused_in: set[int] = set()
 
     async def on_start(self) -> None:
@@ -161,7 +158,8 @@ class Consumer(Service):
             return
         reconnect.succeeded()
         await asyncio.gather(*(seat.begin() for seat in self._seats))
-        self._sharing = asyncio.get_running_loop().create_task(self._share())
+        self._sharing = asyncio.get_running_loop().create_task(self._share(), name="what handlers share")
+        self._sharing.add_done_callback(self._on_loop_ended)
         await self._shared_ready.wait()
         for seat in self._seats:
             seat.run(self._spawn)
@@ -188,18 +186,22 @@ class Consumer(Service):
             await self._shared_done.wait()
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
+        task = asyncio.get_running_loop().create_task(work, name=getattr(work, "__qualname__", None))
         task.add_done_callback(self._on_loop_ended)
         self._loops.append(task)
         return task
 
     def _on_loop_ended(self, task: asyncio.Task[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None and not self._draining:
-            # Not waited out by the loop itself: a refusal or a bug. The process ends and is started again. First of all
-            # it ends, then it is logged: a line may not be written in time, or not at all.
-            self._loops.append(asyncio.get_running_loop().create_task(self.crash(error)))
-            if not isinstance(error, Refused):
-                log.error("consumer.crashed", group=self._group, exception=Failure(error).traceback)
+        """Without it the consumer would stand still in silence. The crash first: a line may never be written."""
+        if self._draining or self._crashing:
+            return
+        self._crashing, name = True, task.get_name()
+        how = "was cancelled by other code of this process" if task.cancelled() else "came to its end"
+        ended = StreamsError(f"the consumer of {self._group} cannot go on: its task {name} {how}")
+        error = ended if task.cancelled() else task.exception() or ended
+        self._loops.append(asyncio.get_running_loop().create_task(self.crash(error)))
+        if not isinstance(error, Refused):
+            log.error("consumer.crashed", group=self._group, task=name, exception=Failure(error).traceback)
 
     def _wake(self) -> None:
         self._slots.wake()
@@ -246,8 +248,10 @@ class Consumer(Service):
                     await asyncio.gather(*(seat.settlement.flush() for seat in self._seats if seat.settles))
             except TimeoutError:
                 log.warning("consumer.not_settled", group=self._group, count=self._held())
-            handed_back = sum(seat.handed_back for seat in self._seats)
-            log.info("consumer.drained", group=self._group, consumer=self.name, handed_back=handed_back)
+            about = {"group": self._group, "consumer": self.name}
+            if left := self._slots.in_handlers():
+                log.warning("consumer.left_running", **about, count=left)
+            log.info("consumer.drained", **about, handed_back=sum(seat.handed_back for seat in self._seats))
         await self._end()
 
     @property

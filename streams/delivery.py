@@ -26,7 +26,7 @@ class Delivery:
 
     __slots__ = (
         "admitted", "attempt", "consumer", "count", "counted", "deadline", "entry_id", "failures", "group", "message",
-        "route", "settling", "source", "spared",
+        "route", "settling", "source", "spared", "thread",
     )  # fmt: skip
 
     def __init__(
@@ -53,7 +53,10 @@ class Delivery:
         self.route: Route | None = None  # the handler it is for and its policy; set when its turn has come
         self.admitted: Admitted | None = None  # by the limit of its handler
         self.settling = False  # on its way to Redis: whether it was still ours, the settlement will say
-        self.deadline = 0.0  # monotonic; 0 while no handler runs. After it the lease is not renewed any more.
+        self.deadline = 0.0  # monotonic; 0 while no handler runs. After it the lease is not renewed any more, unless:
+        self.thread = (
+            0  # its handler is in a thread, which cannot be interrupted: the thread's ident, -1 before it begins
+        )
 
     @property
     def deliveries(self) -> int:

@@ -5,7 +5,6 @@ It never raises for what a message or a handler does; one bad message never stop
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -27,6 +26,7 @@ from streams.message import DATA, EXPIRES, TYPE, VERSION, Message
 from streams.middleware import Middleware, deliver_chain
 from streams.outcome import ACKED, SKIPPED, Acked, DeadLettered, Expired, Outcome, Snoozed
 from streams.retry import Backoff
+from streams.threads import Threads
 from streams.tolerant import written
 from streams.verdict import judge
 
@@ -58,7 +58,7 @@ class Undeliverable(Exception):
 
 
 class HandlerCancelled(Exception):
-    """Something a handler awaited was cancelled by somebody else, and the handler let it through."""
+    """What a handler waited for was cancelled, or the task it ran in, and the handler let it through."""
 
 
 class Route:
@@ -69,7 +69,7 @@ class Route:
         "version",
     )  # fmt: skip
 
-    def __init__(self, subscription: Subscription, retry: Backoff, timeout: float) -> None:
+    def __init__(self, subscription: Subscription, retry: Backoff, timeout: float, threads: Threads) -> None:
         self.subscription = subscription
         self.retry = retry
         self.timeout = timeout
@@ -78,7 +78,7 @@ class Route:
         self.newer: dict[int, int] = {}  # versions that this code does not know, and how many messages had them
         self.returned = False  # something that is no event, and it was logged
         self.decode = subscription.event.decode
-        self.call = _call_of(subscription)
+        self.call = _call_of(subscription, timeout, threads)
         self.call_batch: Call | None = None
         if subscription.batch is not None:
             self.call, self.call_batch = _alone(self.call), self.call
@@ -91,10 +91,13 @@ class Executor:
         self, processor: Processor, client: Streams, breaker: Breaker, middleware: Sequence[Middleware] = ()
     ) -> None:
         settings = client.settings
+        self.threads = Threads(processor.name)  # of `def` handlers: one for each slot that has one
         retry = processor.retry or Backoff(attempts=settings.attempts, first=settings.backoff / 1000)
         timeout = processor.timeout or settings.timeout
         self.routes = {
-            type.encode(): Route(subscription, subscription.retry or retry, subscription.timeout or timeout)
+            type.encode(): Route(
+                subscription, subscription.retry or retry, subscription.timeout or timeout, self.threads
+            )
             for type, subscription in processor.subscriptions.items()
         }
         self._timeout = timeout
@@ -243,8 +246,9 @@ def _without_handler(message: Message) -> Outcome:
     return SKIPPED
 
 
-def _call_of(subscription: Subscription) -> Call:
+def _call_of(subscription: Subscription, timeout: float, threads: Threads) -> Call:
     handler = subscription.handler
+    held = _one if subscription.batch is None else current_batch.get
     if subscription.is_async and not subscription.has_dependencies:
         return handler
     first = next(iter(inspect.signature(handler).parameters)) if subscription.has_dependencies else ""
@@ -257,15 +261,22 @@ def _call_of(subscription: Subscription) -> Call:
             if subscription.is_async:
                 result = await handler(event, **dependencies)
             else:
-                result = await asyncio.to_thread(in_parent, partial(handler, event, **dependencies))
+                called = partial(in_parent, partial(handler, event, **dependencies))
+                result = await threads.handle(held(), timeout, called)
             # A plain wrapper around a coroutine function returns a coroutine, as does a forgotten `await`.
             return await result if result is not None and inspect.isawaitable(result) else result
 
     async def call_plain(event: Any) -> Any:
-        result = await asyncio.to_thread(in_parent, partial(handler, event))
+        result = await threads.handle(held(), timeout, partial(in_parent, partial(handler, event)))
         return await result if result is not None and inspect.isawaitable(result) else result
 
     return call if subscription.has_dependencies else call_plain
+
+
+def _one() -> Sequence[Delivery]:
+    delivery = current_delivery.get()
+    assert delivery is not None
+    return (delivery,)
 
 
 def _alone(call_batch: Call) -> Call:

@@ -19,6 +19,7 @@ from streams.admission import GOOD_FOR, Ask, Asked
 from streams.alarm import Alarm
 from streams.claims import MARK
 from streams.connection import LOST
+from streams.contexts import Contexts
 from streams.executor import expired
 from streams.failure import name_of_class, passes
 from streams.limit import BY_KEY, Limit, Share
@@ -131,6 +132,7 @@ class Gate:
 
     async def ask(self) -> None:
         """Asks for as long as the consumer lives."""
+        self._contexts = Contexts()
         while True:
             if not self._before:
                 self._quiet.set()
@@ -162,15 +164,16 @@ class Gate:
                 data = message.values[DATA]
                 if self._executor.claims is not None and data.startswith(MARK):
                     data = await self._executor.claims.fetch(message)
+                run = self._contexts.new().run  # an upcaster and `by` are the user's, as a handler is
                 try:
-                    event = subscription.event.decode(data, message.version)
+                    event = run(subscription.event.decode, data, message.version)
                 except BaseException as error:  # the executor finds it too, and says what becomes of it
                     if passes(error) is not None:
                         raise
                     log.debug("gate.not_decoded", group=self._group, id=message.id, error=name_of_class(error))
                     self._let_in([(delivery, _UNLIMITED)])
                     return None
-                value = str(limit.by(event)).encode()
+                value = str(run(limit.by, event)).encode()
             except BaseException as error:  # a store that is away, and what the user's function raises
                 if passes(error) is not None:
                     raise

@@ -1,8 +1,9 @@
 """Leases: what this consumer holds, and the thread that keeps it ours.
 
 The thread has a connection of its own, so that a handler that blocks the event loop does not lose its leases. It
-renews what runs and what waits in memory alike, until a handler's deadline: one that hangs beyond it is given up. When
-it hangs so that the event loop runs no more, all is given up, or what waits behind it would wait as long as it hangs.
+renews what runs and what waits in memory alike, until a handler's deadline: one that hangs beyond it is given up, but
+not one in a thread, which goes on whatever is decided here. When one hangs so that the event loop runs no more, all is
+given up, or what waits behind it would wait as long as it hangs.
 """
 
 from __future__ import annotations
@@ -116,9 +117,11 @@ class Leases:
         # A call that is swallowed must not cost the leases: there is time for another.
         client = self._connections.blocking(timeout=min(5.0, max(1.0, self._lease / 2)))
         pause, refused = 0.0, 0
-        while not self._stop.wait(pause):
+        while not self._stop.wait(pause) or self._in_threads():
+            if self._stop.is_set():
+                time.sleep(min(_RETRY, self._every))  # the event takes no time any more
             now = time.monotonic()
-            if self._loop_is_blocked(loop, now):
+            if not self._stop.is_set() and self._loop_is_blocked(loop, now):
                 pause = self._every
                 continue
             try:
@@ -130,9 +133,13 @@ class Leases:
                 log.debug("leases.not_renewed", group=self._group, error=reason(error))
                 pause, refused = min(_RETRY * 2 ** min(refused, 2), self._every), refused + 1
                 continue
-            if not loop.is_closed():
+            if not self._stop.is_set() and not loop.is_closed():
                 loop.call_soon_threadsafe(self._renewed, now, lost)
         client.close()
+
+    def _in_threads(self) -> bool:
+        """Whether a plain `def` handler has one of them: no other consumer may begin it while this process lives."""
+        return any(delivery.thread for delivery in self.held.copy())
 
     def _loop_is_blocked(self, loop: asyncio.AbstractEventLoop, now: float) -> bool:
         """Asks the event loop whether it runs, and says whether it has not for a lease, while a handler takes a lease
@@ -181,7 +188,7 @@ class Leases:
     def _renew(self, client: Any, now: float) -> set[Delivery]:
         by_source: dict[str, list[tuple[Delivery, int]]] = {}
         for delivery in self.held.copy():
-            if not 0 < delivery.deadline < now:
+            if delivery.thread or not (0 < delivery.deadline < now or self._stop.is_set()):
                 by_source.setdefault(delivery.source, []).append((delivery, delivery.count))
         keys, arguments = scripts.renew_arguments(
             self._consumers_key,
@@ -200,7 +207,12 @@ class Leases:
         return {delivery for delivery, count in found if delivery.counted and delivery.count == count}
 
     async def stop(self) -> None:
-        """Ends the thread; what is still held can be reclaimed by others when its lease runs out."""
+        """Ends the thread; what is still held can be reclaimed by others when its lease runs out. While a handler that
+        cannot be interrupted has some of it, the thread goes on, and ends with the process.
+        """
         self._stop.set()
-        if self._thread is not None:
-            await asyncio.to_thread(self._thread.join, 5.0)
+        give_up = time.monotonic() + 5.0
+        while self._thread is not None and self._thread.is_alive() and not self._in_threads():
+            if time.monotonic() > give_up:
+                break
+            await asyncio.sleep(0.005)

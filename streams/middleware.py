@@ -6,8 +6,9 @@ raises before `call_next` fails that publish or delivery, so instrumentation mus
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from inspect import iscoroutinefunction
+from typing import TYPE_CHECKING, Any
 
 from streams.failure import name_of_class
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from streams.outcome import Outcome
 
 Publish = Callable[[Sequence["Message"]], Awaitable[None]]
-Deliver = Callable[["Delivery"], Awaitable["Outcome"]]
+Deliver = Callable[["Delivery"], Coroutine[Any, Any, "Outcome"]]
 DeliverBatch = Callable[[Sequence["Delivery"]], Awaitable[Sequence["Outcome"]]]
 Settle = Callable[[Sequence[tuple["Delivery", "Outcome"]]], Awaitable[None]]
 
@@ -85,7 +86,16 @@ def deliver_chain(middleware: Sequence[Middleware], last: Deliver) -> Deliver:
     for layer in reversed(middleware):
         if type(layer).deliver is not Middleware.deliver:
             chain = _DeliverLink(layer, chain)
-    return chain
+    return chain if all(iscoroutinefunction(layer.deliver) for layer in middleware) else _awaited(chain)
+
+
+def _awaited(chain: Deliver) -> Deliver:
+    """A chain that returns a coroutine, whatever a plain `def deliver` of a middleware returns."""
+
+    async def deliver(delivery: Delivery) -> Outcome:
+        return await chain(delivery)
+
+    return deliver
 
 
 def batch_chain(middleware: Sequence[Middleware], last: DeliverBatch) -> DeliverBatch:
@@ -117,7 +127,7 @@ class _DeliverLink:
     def __init__(self, layer: Middleware, call_next: Deliver) -> None:
         self._layer, self._next = layer, call_next
 
-    def __call__(self, delivery: Delivery) -> Awaitable[Outcome]:
+    def __call__(self, delivery: Delivery) -> Coroutine[Any, Any, Outcome]:
         if self._layer.wants(delivery):
             return self._layer.deliver(delivery, self._next)
         return self._next(delivery)

@@ -108,11 +108,12 @@ class Processor:
         """Makes the decorated function the handler of `event` in this processor, and returns it unchanged.
 
         The function takes the event first and may take dependencies as defaults (`Depends`, `Shared`,
-        `CurrentDelivery`). A plain `def` runs in a thread; what it returns is awaited, if it can be. It returns None,
-        an event, or a list of events, which are published in the same step as the ack; anything else is left out,
-        and logged once (`handler.returned_ignored`). With a `transaction` (see `streams.transaction`) its effects
-        happen once. With a `batch` it takes a list of events, and may raise `BatchFailed`. With a `limit` it starts
-        only so often, or runs only so many times at once, over all consumers.
+        `CurrentDelivery`). A plain `def` runs in a thread of the processor's own, which no timeout can interrupt: what
+        it comes to then is the outcome; what it returns is awaited, if it can be. It returns None, an event, or a list
+        of events, which are published in the same step as the ack; anything else is left out, and logged once
+        (`handler.returned_ignored`). With a `transaction` (see `streams.transaction`) its effects happen once. With a
+        `batch` it takes a list of events, and may raise `BatchFailed`. With a `limit` it starts only so often, or runs
+        only so many times at once, over all consumers.
         Raises `StreamsError` when the processor already handles the event, for a function that cannot take it, and for
         options that are none or cannot work together.
         """

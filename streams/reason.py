@@ -6,69 +6,15 @@ The states and their sentences are the table in docs/why.md.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from streams.duration import told
+from streams.facts import Facts, Reason, State
 
 if TYPE_CHECKING:
-    from streams.report import Report
     from streams.whereabouts import GroupTrail
 
-State = Literal[
-    "done", "skipped", "dead", "discarded", "cancelled", "expired", "missed",
-    "running", "ready", "suspect", "cancelling", "unresponsive", "silent",
-    "unread", "behind", "busy", "paused", "no_consumer",
-    "retrying", "snoozed", "breaker", "limited", "newer", "overdue", "delayed", "in_line",
-    "unsubscribed", "trimmed", "unknown",
-]  # fmt: skip
-
 _ENTRY: Final = re.compile(r"\d+-\d+")
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """Why it is not done, or that it is. `group` is empty when no group is meant, `mend` when nothing is to be done."""
-
-    group: str
-    state: State
-    why: str
-    mend: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        """The same as JSON values."""
-        return asdict(self)
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """What is known of a group and of the event, beside its trail. Durations in seconds.
-
-    `beats` are the ages of its consumers' heartbeats, `reports` the answers of those that answered. `ahead` is how many
-    unread entries stand before it (None: not counted), `rate` how many a second are read. `last_seen` is how long ago
-    the group had a consumer, None when nobody knows; `reads` whether its newest consumers read this stream.
-    """
-
-    id: str
-    type: str
-    version: int
-    stream: str
-    lease: float
-    deliveries: int
-    reads: bool = True
-    paused: bool = False
-    called_off: bool = False
-    beats: Mapping[str, float] = field(default_factory=dict)
-    reports: Mapping[str, Report] = field(default_factory=dict)
-    ahead: int | None = None
-    rate: float = 0.0
-    last_seen: float | None = None
-
-    @property
-    def alive(self) -> list[str]:
-        """The consumers whose heartbeat is younger than a lease."""
-        return [name for name, age in self.beats.items() if age <= self.lease]
 
 
 def explain(group: GroupTrail, facts: Facts) -> Reason:
@@ -145,8 +91,13 @@ def _held(group: GroupTrail, facts: Facts) -> Reason:
         return Reason(name, "cancelling", f"it was called off while {who} had it: its handler is being stopped")
     match report.standing:
         case "running":
-            text = f"{who} is handling it, for {told(report.seconds)} of at most {told(report.limit)}"
-            return Reason(name, "running", f"{text}{_tries(group)}", f"wait, or call it off: streams cancel {facts.id}")
+            text = f"{who} is handling it, for {told(report.seconds)} of at most {told(report.limit)}{_tries(group)}"
+            if report.seconds <= report.limit + facts.lease / 4:
+                return Reason(name, "running", text, f"wait, or call it off: streams cancel {facts.id}")
+            why = (
+                "in a thread, which cannot be interrupted" if report.in_thread else "and its handler ignores its cancel"
+            )
+            return Reason(name, "running", f"{text}, {why}", f"wait until it ends, or restart {who}")
         case "settling" | "":
             return Reason(name, "running", f"{who} has just handled it, or is about to begin", "look again")
         case "suspect":
@@ -158,6 +109,9 @@ def _held(group: GroupTrail, facts: Facts) -> Reason:
     stopped = _stopped(name, facts)
     if stopped is not None:
         return stopped
+    if report.stuck and report.quiet > facts.lease:
+        text = f"{who} holds it, runs nothing, and has begun and settled nothing for {told(report.quiet)}"
+        return Reason(name, "stuck", text, f"restart {who}: another takes it over")
     reserved = f", {report.reserved} reserved for high" if report.reserved else ""
     slots = f"{report.running} of {report.concurrency} slots{reserved}, the longest for {told(report.longest)}"
     text = f"{who} has it in memory; its turn comes after what it runs now ({slots})"

@@ -57,7 +57,9 @@ class Report:
     `standing` is what it does with the entry: nothing (it does not hold it), `ready` (in memory, its turn is to come),
     `suspect` (will run alone), `running` for `seconds` of at most `limit`, or `settling`. `longest` is how long its
     longest handler runs, `reserved` how many of its slots are not for the entry's lane, `breaker` the dependency that
-    does not answer, tried again in `breaker_for` seconds.
+    does not answer, tried again in `breaker_for` seconds. `stuck` is how many deliveries it holds that could go on and
+    do not, and `quiet` for how many seconds it has begun and settled nothing; `overdue` is how long a handler is over
+    its time. `in_thread` says that the handler of the asked entry is in a thread.
     """
 
     token: str
@@ -73,6 +75,10 @@ class Report:
     seconds: float = 0.0
     limit: float = 0.0
     reserved: int = 0
+    stuck: int = 0
+    quiet: float = 0.0
+    overdue: float = 0.0
+    in_thread: bool = False
 
     def encode(self) -> bytes:
         """As it is kept."""
@@ -80,8 +86,13 @@ class Report:
 
     @classmethod
     def decode(cls, text: bytes) -> Report:
-        """Reads one; raises `TypeError` or `ValueError` for one of another version of this code."""
-        return cls(**orjson.loads(text))
+        """Reads one; raises `TypeError` or `ValueError` for one of an earlier version of this code. What a later one
+        says beside is left out.
+        """
+        found = orjson.loads(text)
+        if not isinstance(found, dict):
+            raise TypeError("no report")
+        return cls(**{name: value for name, value in found.items() if name in cls.__slots__})
 
     @property
     def is_full(self) -> bool:

@@ -28,6 +28,7 @@ class Holder(Protocol):
 
     leases: Leases
     slots: Slots
+    moved: float
 
 
 class Reporter:
@@ -63,7 +64,7 @@ class Reporter:
         subscription = self._processor.subscriptions.get(question.type)
         running = {delivery: _ran(delivery, now) for delivery in held if _runs(delivery)}
         standing: Standing = ""
-        seconds = limit = 0.0
+        seconds, limit, in_thread = 0.0, 0.0, False
         is_high = question.source.endswith(":high")
         for delivery in held:
             if delivery.source == question.source and delivery.entry_id == question.entry_id.encode():
@@ -71,6 +72,7 @@ class Reporter:
                 is_high = lane_of(delivery) == HIGH
                 if standing == "running":
                     seconds, limit = running[delivery], delivery.route.timeout if delivery.route else 0.0
+                    in_thread = delivery.thread != 0
         return Report(
             question.token,
             subscription.event.version if subscription else 0,
@@ -85,7 +87,18 @@ class Reporter:
             round(seconds, 3),
             limit,
             0 if is_high else self._processor.reserved,
+            self._stuck(len(held)),
+            round(max(0.0, now - max(self._holder.moved, self._holder.slots.moved)), 3),
+            round(max((now - delivery.deadline for delivery in running), default=0.0), 3),
+            in_thread,
         )
+
+    def _stuck(self, held: int) -> int:
+        """How many could go on. What is collected for a batch waits for more of it, and nothing is late."""
+        slots = self._holder.slots
+        if slots.running or slots.paused or not self._breaker.closed:
+            return 0
+        return max(0, held - slots.collected)
 
     def _standing(self, delivery: Delivery) -> Standing:
         if delivery.settling:

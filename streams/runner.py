@@ -13,7 +13,9 @@ import gc
 import os
 import signal
 import sys
+import threading
 from collections.abc import Coroutine, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -30,6 +32,7 @@ from streams.logger import get_logger
 from streams.logs import configure_unless_done
 from streams.processor import Processor
 from streams.settings import Settings
+from streams.threads import busy_threads
 from streams.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -41,7 +44,7 @@ EXIT_CRASHED: Final = 1
 EXIT_USAGE: Final = 2
 EXIT_REFUSED: Final = 78  # EX_CONFIG: restarting without a change cannot help
 EXIT_INTERRUPTED: Final = 130
-
+_THREADS_END_WITHIN: Final = 1.0  # seconds
 _LAST_WORDS: Final = 2.0  # seconds
 
 
@@ -179,24 +182,27 @@ def run(
                 if not ended.is_set():
                     # Other code has ended the event loop, by `loop.stop()` or `sys.exit()`: nothing runs in it now.
                     log.error("runner.crashed", error=describe(error))
-                    _end_at_once()
+                    _exit_now(EXIT_CRASHED)
                 raise
+            finally:
+                # Closing the event loop waits for the threads of its executor, whatever runs there: this one has none.
+                runner.get_loop().set_default_executor(ThreadPoolExecutor(1))
     except Refused as error:
         _say(f"error: {error}")
-        sys.exit(EXIT_REFUSED)
+        _exit(EXIT_REFUSED)
     except ValidationError as error:
         _say(f"error: {describe(error)}")
-        sys.exit(EXIT_USAGE)
+        _exit(EXIT_USAGE)
     except ConfigurationError as error:
         _say(f"error: {error}")
-        sys.exit(EXIT_USAGE)
+        _exit(EXIT_USAGE)
     except StreamsError as error:
         _say(f"error: {error}")
-        sys.exit(EXIT_CRASHED)
+        _exit(EXIT_CRASHED)
     except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the end of the process, in one line
         log.error("runner.crashed", error=describe(error))
-        sys.exit(EXIT_CRASHED)
-    sys.exit(0)
+        _exit(EXIT_CRASHED)
+    _exit(0)
 
 
 def _refusal(processors: Sequence[object]) -> str:
@@ -222,13 +228,40 @@ async def _serve_to_the_end(work: Coroutine[Any, Any, None], ended: asyncio.Even
         left = await end_tasks(task for task in asyncio.all_tasks() if task is not current)
         if left:
             log.error("runner.left_behind", tasks=[str(task.get_coro()) for task in left][:5])
-            _end_at_once()
+            _exit_now(EXIT_CRASHED)
         ended.set()
 
 
-def _end_at_once() -> NoReturn:
+def _exit(code: int) -> NoReturn:
+    """Ends the process, also when a thread still runs something, for which the interpreter would wait. That is no
+    fault: what takes longer than the grace is handed over when this process is gone and its lease has ended.
+    """
+    if threads := busy_threads():
+        _leave_behind(code, threads)
+    # Not those of handlers: a handler's own executor, `asyncio.to_thread`.
+    watchdog = threading.Timer(_THREADS_END_WITHIN, _leave_others_behind, (code,))
+    watchdog.daemon = True
+    watchdog.start()
+    atexit.register(watchdog.cancel)  # the first to be called, when all threads have ended
+    sys.exit(code)
+
+
+def _leave_others_behind(code: int) -> None:
+    current, main = threading.current_thread(), threading.main_thread()
+    others = [each.name for each in threading.enumerate() if not each.daemon and each not in (current, main)]
+    _leave_behind(code, others)
+
+
+def _leave_behind(code: int, threads: list[str]) -> NoReturn:
+    log.warning("runner.left_behind", threads=threads[:5])
+    _exit_now(code)
+
+
+def _exit_now(code: int) -> NoReturn:
     atexit._run_exitfuncs()  # noqa: SLF001 - spans and logs are still flushed; nothing public runs them
-    os._exit(EXIT_CRASHED)
+    with contextlib.suppress(Exception):
+        sys.stdout.flush()
+    os._exit(code)
 
 
 def _end_blocked(watchdog: Watchdog, about: Mapping[str, Any]) -> None:

@@ -7,15 +7,12 @@ changes nothing. So a scheduler may die, or answer twice, at any point.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 from redis.exceptions import RedisError
-from uncalled_for import FailedDependency, resolved_dependencies
 
 from streams import clock, timetable
 from streams.connection import LOST
@@ -26,6 +23,8 @@ from streams.logger import get_logger
 from streams.middleware import Middleware, publish_chain
 from streams.returned import events_in
 from streams.schedule import Schedule, Slot, event_id
+from streams.schedule_call import call_schedule
+from streams.threads import Threads
 from streams.tolerant import is_time
 
 if TYPE_CHECKING:
@@ -73,6 +72,7 @@ class Scheduler:
         # Who fired a schedule's last slot goes first, the others a moment later: they find it done, and its function
         # is called once and not once in each process. If the first has died, the next is that moment late.
         self._first = set[str]()
+        self._threads = Threads(f"{processor.name}-schedules")
         self._behind = random.uniform(*HEAD_START)
 
     async def run(self) -> None:
@@ -94,10 +94,15 @@ class Scheduler:
                 except TimeoutError:
                     pass
         finally:
+            self._threads.close()
             for task in self._busy.values():
                 task.cancel()
             if self._busy:
                 await asyncio.wait(self._busy.values())
+
+    def close(self) -> None:
+        """Ends the threads of plain functions, for one that does not `run`."""
+        self._threads.close()
 
     async def fire_all(self) -> None:
         """Fires what has come by now, and returns when that is done: for one that is alone, on a clock that stands
@@ -237,7 +242,7 @@ class Scheduler:
 
     async def _make(self, schedule: Schedule, slot: Slot, kind: str, at: int) -> list[Message]:
         async with asyncio.timeout(self._timeout):
-            result = await self._call_function(schedule, slot)
+            result = await call_schedule(schedule, slot, self._threads)
         events, other = await events_in(result)
         if other:  # its work is to make an event, and is done again without harm
             raise TypeError(_RETURNS.format(given=other))
@@ -248,17 +253,6 @@ class Scheduler:
             )
             for index, event in enumerate(events)
         ]  # fmt: skip
-
-    async def _call_function(self, schedule: Schedule, slot: Slot) -> Any:
-        given = {schedule.argument: slot} if schedule.argument else {}
-        async with resolved_dependencies(schedule.function, given) as dependencies:
-            for dependency in dependencies.values():
-                if isinstance(dependency, FailedDependency):
-                    raise dependency.error
-            call = partial(schedule.function, *((slot,) if schedule.by_position else ()))
-            named = dependencies if schedule.by_position else given | dependencies
-            result = await (call(**named) if schedule.is_async else asyncio.to_thread(call, **named))
-            return await result if inspect.isawaitable(result) else result
 
     async def _publish(self, schedule: Schedule, at: int, kind: str, missed: int, messages: Sequence[Message]) -> bool:
         decided = False

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from streams.control import Control
@@ -145,6 +146,7 @@ class Seat:
             lost=self.on_lost,
             done=self.settlement.add,
         )
+        self.moved = monotonic()  # when something was last settled
         self._watched: list[tuple[str, set[bytes]]] = []
         self._reading: list[asyncio.Task[None]] = []
         self._settling: asyncio.Task[None] | None = None
@@ -247,6 +249,7 @@ class Seat:
         self._count(deliveries, lambda reader, count: reader.put_aside(count if on else -count))
 
     def _on_settled(self, settled: Sequence[tuple[Delivery, Outcome]], lost: set[Delivery]) -> None:
+        self.moved = monotonic()
         # Those that were lost meanwhile have been dropped, and counted, already.
         self._drop([delivery for delivery, _ in settled])
         for delivery, outcome in settled:

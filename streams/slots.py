@@ -7,26 +7,26 @@ with one. Handlers that do not wait for anything are run through by a single slo
 from __future__ import annotations
 
 import asyncio
-from bisect import insort
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from operator import attrgetter
+from sys import getrefcount
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
 from streams.collector import Bundle
-from streams.delivery import Delivery, suspect_from
+from streams.contexts import Contexts, go_on_in, run_in
+from streams.delivery import Delivery
 from streams.executor import Executor
 from streams.lanes import Lanes
 from streams.middleware import NoOutcome
-from streams.outcome import OUTCOMES, RELEASED, Cancelled, DeadLettered, Outcome
-from streams.slot import Slot, until, until_sure, watch_deadlines
+from streams.outcome import OUTCOMES, RELEASED, Cancelled, Outcome
+from streams.slot import UNINTERRUPTED, Slot, finish, until_sure, watch_deadlines
+from streams.suspects import Suspects
 
 if TYPE_CHECKING:
     from streams.batches import Batches
     from streams.breaker import Breaker
 
-_DEATHS: Final = attrgetter("crashes")
 _TURN: Final = 0.02  # seconds after which handlers that never wait give way to reading, settling and signals
 
 
@@ -34,9 +34,8 @@ class Slots:
     """Runs deliveries, at most `concurrency` at once, and hands each outcome to `done`. What is not of the high lane
     begins only while more than `reserved` slots are free.
 
-    Suspects (messages that were being handled when a process died, `suspect_from` times or more) run alone: every
-    other handler has finished and settled before one starts, so that if it kills the process again, nothing else is
-    hit. One that reaches `limit` such deaths is dead-lettered without being run.
+    Suspects run alone: every other handler has finished and settled before one starts, so that if it kills the process
+    again, nothing else is hit.
     """
 
     def __init__(
@@ -59,31 +58,29 @@ class Slots:
         self._collector = batches.collector if batches is not None else None
         self._executor = executor
         self._breaker = breaker
-        self._limit = limit
         self._done = done
-        self._begin = begin  # settles all else, makes a suspect's delivery count; False when it is not ours any more
-        self._lost = lost
         self._sure_until = sure_until  # when somebody else may have a delivery's lease (monotonic)
         self._stops = stops  # with limits: whether a delivery may not start now; then `admit` brings it when it may
         self._ended = ended  # called when a slot's task ends, which it must not do by itself
-        self._slots = [Slot() for _ in range(concurrency)]
+        self._slots = [Slot(self._run, ended) for _ in range(concurrency)]
         self._shared = concurrency - reserved
         self._idle: deque[asyncio.Future[None]] = deque()
         self.ready = Lanes()
-        self._suspects: list[Delivery] = []
+        self._suspects = Suspects(executor, limit=limit, begin=begin, lost=lost)
         self._alone = self._waking = self.paused = False
         self._taking = True
         self.running = 0
+        self.moved = monotonic()  # when something last began, or ended with its batch
         self._watch: asyncio.Task[None] | None = None
-        self.suspect_from = suspect_from(limit)
+        self.suspect_from = self._suspects.threshold
 
     def start(self) -> None:
-        """Starts the tasks."""
-        loop = asyncio.get_running_loop()
+        """Starts the tasks. Each delivery has a context like the one in which this is called."""
+        self._contexts = Contexts()
         for slot in self._slots:
-            slot.task = loop.create_task(self._run(slot))
-            slot.task.add_done_callback(self._ended)
-        self._watch = loop.create_task(watch_deadlines(self._slots))
+            slot.start()
+        self._watch = asyncio.get_running_loop().create_task(watch_deadlines(self._slots), name="deadlines")
+        self._watch.add_done_callback(self._ended)
 
     def feed(self, deliveries: Sequence[Delivery]) -> None:
         """Hands over what was read from one lane, in order."""
@@ -94,8 +91,7 @@ class Slots:
             for delivery in deliveries:
                 if delivery.suspected(self.suspect_from):
                     if self._stops is None or not self._stops(delivery):
-                        # The fewest deaths first: who was hit by somebody else's crash is done before the next one.
-                        insort(self._suspects, delivery, key=_DEATHS)
+                        self._suspects.put(delivery)
                 else:
                     self.ready.put(delivery)
         elif fresh:
@@ -108,7 +104,7 @@ class Slots:
             if not self._taking:
                 self._done(delivery, RELEASED)
             elif delivery.suspected(self.suspect_from):
-                insort(self._suspects, delivery, key=_DEATHS)
+                self._suspects.put(delivery)
             else:
                 self.ready.put_first(delivery)
         self.wake()
@@ -124,11 +120,11 @@ class Slots:
     def _next(self) -> Delivery | Bundle | None:
         if not self._taking or self._alone or self.paused:
             return None
-        if self._suspects:
+        if self._suspects.waiting:
             if self.running or not self._breaker.admits():
                 return None
             self._alone = True
-            return self._suspects.pop(0)
+            return self._suspects.take()
         if self.running >= self._shared:
             return self.ready.take_high() if self._breaker.closed else None
         if self._collector is not None and self._collector.is_next(others_wait=bool(self.ready)):
@@ -139,13 +135,21 @@ class Slots:
 
     async def _run(self, slot: Slot) -> None:
         loop, executor, breaker, done = asyncio.get_running_loop(), self._executor, self._breaker, self._done
+        task = slot.task
+        assert task is not None
+        references, new_context = getrefcount(task), self._contexts.new
         turn_began = monotonic()
         while True:
-            if monotonic() - turn_began > _TURN:
+            if slot.cancelled or task.cancelling() or getrefcount(task) > references:
+                # It was cancelled, or something that a handler left behind has it and may cancel it yet: a timer,
+                # another task. That must not hit the next delivery, or end this slot.
+                slot.start()
+                return
+            now = monotonic()
+            if now - turn_began > _TURN:
                 await asyncio.sleep(0)
-                turn_began = monotonic()
-            delivery = self._next()
-            if delivery is None:
+                turn_began = now = monotonic()
+            if (delivery := self._next()) is None:
                 idle = loop.create_future()
                 self._idle.append(idle)
                 await idle
@@ -164,15 +168,23 @@ class Slots:
                     breaker.concluded(None)  # it was let through to try, and does not
                 continue
             self.running += 1
-            slot.delivery, slot.interruption = delivery, None
-            limit, now = executor.route(delivery), monotonic()
+            self.moved = now
+            slot.delivery, slot.interruption = delivery, UNINTERRUPTED
+            limit = executor.route(delivery)
             outcome: Outcome | None = None
             try:
                 if self._sure_until(delivery) < now:
                     await until_sure(self._sure_until, delivery)
                     now = monotonic()
                 delivery.deadline = now + limit
-                outcome = await (self._run_alone(delivery) if self._alone else executor.execute(delivery))
+                work = self._suspects.run(delivery) if self._alone else executor.execute(delivery)
+                context = new_context()
+                try:
+                    awaited = context.run(work.send, None)
+                except StopIteration as returned:  # as most do: without a generator around it, it costs half as much
+                    outcome = returned.value
+                else:
+                    outcome = await go_on_in(context, work, awaited)
             except asyncio.CancelledError:
                 ended = slot.ended(limit)
                 outcome = executor.failed(delivery, ended) if isinstance(ended, Exception) else ended
@@ -183,8 +195,8 @@ class Slots:
             else:
                 if outcome.__class__ not in OUTCOMES and (outcome is not None or not self._alone):
                     outcome = executor.failed_around(delivery, NoOutcome(outcome))
-                if slot.interrupted():
-                    outcome = await slot.interrupted_late(outcome)
+                if slot.interruption is not None:
+                    outcome = slot.late(outcome)
             slot.delivery = None
             self.running -= 1
             if not breaker.closed:
@@ -194,13 +206,13 @@ class Slots:
             if self._alone:
                 self._alone = False
                 self.wake()
-            elif self._suspects and not self.running:
+            elif self._suspects.waiting and not self.running:
                 self.wake()
 
     async def _run_bundle(self, batches: Batches, slot: Slot, bundle: Bundle) -> None:
         slot.delivery, slot.interruption = bundle, None
-        outcomes = await batches.run(slot, bundle)
-        slot.delivery = None
+        outcomes = await run_in(self._contexts.new(), batches.run(slot, bundle))
+        slot.delivery, self.moved = None, monotonic()
         self.running -= 1
         if not self._breaker.closed:
             for outcome in outcomes or (None,):
@@ -215,44 +227,23 @@ class Slots:
         for delivery in deliveries:
             self._done(delivery, RELEASED)
 
-    async def _run_alone(self, delivery: Delivery) -> Outcome | None:
-        """Runs a suspect; None when its lease was lost, so that nothing of it may be settled."""
-        if delivery.crashes >= self._limit:
-            return DeadLettered("crashed", f"its process died {delivery.crashes} times while it was being handled")
-        delivery.deadline = 0.0  # it waits for the others' settlement first, and that has no deadline
-        if not await self._begin(delivery):
-            self._lost(delivery)
-            return None
-        delivery.deadline = monotonic() + self._executor.route(delivery)
-        return await self._executor.execute(delivery)
-
     def abandon(self, deliveries: set[Delivery]) -> None:
         """Stops working on deliveries whose lease is lost: waiting ones are dropped, running ones are cancelled. A
         batch goes on while one of it is left: the fence keeps what is lost from being settled.
         """
         for slot in self._slots:
-            if type(slot.delivery) is Bundle:
-                slot.delivery.lost.update(deliveries.intersection(slot.delivery.deliveries))
-                if len(slot.delivery.lost) == len(slot.delivery.deliveries):
-                    slot.interrupt("lost")
-            elif slot.delivery in deliveries:
-                slot.interrupt("lost")
+            slot.lose(deliveries)
         if self._collector is not None:
             self._collector.drop(deliveries)
         self.ready.drop(deliveries)
-        self._suspects = [delivery for delivery in self._suspects if delivery not in deliveries]
+        self._suspects.drop(deliveries)
 
     def call_off(self, delivery: Delivery) -> None:
         """Stops one delivery because somebody called it off: `Cancelled`, unless its handler is done already. A batch
         that runs goes on for the others, and what comes out for this one is `Acked` or `Cancelled`.
         """
-        for slot in self._slots:
-            if slot.delivery is delivery:
-                slot.interrupt("cancel")
-                return
-            if type(slot.delivery) is Bundle and delivery in slot.delivery.deliveries:
-                slot.delivery.called_off.add(delivery)
-                return
+        if any(slot.call_off(delivery) for slot in self._slots):
+            return
         before = self._waiting()
         self.abandon({delivery})
         if self._waiting() < before:
@@ -264,13 +255,24 @@ class Slots:
             return self.ready.has_high
         return bool(self.ready) or (self._collector is not None and self._collector.is_ready())
 
+    @property
+    def collected(self) -> int:
+        """How many deliveries wait for a batch to fill."""
+        return len(self._collector) if self._collector is not None else 0
+
     def _waiting(self) -> int:
-        return len(self.ready) + len(self._suspects) + (len(self._collector) if self._collector is not None else 0)
+        return len(self.ready) + len(self._suspects.waiting) + self.collected
 
     def is_idle(self) -> bool:
         """Whether nothing runs, and nothing of what is here can begin now."""
         begins = self._taking and not self.paused and not self._breaker.is_open
-        return not (self.running or self._waking or (begins and (self._suspects or self._has_more(self.running))))
+        return not (
+            self.running or self._waking or (begins and (self._suspects.waiting or self._has_more(self.running)))
+        )
+
+    def in_handlers(self) -> int:
+        """How many deliveries handlers have."""
+        return sum(len(slot.deliveries) for slot in self._slots)
 
     async def drain(self, grace: float) -> None:
         """Hands back what has not started, lets the running handlers finish for `grace` seconds, then cancels them
@@ -278,17 +280,16 @@ class Slots:
         """
         self._taking = False
         collected = self._collector.take_all() if self._collector is not None else ()
-        self._release((*self.ready.take_all(), *self._suspects, *collected))
-        self._suspects.clear()
-        await until(lambda: not self.running, timeout=grace)
-        for slot in self._slots:
-            if slot.delivery is not None:
-                slot.interrupt("stop")
-        # A handler that swallows its cancel keeps its lease until it runs out.
-        await until(lambda: not self.running, timeout=1.0)
+        self._release((*self.ready.take_all(), *self._suspects.take_all(), *collected))
+        await finish(self._slots, grace)
 
     async def stop(self) -> None:
         """Ends the tasks."""
+        for slot in self._slots:
+            slot.ending = True
+        if self._watch is not None:
+            self._watch.remove_done_callback(self._ended)
+        self._executor.threads.close()
         tasks = [task for task in (self._watch, *(slot.task for slot in self._slots)) if task is not None]
         for task in tasks:
             task.cancel()

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from streams.cancellation import Cancellation
     from streams.client import Streams
     from streams.dead_letters import DeadLetters
+    from streams.facts import Reason
     from streams.message import Message
-    from streams.reason import Reason
     from streams.replay import Replay
     from streams.replays import Replays
     from streams.retention import Retired, Trimmed

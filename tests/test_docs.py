@@ -44,8 +44,8 @@ from processors.storage import StorageSettings
 from schemas.privacy import PII, marked_fields
 from streams import Settings
 from streams.cli.commands import application
+from streams.facts import State
 from streams.message import CARRIED, FIELDS
-from streams.reason import State
 from streams.sql import SqlSettings
 from tests.faults import test_why as processes
 from tests.redis_server import RedisServer

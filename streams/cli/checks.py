@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from streams.server import Server
     from streams.settings import Settings
     from streams.snapshot import GroupState, Snapshot
+    from streams.standstill import Answer
 
 _OLD_UNREAD: Final = 60.0  # seconds an event may lie unread before somebody should look
 _OVERDUE: Final = 5.0  # seconds a waiting message may be late: a mover looks every half second
@@ -150,6 +151,31 @@ def check_state(snapshot: Snapshot, lease: float) -> Iterator[Finding]:
         )  # fmt: skip
     else:
         yield Finding("waiting", "ok", f"{waiting.total:,} wait, none is late")
+
+
+def check_standstill(answers: Sequence[Answer], lease: float) -> Iterator[Finding]:
+    """Consumers that are alive, hold something, and do nothing with it; and handlers that do not end."""
+    for group, name, report in answers:
+        check = f"consumer {name}"
+        if report is None:
+            yield Finding(
+                check, "fail",
+                f"{name} of {group} holds messages and does not answer: a handler blocks its event loop, or the "
+                "process was stopped", "look at its handlers, or restart it: the others take over what it holds",
+            )  # fmt: skip
+        elif report.stuck and report.quiet > lease:
+            yield Finding(
+                check, "fail",
+                f"{name} of {group} holds {_count(report.stuck, 'message')}, runs nothing, and has begun and settled "
+                f"nothing for {told(report.quiet)}", "restart it: the others take over what it holds",
+            )  # fmt: skip
+        elif report.overdue > lease:
+            yield Finding(
+                check, "warn",
+                f"a handler of {name} of {group} is {told(report.overdue)} over its timeout, and keeps its slot: it "
+                "ignores its cancel, or is a plain def in a thread, which cannot be interrupted",
+                "see handler.overran in its log for the place; give what it waits for a timeout, and restart it",
+            )  # fmt: skip
 
 
 def check_books(snapshot: Snapshot, settings: Settings) -> Iterator[Finding]:

@@ -18,6 +18,7 @@ from streams.cli.checks import (
     check_schedules,
     check_server,
     check_settings,
+    check_standstill,
     check_state,
 )
 from streams.cli.ending import EXIT_FAILED, run
@@ -103,11 +104,14 @@ async def _doctor(json: bool) -> None:
 async def _examine(streams: Streams) -> list[Finding]:
     from streams.damage import damage
     from streams.newer import newer_than_code
+    from streams.snapshot import Snapshot
+    from streams.standstill import ask_holders
 
     began = time.time()
     seconds, microseconds = await streams.redis.time()
     difference = (began + time.time()) / 2 - (seconds + microseconds / 1e6)
     snapshot = await streams.snapshot()
+    answers = await ask_holders(streams, await Snapshot.each(streams))
     return [
         *check_connection(streams.connections),
         *check_settings(streams.settings, os.environ),
@@ -115,6 +119,7 @@ async def _examine(streams: Streams) -> list[Finding]:
         check_partitions(snapshot),
         check_clock(difference),
         *check_state(snapshot, streams.settings.lease),
+        *check_standstill(answers, streams.settings.lease),
         *check_newer(await newer_than_code(streams), streams.settings, snapshot.at),
         *check_damage(await damage(streams)),
         *check_books(snapshot, streams.settings),

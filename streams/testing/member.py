@@ -171,6 +171,8 @@ class Member(Consumer):
     async def die(self) -> None:
         """Ends at once. What is in hand is not settled."""
         await self._slots.stop()
+        for scheduler in self._schedulers:
+            scheduler.close()
         self._breaker.stop()
         await end_tasks(self._loops)
         self._shared_done.set()

@@ -26,8 +26,8 @@ from streams import (
     Unavailable,
     scripts,
 )
+from streams.facts import Reason, State
 from streams.message import new_id
-from streams.reason import Reason, State
 from tests.conftest import RedisFactory
 from tests.events import Noted, Other, Unhandled
 from tests.streams.conftest import MakeSettings, StartConsumer
@@ -271,6 +271,17 @@ async def in_memory_while_a_slot_is_reserved(bench: Bench) -> str:
     await bench.run(concurrency=2, reserved=1)
     await bench.busy_with()
     return await bench.publish(priority="low")
+
+
+@situation("stuck", "holds it, runs nothing, and has begun and settled nothing for", mend="restart")
+async def held_by_a_consumer_that_begins_nothing(bench: Bench) -> str:
+    consumer = await bench.run()
+    consumer._slots._taking = False  # whatever fault of the engine it may be
+    id = await bench.publish()
+    await wait_until(consumer._held)
+    for part in (consumer._slots, *consumer._seats):
+        part.moved -= 60
+    return id
 
 
 @situation("behind", "unread stand before it", "a second are read: about", mend="python -m processors.probe")

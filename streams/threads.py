@@ -1,0 +1,174 @@
+"""Threads: where a processor's plain `def` functions run.
+
+They are its own, and daemons: asyncio's default executor has few, shares them with the resolver of host names, and is
+joined when the process ends. A thread cannot be interrupted, so whatever waits for one waits until it has ended.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from time import monotonic
+from typing import TYPE_CHECKING, Any, Final
+
+from streams.logger import get_logger
+
+if TYPE_CHECKING:
+    from streams.delivery import Delivery
+
+log = get_logger("streams.threads")
+
+_ABOUT_TO_BEGIN: Final = -1
+
+
+class _Job:
+    """One call, and what came of it."""
+
+    def __init__(self, function: Callable[[], Any], loop: asyncio.AbstractEventLoop) -> None:
+        self.function = function
+        self.context = contextvars.copy_context()
+        self.loop = loop
+        self.ended: asyncio.Future[None] = loop.create_future()
+        self.result: Any = None
+        self.error: BaseException | None = None
+
+    def run(self) -> None:
+        """In the thread. Whatever is raised belongs to the caller: it never ends the thread."""
+        try:
+            self.result = self.context.run(self.function)
+        except BaseException as error:  # noqa: BLE001 - as above
+            self.error = error
+
+    def end(self) -> None:
+        """In the event loop."""
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+
+class Worker(threading.Thread):
+    """One thread, which does one job after the other."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self.jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self.busy = False
+
+    def run(self) -> None:
+        """Works until it is given None."""
+        while (job := self.jobs.get()) is not None:
+            job.run()
+            self.busy = False
+            try:
+                job.loop.call_soon_threadsafe(job.end)
+            except RuntimeError:  # the event loop is closed: the process ends, or this consumer has
+                return
+            del job  # or the last event would stay in memory until the next one
+
+
+class Threads:
+    """Threads by the name of what uses them: one for each call that is under way, kept for the next one."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._idle: list[Worker] = []
+        self._made = 0
+        self._closed = False
+
+    async def call(self, function: Callable[[], Any]) -> Any:
+        """Runs a function in a thread, in a copy of the current context, and returns or raises what it does.
+
+        A cancel waits until the thread has ended, unless these threads are closed: what holds a place for the call must
+        not give it to another while the function runs.
+        """
+        job = _Job(function, asyncio.get_running_loop())
+        worker = self._worker()
+        worker.busy = True
+        worker.jobs.put(job)
+        cancelled = False
+        while not job.ended.done():
+            try:
+                await asyncio.wait((job.ended,))
+            except asyncio.CancelledError:
+                if self._closed:
+                    worker.jobs.put(None)
+                    raise
+                cancelled = True
+        if self._closed:
+            worker.jobs.put(None)
+        else:
+            self._idle.append(worker)
+        if cancelled:
+            raise asyncio.CancelledError
+        error, job.error = job.error, None
+        try:
+            if isinstance(error, StopIteration):  # which no coroutine can raise, and no future can hold
+                raise RuntimeError("the function raised StopIteration") from error
+            if error is not None:
+                raise error
+        finally:
+            del error  # it has this frame in its traceback: a cycle
+        return job.result
+
+    async def handle(self, deliveries: Sequence[Delivery], limit: float, handler: Callable[[], Any]) -> Any:
+        """Runs a handler for deliveries. Their deadline is `limit` seconds after the thread has begun, and again after
+        it has ended, for what is left to do then.
+        """
+        for delivery in deliveries:
+            delivery.thread = _ABOUT_TO_BEGIN
+        began, took = monotonic(), 0.0
+        has_ended = False
+
+        def mark(thread: int) -> None:
+            deadline = monotonic() + limit
+            for delivery in deliveries:
+                delivery.deadline, delivery.thread = deadline, thread
+
+        def handle() -> Any:
+            nonlocal began, took, has_ended
+            began = monotonic()
+            mark(threading.get_ident())
+            try:
+                return handler()
+            finally:
+                took, has_ended = monotonic() - began, True
+                if self._closed:
+                    mark(0)  # the event loop does not wait for it any more
+
+        try:
+            return await self.call(handle)
+        except BaseException as error:
+            if took > limit:
+                error.add_note(f"the handler took {took:.1f} s, and its timeout is {limit:g} s")
+            raise
+        finally:
+            if has_ended:
+                mark(0)
+            if took > limit:
+                log.warning(
+                    "handler.ended_late",
+                    group=deliveries[0].group, ids=[delivery.message.id for delivery in deliveries][:5],
+                    type=deliveries[0].message.type, seconds=round(took, 1), timeout=limit,
+                )  # fmt: skip
+
+    def _worker(self) -> Worker:
+        if self._idle:
+            return self._idle.pop()
+        self._made += 1
+        worker = Worker(f"{self._name}-{self._made}")
+        worker.start()
+        return worker
+
+    def close(self) -> None:
+        """Ends the threads that do nothing; the others end with what they do. Nothing waits for them any more."""
+        self._closed = True
+        for worker in self._idle:
+            worker.jobs.put(None)
+        self._idle.clear()
+
+
+def busy_threads() -> list[str]:
+    """The names of all threads of this process in which a function runs."""
+    return [thread.name for thread in threading.enumerate() if isinstance(thread, Worker) and thread.busy]
