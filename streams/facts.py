@@ -1,4 +1,4 @@
-"""Facts: what is known of a group and an event when somebody asks why it is not done, and the answer's shape."""
+"""Facts: what is known of a group and an event when it is asked why it is not done, and the answer's shape."""
 
 from __future__ import annotations
 

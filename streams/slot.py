@@ -188,7 +188,7 @@ async def watch_deadlines(slots: Sequence[Slot]) -> None:
 def _report_overrun(slot: Slot, thread: int) -> None:
     deliveries = slot.deliveries
     route = deliveries[0].route
-    frame = sys._current_frames().get(thread)  # noqa: SLF001 - nothing public tells where a thread is
+    frame = sys._current_frames().get(thread)  # noqa: SLF001 - there is no public way to see where a thread is
     where = [f"{each.filename}:{each.lineno} {each.name}" for each in traceback.extract_stack(frame, limit=8)]
     log.warning(
         "handler.overran",

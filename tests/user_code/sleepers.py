@@ -20,7 +20,7 @@ from streams import Backoff, Processor, run
 
 
 class Slept(Event, stream="sleeps", version=1):
-    """Somebody is asleep."""
+    """A handler is asleep."""
 
     n: int
     seconds: float

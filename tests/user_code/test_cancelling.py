@@ -30,7 +30,7 @@ from tests.waiting import wait_until
 
 
 class Viewed(Event, stream="views", version=1):
-    """Somebody has looked at something."""
+    """A page has been viewed."""
 
     n: int
 

@@ -133,7 +133,7 @@ async def test_the_order_of_a_key_holds_over_handlers_that_take_too_long(
 
 
 @pytest.mark.parametrize("batch", [False, True], ids=["one", "batch"])
-async def test_nobody_takes_over_what_a_thread_still_does(
+async def test_no_consumer_takes_over_what_a_thread_still_does(
     streams: Streams, start: StartConsumer, batch: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Over its timeout for five leases, beside an idle consumer: the lease is renewed, the slot is kept, the log says

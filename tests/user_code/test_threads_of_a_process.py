@@ -95,7 +95,7 @@ async def test_what_a_thread_does_is_handed_over_when_its_process_is_gone(stream
     assert len(sleepers.lines("end")) == 1
 
 
-async def test_nobody_begins_what_a_live_process_has_in_a_thread(streams: Streams, sleepers: Sleepers) -> None:
+async def test_no_process_begins_what_another_has_in_a_thread(streams: Streams, sleepers: Sleepers) -> None:
     """Five leases and a grace after SIGTERM: it is renewed to the last."""
     settings = {"STREAMS_GRACE": "4", "STREAMS_LEASE": "0.5", "SLEEPERS_TIMEOUT": "0.2"}
     old = sleepers.start(**settings)
