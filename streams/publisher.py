@@ -24,6 +24,7 @@ from streams.errors import LoginRefused, NotReplicated, PublishUncertain, Refuse
 from streams.failure import describe
 from streams.message import ID, Message
 from streams.middleware import Middleware, publish_chain
+from streams.pending_publish import PendingPublish, in_order
 from streams.receipt import Receipt
 from streams.refusal import reason, refusal, takes_no_writes
 
@@ -37,28 +38,6 @@ _BYTES_PER_SECOND: Final = 8 * 1024 * 1024  # that a slow network carries, besid
 _LEAST: Final = 0.01  # seconds of an attempt
 
 
-class _Waiting:
-    __slots__ = ("deadline", "error", "future", "has_ended", "messages", "replicated")
-
-    def __init__(self, messages: Sequence[Message], deadline: float) -> None:
-        self.messages = messages
-        self.deadline = deadline
-        self.replicated = bool(messages) and messages[0].replicated
-        self.future: asyncio.Future[None] | None = None
-        self.error: BaseException | None = None
-        self.has_ended = False
-
-    def end(self, error: BaseException | None) -> None:
-        if self.has_ended:
-            return
-        self.error, self.has_ended = error, True
-        if self.future is not None and not self.future.done():
-            if error is None:
-                self.future.set_result(None)
-            else:
-                self.future.set_exception(error)
-
-
 class Publisher:
     """The publisher of one process for one partition."""
 
@@ -70,7 +49,7 @@ class Publisher:
         self._producer = ""
         self._process = 0
         self._sequence = 0
-        self._queue: deque[_Waiting] = deque()
+        self._queue: deque[PendingPublish] = deque()
         self._sending = self._closed = False
         self._answered = False  # it has been logged in: a login that is refused now may pass by itself
         self._tasks: set[asyncio.Task[None]] = set()
@@ -85,7 +64,7 @@ class Publisher:
         self._connections.enter()
         if self._closed:
             raise StreamsError("this Streams is closed: make another one")
-        waiting = _Waiting(messages, asyncio.get_running_loop().time() + self._timeout)
+        waiting = PendingPublish(messages, asyncio.get_running_loop().time() + self._timeout)
         self._queue.append(waiting)
         if self._sending:
             waiting.future = asyncio.get_running_loop().create_future()
@@ -114,7 +93,7 @@ class Publisher:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _send_rest(self, interrupted: list[_Waiting] | None) -> None:
+    async def _send_rest(self, interrupted: list[PendingPublish] | None) -> None:
         batch = interrupted or []
         try:
             if batch:
@@ -133,7 +112,7 @@ class Publisher:
         finally:
             self._sending = False
 
-    def _take_batch(self) -> list[_Waiting]:
+    def _take_batch(self) -> list[PendingPublish]:
         """Takes what waits, up to a batch, and numbers it."""
         if self._process != os.getpid():
             # A forked child with its parent's number would have its batches taken for repetitions, and dropped.
@@ -151,7 +130,7 @@ class Publisher:
             size += sum(len(message.data) for message in waiting.messages)
         return batch
 
-    async def _send(self, batch: list[_Waiting], sequence: int) -> None:
+    async def _send(self, batch: list[PendingPublish], sequence: int) -> None:
         """Sends one batch, again and again with the same number until Redis has answered; never raises but cancel."""
         try:
             await self._send_until_answered(batch, sequence)
@@ -165,9 +144,9 @@ class Publisher:
                 failed.__cause__ = error
                 waiting.end(failed)
 
-    async def _send_until_answered(self, batch: list[_Waiting], sequence: int) -> None:
+    async def _send_until_answered(self, batch: list[PendingPublish], sequence: int) -> None:
         loop = asyncio.get_running_loop()
-        messages = [message for waiting in batch for message in waiting.messages]
+        messages = in_order(batch)
         # Several attempts have to fit into the time: a connection that something between has forgotten swallows the
         # first one, and the batch's number makes the second one safe.
         attempt = self._timeout / _ATTEMPTS + sum(len(message.data) for message in messages) / _BYTES_PER_SECOND
@@ -209,11 +188,11 @@ class Publisher:
             if not batch:
                 return
             if ended and not may_have_run:  # what Redis may have seen under this number has to stay as it was
-                messages = [message for waiting in batch for message in waiting.messages]
+                messages = in_order(batch)
             await asyncio.sleep(pause)
 
     async def _attempt(
-        self, batch: Sequence[_Waiting], messages: Sequence[Message], sequence: int, limit: float
+        self, batch: Sequence[PendingPublish], messages: Sequence[Message], sequence: int, limit: float
     ) -> None:
         taken, refused = await scripts.publish(
             partial(self._connection.call, timeout=limit),
@@ -233,10 +212,8 @@ class Publisher:
             # The caller reads from its message which event stands for it: the one that took the name first.
             messages[position].values[ID] = first.encode()
         wanted = self._connections.settings.replicas
-        first_of = 0
         for waiting in batch:
-            problem = self._refused(waiting.messages, first_of, refused)
-            first_of += len(waiting.messages)
+            problem = self._refused(waiting.messages, waiting.first, refused)
             if problem is None and waiting.replicated and replicas < wanted:
                 problem = self._not_replicated(waiting.messages, replicas)
             waiting.end(problem)

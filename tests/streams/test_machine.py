@@ -24,6 +24,7 @@ from streams.delivery import Delivery
 from streams.entries import position
 from streams.message import Message
 from streams.outcome import ACKED, RELEASED, Acked, Cancelled, DeadLettered, Expired, Outcome, Retried, Snoozed
+from streams.pending_publish import PendingPublish
 from streams.reconnect import Reconnect
 from streams.settlement import Settlement
 from tests.events import Noted, Other
@@ -158,7 +159,8 @@ class Machine(RuleBasedStateMachine):
         message = Message.for_event(Noted(n=self.n), source="/m", target=self.keys.stream("notes"))
         publisher = self.streams.partitions[0].publisher
         self.run(self.streams.append([message]))
-        self.run(publisher._send_until_answered([message], publisher._sequence, replicate=False))
+        again = PendingPublish([message], deadline=float("inf"))
+        self.run(publisher._send_until_answered([again], publisher._sequence))
         self._published(message.id)
 
     # Consuming ---------------------------------------------------------------------------------------------------
