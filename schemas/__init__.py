@@ -4,8 +4,9 @@ Other services may depend on this package alone: it knows no Redis and no engine
 domain event, which is how a message's `type` finds its class.
 """
 
+from schemas.definition import SchemaError
 from schemas.emails import DailyDigestDue, EmailRefused
-from schemas.event import Event, SchemaError, registered, registered_types, upcast
+from schemas.event import Event, registered, registered_types, upcast
 from schemas.files import (
     ExportsCleanupDue,
     InventoryExported,

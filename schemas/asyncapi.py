@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from schemas.contract import binding
-from schemas.event import Event, SchemaError
+from schemas.definition import SchemaError
+from schemas.event import Event
 from schemas.examples import examples_of
 
 _LANES: Final = {"high": ":high", "normal": "", "low": ":low"}

@@ -18,7 +18,8 @@ import orjson
 from pydantic_core import to_json
 
 from schemas.compatibility import Difference, Harm, differences
-from schemas.event import Event, SchemaError
+from schemas.definition import SchemaError
+from schemas.event import Event
 from schemas.examples import examples_of
 
 _FILE: Final = re.compile(r"(?P<type>.+)\.v(?P<version>[1-9][0-9]*)\.json")

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import to_json
 
-from schemas.event import SchemaError
+from schemas.definition import SchemaError
 
 if TYPE_CHECKING:
     from schemas.event import Event
