@@ -190,7 +190,8 @@ def _is_exact(cls: type[Event]) -> bool:
     schema: Any = cls.__pydantic_core_schema__
     if schema["type"] != "model" or not schema.keys() <= _EXACT_MODEL or schema.get("custom_init"):
         return False
-    config, fields = schema.get("config", {}), schema["schema"]
+    config: dict[str, Any] = schema.get("config", {})
+    fields: dict[str, Any] = schema["schema"]
     if not config.keys() <= _EXACT_CONFIG or config.get("allow_inf_nan", True) or not config.get("validate_default"):
         return False
     if fields["type"] != "model-fields":
@@ -208,18 +209,19 @@ def _is_scalar(schema: dict[str, Any]) -> bool:
     """Whether every value of it is read as it was written, whatever the value is."""
     if "serialization" in schema:
         return False
-    match schema["type"]:
+    kind: str = schema["type"]
+    match kind:
         case "int" | "bool" | "none":
             return True
         case "float":
-            return "allow_inf_nan" not in schema or schema["allow_inf_nan"] is False
+            return bool(schema.get("allow_inf_nan", False) is False)
         case "str":
             return schema.keys() <= _EXACT_STRING
         case "nullable":
             return _is_scalar(schema["schema"])
         case "default":
-            valid = schema.get("validate_default", True) and schema.get("on_error", "raise") == "raise"
-            return valid and _is_scalar(schema["schema"])
+            is_valid: bool = schema.get("validate_default", True) is True and schema.get("on_error", "raise") == "raise"
+            return is_valid and _is_scalar(schema["schema"])
         case "literal":
             return len({type(value) for value in schema["expected"]} | {str}) == 1
         case "function-after":  # an address is normal after it was normalized once

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from types import FunctionType
-from typing import Any, ClassVar, Final, Literal, Self, TypeVar, get_args
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.json_schema import DEFAULT_REF_TEMPLATE
@@ -158,10 +158,12 @@ class Event(BaseModel):
                 return data
         return proved(self)
 
-    @classmethod
-    def model_construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:
-        """As pydantic's. What it makes without validation is validated when it is published."""
-        return _unchecked(super().model_construct(_fields_set, **values))
+    if not TYPE_CHECKING:  # pydantic's mypy plugin writes its own
+
+        @classmethod
+        def model_construct(cls, _fields_set: set[str] | None = None, **values: Any) -> Self:
+            """As pydantic's. What it makes without validation is validated when it is published."""
+            return _unchecked(super().model_construct(_fields_set, **values))
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """As pydantic's. What it changes without validation is validated when it is published."""

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
+from math import isnan
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID
 
@@ -35,7 +36,7 @@ def proved(event: Event) -> bytes:
     cls = type(event)
     try:
         data = written(event)
-    except Exception as error:  # a serializer is user code, and may raise anything
+    except Exception as error:  # noqa: BLE001 - a serializer is user code, and may raise anything
         raise SchemaError(_unwritable(event, error)) from None
     try:
         read = cls.decode(data, cls.version)
@@ -140,9 +141,7 @@ def _of_mapping(published: Mapping[Any, Any], read: Mapping[Any, Any], path: str
         return _changed(published, read, path)
     for (key, one), (other, two) in zip(published.items(), read.items(), strict=True):
         if difference(key, other):
-            return (
-                f"{path or 'data'} has a key that would be read as another: declare dict[str, ...], with text as keys"
-            )
+            return f"{path or 'data'} has a key that would be read as another; declare dict[str, ...] and give text"
         if found := difference(one, two, _under(path, "{}")):
             return found
     return ""
@@ -159,13 +158,13 @@ def _is_alike(published: Any, read: Any) -> bool:
 
 
 def _is_nan(value: Any) -> bool:
-    return value.is_nan() if isinstance(value, Decimal) else isinstance(value, float) and value != value
+    return value.is_nan() if isinstance(value, Decimal) else isinstance(value, float) and isnan(value)
 
 
 def _equal(published: Any, read: Any) -> bool:
     if isinstance(published, Enum):
         return published is read
-    if type(published).__eq__ is object.__eq__:  # no equality of its own: that of its parts
+    if getattr(type(published), "__eq__", None) is object.__eq__:  # no equality of its own: that of its parts
         try:
             return not difference(vars(published), vars(read))
         except TypeError:
@@ -259,11 +258,12 @@ def _decodes(value: bytes) -> bool:
 
 def _place(event: Event, location: tuple[int | str, ...]) -> tuple[str, Any]:
     """The path and the value at a place in an event; a key of a mapping is a value, and may be personal."""
-    value, path = event, ""
+    value: Any = event
+    path = ""
     for name in location:
         path = _under(path, "{}" if isinstance(value, Mapping) else name)
         try:
-            value = value.__dict__[name] if isinstance(value, BaseModel) else value[name]  # type: ignore[index]
+            value = value.__dict__[str(name)] if isinstance(value, BaseModel) else value[name]
         except (KeyError, IndexError, TypeError, AttributeError):
             return path, None
     return path or "data", value

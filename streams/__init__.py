@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from streams.consumer import Consumer
     from streams.delivery import Delivery
     from streams.dependencies import CurrentBatch, CurrentDelivery, CurrentStreams, Depends, Shared
-    from streams.errors import NotFound, NotReplicated, PublishUncertain, Refused, StreamsError, TooLarge, Unreachable
+    from streams.errors import (
+        NotFound,
+        NotReplicated,
+        PublishUncertain,
+        Refused,
+        StreamsError,
+        TooLarge,
+        Unpublishable,
+        Unreachable,
+    )
     from streams.limit import Limit
     from streams.middleware import Middleware
     from streams.outcome import DeadLetter, Retry, Snooze, Unavailable
@@ -62,6 +71,7 @@ __all__ = [
     "SyncStreams",
     "TooLarge",
     "Unavailable",
+    "Unpublishable",
     "Unreachable",
     "run",
 ]
@@ -75,7 +85,8 @@ _HOMES: Final = {
     "streams.delivery": ("Delivery",),
     "streams.dependencies": ("CurrentBatch", "CurrentDelivery", "CurrentStreams", "Depends", "Shared"),
     "streams.errors": (
-        "NotFound", "NotReplicated", "PublishUncertain", "Refused", "StreamsError", "TooLarge", "Unreachable",
+        "NotFound", "NotReplicated", "PublishUncertain", "Refused", "StreamsError", "TooLarge", "Unpublishable",
+        "Unreachable",
     ),
     "streams.limit": ("Limit",),
     "streams.middleware": ("Middleware",),

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from schemas.event import Event, Priority
@@ -14,13 +15,14 @@ from streams.claims import ClaimStore
 from streams.connection import Connections
 from streams.dependencies import current_delivery
 from streams.errors import StreamsError, TooLarge, Unreachable
-from streams.keys import Keys
+from streams.keys import Keys, checked_priority
 from streams.message import Message, new_id
 from streams.middleware import Middleware
 from streams.moment import expiry, moment
 from streams.outcome import Duration
 from streams.partition import Partition
 from streams.partitioning import agree
+from streams.publishable import checked_event, checked_events, checked_key, checked_once
 from streams.receipt import Receipt
 from streams.refusal import refusal
 from streams.routing import Routing
@@ -59,7 +61,7 @@ class Streams(Steering):
         self.claims = claims  # where data over the size cap goes; None: it is refused
         self._routing = Routing(self.partitions)
         self._publish = self._routing.add if claims is None else self._check_in_and_add
-        self._targets: dict[tuple[int, str, Priority], str] = {}
+        self._targets: dict[tuple[int, type[Event], Priority | None], str] = {}
         self._source = settings.source or f"/{settings.app}"
         self._checked = False
         self._checking = asyncio.Lock()
@@ -136,14 +138,16 @@ class Streams(Steering):
         """Appends one event to its stream and returns when it is in Redis.
 
         `delay` (seconds or timedelta) or `at` (an aware datetime) hold it back, never released early. `once` is a name
-        of the business (`order-7:paid`) under which only one event is published in 24 hours: the receipt of a later one
-        is the first one's. `key` is the ordering key, at most 200 bytes. `priority` is the event's own if it is
-        not given. After `expires` (an aware datetime, or a
-        timedelta from now) no handler is begun for it. Repeated by itself until `STREAMS_PUBLISH_TIMEOUT`, never added
-        twice. `replicated` (or `STREAMS_REPLICATED`): returns when `STREAMS_REPLICAS` replicas have it as well.
-        Raises `TooLarge`, `Refused`, `Unreachable` (nothing happened), `PublishUncertain` (it may have),
-        `NotReplicated` (it is in Redis, and no replica has confirmed it), or `StreamsError` itself when Redis is full,
-        and in another event loop than that of the first use.
+        of the business (`order-7:paid`, at most 1,000 bytes) under which only one event is published in 24 hours: the
+        receipt of a later one is the first one's. `key` is the ordering key, at most 200 bytes; empty for none.
+        `priority` is the event's own if it is not given. After `expires` (an aware datetime, or a timedelta from now)
+        no handler is begun for it. Repeated by itself until `STREAMS_PUBLISH_TIMEOUT`, never added twice. `replicated`
+        (or `STREAMS_REPLICATED`): returns when `STREAMS_REPLICAS` replicas have it as well.
+
+        Raises `Unpublishable` (no event, a wrong argument, or a value that would not be read as it is), `TooLarge`,
+        `Refused`, `Unreachable` (nothing happened), `PublishUncertain` (it may have), `NotReplicated` (it is in Redis,
+        and no replica has confirmed it), or `StreamsError` itself when Redis is full, and in another event loop than
+        that of the first use.
         """
         when = moment(delay, at)
         message = self.message(event, when=when, key=key, priority=priority, once=once, expires=expiry(expires, when))
@@ -151,7 +155,7 @@ class Streams(Steering):
         if not self._checked:
             await self._make_sure()
         await self._publish((message,))
-        return Receipt(message.id, event.stream, self._routing.number(message.target))
+        return Receipt(message.id, type(event).stream, self._routing.number(message.target))
 
     async def publish_many(
         self,
@@ -164,11 +168,14 @@ class Streams(Steering):
         """Appends many events in order, 500 to a round trip; the receipts are in the same order.
 
         Each round trip, to one partition, is all or nothing; an error has the receipts of those before it in
-        `published`.
+        `published`. Of a list or a tuple all are looked at first, so one that cannot be published leaves out all; an
+        iterator is published as it goes.
         """
+        wrap = partial(self.message, key=key, priority=priority)
+        made = ((type(event).stream, wrap(event)) for event in checked_events(events))
+        messages = list(made) if isinstance(events, list | tuple) else made
         if not self._checked:
             await self._make_sure()
-        messages = ((event.stream, self.message(event, key=key, priority=priority)) for event in events)
         wait = self.settings.replicated if replicated is None else replicated
         return await self._routing.add_many(messages, self._publish, replicated=wait)
 
@@ -216,24 +223,31 @@ class Streams(Steering):
         if cause is None:
             delivery = current_delivery.get(None)  # None in a batch too: which event of it would be the cause?
             cause = delivery.message if delivery is not None else None
-        if len(key.encode()) > 200:
-            raise StreamsError("the ordering key is longer than 200 bytes; use an id or a hash")
+        if key != "":
+            checked_key(key)
+        if once != "":
+            checked_once(once)
         if partition is None:
             id = id or new_id()
             partition = self._routing.choose(key or once or id)
-        keys = self.partitions[partition].keys
-        priority = priority or event.__class__.usual_priority
-        target = self._targets.get((partition, event.stream, priority))
-        if target is None:
-            target = self._targets[partition, event.stream, priority] = keys.stream(event.stream, priority)
+        kind = type(event)
+        if priority is not None:
+            checked_priority(priority)
+        target = self._targets.get((partition, kind, priority))
+        if target is None:  # the first of its class
+            checked_event(event)
+            keys = self.partitions[partition].keys
+            target = self._targets[partition, kind, priority] = keys.stream(
+                kind.stream, priority or kind.usual_priority
+            )
         message = Message.for_event(
             event, source=self._source, target=target, when=when, key=key, cause=cause, id=id, expires=expires
         )
-        message.once = keys.once(once) if once else ""
+        message.once = self.partitions[partition].keys.once(once) if once else ""
         most = self.settings.max_bytes if self.claims is None else self.claims.most
         if len(message.data) > most:
             raise TooLarge(
-                f"{event.type}: {len(message.data)} bytes are over the cap of {most}; set STORAGE_URL, or store "
+                f"{kind.type}: {len(message.data)} bytes are over the cap of {most}; set STORAGE_URL, or store "
                 "the large part elsewhere and publish a reference (or raise STREAMS_MAX_BYTES here and at consumers)"
             )
         return message

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import orjson
+from pydantic_core import from_json
 
 from schemas.event import registered
 from streams.errors import StreamsError, TooLarge
+from streams.publishable import checked_event, encoded
 
 if TYPE_CHECKING:
     from schemas.event import Event
@@ -20,8 +21,8 @@ def fields_of(letter: Letter) -> dict[str, Any]:
     """
     model = registered(letter.type)
     try:
-        document = orjson.loads(letter.data)
-    except orjson.JSONDecodeError:
+        document = from_json(letter.data)  # which keeps every digit of an integer
+    except ValueError:
         return {}
     if not isinstance(document, dict) or model is None:
         return {}
@@ -36,13 +37,14 @@ def fields_of(letter: Letter) -> dict[str, Any]:
 def corrected(letter: Letter, event: Event, by: str, *, most: int) -> tuple[list[bytes], list[bytes]]:
     """The entry of the corrected letter, and the line of the history with the original data.
 
-    Raises `StreamsError` for an event of another type, `TooLarge` over `most` bytes.
+    Raises `StreamsError` for an event of another type or that would not be read as it is, `TooLarge` over `most` bytes.
     """
-    if event.type != letter.type:
-        raise StreamsError(f"dead letter {letter.id} is a {letter.type}; it cannot become a {event.type}")
-    data = event.encode()
+    kind = checked_event(event)
+    if kind.type != letter.type:
+        raise StreamsError(f"dead letter {letter.id} is a {letter.type}; it cannot become a {kind.type}")
+    data = encoded(event)
     if len(data) > most:
-        raise TooLarge(f"{event.type}: {len(data)} bytes of data are over the cap of {most}")
+        raise TooLarge(f"{kind.type}: {len(data)} bytes of data are over the cap of {most}")
     record = letter.record("edited", by)
     record += [b"original", letter.data, b"originalversion", b"%d" % letter.message.version]
-    return letter.with_data(data, event.version), record
+    return letter.with_data(data, kind.version), record

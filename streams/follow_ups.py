@@ -53,7 +53,7 @@ class FollowUps:
         except (TooLarge, Unpublishable):
             raise
         except Exception as error:
-            raise Unpublishable(f"the follow-up {event.type} cannot be published: {describe(error)}") from error
+            raise Unpublishable(f"the follow-up {type(event).type} cannot be published: {describe(error)}") from error
 
 
 async def _staged(messages: Sequence[Message]) -> None:

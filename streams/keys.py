@@ -43,7 +43,7 @@ from dataclasses import dataclass
 from typing import Final, get_args
 
 from schemas.event import Priority
-from streams.errors import StreamsError
+from streams.errors import StreamsError, Unpublishable
 
 LANES: Final[tuple[Priority, ...]] = get_args(Priority)
 
@@ -76,9 +76,9 @@ def is_name(name: str) -> bool:
 
 
 def checked_priority(priority: str) -> str:
-    """Returns `priority` if there is such a lane, else raises `StreamsError`: nobody would read another."""
+    """Returns `priority` if there is such a lane, else raises `Unpublishable`: nobody would read another."""
     if priority not in LANES:
-        raise StreamsError(f"priority={priority!r} must be one of {', '.join(LANES)}")
+        raise Unpublishable(f"priority={str(priority)[:40]!r} must be one of {', '.join(LANES)}")
     return priority
 
 

@@ -22,6 +22,7 @@ import orjson
 
 from schemas.event import Event
 from streams import clock
+from streams.publishable import encoded
 from streams.tolerant import count, entry_time, failures, pairs
 
 FIELDS: Final = [
@@ -137,22 +138,25 @@ class Message:
         id: str = "",
         expires: str = "",
     ) -> Message:
-        """Wraps an event for publishing; with a cause it joins that message's conversation."""
-        id = id or new_id()
+        """Wraps an event for publishing; with a cause it joins that message's conversation.
+
+        Raises `Unpublishable` for an event that would not be read as it is.
+        """
+        id, kind = id or new_id(), type(event)  # its class: a value never steers where it goes
         made = cls(
             [
                 b"1.0",
                 id.encode(),
-                event.type.encode(),
+                kind.type.encode(),
                 source.encode(),
                 clock.now().isoformat().encode(),
-                b"%d" % event.version,
+                b"%d" % kind.version,
                 key.encode(),
                 cause.correlation_id.encode() if cause else b"",
                 cause.values[ID] if cause else b"",
                 b"",
                 b"",
-                event.encode(),
+                encoded(event),
             ],
             target=target,
             when=when,

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
+from math import nan
+from numbers import Real
 from typing import TYPE_CHECKING, Final, get_args
 
 from streams.failure import LONGEST_TRACEBACK
@@ -20,10 +23,19 @@ Duration = float | timedelta
 
 
 def seconds(duration: Duration) -> float:
-    """A duration in seconds; raises `ValueError` when it is negative or not finite."""
-    value = duration.total_seconds() if isinstance(duration, timedelta) else float(duration)
+    """A duration in seconds; raises `ValueError` when it is no number of them, negative, or over ten years."""
+    given: object = duration  # a user's, whatever its annotation says
+    if isinstance(given, timedelta):
+        value = given.total_seconds()
+    elif not isinstance(given, bool) and isinstance(given, Real | Decimal):
+        try:
+            value = float(given)
+        except (ValueError, OverflowError):  # a signalling NaN, an int beyond every float
+            value = nan
+    else:
+        raise ValueError(f"duration {repr(given)[:40]} must be seconds, as 5, or a timedelta, as timedelta(minutes=5)")
     if not 0 <= value < 10 * 365 * 86_400:
-        raise ValueError(f"duration {duration!r} must be between 0 and ten years")
+        raise ValueError(f"duration {value:g} s must be between 0 and ten years")
     return value
 
 

@@ -9,7 +9,7 @@ import difflib
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import orjson
+from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from streams.cli.ending import Usage
 
@@ -48,8 +48,8 @@ def split_fields(texts: list[str]) -> dict[str, str]:
 def parse_data(text: str) -> dict[str, Any]:
     """A JSON object; raises `Usage`."""
     try:
-        document = orjson.loads(text)
-    except (orjson.JSONDecodeError, UnicodeEncodeError) as error:
+        document = from_json(text, allow_inf_nan=False)  # which keeps every digit of an integer
+    except ValueError as error:
         raise Usage(f"--data is no JSON: {error}") from None
     if not isinstance(document, dict):
         raise Usage(f"--data must be a JSON object, not {document.__class__.__name__}")
@@ -62,10 +62,11 @@ def make_event(model: type[Event], data: dict[str, Any], fields: dict[str, str])
 
     values = data | {name: _read(model, name, text) for name, text in fields.items()}
     try:
-        return model.model_validate_json(orjson.dumps(values), extra="forbid")
+        # By the names that travel: an alias is for those who make the event in Python.
+        return model.model_validate_json(to_json(values), extra="forbid", by_alias=False, by_name=True)
     except ValidationError as error:
         raise Usage(f"{model.type}: {_told(model, error)}") from None
-    except TypeError:  # text that is no UTF-8
+    except PydanticSerializationError:  # text that is no UTF-8
         raise Usage(f"{model.type}: the fields must be UTF-8") from None
 
 
@@ -79,8 +80,8 @@ def _read(model: type[Event], name: str, text: str) -> Any:
         _adapter(model, name).validate_strings(text)
     except ValidationError:
         try:
-            return orjson.loads(text)
-        except orjson.JSONDecodeError:
+            return from_json(text, allow_inf_nan=False)
+        except ValueError:
             return text
     return text
 
@@ -103,7 +104,7 @@ def _told(model: type[Event], error: ValidationError) -> str:
         if problem["type"] == "missing":
             told.append(f"{where} is missing")
         elif problem["type"] == "extra_forbidden":
-            close = difflib.get_close_matches(name, model.model_fields, 1)
+            close = _named_by(model, name) or difflib.get_close_matches(name, model.model_fields, 1)
             told.append(f"{where} is no field of it" + (f" (did you mean {close[0]}?)" if close else ""))
         elif name in private and problem["type"] == "value_error":
             told.append(f"{where} is not valid")  # the message may quote the value
@@ -111,3 +112,9 @@ def _told(model: type[Event], error: ValidationError) -> str:
             message = problem["msg"].removeprefix("Value error, ")
             told.append(f"{where}: {message[:1].lower()}{message[1:]}")
     return "; ".join(told)
+
+
+def _named_by(model: type[Event], alias: str) -> list[str]:
+    """The field that has this alias."""
+    fields = model.model_fields.items()
+    return [name for name, field in fields if alias in (field.alias, field.validation_alias, field.serialization_alias)]

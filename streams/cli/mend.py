@@ -11,6 +11,7 @@ from streams.cli.ending import EXIT_FAILED, Usage, run
 from streams.cli.fields import event_class, make_event, parse_data, split_fields
 from streams.cli.output import json_array, note, print_rich, row, safe, table, write, write_json
 from streams.cli.session import opened
+from streams.publishable import encoded
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -76,7 +77,7 @@ def _changes(before: bytes, event: Event) -> dict[str, tuple[Any, Any]]:
     except orjson.JSONDecodeError:
         document = None
     old = document if isinstance(document, dict) else {}
-    new = orjson.loads(event.encode())
+    new = orjson.loads(encoded(event))
     changed = [name for name in {**old, **new} if name not in old or name not in new or old[name] != new[name]]
     shown_old, shown_new = redact(type(event), old), redact(type(event), new)
     return {name: (shown_old.get(name), shown_new.get(name)) for name in changed}

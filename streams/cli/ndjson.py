@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
-import orjson
+from pydantic_core import from_json
 
 from streams.cli.ending import Usage
 from streams.cli.fields import event_class, make_event
@@ -45,8 +45,8 @@ def _read(source: BinaryIO) -> Iterator[Event]:
 
 def _event(line: bytes) -> Event:
     try:
-        document: Any = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
+        document: Any = from_json(line, allow_inf_nan=False)
+    except ValueError as error:
         raise Usage(f"no JSON: {error}") from None
     if not isinstance(document, dict) or set(document) != {"type", "data"}:
         raise Usage('must be an object with "type" and "data" and nothing else')

@@ -13,10 +13,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from streams.claims import MOST
 from streams.dependencies import current_delivery
-from streams.errors import StreamsError, TooLarge
+from streams.errors import TooLarge, Unpublishable
 from streams.keys import checked_priority
 from streams.message import TRACEPARENT, TRACESTATE, Message
 from streams.outcome import Duration, seconds
+from streams.publishable import checked_event, checked_key
 from streams.receipt import Receipt
 from streams.settings import Settings
 from streams.sql.stored import dump_message
@@ -57,8 +58,8 @@ class Outbox:
 
         Events with the same `key` are published in the order of their commits: on PostgreSQL the key is locked
         (advisory, this transaction's) until the transaction ends, so publish late in it, and several keys in one
-        order. `delay` counts from now, by this machine's clock. Raises `TooLarge`, `StreamsError` for a wrong key or
-        delay, and what the database raises.
+        order. `delay` counts from now, by this machine's clock. Raises `Unpublishable`, `TooLarge`, and what the
+        database raises.
         """
         statement, receipt = self._insert(event, key, priority, delay)
         if key and _dialect(session) == "postgresql":
@@ -85,14 +86,15 @@ class Outbox:
     def _insert(
         self, event: Event, key: str, priority: Priority | None, delay: Duration | None
     ) -> tuple[Executable, Receipt]:
-        if len(key.encode()) > 200:
-            raise StreamsError("the ordering key is longer than 200 bytes; use an id or a hash")
+        kind = checked_event(event)
+        checked_key(key)
+        lane = kind.usual_priority if priority is None else checked_priority(priority)
         delivery = current_delivery.get(None)
         cause = delivery.message if delivery is not None else None
         message = Message.for_event(event, source=self._source, target="", key=key, cause=cause)
         if len(message.data) > self._most:
             raise TooLarge(
-                f"{event.type}: {len(message.data)} bytes of data are over the cap of {self._most}; set STORAGE_URL, "
+                f"{kind.type}: {len(message.data)} bytes of data are over the cap of {self._most}; set STORAGE_URL, "
                 "or store the large part elsewhere and publish a reference"
             )
         carrier: dict[str, str] = {}
@@ -101,14 +103,14 @@ class Outbox:
         message.values[TRACESTATE] = carrier.get("tracestate", "").encode()
         statement = insert(outbox).values(
             event_id=message.id,
-            type=event.type,
-            stream=event.stream,
-            priority=checked_priority(priority or event.usual_priority),
+            type=kind.type,
+            stream=kind.stream,
+            priority=lane,
             due_ms=_due(delay),
             message=dump_message(message),
             created_at=datetime.now(UTC),
         )
-        return statement, Receipt(message.id, event.stream)
+        return statement, Receipt(message.id, kind.stream)
 
 
 def _due(delay: Duration | None) -> int | None:
@@ -117,7 +119,7 @@ def _due(delay: Duration | None) -> int | None:
     try:
         return round((time.time() + seconds(delay)) * 1000)
     except ValueError as error:
-        raise StreamsError(str(error)) from error
+        raise Unpublishable(f"delay=: {error}") from None
 
 
 def _dialect(session: AsyncSession | AsyncConnection | Session | Connection) -> str:
