@@ -42,10 +42,13 @@ _SETTLED: Final = ("acked", "dead", "cancelled", "expired", "returned")
 
 @dataclass(frozen=True, slots=True)
 class Accounts:
-    """All groups' accounts at one moment, and what is missing among what waits for any of them."""
+    """All groups' accounts at one moment, and what is missing among what waits for any of them. `cancelled` counts the
+    delayed events that were cancelled before they came to a stream: they are in no group's account.
+    """
 
     groups: tuple[GroupAccount, ...]
     due: tuple[Gap, ...]
+    cancelled: int = 0
 
     @classmethod
     async def take(cls, client: Streams) -> Accounts:
@@ -59,7 +62,8 @@ class Accounts:
         for group in (group for accounts in found for group in accounts.groups):
             groups[group.group] = group.with_those_of(groups.get(group.group))
         due = tuple(gap for accounts in found for gap in accounts.due)
-        return cls(tuple(groups[name] for name in sorted(groups)), due)
+        cancelled = sum(accounts.cancelled for accounts in found)
+        return cls(tuple(groups[name] for name in sorted(groups)), due, cancelled)
 
     @classmethod
     async def _take(cls, partition: Partition) -> Accounts:
@@ -123,7 +127,8 @@ class _Look:
         )
         self._held = dict(zip(named, held, strict=True))
         groups = [await self._group(group, sources) for group, sources in read.items()]
-        return Accounts(tuple(groups), self._due(waiting))
+        cancelled = sum(int(count) for name, count in self._noted.items() if name.startswith("unwaited stream:"))
+        return Accounts(tuple(groups), self._due(waiting), cancelled)
 
     def _count(self, field: str) -> int:
         return whole(self._noted.get(field))

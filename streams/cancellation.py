@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from streams import scripts
+from streams import chores, scripts
+from streams.cancelled import cancelled_record
 from streams.entries import Entries, decode, refusing
 from streams.errors import StreamsError
 from streams.history import operator, record
@@ -29,11 +31,12 @@ class Cancellation:
     `cancelled`: it will not be handled. `cancelling`: it has been delivered, and its consumer is told to stop it; how
     that ended is in its trail (`streams event ID`): `cancelled`, or `acked` if the handler was done first. `acked`,
     `dead`, `discarded`, `expired`, `missed`: it was over already, and nothing changed. `groups` is empty if no group
-    has ever read the stream: the event is gone then.
+    has ever read the stream: the event is gone then, and `before` says that it was before.
     """
 
     id: str
     groups: dict[str, State]
+    before: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values."""
@@ -47,6 +50,8 @@ async def cancel(client: Streams, id: str, *, by: str = "") -> Cancellation:
     """
     for _ in range(_LOOKS):
         trail = await Trail.find(client, id)
+        if trail.cancelled is not None and not trail.groups:
+            return Cancellation(id, {}, before=True)
         partition = client.partitions[trail.partition]
         attempt = _Attempt(partition, trail, by or operator())
         with refusing(partition.connections):
@@ -72,7 +77,9 @@ class _Attempt:
         """The state of each group, or None when the event was not where the trail had seen it."""
         if self._trail.due_in is not None:
             groups = [group.group for group in self._trail.groups]
-            if self.message is None or not await self._cancel_waiting(self._trail.id, self.message, groups):
+            if self.message is None or not await self._cancel_waiting(
+                self._trail.id, self.message, groups, delayed=self._note(self.message)
+            ):
                 return None
             self._done = dict.fromkeys(groups, "cancelled")
             return self._done
@@ -117,12 +124,18 @@ class _Attempt:
         return None
 
     async def _cancel_waiting(
-        self, waiting_id: str, message: Message, groups: list[str], at: GroupTrail | None = None
+        self,
+        waiting_id: str,
+        message: Message,
+        groups: list[str],
+        at: GroupTrail | None = None,
+        delayed: Sequence[bytes] = (),
     ) -> bool:
         records = [(self._keys.history(group), self._record(message, at)) for group in groups]
-        return await scripts.cancel_waiting(
+        return await chores.cancel_waiting(
             self._call, due=self._keys.due(), waiting=self._keys.waiting(), groups=self._keys.groups(),
-            books=self._keys.books(), waiting_id=waiting_id, records=records,
+            cancellations=self._keys.cancellations(), books=self._keys.books(), waiting_id=waiting_id,
+            delayed=delayed, records=records,
         )  # fmt: skip
 
     async def _cancel_entry(self, where: str, message: Message, groups: list[GroupTrail]) -> bool:
@@ -142,12 +155,21 @@ class _Attempt:
         ]
         if not calls and any(self._done.values()):
             return True  # every group was through with it before
-        states = await scripts.cancel(self._call, key, books=self._keys.books(), entry_id=entry_id, groups=calls)
+        unread = [] if self._trail.groups else self._note(message)
+        states = await chores.cancel(
+            self._call, key, cancellations=self._keys.cancellations(), books=self._keys.books(), entry_id=entry_id,
+            groups=calls, unread=unread,
+        )  # fmt: skip
+        if unread:
+            return bool(states)  # or a group has begun to read its stream
         for group, state in states.items():
             if state == "delivered":
                 return False
             self._done[group] = "cancelled" if state == "cancelled" else "cancelling"
         return len(states) == len(calls)
+
+    def _note(self, message: Message) -> list[bytes]:
+        return cancelled_record(message, self._trail.stream, by=self._by)
 
     def _record(self, message: Message, at: GroupTrail | None) -> list[bytes]:
         attempt, deliveries = (at.attempts, at.deliveries) if at else (0, 0)

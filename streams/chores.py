@@ -1,4 +1,5 @@
-"""Chores: the typed door to the scripts of those who look after what is there: trim, retire, replay, edit, account.
+"""Chores: the typed door to the scripts of those who look after what is there: trim, retire, replay, edit, cancel,
+account.
 
 What `streams/scripts.py` is to the way of an event; a module of its own so that the hot path imports none of it.
 """
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from streams import clock
-from streams.keys import HISTORY_LENGTH
+from streams.keys import CALLS_KEPT, HISTORY_LENGTH
 from streams.scripts import Call, Script, Value, run
 from streams.tolerant import moment, text, texts
 
@@ -25,6 +26,8 @@ ACCOUNTS: Final = Script.load("accounts")
 AGREE_PARTITIONS: Final = Script.load("agree_partitions")
 ACCEPT_GAP: Final = Script.load("accept_gap")
 FIND_ENTRIES: Final = Script.load("find_entries")
+CANCEL: Final = Script.load("cancel")
+CANCEL_WAITING: Final = Script.load("cancel_waiting")
 
 
 class Trimmed(NamedTuple):
@@ -217,3 +220,45 @@ async def find_entries(
     command = "XREVRANGE" if backward else "XRANGE"
     seen, last, found = await run(call, FIND_ENTRIES, (stream,), (command, start, end, most, field, value))
     return seen, last.decode(), [(entry_id, fields) for entry_id, fields in found]
+
+
+async def cancel(
+    call: Call,
+    stream: str,
+    *,
+    cancellations: str,
+    books: str,
+    entry_id: str,
+    groups: Sequence[tuple[str, str, str, str, list[bytes]]],
+    unread: Sequence[bytes] = (),
+) -> dict[str, str]:
+    """Calls off an entry for (group, its calls, its channel, its history, history record) each; returns the state of
+    each: `cancelled`, `cancelling` or `delivered`. Empty when the entry is not there. `unread`, instead of groups, is
+    the record of one whose stream no group reads: `cancelled` without a name, or empty when one has begun to.
+    """
+    arguments: list[Value] = [entry_id, CALLS_KEPT, len(unread), *unread]
+    for name, calls, channel, history, record in groups:
+        arguments += (name, calls, channel, history, HISTORY_LENGTH, len(record), *record)
+    answer = [text(part) for part in await run(call, CANCEL, (stream, cancellations, books), arguments)]
+    return dict(zip(answer[::2], answer[1::2], strict=True))
+
+
+async def cancel_waiting(
+    call: Call,
+    *,
+    due: str,
+    waiting: str,
+    groups: str,
+    cancellations: str,
+    books: str,
+    waiting_id: str,
+    records: Sequence[tuple[str, list[bytes]]],
+    delayed: Sequence[bytes] = (),
+) -> bool:
+    """Calls off what waits under an id, with a record in each (history, record), and of a delayed event `delayed` in
+    the cancellations; False when it is gone.
+    """
+    arguments: list[Value] = [waiting_id, HISTORY_LENGTH, len(delayed), *delayed]
+    for history, record in records:
+        arguments += (history, len(record), *record)
+    return bool(await run(call, CANCEL_WAITING, (due, waiting, groups, cancellations, books), arguments))

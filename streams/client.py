@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Self
 
 from schemas.event import Event, Priority
@@ -171,13 +170,17 @@ class Streams(Steering):
         `published`. Of a list or a tuple all are looked at first, so one that cannot be published leaves out all; an
         iterator is published as it goes.
         """
-        wrap = partial(self.message, key=key, priority=priority)
-        made = ((type(event).stream, wrap(event)) for event in checked_events(events))
+        made = self._wrapped(checked_events(events), key, priority)
         messages = list(made) if isinstance(events, list | tuple) else made
         if not self._checked:
             await self._make_sure()
         wait = self.settings.replicated if replicated is None else replicated
         return await self._routing.add_many(messages, self._publish, replicated=wait)
+
+    def _wrapped(self, events: Iterable[Event], key: str, priority: Priority | None) -> Iterator[tuple[str, Message]]:
+        for event in events:
+            message = self.message(event, key=key, priority=priority)
+            yield type(event).stream, message
 
     async def append(self, messages: Sequence[Message]) -> None:
         """Adds messages that were made elsewhere (a relay's) in order, all of them or none, as `publish` does.

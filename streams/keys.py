@@ -12,6 +12,7 @@ Everything of one partition carries the hash tag `{app:p}`, so one script touche
 | {app:p}:history:GROUP | stream | deliveries that were not plain successes, capped | newest 10,000 |
 | {app:p}:groups | hash | the registry: group -> the streams it reads | for ever |
 | {app:p}:consumers:GROUP | zset | consumer -> its last heartbeat in ms | until retired |
+| {app:p}:cancellations | stream | events cancelled before any group had them | newest 10,000 |
 | {app:p}:cancelled:GROUP | zset | deliveries called off while running | newest 10,000 |
 | {app:p}:paused | set | groups that are paused | until resumed |
 | {app:p}:turns:GROUP | hash | of an ordered group: ordering key -> origin of whose turn it is | until settled |
@@ -142,6 +143,10 @@ class Keys:
     def consumers(self, group: str) -> str:
         """The heartbeats of a group's consumers."""
         return f"{self.tag}:consumers:{checked_name('group', group)}"
+
+    def cancellations(self) -> str:
+        """The log of events that were cancelled before a group had them."""
+        return f"{self.tag}:cancellations"
 
     def cancelled(self, group: str) -> str:
         """The deliveries of a group that were called off while they ran or could start at any moment."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections.abc import Coroutine
 from typing import Any, Final, TypeVar
@@ -10,7 +11,25 @@ from typing import Any, Final, TypeVar
 from streams.errors import StreamsError
 
 _T = TypeVar("_T")
+_GREEN: Final = (
+    ("gevent", "gevent.monkey", "is_module_patched"),
+    ("eventlet", "eventlet.patcher", "is_monkey_patched"),
+)
+_NAMES: Final = ("threading", "thread", "socket", "select")
 _STOP_WITHIN: Final = 15.0  # seconds for what is on its way when it is ended
+
+
+def check_threads() -> None:
+    """Raises `StreamsError` where threads, or what an event loop waits with, are replaced by those of one thread: a
+    loop in such a "thread" runs in the caller's own, and a wait for it never ends.
+    """
+    for name, module, question in _GREEN:
+        patcher = sys.modules.get(module)
+        if patcher is not None and any(map(getattr(patcher, question), _NAMES)):
+            raise StreamsError(
+                f"SyncStreams needs real threads, and {name} has replaced them here (monkey patching); run this with "
+                "threads or processes (gunicorn: --worker-class gthread), or write the events into the outbox"
+            )
 
 
 class LoopThread:

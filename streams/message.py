@@ -59,6 +59,9 @@ def new_id(at: int = 0, dice: Random | None = None) -> str:
     """Makes an event id: a UUIDv7, whose first 48 bits are the time in ms (now, or `at`), so an event is found by its
     id alone; the others are random, or what the dice say.
     """
+    if _seeded_in[0] != os.getpid():
+        _random.seed(os.urandom(32))
+        _seeded_in[0] = os.getpid()
     milliseconds, random = at or time.time_ns() // 1_000_000, (dice or _random).getrandbits(74)
     return (
         f"{milliseconds >> 16:08x}-{milliseconds & 0xFFFF:04x}-7{random & 0xFFF:03x}"
@@ -68,7 +71,8 @@ def new_id(at: int = 0, dice: Random | None = None) -> str:
 
 # Not the module's own generator: an application that seeds it in several processes would give events equal ids.
 _random: Final = Random(os.urandom(32))
-os.register_at_fork(after_in_child=lambda: _random.seed(os.urandom(32)))
+# Asked for at each id: a server that forks in C (uWSGI) runs no `register_at_fork`, and children would have equal ids.
+_seeded_in: Final = [os.getpid()]
 
 
 @dataclass(slots=True)

@@ -16,7 +16,6 @@ from typing import Any, Final
 from redis.exceptions import NoScriptError
 
 from streams.keys import (
-    CALLS_KEPT,
     HISTORY_LENGTH,
     NEVER_MS,
     ONCE_TTL_MS,
@@ -76,8 +75,6 @@ RECLAIM: Final = Script.load("reclaim")
 BEGIN: Final = Script.load("begin")
 ENSURE_GROUPS: Final = Script.load("ensure_groups")
 RETIRE_CONSUMER: Final = Script.load("retire_consumer")
-CANCEL: Final = Script.load("cancel")
-CANCEL_WAITING: Final = Script.load("cancel_waiting")
 PAUSE: Final = Script.load("pause")
 READ_IN_TURN: Final = Script.load("read_in_turn")
 PEEK_WAITING: Final = Script.load("peek_waiting")
@@ -258,36 +255,6 @@ async def peek_waiting(
 def came_back(key: bytes | str) -> bool:
     """Whether what is in this stream, or waits for it, was written by the engine for one group."""
     return (b"}:inbox:" in key) if isinstance(key, bytes) else "}:inbox:" in key
-
-
-async def cancel(
-    call: Call, stream: str, *, books: str, entry_id: str, groups: Sequence[tuple[str, str, str, str, list[bytes]]]
-) -> dict[str, str]:
-    """Calls off an entry for (group, its calls, its channel, its history, history record) each; returns the state of
-    each: `cancelled`, `cancelling` or `delivered`. Empty when the entry is not there.
-    """
-    arguments: list[Value] = [entry_id, CALLS_KEPT]
-    for name, calls, channel, history, record in groups:
-        arguments += (name, calls, channel, history, HISTORY_LENGTH, len(record), *record)
-    answer = [text(part) for part in await run(call, CANCEL, (stream, books), arguments)]
-    return dict(zip(answer[::2], answer[1::2], strict=True))
-
-
-async def cancel_waiting(
-    call: Call,
-    *,
-    due: str,
-    waiting: str,
-    groups: str,
-    books: str,
-    waiting_id: str,
-    records: Sequence[tuple[str, list[bytes]]],
-) -> bool:
-    """Calls off what waits under an id, with a record in each (history, record); False when it is gone."""
-    arguments: list[Value] = [waiting_id, HISTORY_LENGTH]
-    for history, record in records:
-        arguments += (history, len(record), *record)
-    return bool(await run(call, CANCEL_WAITING, (due, waiting, groups, books), arguments))
 
 
 async def pause(call: Call, *, paused: str, group: str, channel: str, on: bool) -> bool:

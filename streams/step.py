@@ -100,7 +100,8 @@ class _Watch:
         reached = await Reached.of(self._partition, self._trail.id)
         groups = self._groups()
         new = [self._note(group.group, group.state, group.attempts, reached.get(group.group)) for group in groups]
-        self.is_over = bool(groups) and all(group.state in _SETTLED for group in groups)
+        never = self._trail.cancelled is not None and not groups
+        self.is_over = never or (bool(groups) and all(group.state in _SETTLED for group in groups))
         return [step for step in new if step is not None]
 
     def _groups(self) -> list[GroupTrail]:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from streams.client import Streams
 from streams.errors import StreamsError
 from streams.face import Face, iterates, waits
-from streams.loop_thread import LoopThread
+from streams.loop_thread import LoopThread, check_threads
 from streams.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,8 +32,9 @@ _T = TypeVar("_T")
 class SyncStreams(Face[Streams]):
     """The same names as `Streams`, each of which returns when it is done: `SyncStreams().publish(event)`.
 
-    One of them serves all threads of a process. After a fork the child gets its own loop and connections at its first
-    call. Used where an event loop runs it raises `StreamsError`: it would block everything else there. Callbacks
+    One of them serves all threads of a process. After a fork, also in a server that forks in C, the child gets its own
+    loop and connections at its first call. It needs real threads: under the monkey patching of gevent or eventlet it
+    raises `StreamsError`. So it does where an event loop runs: it would block everything else there. Callbacks
     (`progress=`) are called in the thread of the loop.
     """
 
@@ -45,6 +46,7 @@ class SyncStreams(Face[Streams]):
         middleware: Sequence[Middleware] = (),
         claims: ClaimStore | None = None,
     ) -> None:
+        check_threads()
         settings = settings or Settings()  # a wrong one is told here, not at the first publish
         self._make: Callable[[], Streams] = lambda: Streams(
             url, settings=settings, middleware=middleware, claims=claims
@@ -52,6 +54,7 @@ class SyncStreams(Face[Streams]):
         self._lock = threading.Lock()
         self._running: tuple[LoopThread, Streams] | None = None
         self._parents: list[object] = []
+        self._process = os.getpid()
         _open.add(self)
 
     def __enter__(self) -> Self:
@@ -65,6 +68,7 @@ class SyncStreams(Face[Streams]):
 
         What other threads are waiting for beside that ends with `StreamsError`.
         """
+        self._notice_fork()
         with self._lock:
             running, self._running = self._running, None
         if running is not None:
@@ -82,6 +86,8 @@ class SyncStreams(Face[Streams]):
             pass
         else:
             raise StreamsError("SyncStreams would block the event loop that runs here; use Streams, and await it")
+        check_threads()
+        self._notice_fork()
         with self._lock:
             if self._running is None:
                 thread = LoopThread("streams-sync")
@@ -92,8 +98,14 @@ class SyncStreams(Face[Streams]):
     async def _made(self) -> Streams:
         return self._make()
 
+    def _notice_fork(self) -> None:
+        """A process that was forked in C (by uWSGI) is known by its id only."""
+        if self._process != os.getpid():
+            self._forked()
+
     def _forked(self) -> None:
         """In a child: the thread is not there, the connections are its parent's, and the lock may be somebody's."""
+        self._process = os.getpid()
         self._lock = threading.Lock()
         self._parents.append(self._running)  # not closed, and not collected, which would close them as well
         self._running = None

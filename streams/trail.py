@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from schemas.event import registered, registered_types
 from streams import scripts
+from streams.cancelled import find_cancelled
 from streams.entries import Entries, Entry, decode, milliseconds, refusing
 from streams.errors import NotFound
 from streams.keys import HISTORY_LENGTH, is_name, partition_of
@@ -48,7 +49,8 @@ class FollowUp:
 @dataclass(frozen=True, slots=True)
 class Trail:
     """Where the event is. `stream` and `entry_id` are empty while it waits or when its stream was trimmed since;
-    `due_in` is in seconds, for an event that is delayed; `searched` says what was looked through.
+    `due_in` is in seconds, for an event that is delayed; `searched` says what was looked through. `cancelled` has the
+    record (`at`, `consumer`: by whom, `type`, `stream`) of one that was cancelled before any group had it.
     """
 
     id: str
@@ -61,6 +63,7 @@ class Trail:
     searched: str
     complete: bool = field(default=True)
     partition: int = 0
+    cancelled: dict[str, str] | None = None
 
     @classmethod
     async def find(cls, client: Streams, id: str, *, follow_ups: bool = False) -> Trail:
@@ -78,12 +81,18 @@ class Trail:
                 return await _with_follow_ups(trail, searches) if follow_ups and trail.due_in is None else trail
         raise NotFound(f"no event {id} in {client.settings.app}; looked through {searches[0].told()}")
 
+    @property
+    def known_type(self) -> str:
+        """The event's type, of one that is in no stream any more by the lines that were kept of it."""
+        kept = [line.get("type", "") for group in self.groups for line in group.history]
+        return self.message.type if self.message else next(filter(None, kept), (self.cancelled or {}).get("type", ""))
+
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values, without the body."""
         message = self.message
         return {
             "id": self.id,
-            "type": message.type if message is not None else "",
+            "type": self.known_type,
             "source": message.source if message is not None else "",
             "time": message.time if message is not None else "",
             "version": message.version if message is not None else None,
@@ -99,6 +108,7 @@ class Trail:
             "follow_ups": [asdict(follow_up) for follow_up in self.follow_ups],
             "searched": self.searched,
             "complete": self.complete,
+            "cancelled": self.cancelled,
         }
 
 
@@ -182,14 +192,16 @@ class _Search:
         event_id = message.id if message is not None else self._id
         whereabouts = Whereabouts(self._partition, event_id, start)
         if found:
-            names = {name for name, sources in self._read.items() if key in sources} | await self._groups_on(key)
+            names = {name for name, sources in self._read.items() if key in sources}
+            names |= await self._groups_on(key)
             places = [(key, found[0])]
         else:
             names, places = set(self._read), []
         groups = await asyncio.gather(*(whereabouts.find(name, places) for name in sorted(names)))
         reached = await Reached.of(self._partition, event_id)
         known = tuple(replace(group, progress=reached.get(group.group)) for group in groups if group is not None)
-        if not found and not known:
+        cancelled = None if found else await find_cancelled(self._entries, self._keys, self._wire_id, start)
+        if not found and not known and cancelled is None:
             return None
         return Trail(
             event_id,
@@ -202,6 +214,7 @@ class _Search:
             self.told(),
             self._complete and whereabouts.complete,
             number,
+            cancelled,
         )
 
     async def _streams(self) -> list[str]:
@@ -284,7 +297,8 @@ class _Search:
 
     def told(self) -> str:
         """What was looked through."""
-        return f"{'; '.join(self._searched)}; the newest {HISTORY_LENGTH:,} lines of each history"
+        kept = f"the newest {HISTORY_LENGTH:,} lines of each history and cancellations"
+        return "; ".join(dict.fromkeys([*self._searched, kept]))
 
 
 def made_at(id: str) -> int:

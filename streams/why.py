@@ -68,8 +68,10 @@ class _Inquiry:
             return tuple([delayed(name, trail.due_in, await self._facts(name, trail)) for name in sorted(subscribed)])
         known = {group.group: group for group in trail.groups}
         reasons = await asyncio.gather(*(self._reason(trail, known[name]) for name in sorted(known)))
-        gone = [self._gone(trail, name, key) for name in sorted(set(subscribed) - known.keys())]
-        return (*reasons, *gone) or (_unsubscribed(trail),)
+        gone = []  # one that was cancelled before any group had it was not trimmed
+        if trail.cancelled is None:
+            gone = [self._gone(trail, name, key) for name in sorted(set(subscribed) - known.keys())]
+        return (*reasons, *gone) or (_cancelled(trail.cancelled) if trail.cancelled else _unsubscribed(trail),)
 
     async def _look(self) -> None:
         pipe = self._redis.pipeline(transaction=False)
@@ -244,6 +246,12 @@ class _Holes:
 
 def _entries(count: int) -> str:
     return f"{count:,} entr{'y' if count == 1 else 'ies'}"
+
+
+def _cancelled(record: dict[str, str]) -> Reason:
+    at = record.get("at", "")[:19].replace("T", " ")
+    text = f"it was called off by {record.get('consumer') or '?'} at {at or '?'} UTC, before any group had it"
+    return Reason("", "cancelled", text, "publish it anew, if that was wrong")
 
 
 def _unsubscribed(trail: Trail, delay: float | None = None) -> Reason:

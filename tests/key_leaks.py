@@ -21,6 +21,7 @@ PERMANENT: Final = frozenset(
         "consumers",
         "due",
         "waiting",
+        "cancellations",
         "cancelled",
         "paused",
         "books",

@@ -41,7 +41,7 @@ async def _cancel(id: str, json: bool) -> None:
         write_json(cancellation.as_json())
         return
     if not cancellation.groups:
-        write("cancelled: no group had read it")
+        write("cancelled before" if cancellation.before else "cancelled: no group had read it")
     for group, state in sorted(cancellation.groups.items()):
         write(f"{group}: {_SAID.get(state, state)}")
 

@@ -10,7 +10,7 @@ from streams.cli.body import body, body_text
 from streams.cli.durations import told
 from streams.cli.ending import run
 from streams.cli.following import amount, follow_event
-from streams.cli.output import note, pairs, print_rich, row, table, write, write_json
+from streams.cli.output import note, pairs, print_rich, row, safe, table, write, write_json
 from streams.cli.session import opened
 
 if TYPE_CHECKING:
@@ -56,6 +56,10 @@ async def _event(id: str, reveal: bool, json: bool) -> None:
     write()
     if trail.groups:
         _show_groups(trail)
+    elif trail.cancelled is not None:
+        by = trail.cancelled.get("consumer", "")
+        at = trail.cancelled.get("at", "")[:19].replace("T", " ")
+        write(safe(f"It was cancelled at {at} UTC by {by}, before any group had it."))
     elif not trail.stream:
         write("It is not in its stream any more.")
     elif trail.due_in is None:
@@ -77,7 +81,9 @@ def _head(trail: Trail, reveal: bool) -> Any:
         due = f"due in {told(trail.due_in)}" if trail.due_in >= 0 else f"overdue for {told(-trail.due_in)}"
         where = f"waits for {trail.stream}, {due}"
     if message is None:
-        return pairs([("id", trail.id), ("in", "no stream any more")])
+        was = (trail.cancelled or {}).get("stream", "")
+        gone = "no stream any more" + (f" (it was for {was})" if was else "")
+        return pairs([("id", trail.id), ("type", trail.known_type), ("in", gone)])
     return pairs(
         [
             ("id", trail.id),

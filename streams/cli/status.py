@@ -104,7 +104,7 @@ def picture(snapshot: Snapshot, width: int | None = None) -> Group:
     consumers = _consumers(snapshot)
     parts += [consumers, Text()] if consumers else []
     parts += [*_accounts(snapshot, width or console().width), Text()] if snapshot.accounts.groups else []
-    return Group(*parts, *_waiting(snapshot.waiting))
+    return Group(*parts, *_waiting(snapshot.waiting, snapshot.accounts.cancelled))
 
 
 def _partitions(snapshot: Snapshot) -> Text:
@@ -117,17 +117,20 @@ def _partitions(snapshot: Snapshot) -> Text:
     return Text(f", {snapshot.partitions} partitions on {len(snapshot.servers)} server(s)" if many else "")
 
 
-def _waiting(waiting: Waiting) -> Iterator[Text]:
+def _waiting(waiting: Waiting, cancelled: int) -> Iterator[Text]:
     from rich.text import Text
 
+    before = f"; {cancelled:,} delayed cancelled before they were due" if cancelled else ""
     if not waiting.total:
-        yield Text("waiting 0")
+        yield Text(f"waiting 0{before}")
         return
     due = waiting.next_due
     back = waiting.total - waiting.delayed - waiting.in_line
     soon = f"; next due in {told(due)}" if due is not None and due >= 0 else ""
     line = f", {waiting.in_line:,} in line" if waiting.in_line else ""
-    yield Text(f"waiting {waiting.total:,}: {waiting.delayed:,} delayed, {back:,} retries and snoozes{line}{soon}")
+    yield Text(
+        f"waiting {waiting.total:,}: {waiting.delayed:,} delayed, {back:,} retries and snoozes{line}{soon}{before}"
+    )
     if due is not None and due < -_LATE:
         late = f"{waiting.overdue:,} overdue, the oldest for {told(-due)}: a running consumer moves them"
         yield Text(late, style="bold red")

@@ -1,10 +1,12 @@
 #!lua flags=allow-oom
 -- Calls off an event where it stands: in a stream or an inbox, for every group that reads it.
--- KEYS  1 the stream  2 the books
--- ARGV  1 entry id  2 most a group's list of calls may keep, then per group: its name, the key of its
+-- KEYS  1 the stream  2 the cancellations  3 the books
+-- ARGV  1 entry id  2 most a group's list of calls may keep  3 number of strings, the record for the cancellations (of
+--       an event whose stream no group reads), then per group: its name, the key of its
 --       list of calls, its control channel, the key of its history, history length, number of strings, history record
 -- Returns {group, state, ...}: `cancelled` (it will not be delivered), `cancelling` (it has been delivered or may be at
 -- any moment: its consumers are told to stop it) or `delivered` (nothing of it is in this stream for that group).
+-- Without a group in ARGV and at the stream the entry is deleted: {'', 'cancelled'}.
 -- Invariant: an entry is deleted only if no group has it pending, and only groups that had not read it are told
 -- `cancelled`: deleted under a running handler it would vanish instead of being settled. What is deleted from an inbox
 -- passes on the turn of its key, and leaves the limit that had let it in.
@@ -25,8 +27,19 @@ local function parts(text)
   return tonumber(ms), tonumber(seq)
 end
 
+local groups = redis.call('XINFO', 'GROUPS', stream)
+local said, record = tonumber(ARGV[3]), {}
+if said > 0 then
+  if #groups > 0 then return answer end
+  for i = 1, said do record[i] = ARGV[3 + i] end
+  redis.pcall('XADD', KEYS[2], 'MAXLEN', '~', ARGV[2], '*', unpack(record))
+  book('removed ' .. short(stream), redis.call('XDEL', stream, id))
+  write_books()
+  return {'', 'cancelled'}
+end
+
 local read = {}
-for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
+for _, info in ipairs(groups) do
   local name, last
   for i = 1, #info, 2 do
     if info[i] == 'name' then name = info[i + 1] end
@@ -37,7 +50,7 @@ for _, info in ipairs(redis.call('XINFO', 'GROUPS', stream)) do
   read[name] = ms < last_ms or (ms == last_ms and seq <= last_seq)
 end
 
-local at = 3
+local at = 4
 while at <= #ARGV do
   local group = {name = ARGV[at], calls = ARGV[at + 1], channel = ARGV[at + 2], history = ARGV[at + 3], record = {}}
   group.length = ARGV[at + 4]

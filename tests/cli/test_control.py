@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 from streams import Settings, Streams
-from tests.cli.conftest import Cli
+from tests.cli.conftest import Cli, Command
 from tests.cli.consuming import Desk, consuming
 from tests.events import Noted
 
 
 async def test_cancel(cli: Cli, client: Streams) -> None:
-    """What waits is called off; a second time there is nothing left to find; an unknown id is one line."""
+    """What waits is cancelled; a second time it was before."""
     receipt = await client.publish(Noted(n=1), delay=600)
     ended = await cli("cancel", receipt.id)
     assert (ended.code, ended.out) == (0, "cancelled: no group had read it\n"), ended
-    (await cli("cancel", receipt.id)).refused(1, "no event")
+    assert (await cli("cancel", receipt.id)).out == "cancelled before\n"
     second = await client.publish(Noted(n=2), delay=600)
     assert (await cli("cancel", second.id, "--json")).json() == {"id": second.id, "groups": {}}
+
+
+def test_what_was_cancelled_while_delayed_is_shown(command: Command) -> None:
+    """By `event`, `doctor why` and `status`; an id that is unknown is one line with each place that was looked at."""
+    fields = ("user_id=1", "email=a@example.com", "name=A")
+    id = command("publish", "UserRegistered", *fields, "--delay", "10m", "--json").json()["id"]
+    command("cancel", id)
+    shown = command("event", id).out
+    assert "UserRegistered" in shown
+    assert "no stream any more (it was for users)" in shown
+    assert "It was cancelled at " in shown
+    assert command("event", id, "--json").json()["cancelled"]["stream"] == "users"
+    assert "before any group had it" in command("doctor", "why", id).out
+    assert "; 1 delayed cancelled before they were due\n" in command("status").out
+    unknown = command("cancel", "01a20c50-ac10-7e68-ad90-06e7bb86ee16")
+    unknown.refused(1, "no event 01a20c50", "what waits", "cancellations")
+    places = unknown.err.split("; ")
+    assert len(places) == len(set(places)), unknown
 
 
 async def test_pause_and_resume(cli: Cli, client: Streams, settings: Settings) -> None:

@@ -284,10 +284,27 @@ async def cancel(client: Any) -> AsyncGenerator[None]:
     about = [
         (name, KEYS.cancelled(name), KEYS.control(name), KEYS.history(name), RECORD) for name in ("g", "h")
     ]  # fmt: skip
-    states = await scripts.cancel(
-        client.execute_command, NOTES, books=KEYS.books(), entry_id=one.decode(), groups=about
+    states = await chores.cancel(
+        client.execute_command,
+        NOTES,
+        cancellations=KEYS.cancellations(),
+        books=KEYS.books(),
+        entry_id=one.decode(),
+        groups=about,
     )
     assert set(states.values()) == {"cancelled"}
+
+
+@case
+async def cancel__read_by_no_group(client: Any) -> AsyncGenerator[None]:
+    await add(client, note())
+    ((one, _),) = await client.xrange(NOTES)
+    yield
+    states = await chores.cancel(
+        client.execute_command, NOTES, cancellations=KEYS.cancellations(), books=KEYS.books(),
+        entry_id=one.decode(), groups=[], unread=RECORD,
+    )  # fmt: skip
+    assert states == {"": "cancelled"}
 
 
 @case
@@ -296,8 +313,13 @@ async def cancel__running(client: Any) -> AsyncGenerator[None]:
     await group(client, "h")
     yield
     about = [(name, KEYS.cancelled(name), KEYS.control(name), KEYS.history(name), RECORD) for name in ("g", "h")]
-    states = await scripts.cancel(
-        client.execute_command, NOTES, books=KEYS.books(), entry_id=one.decode(), groups=about
+    states = await chores.cancel(
+        client.execute_command,
+        NOTES,
+        cancellations=KEYS.cancellations(),
+        books=KEYS.books(),
+        entry_id=one.decode(),
+        groups=about,
     )
     assert set(states.values()) == {"cancelling"}
 
@@ -312,9 +334,27 @@ async def cancel_waiting(client: Any) -> AsyncGenerator[None]:
     waits = [first, 1, "k", origin, "w", 60000, "w-1", *fields([INBOX.encode(), *back(first, "k")]), 0]
     await settle(client, [1, 0, first, first, 0, 1, *waits], turns=KEYS.turns("g"))
     yield
-    assert await scripts.cancel_waiting(
-        client.execute_command, waiting_id="w-1", records=[(HISTORY, RECORD)], **WAITS, **COMMON
+    assert await chores.cancel_waiting(
+        client.execute_command,
+        cancellations=KEYS.cancellations(),
+        waiting_id="w-1",
+        records=[(HISTORY, RECORD)],
+        **WAITS,
+        **COMMON,
     )
+
+
+@case
+async def cancel_waiting__delayed(client: Any) -> AsyncGenerator[None]:
+    """An event that no group reads yet."""
+    delayed = note()
+    delayed.when = "+60000"
+    await add(client, delayed)
+    yield
+    assert await chores.cancel_waiting(
+        client.execute_command, cancellations=KEYS.cancellations(), waiting_id=delayed.id, delayed=RECORD, records=[],
+        **WAITS, **COMMON,
+    )  # fmt: skip
 
 
 @case

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from streams import Backoff, Consumer, CurrentDelivery, Delivery, NotFound, Processor, Settings, Streams
+from streams import Backoff, Cancellation, Consumer, CurrentDelivery, Delivery, NotFound, Processor, Settings, Streams
 from tests.conftest import RedisFactory
 from tests.events import Noted
 from tests.streams.conftest import StartConsumer
@@ -314,3 +314,46 @@ async def test_another_database_steers_nothing_here(redis_factory: RedisFactory,
         await consumer.stop()
         assert consumer.crash_reason is None
     server.cli("FLUSHALL")
+
+
+@pytest.mark.parametrize("delay", [None, 3600])
+async def test_an_event_that_no_group_reads_is_cancelled_and_says_so(streams: Streams, delay: int | None) -> None:
+    """It is gone before its first group comes, and its trail says by whom; a second time changes nothing."""
+    receipt = await streams.publish(Noted(n=1), delay=delay)
+    assert await streams.cancel(receipt.id) == Cancellation(receipt.id, {})
+    assert await streams.redis.xlen(streams.keys.stream("notes")) == 0
+    trail = await streams.event(receipt.id)
+    assert trail.cancelled is not None
+    assert (trail.cancelled["type"], trail.cancelled["stream"]) == ("Noted", "notes")
+    assert trail.as_json()["type"] == "Noted"
+    (reason,) = await streams.why(receipt.id)
+    assert (reason.group, reason.state) == ("", "cancelled")
+    assert trail.cancelled["consumer"] in reason.why
+    assert await streams.cancel(receipt.id) == Cancellation(receipt.id, {}, before=True)
+    assert [step async for step in streams.progress(receipt.id)] == []
+
+
+async def test_a_cancelled_delay_is_known_when_every_history_is_trimmed(streams: Streams, start: StartConsumer) -> None:
+    """Each group has a line of it; beyond those lines the record of the cancellation stays."""
+    await start(probe_that_waits(asyncio.Event(), []))
+    receipt = await streams.publish(Noted(n=1), delay=3600)
+    assert (await streams.cancel(receipt.id)).groups == {"probe": "cancelled"}
+    assert await state(streams, receipt.id) == "cancelled"
+    partition = streams.partitions[receipt.partition]
+    await partition.redis.delete(partition.keys.history("probe"))
+    assert (await streams.event(receipt.id)).cancelled is not None
+    assert (await streams.why(receipt.id))[0].state == "cancelled"
+
+
+async def test_cancellations_are_bounded(streams: Streams) -> None:
+    """Ten thousand and a few more are kept, whatever is cancelled."""
+    client, keys = streams.redis, streams.keys
+    pipe = client.pipeline(transaction=False)
+    for _ in range(10_500):
+        pipe.xadd(keys.cancellations(), {"id": "x", "outcome": "cancelled"})
+    await pipe.execute()
+    receipt = await streams.publish(Noted(n=1), delay=3600)
+    partition = streams.partitions[receipt.partition]
+    await streams.cancel(receipt.id)
+    assert await partition.redis.xlen(partition.keys.cancellations()) <= 10_100
+    assert (await streams.event(receipt.id)).cancelled is not None

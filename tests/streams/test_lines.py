@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import pytest
 import redis.asyncio
 
-from streams import admission, scripts
+from streams import admission, chores, scripts
 from streams.admission import Ask, Asked
 from streams.keys import Keys
 from streams.message import FIELDS, ID, KEY, Carried, Message
@@ -222,10 +222,10 @@ class Model:
         (_, _, _, fields), = await scripts.peek_waiting(
             self.call, due=self.keys.due(), waiting=self.keys.waiting(), ids=[chosen := self.dice.choice(waiting)]
         )  # fmt: skip
-        assert await scripts.cancel_waiting(
+        assert await chores.cancel_waiting(
             self.call,
             due=self.keys.due(), waiting=self.keys.waiting(), groups=self.keys.groups(), books=self.keys.books(),
-            waiting_id=chosen.decode(), records=[],
+            cancellations=self.keys.cancellations(), waiting_id=chosen.decode(), records=[],
         )  # fmt: skip
         message = Message.decode(b"0-0", fields)
         self.ended[message.values[KEY]].append(message.values[ID])
@@ -234,8 +234,13 @@ class Model:
         """One that is on its way back."""
         for entry_id, fields in await self.client.xrange(self.inbox):
             call = (GROUP, self.keys.cancelled(GROUP), self.keys.control(GROUP), self.keys.history(GROUP), [b"a", b"b"])
-            states = await scripts.cancel(
-                self.call, self.inbox, books=self.keys.books(), entry_id=entry_id.decode(), groups=[call]
+            states = await chores.cancel(
+                self.call,
+                self.inbox,
+                cancellations=self.keys.cancellations(),
+                books=self.keys.books(),
+                entry_id=entry_id.decode(),
+                groups=[call],
             )
             if states == {GROUP: "cancelled"}:
                 self.ended[fields[b"partitionkey"]].append(fields[b"id"])
