@@ -104,9 +104,11 @@ class Event(BaseModel):
         cls.type, cls.stream, cls.version, cls.usual_priority = wire, stream, version, priority
         cls.upcasters = {}
         for member in list(vars(cls).values()):
-            function = getattr(member, "__func__", member) if isinstance(member, staticmethod) else member
-            if isinstance(function, FunctionType) and hasattr(function, "__upcast_from__"):
-                cls.upcasters[function.__upcast_from__] = function
+            if isinstance(member, staticmethod | FunctionType):
+                function = getattr(member, "__func__", member)  # marked over or under `staticmethod`
+                step = getattr(member, "__upcast_from__", None) or getattr(function, "__upcast_from__", None)
+                if step is not None:
+                    cls.upcasters[step] = function
         missing = [step for step in cls.upcasters if not 1 <= step < version]
         if missing:
             raise SchemaError(f"{cls.__name__}: upcast from {missing} does not lead to version {version}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import orjson
+from pydantic_core import from_json, to_json
 
 _LONGEST: Final = 2_000
 
@@ -19,8 +19,8 @@ def body(type: str, data: bytes, *, reveal: bool) -> Any:
     from schemas.privacy import REDACTED, redact
 
     try:
-        document = orjson.loads(data)
-    except orjson.JSONDecodeError:
+        document = from_json(data, allow_inf_nan=False)  # which keeps every digit of an integer
+    except ValueError:
         document = None
     if isinstance(document, dict):
         return document if reveal else redact(registered(type), document)
@@ -33,4 +33,4 @@ def body(type: str, data: bytes, *, reveal: bool) -> Any:
 def body_text(type: str, data: bytes, *, reveal: bool) -> str:
     """The same on one line."""
     shown = body(type, data, reveal=reveal)
-    return shown if isinstance(shown, str) else orjson.dumps(shown).decode()
+    return shown if isinstance(shown, str) else to_json(shown).decode()

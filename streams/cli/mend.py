@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-import orjson
 import typer
+from pydantic_core import from_json, to_json
 
 from streams.cli.ending import EXIT_FAILED, Usage, run
 from streams.cli.fields import event_class, make_event, parse_data, split_fields
@@ -73,18 +73,18 @@ def _changes(before: bytes, event: Event) -> dict[str, tuple[Any, Any]]:
     from schemas.privacy import redact
 
     try:
-        document = orjson.loads(before)
-    except orjson.JSONDecodeError:
+        document = from_json(before, allow_inf_nan=False)
+    except ValueError:
         document = None
     old = document if isinstance(document, dict) else {}
-    new = orjson.loads(encoded(event))
+    new = from_json(encoded(event))
     changed = [name for name in {**old, **new} if name not in old or name not in new or old[name] != new[name]]
     shown_old, shown_new = redact(type(event), old), redact(type(event), new)
     return {name: (shown_old.get(name), shown_new.get(name)) for name in changed}
 
 
 def _text(value: Any) -> str:
-    return orjson.dumps(value).decode()
+    return to_json(value).decode()
 
 
 async def list_kinds(group: str, only: Filter, json: bool) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import inspect
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from types import ModuleType
 from typing import Any
 
 import orjson
@@ -21,7 +24,7 @@ from observability.tracing import TracingMiddleware
 from streams import NotFound, Settings, Streams, StreamsError, SyncStreams, Unreachable
 from streams.dead_letters import DeadLetters, Filter
 from streams.keys import Keys
-from streams.message import Carried, Message
+from streams.message import Carried, Message, new_id
 from streams.replays import Replays
 from streams.schedules import Schedules
 from streams.sync_steering import SyncDeadLetters, SyncReplays, SyncSchedules
@@ -239,3 +242,53 @@ def test_a_fork_while_another_thread_holds_the_lock(sync: SyncStreams, stored: A
         os.waitpid(pid, 0)
         raise
     assert stored() == [0, 1]
+
+
+@pytest.mark.parametrize("first", ["publish", "close"])
+def test_a_fork_in_c_is_noticed(sync: SyncStreams, stored: Any, first: str) -> None:
+    """As uWSGI forks: Python's hooks do not run in the child, which has neither the thread nor ids of its own."""
+    sync.publish(Noted(n=0))
+    made, sends = os.pipe()
+    pid = ctypes.PyDLL(None).fork()
+    if not pid:
+        code = 1
+        try:
+            signal.alarm(20)  # a wait for a thread that is not there never ends
+            if first == "close":
+                sync.close()
+            receipt = sync.publish(Noted(n=1))
+            os.write(sends, f"{receipt.id} {new_id(1)}".encode())
+            sync.close()
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    theirs = os.read(made, 200).decode().split()
+    os.close(made)
+    os.close(sends)
+    assert new_id(1) not in theirs
+    assert sync.publish(Noted(n=2)).id not in theirs
+    assert stored() == [0, 1, 2]
+
+
+@pytest.mark.parametrize(
+    ("module", "question"), [("gevent.monkey", "is_module_patched"), ("eventlet.patcher", "is_monkey_patched")]
+)
+def test_green_threads_are_refused_at_once(
+    sync: SyncStreams, monkeypatch: pytest.MonkeyPatch, module: str, question: str
+) -> None:
+    """Where they are not patched in it works; where they are, also later, it is one sentence and no wait."""
+    patched: set[str] = set()
+    patcher = ModuleType(module)
+    setattr(patcher, question, patched.__contains__)
+    monkeypatch.setitem(sys.modules, module, patcher)
+    sync.publish(Noted(n=0))
+    for name in ("threading", "thread", "socket", "select"):
+        patched.clear()
+        patched.add(name)
+        with pytest.raises(StreamsError, match=f"needs real threads, and {module.partition('.')[0]} has replaced them"):
+            SyncStreams()
+        with pytest.raises(StreamsError, match="gunicorn: --worker-class gthread"):
+            sync.publish(Noted(n=1))
+    patched.clear()
+    sync.publish(Noted(n=2))
