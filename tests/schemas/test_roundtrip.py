@@ -257,11 +257,29 @@ def shape(value: Any) -> Any:
     return kind, repr(value)
 
 
+SETTINGS = {"deadline": None, "suppress_health_check": list(HealthCheck), "print_blob": True}
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")  # pydantic's, of names and serializers
-@settings(max_examples=400, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
+@settings(max_examples=200, **SETTINGS)
 @given(data=st.data())
 def test_every_event_is_read_as_it_was_made_or_is_refused(data: st.DataObject) -> None:
-    """Whatever is declared and whatever is in it."""
+    """Whatever is declared and whatever is in it; a failure prints how to see it again."""
+    judge(data)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@settings(max_examples=5_000, **SETTINGS)
+@given(data=st.data())
+def test_many_more_events(data: st.DataObject) -> None:
+    """The same for longer."""
+    judge(data)
+
+
+def judge(data: st.DataObject) -> None:
+    """Defines a class, makes an event of it, and reads what is written of it."""
     fields: dict[str, Any] = {}
     values: dict[str, Any] = {}
     for name in data.draw(st.lists(_names, min_size=1, max_size=3, unique=True)):

@@ -94,7 +94,7 @@ class Period:
     length: timedelta
 
 
-class Everything(Event, stream="odd"):
+class OddValues(Event, stream="odd"):
     """Most of what pydantic knows."""
 
     model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
@@ -134,7 +134,7 @@ class Everything(Event, stream="odd"):
     person: Annotated[EmailStr, PII] = "Ada@example.com"
 
 
-class Renamed(Event, stream="odd", version=2):
+class OddNames(Event, stream="odd", version=2):
     """Made under aliases, with a field for each attribute of the envelope that is no name of the base."""
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
@@ -158,19 +158,19 @@ class Renamed(Event, stream="odd", version=2):
         return f"user {self.user_id}"
 
 
-class Normalized(Event, stream="odd"):
+class OddValidator(Event, stream="odd"):
     """Its validator gives back what it was given when it is given what it gave back."""
 
     name: str
 
     @model_validator(mode="after")
-    def strip(self) -> Normalized:
+    def strip(self) -> OddValidator:
         """As people mean it."""
         object.__setattr__(self, "name", self.name.strip().casefold())
         return self
 
 
-class Text(Event, stream="odd"):
+class OddText(Event, stream="odd"):
     """Only text, which every byte of must survive."""
 
     text: str = ""
@@ -178,17 +178,17 @@ class Text(Event, stream="odd"):
 
 def odd_events() -> Iterator[Event]:
     """Each arrives as it is."""
-    yield Everything()
-    yield Everything(number=2**53 + 1, ratio=-0.0)
-    yield Everything(number=-(2**70), ratio=5e-324, price=Decimal("1E+30"), raw=b"")
-    yield Everything(either=1, switch=True, pet=Cat(), when=datetime(2026, 1, 1, tzinfo=UTC))
-    yield Everything(at=datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Berlin")))
-    yield Renamed(userId=7, source="/evil", key="k", when="now", home=Address(postCode="1"))  # type: ignore[call-arg]
-    yield Normalized(name="  ADA ")
-    yield Text(text="\x00\x1b[2J\u2028\U0001f600e\u0301\ufeff\uffff")
-    yield Text(text='{"$claim": {}}')
-    yield Text.model_construct(text="made by hand")
-    yield Text(text="a").model_copy(update={"text": "b"})
+    yield OddValues()
+    yield OddValues(number=2**53 + 1, ratio=-0.0)
+    yield OddValues(number=-(2**70), ratio=5e-324, price=Decimal("1E+30"), raw=b"")
+    yield OddValues(either=1, switch=True, pet=Cat(), when=datetime(2026, 1, 1, tzinfo=UTC))
+    yield OddValues(at=datetime(2026, 10, 25, 2, 30, fold=1, tzinfo=ZoneInfo("Europe/Berlin")))
+    yield OddNames(userId=7, source="/evil", key="k", when="now", home=Address(postCode="1"))  # type: ignore[call-arg]
+    yield OddValidator(name="  ADA ")
+    yield OddText(text="\x00\x1b[2J\u2028\U0001f600e\u0301\ufeff\uffff")
+    yield OddText(text='{"$claim": {}}')
+    yield OddText.model_construct(text="made by hand")
+    yield OddText(text="a").model_copy(update={"text": "b"})
 
 
 @pytest.mark.parametrize("event", list(odd_events()), ids=range(11))
@@ -208,13 +208,13 @@ async def test_it_arrives_as_it_was_published(event: Event) -> None:
     assert receipt.stream == "odd"
     (read,) = handled
     assert read.encode() == event.encode()
-    if isinstance(event, Everything) and isinstance(read, Everything):
+    if isinstance(event, OddValues) and isinstance(read, OddValues):
         assert read.at.timestamp() == event.at.timestamp()  # Python compares no ambiguous time of two zones
         event, read = (one.model_copy(update={"at": None}) for one in (event, read))
     assert read == event
     assert trail.message is not None
     assert (trail.message.type, trail.message.source) == (type(event).__name__, "/planning-bord")
-    if not isinstance(event, Everything):  # pydantic has no schema for a Json with a default that is a list
+    if not isinstance(event, OddValues):  # pydantic has no schema for a Json with a default that is a list
         assert set(type(event).json_schema()["properties"]) == set(type(event).model_fields)
 
 
@@ -223,12 +223,12 @@ async def test_an_old_version_is_read_by_names_too() -> None:
     handled = []
     probe = Processor("probe")
 
-    @probe.on(Renamed)
-    async def handle(event: Renamed) -> None:
+    @probe.on(OddNames)
+    async def handle(event: OddNames) -> None:
         handled.append(event.user_id)
 
     async with Harness(probe) as streams:
-        await streams.add_entry("odd", {"type": "Renamed", "dataversion": "1", "data": '{"user": 7}'})
-        await streams.add_entry("odd", {"type": "Renamed", "dataversion": "2", "data": '{"user_id": 8, "later": 1}'})
+        await streams.add_entry("odd", {"type": "OddNames", "dataversion": "1", "data": '{"user": 7}'})
+        await streams.add_entry("odd", {"type": "OddNames", "dataversion": "2", "data": '{"user_id": 8, "later": 1}'})
         await streams.run()
     assert handled == [7, 8]

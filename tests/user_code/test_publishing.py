@@ -28,7 +28,7 @@ class Like(BaseModel):
     n: int = 1
 
 
-class Loose(Event, stream="notes"):
+class OddPublished(Event, stream="notes"):
     """An event whose values are not known before."""
 
     n: int = 0
@@ -45,11 +45,11 @@ NO_EVENTS: list[tuple[Any, str]] = [
     (Event(), "Event has no stream"),
     (Noted.model_construct(n="x"), r"Noted: n could not be read"),
     (Noted(n=1, text="\udc80"), r"Noted: text cannot be published.*lone surrogate"),
-    (Loose(anything=NAN), "Loose: anything would not arrive.*no NaN"),
-    (Loose(anything=b"\xff"), "Loose: anything cannot be published.*UTF-8"),
-    (Loose(anything={(1, 2): 3}), "Loose: anything has a key"),
-    (Loose(anything=(1, 2)), "Loose: anything would not arrive.*a tuple would be read as a list"),
-    (Loose(anything=object()), "Loose: anything cannot be published"),
+    (OddPublished(anything=NAN), "OddPublished: anything would not arrive.*no NaN"),
+    (OddPublished(anything=b"\xff"), "OddPublished: anything cannot be published.*UTF-8"),
+    (OddPublished(anything={(1, 2): 3}), "OddPublished: anything has a key"),
+    (OddPublished(anything=(1, 2)), "OddPublished: anything would not arrive.*a tuple would be read as a list"),
+    (OddPublished(anything=object()), "OddPublished: anything cannot be published"),
 ]
 
 WRONG: list[tuple[dict[str, Any], str]] = [
@@ -193,19 +193,19 @@ def test_the_outbox_says_the_same() -> None:
     engine.dispose()
 
 
-@pytest.mark.parametrize("returned", [Loose(n=2, anything=NAN), Noted.model_construct(n="x")])
+@pytest.mark.parametrize("returned", [OddPublished(n=2, anything=NAN), Noted.model_construct(n="x")])
 async def test_a_follow_up_that_cannot_be_published_is_a_dead_letter_at_once(returned: Event) -> None:
     """Trying again would make the same event again, and repeat the effect."""
     handled = []
     probe = Processor("probe", retry=Backoff(attempts=3, first=0.1))
 
-    @probe.on(Loose)
-    async def answer(event: Loose) -> Event | None:
+    @probe.on(OddPublished)
+    async def answer(event: OddPublished) -> Event | None:
         handled.append(event.n)
         return returned if event.n == 1 else None
 
     async with Harness(probe) as streams:
-        await streams.publish(Loose(n=1))
+        await streams.publish(OddPublished(n=1))
         await streams.advance(minutes=1)
         (letter,) = [letter async for letter in streams.dead_letters("probe").ls()]
         assert handled == [1]
