@@ -278,6 +278,18 @@ def test_many_more_events(data: st.DataObject) -> None:
     judge(data)
 
 
+@pytest.mark.parametrize(("kind", "values"), LEAVES, ids=range(len(LEAVES)))
+def test_only_plain_values_need_no_proof(kind: Any, values: object) -> None:
+    """A type that is added here, or to those that are exact, is looked at by somebody."""
+    del values
+    with own_classes():
+        cls = _or_refusal(
+            lambda: create_model("Made", __base__=Event, __cls_kwargs__={"stream": "made"}, a=(kind, ...))
+        )
+        plain = kind is None or kind in (int, float, str, bool, float | None)
+        assert isinstance(cls, str) or cls.__exact__ == plain
+
+
 def judge(data: st.DataObject) -> None:
     """Defines a class, makes an event of it, and reads what is written of it."""
     fields: dict[str, Any] = {}
