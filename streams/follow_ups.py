@@ -50,8 +50,10 @@ class FollowUps:
     def _message(self, event: Event, cause: Message, partition: int) -> Message:
         try:
             return self._client.message(event, cause=cause, partition=partition)
-        except (TooLarge, Unpublishable):
+        except TooLarge:
             raise
+        except Unpublishable as error:  # its text begins with the event's type
+            raise Unpublishable(f"the follow-up {error}") from error
         except Exception as error:
             raise Unpublishable(f"the follow-up {type(event).type} cannot be published: {describe(error)}") from error
 

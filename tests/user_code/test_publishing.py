@@ -209,7 +209,7 @@ async def test_a_follow_up_that_cannot_be_published_is_a_dead_letter_at_once(ret
         await streams.advance(minutes=1)
         (letter,) = [letter async for letter in streams.dead_letters("probe").ls()]
         assert handled == [1]
-        assert letter.error.startswith(f"Unpublishable: {type(returned).__name__}: ")
+        assert letter.error.startswith(f"Unpublishable: the follow-up {type(returned).__name__}: ")
         assert await streams.redis.xlen(streams.keys.stream("notes")) == 1
 
 
