@@ -98,8 +98,10 @@ def picture(snapshot: Snapshot, width: int | None = None) -> Group:
     )  # fmt: skip
     parts: list[Any] = [head, Text()]
     if not snapshot.streams and not snapshot.groups:
-        parts.append(Text("nothing is published yet, and no group has started: streams publish --help"))
-        return Group(*parts)
+        is_new = not snapshot.waiting.total and not snapshot.accounts.cancelled
+        start = "nothing is published yet" if is_new else "nothing is in a stream"
+        parts.append(Text(f"{start}, and no group has started: streams publish --help"))
+        return Group(*parts, *(() if is_new else _waiting(snapshot.waiting, snapshot.accounts.cancelled)))
     parts += [_streams(snapshot), Text(), _groups(snapshot), Text()]
     consumers = _consumers(snapshot)
     parts += [consumers, Text()] if consumers else []

@@ -15,7 +15,7 @@ async def test_cancel(cli: Cli, client: Streams) -> None:
     assert (ended.code, ended.out) == (0, "cancelled: no group had read it\n"), ended
     assert (await cli("cancel", receipt.id)).out == "cancelled before\n"
     second = await client.publish(Noted(n=2), delay=600)
-    assert (await cli("cancel", second.id, "--json")).json() == {"id": second.id, "groups": {}}
+    assert (await cli("cancel", second.id, "--json")).json() == {"id": second.id, "groups": {}, "before": False}
 
 
 def test_what_was_cancelled_while_delayed_is_shown(command: Command) -> None:
