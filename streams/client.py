@@ -14,8 +14,9 @@ from streams.claims import ClaimStore
 from streams.connection import Connections
 from streams.dependencies import current_delivery
 from streams.errors import StreamsError, TooLarge, Unreachable
+from streams.event_ids import new_id
 from streams.keys import Keys, checked_priority
-from streams.message import Message, new_id
+from streams.message import Message
 from streams.middleware import Middleware
 from streams.moment import expiry, moment
 from streams.outcome import Duration

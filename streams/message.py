@@ -10,18 +10,16 @@ What comes back to one group carries, after these, the fields of `CARRIED`: wher
 
 from __future__ import annotations
 
-import os
-import time
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import chain
-from random import Random
 from typing import Any, Final
 
 import orjson
 
 from schemas.event import Event
 from streams import clock
+from streams.event_ids import new_id
 from streams.publishable import encoded
 from streams.tolerant import count, entry_time, failures, pairs
 
@@ -53,26 +51,6 @@ _SHOWN: Final = 128  # bytes of a longer one that are kept
 
 _ERRORS_KEPT: Final = 5
 _TIME_MOST: Final = 40  # characters
-
-
-def new_id(at: int = 0, dice: Random | None = None) -> str:
-    """Makes an event id: a UUIDv7, whose first 48 bits are the time in ms (now, or `at`), so an event is found by its
-    id alone; the others are random, or what the dice say.
-    """
-    if _seeded_in[0] != os.getpid():
-        _random.seed(os.urandom(32))
-        _seeded_in[0] = os.getpid()
-    milliseconds, random = at or time.time_ns() // 1_000_000, (dice or _random).getrandbits(74)
-    return (
-        f"{milliseconds >> 16:08x}-{milliseconds & 0xFFFF:04x}-7{random & 0xFFF:03x}"
-        f"-{0x8000 | random >> 12 & 0x3FFF:04x}-{random >> 26:012x}"
-    )
-
-
-# Not the module's own generator: an application that seeds it in several processes would give events equal ids.
-_random: Final = Random(os.urandom(32))
-# Asked for at each id: a server that forks in C (uWSGI) runs no `register_at_fork`, and children would have equal ids.
-_seeded_in: Final = [os.getpid()]
 
 
 @dataclass(slots=True)

@@ -17,6 +17,7 @@ from streams import scripts
 from streams.cancelled import find_cancelled
 from streams.entries import Entries, Entry, decode, milliseconds, refusing
 from streams.errors import NotFound
+from streams.event_ids import made_at
 from streams.keys import HISTORY_LENGTH, is_name, partition_of
 from streams.message import CAUSATION, FIELDS, ID
 from streams.missing import unless_odd
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 _BEFORE: Final = 5_000  # ms that a publisher's clock may be ahead of Redis'
 _AFTER: Final = 60_000  # ms that it may be behind, or a publish may have taken
 _SCAN: Final = 100_000  # entries of one stream looked through beyond that window, and for follow-ups
-_TIMED_UUID: Final = re.compile(r"([0-9a-f]{8})-([0-9a-f]{4})-[78][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _ENTRY: Final = re.compile(r"\d{1,20}-\d{1,20}")
 
 
@@ -254,8 +254,7 @@ class _Search:
             return None
         _, due, key, fields = found[0]
         seconds, microseconds = await self._redis.time()
-        now = seconds * 1000 + microseconds // 1000
-        return decode((b"0-0", fields)), (due - now) / 1000, text(key)
+        return decode((b"0-0", fields)), (due - seconds * 1000 - microseconds // 1000) / 1000, text(key)
 
     async def _far(self, streams: list[str]) -> tuple[str, Entry] | None:
         """A delayed event is in its stream when it was due, an id of another system says nothing about its time."""
@@ -299,9 +298,3 @@ class _Search:
         """What was looked through."""
         kept = f"the newest {HISTORY_LENGTH:,} lines of each history and cancellations"
         return "; ".join(dict.fromkeys([*self._searched, kept]))
-
-
-def made_at(id: str) -> int:
-    """The ms since 1970 in a UUIDv7, or in the UUIDv8 of a schedule's event; 0 for any other id."""
-    found = _TIMED_UUID.fullmatch(id.lower())
-    return int(found[1] + found[2], 16) if found else 0

@@ -10,12 +10,13 @@ from schemas.event import registered
 from streams.duration import told
 from streams.entries import Entries, milliseconds, position, refusing
 from streams.errors import NotFound
+from streams.event_ids import made_at
 from streams.facts import Facts, Reason
 from streams.missing import unless_missing, unless_odd
 from streams.reason import delayed, explain
 from streams.report import Question, ask
 from streams.tolerant import scores, text, texts, whole
-from streams.trail import Trail, made_at
+from streams.trail import Trail
 
 if TYPE_CHECKING:
     from streams.client import Streams

@@ -45,7 +45,7 @@ from schemas.event import registered
 from schemas.inventory import StockChange
 from streams import Streams
 from streams.entries import Entries, decode
-from streams.trail import made_at
+from streams.event_ids import made_at
 
 _E = TypeVar("_E", bound=Event)
 

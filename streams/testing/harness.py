@@ -22,8 +22,9 @@ from streams.calling import shown
 from streams.claims import ClaimStore
 from streams.client import Streams
 from streams.errors import NotFound, StreamsError
+from streams.event_ids import new_id
 from streams.keys import NEVER_MS
-from streams.message import Message, new_id
+from streams.message import Message
 from streams.middleware import Middleware
 from streams.processor import Processor
 from streams.settings import Settings

@@ -23,8 +23,9 @@ from opentelemetry.sdk.trace import TracerProvider
 from observability.tracing import TracingMiddleware
 from streams import NotFound, Settings, Streams, StreamsError, SyncStreams, Unreachable
 from streams.dead_letters import DeadLetters, Filter
+from streams.event_ids import new_id
 from streams.keys import Keys
-from streams.message import Carried, Message, new_id
+from streams.message import Carried, Message
 from streams.replays import Replays
 from streams.schedules import Schedules
 from streams.sync_steering import SyncDeadLetters, SyncReplays, SyncSchedules

@@ -26,8 +26,8 @@ from streams import (
     Unavailable,
     scripts,
 )
+from streams.event_ids import new_id
 from streams.facts import Reason, State
-from streams.message import new_id
 from tests.conftest import RedisFactory
 from tests.events import Noted, Other, Unhandled
 from tests.streams.conftest import MakeSettings, StartConsumer
