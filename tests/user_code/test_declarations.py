@@ -41,6 +41,11 @@ T = TypeVar("T")
 AnEvent = TypeVar("AnEvent", bound=Event)
 
 
+def named(given: object) -> str:
+    """A test's name without addresses: each process of pytest-xdist has to find the same ones."""
+    return re.sub(r" at 0x[0-9a-f]+", "", str(given))
+
+
 def make() -> int:
     """A dependency."""
     return 1
@@ -141,7 +146,7 @@ async def no_factory(event: Noted, db: int = Depends(5)) -> None: ...  # type: i
         (wrong_shared, r"Shared\(unmade\) cannot be made: nothing gives it request"),
         (no_factory, r"Depends\(5\) needs a function"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_a_handler_that_cannot_work_is_refused(handler: Any, expected: str | None) -> None:
     processor = Processor("probe")
@@ -161,7 +166,7 @@ async def many_pairs(events: tuple[Noted, ...]) -> None: ...
 async def mapping(events: dict[int, Noted]) -> None: ...
 
 
-@pytest.mark.parametrize("handler", [one, many_others, many_pairs, mapping, an_int], ids=str)
+@pytest.mark.parametrize("handler", [one, many_others, many_pairs, mapping, an_int], ids=named)
 def test_a_batch_handler_takes_a_list(handler: Any) -> None:
     with pytest.raises(
         StreamsError, match=r"takes .*: a handler with batch=Batch\(...\) takes a list; write \(events: l"
@@ -201,7 +206,7 @@ def answers(event: Noted) -> dict[str, bool]:
     "handler",
     [bare, anything, any_event, either, by_text, unknown, protocol, annotated, variable, optional, variadic, positional,
      with_dependency, with_annotated, answers, print, [].append, lambda event: None],
-    ids=str,
+    ids=named,
 )  # fmt: skip
 def test_what_can_work_is_taken(handler: Any) -> None:
     processor = Processor("probe")
@@ -215,7 +220,7 @@ async def unannotated(events) -> None: ...  # type: ignore[no-untyped-def]  # no
 async def list_by_text(events: "list[Noted]") -> None: ...  # noqa: UP037
 
 
-@pytest.mark.parametrize("handler", [a_list, a_sequence, a_bare_list, unannotated, list_by_text, anything], ids=str)
+@pytest.mark.parametrize("handler", [a_list, a_sequence, a_bare_list, unannotated, list_by_text, anything], ids=named)
 def test_a_batch_handler_may_take_any_kind_of_list(handler: Any) -> None:
     Processor("probe").on(Noted, batch=Batch())(handler)
 
@@ -348,7 +353,7 @@ async def test_a_dependency_is_open_while_a_wrapped_handler_runs(engine: Engine)
         ({"transaction": "sql"}, "transaction='sql' is no transaction"),
         ({"transaction": object}, r"write transaction=object\(\)"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_a_policy_that_is_none_is_refused(options: dict[str, Any], expected: str) -> None:
     with pytest.raises(StreamsError, match=expected) as caught:
@@ -363,7 +368,7 @@ def test_a_policy_that_is_none_is_refused(options: dict[str, Any], expected: str
     "options",
     [{"concurrency": "5"}, {"concurrency": 0}, {"concurrency": True}, {"concurrency": 2.5}, {"reserved": "1"},
      {"reserved": -1}, {"deliveries": 0}, {"deliveries": "5"}, {"ordered": "no"}, {"ordered": 1}],
-    ids=str,
+    ids=named,
 )  # fmt: skip
 def test_a_processor_that_makes_no_sense_is_refused(options: dict[str, Any]) -> None:
     with pytest.raises(StreamsError, match=f"processor probe: {next(iter(options))}="):
@@ -371,7 +376,7 @@ def test_a_processor_that_makes_no_sense_is_refused(options: dict[str, Any]) -> 
 
 
 @pytest.mark.parametrize(
-    "given", [{"rate": "5"}, {"rate": True}, {"concurrency": 2.5}, {"rate": 1, "burst": "1"}], ids=str
+    "given", [{"rate": "5"}, {"rate": True}, {"concurrency": 2.5}, {"rate": 1, "burst": "1"}], ids=named
 )
 def test_a_limit_takes_numbers(given: dict[str, Any]) -> None:
     with pytest.raises(StreamsError, match=r"must be a .*number"):
@@ -411,14 +416,14 @@ async def takes_default(slot: Slot, more: int = 5) -> None: ...
         (lambda slot, other: None, "takes the slot and dependencies, not slot, other"),
         (text, "takes Noted, but is given the slot"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_a_schedule_that_cannot_work_is_refused(function: Any, expected: str) -> None:
     with pytest.raises(StreamsError, match=expected):
         Processor("probe").every(60, name="s")(function)
 
 
-@pytest.mark.parametrize("function", [takes_slot, takes_keyword, takes_position, takes_default, no_argument], ids=str)
+@pytest.mark.parametrize("function", [takes_slot, takes_keyword, takes_position, takes_default, no_argument], ids=named)
 async def test_a_schedule_takes_its_slot_as_it_likes(function: Any) -> None:
     seen: list[Any] = []
 
@@ -444,7 +449,7 @@ async def test_a_schedule_takes_its_slot_as_it_likes(function: Any) -> None:
         ((Processor,), r"run\(\) takes processors, not Processor"),
         ((Processor("empty"),), "processor empty has no handlers and no schedules"),
     ],
-    ids=str,
+    ids=named,
 )
 def test_running_nothing_is_refused(processors: Any, expected: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
