@@ -10,6 +10,7 @@ from schemas.event import Event, registered, registered_types, upcast
 from schemas.files import (
     ExportsCleanupDue,
     InventoryExported,
+    InventoryExportFailed,
     InventoryExportRequested,
     InventoryImported,
     InventoryImportFailed,
@@ -35,6 +36,7 @@ __all__ = [
     "Event",
     "ExportsCleanupDue",
     "InventoryBulkUpdateRequested",
+    "InventoryExportFailed",
     "InventoryExportRequested",
     "InventoryExported",
     "InventoryImportFailed",

@@ -24,6 +24,7 @@ FileReference = Annotated[
 ]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", examples=["0123456789abcdef" * 4])]
 ExportFormat = Literal["csv", "json", "ndjson", "xlsx", "parquet"]
+ImportField = Literal["sku", "quantity", "name", "category", "price", "threshold", "location"]
 Whom = Annotated[EmailStr | None, PII]
 """Who asked, and is to be told; nobody when it is left out."""
 
@@ -39,12 +40,30 @@ class InventoryImportUploaded(Event, stream="files", version=1):
     name: str = Field("", max_length=255)
     again: bool = False
     user_email: Whom = None
+    encoding: str = Field("", max_length=40)
+    """What the file is written in, where it does not say so itself: `mac-roman`, `cp1250` ..."""
+    decimal: str = Field("", pattern=r"^[.,]?$")
+    """The decimal sign of its numbers, where the file leaves both readings open."""
+    sheet: str = Field("", max_length=100)
+    """The sheet of a workbook; the first one without it."""
+    map: dict[ImportField, str] = Field(default_factory=dict, examples=[{"sku": "Custom SKU"}])
+    """The names of columns, by what they hold. It is remembered for the business' files with the same first line."""
+    location: str = Field("", max_length=100)
+    """One of the locations in the file, or `sum` for all of them together. It is remembered likewise."""
+
+    @property
+    def mapping(self) -> dict[str, str]:
+        """`map` with fields as text."""
+        return {str(field): name for field, name in self.map.items()}
 
 
 class InventoryImported(Event, stream="files", version=1):
-    """A file was imported: all its rows but those that were refused, which are in the report at `errors_url`.
+    """A file was imported: all its rows but those that were refused, which are in the report at `errors_url`, and as a
+    workbook at `errors_xlsx_url`.
 
-    With `repeated` nothing was done: the same file had been imported before, and these are the numbers of then.
+    `rows` is `written` and `refused` together. Of the rows that were written `products_new` made a product,
+    `products_changed` changed one, and `products_unchanged` found it as they say, or set by a later file. With
+    `repeated` nothing was done: the same file was the last one that was imported, and these are the numbers of then.
     """
 
     business_id: BusinessId
@@ -57,10 +76,17 @@ class InventoryImported(Event, stream="files", version=1):
     name: str = Field("", max_length=255)
     errors_url: HttpUrl | None = None
     user_email: Whom = None
+    products_new: int = Field(0, ge=0)
+    products_changed: int = Field(0, ge=0)
+    products_unchanged: int = Field(0, ge=0)
+    errors_xlsx_url: HttpUrl | None = None
 
 
 class InventoryImportFailed(Event, stream="files", version=1):
-    """Nothing of a file was imported: it is no CSV file of stock, or too many of its rows are wrong."""
+    """A file was not imported: it is no file of stock, too many of its rows are wrong, or something went wrong here.
+
+    Nothing of it was written, unless `written` says how many rows were before it failed.
+    """
 
     business_id: BusinessId
     import_id: str
@@ -70,6 +96,8 @@ class InventoryImportFailed(Event, stream="files", version=1):
     name: str = Field("", max_length=255)
     errors_url: HttpUrl | None = None
     user_email: Whom = None
+    written: int = Field(0, ge=0)
+    errors_xlsx_url: HttpUrl | None = None
 
 
 class InventoryExportRequested(Event, stream="files", version=1):
@@ -89,6 +117,16 @@ class InventoryExported(Event, stream="files", version=1):
     url: HttpUrl
     rows: int = Field(ge=0)
     bytes: int = Field(ge=0)
+    user_email: Whom = None
+
+
+class InventoryExportFailed(Event, stream="files", version=1):
+    """There will be no export: something went wrong, and was tried several times."""
+
+    business_id: BusinessId
+    export_id: str
+    format: ExportFormat
+    problem: str = Field(max_length=500)
     user_email: Whom = None
 
 

@@ -65,6 +65,8 @@ stock_levels: Final = Table(
     # Since when it is below its threshold, as far as anybody was told; NULL re-arms the alert. It is what makes
     # StockBelowThreshold one event per crossing: see processors.database.stock.
     Column("below_since", Instant),
+    # The upload that has set it: an earlier one that comes late does not set it again. NULL: no file has.
+    Column("uploaded", BigInteger),
     Column("updated_at", Instant, nullable=False),
     CheckConstraint("quantity >= 0", name="quantity"),
     Index("ix_stock_levels_below_since", "below_since"),
@@ -106,20 +108,25 @@ imports: Final = Table(
     Column("business_id", ForeignKey("businesses.id"), nullable=False),
     Column("file", String(1024), nullable=False),  # where the original is; what it was called is data
     Column("sha256", String(64), nullable=False),
-    Column("options", Text, nullable=False, server_default="{}"),  # JSON: delimiter, encoding, header mapping
+    Column("name", String(255), nullable=False, server_default=""),  # what its user calls it
+    Column("uploaded", BigInteger, nullable=False, server_default="0"),  # its place among the business' uploads
+    Column("options", Text, nullable=False, server_default="{}"),  # JSON: dialect, checked rows, how often begun
     Column("options_hash", String(64), nullable=False, server_default=""),
     Column("status", String(16), nullable=False),  # running, done, aborted, failed
     Column("position", BigInteger, nullable=False, server_default="0"),  # checkpoint: bytes that are done
     Column("line", BigInteger, nullable=False, server_default="0"),  # and lines
     Column("rows_done", BigInteger, nullable=False, server_default="0"),
     Column("rows_refused", BigInteger, nullable=False, server_default="0"),
+    Column("rows_new", BigInteger, nullable=False, server_default="0"),  # of rows_done: products that were made
+    Column("rows_changed", BigInteger, nullable=False, server_default="0"),  # and products that were changed
     Column("error", Text),  # why it was aborted or failed
     Column("error_file", String(1024)),
     Column("event_id", String(128), nullable=False),
     Column("started_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     Column("finished_at", Instant),
-    UniqueConstraint("business_id", "sha256", "options_hash"),  # the same file twice is one import
+    UniqueConstraint("business_id", "sha256", "options_hash"),
+    Index("ix_imports_business_id_uploaded", "business_id", "uploaded"),
 )
 
 import_errors: Final = Table(
@@ -128,7 +135,20 @@ import_errors: Final = Table(
     Column("import_id", ForeignKey("imports.id", ondelete="CASCADE"), primary_key=True),
     Column("line", BigInteger, primary_key=True, autoincrement=False),
     Column("field", String(64), primary_key=True),
+    Column("row", BigInteger, nullable=False, server_default="0"),  # as a spreadsheet counts
+    Column("sku", String(64), nullable=False, server_default=""),
+    Column("value", String(100), nullable=False, server_default=""),  # of the cell
     Column("problem", String(500), nullable=False),
+)
+
+# What a business has said about its files, by the first line of them: a hash of it, and JSON of names of columns.
+import_choices: Final = Table(
+    "import_choices",
+    metadata,
+    Column("business_id", ForeignKey("businesses.id"), primary_key=True),
+    Column("header", String(64), primary_key=True),
+    Column("choices", Text, nullable=False),
+    Column("updated_at", Instant, nullable=False),
 )
 
 exports: Final = Table(
@@ -142,6 +162,7 @@ exports: Final = Table(
     Column("rows", BigInteger),
     Column("bytes", BigInteger),
     Column("sha256", String(64)),
+    Column("error", Text),  # why it failed
     Column("event_id", String(128), nullable=False),
     Column("created_at", Instant, nullable=False),
     Column("finished_at", Instant),

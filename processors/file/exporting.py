@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -41,6 +42,23 @@ class Exported:
     bytes: int
 
 
+def export_id(event_id: str) -> str:
+    """The id of the export of an event."""
+    return hashlib.sha256(event_id.encode()).hexdigest()[:32]
+
+
+async def note_failed(database: Database, event_id: str, reason: str) -> None:
+    """Notes that there will be no export; another try makes it all the same."""
+
+    async def note(connection: AsyncConnection) -> None:
+        mine = (exports.c.id == export_id(event_id)) & (exports.c.status == "running")
+        await connection.execute(
+            update(exports).where(mine).values(status="failed", error=reason, finished_at=datetime.now(UTC))
+        )
+
+    await atomically(database.engine, note)
+
+
 async def export_stock(
     event: InventoryExportRequested,
     event_id: str,
@@ -50,9 +68,10 @@ async def export_stock(
     progress: Progress,
 ) -> Exported:
     """Makes the export of an event. The same event makes the same file, so a second try leaves nothing behind."""
-    id = hashlib.sha256(event_id.encode()).hexdigest()[:32]
+    id = export_id(event_id)
     key = FileKey.new(event.business_id, event.format, made_from=f"export {event_id}")
-    slug = re.sub(r"[^a-z0-9]+", "-", business_name.lower()).strip("-")[:40]
+    # Letters of all scripts: a name without them would say nothing.
+    slug = re.sub(r"[\W_]+", "-", unicodedata.normalize("NFC", business_name).lower()).strip("-")[:40]
     name = f"stock-{slug}-{datetime.now(UTC):%Y-%m-%d}.{event.format}"
     row = await atomically(database.engine, lambda connection: _begin(connection, event, id, event_id))
     if row.status != "done":
@@ -106,7 +125,7 @@ async def _make(
             update(exports)
             .where(exports.c.id == id)
             .values(
-                status="done", file=key, rows=rows, bytes=file.bytes, sha256=file.sha256, finished_at=now,
+                status="done", error=None, file=key, rows=rows, bytes=file.bytes, sha256=file.sha256, finished_at=now,
                 expires_at=now + timedelta(seconds=storages.settings.link_seconds),
             )
         )  # fmt: skip

@@ -10,28 +10,41 @@ from sqlalchemy import select
 from processors.database import Database, open_database
 from processors.database.tables import businesses
 from processors.file.cleanup import clean_up
-from processors.file.exporting import export_stock
-from processors.file.importing import StockImport
+from processors.file.exporting import export_id, export_stock, note_failed
+from processors.file.giving_up import give_up, is_last_try
+from processors.file.importing import StockImport, place_among_uploads
 from processors.file.settings import FileSettings
 from processors.storage import Storages, open_storages
 from schemas import (
     Event,
     ExportsCleanupDue,
     InventoryExported,
+    InventoryExportFailed,
     InventoryExportRequested,
     InventoryImported,
     InventoryImportFailed,
     InventoryImportUploaded,
     StockCheckDue,
 )
-from streams import CurrentDelivery, CurrentProgress, DeadLetter, Delivery, Processor, Progress, Shared
+from streams import (
+    CurrentDelivery,
+    CurrentProgress,
+    CurrentStreams,
+    DeadLetter,
+    Delivery,
+    Processor,
+    Progress,
+    Shared,
+    Streams,
+)
 
 # Large files take as long as they take; a process that stands still loses its lease.
 _TIMEOUT: Final = 6 * 3600.0
 
 # Few at once: each holds a chunk in memory and keeps a core busy. Many deliveries, because each dead process has left
-# the import further on than it found it; one that gets no further is given up in import_record.begin.
-file = Processor("file", concurrency=2, deliveries=100)
+# the import further on than it found it; one that gets no further is given up in import_record.begin. Ordered,
+# because a later file corrects an earlier one; uploads without a key wait for each other in import_record.begin.
+file = Processor("file", concurrency=2, deliveries=100, ordered=True)
 """The file processor: consumer group `file`. Run it with `python -m processors.file`."""
 
 
@@ -42,24 +55,52 @@ async def import_inventory(
     storages: Storages = Shared(open_storages),
     progress: Progress = CurrentProgress(),
     delivery: Delivery = CurrentDelivery(),
+    streams: Streams = CurrentStreams(),
 ) -> list[Event]:
     """Imports a file of stock; what is below its threshold then is looked for afterwards."""
-    await _know(database, event.business_id)
-    importing = StockImport(event, delivery.message.id, database, storages, FileSettings.load(), progress)
+    importing = StockImport(
+        event, delivery.message.id, database, storages, FileSettings.load(), progress,
+        place_among_uploads(delivery.origin),
+    )  # fmt: skip
+
+    async def failed(reason: str) -> Event:
+        record = await importing.fail(reason)
+        return InventoryImportFailed(
+            business_id=event.business_id,
+            import_id=record.id if record else delivery.message.id,
+            file=event.file,
+            problem=reason,
+            name=event.name,
+            user_email=event.user_email,
+            written=record.written if record else 0,
+        )
+
+    try:
+        await _know(database, event.business_id)
+        return await _import(event, importing)
+    except Exception as error:
+        if is_last_try(delivery, error):
+            await give_up(streams, delivery, error, failed)
+        raise
+
+
+async def _import(event: InventoryImportUploaded, importing: StockImport) -> list[Event]:
     record = await importing.run()
-    link = await importing.report_link(record)
-    url = HttpUrl(link) if link else None
+    link, book = await importing.report_links(record)
+    url, book_url = HttpUrl(link) if link else None, HttpUrl(book) if book else None
     if record.status != "done":
         return [
             InventoryImportFailed(
                 business_id=event.business_id,
                 import_id=record.id,
                 file=event.file,
-                problem=record.error,
+                problem=record.error[:500],
                 refused=record.refused,
                 name=event.name,
                 errors_url=url,
                 user_email=event.user_email,
+                written=record.written,
+                errors_xlsx_url=book_url,
             )
         ]
     imported = InventoryImported(
@@ -73,6 +114,10 @@ async def import_inventory(
         name=event.name,
         errors_url=url,
         user_email=event.user_email,
+        products_new=record.new,
+        products_changed=record.changed,
+        products_unchanged=record.unchanged,
+        errors_xlsx_url=book_url,
     )
     return [imported] if record.repeated else [imported, StockCheckDue(business_id=event.business_id)]
 
@@ -84,10 +129,28 @@ async def export_inventory(
     storages: Storages = Shared(open_storages),
     progress: Progress = CurrentProgress(),
     delivery: Delivery = CurrentDelivery(),
+    streams: Streams = CurrentStreams(),
 ) -> InventoryExported:
     """Writes a business' products and stock into a file. The link in the event is the right to fetch it."""
-    name = await _know(database, event.business_id)
-    exported = await export_stock(event, delivery.message.id, name, database, storages, progress)
+    event_id = delivery.message.id
+
+    async def failed(reason: str) -> Event:
+        await note_failed(database, event_id, reason)
+        return InventoryExportFailed(
+            business_id=event.business_id,
+            export_id=export_id(event_id),
+            format=event.format,
+            problem=reason,
+            user_email=event.user_email,
+        )
+
+    try:
+        name = await _know(database, event.business_id)
+        exported = await export_stock(event, event_id, name, database, storages, progress)
+    except Exception as error:
+        if is_last_try(delivery, error):
+            await give_up(streams, delivery, error, failed)
+        raise
     return InventoryExported(
         business_id=event.business_id,
         export_id=exported.id,

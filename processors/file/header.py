@@ -1,66 +1,236 @@
-"""Header: which column of a file is which, by the names that people give them."""
+"""Header: which column of a file is which, by the names that people and systems give them: `column_names.toml`."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Final
+import tomllib
+import unicodedata
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
 
 from processors.file.refused import FileRefused
 
 FIELDS: Final = ("sku", "quantity", "name", "category", "price", "threshold")
 REQUIRED: Final = ("sku", "quantity")
+SUM: Final = "sum"
+"""The location that means: all of them together."""
 
 _MOST_COLUMNS: Final = 200
-_NAMES: Final = {
-    "sku": "sku item itemno itemnumber itemcode article articleno articlenumber articlecode productcode productno "
-    "productnumber stockcode code artikelnummer artikelnr artnr referenz reference",
-    "quantity": "quantity qty stock stocklevel onhand quantityonhand available count pieces units menge anzahl bestand "
-    "lagerbestand stueck stück",
-    "name": "name productname itemname product title description bezeichnung artikelbezeichnung produkt",
-    "category": "category group productgroup productcategory type department kategorie warengruppe gruppe",
-    "price": "price unitprice listprice salesprice sellingprice rrp preis verkaufspreis stueckpreis stückpreis vk",
-    "threshold": "threshold minimum min minstock minimumstock reorderlevel reorderpoint lowstock mindestbestand "
-    "meldebestand minimalbestand",
-}
-_FIELD_OF: Final = {name: field for field, names in _NAMES.items() for name in names.split()}
+_QUESTIONS: Final = REQUIRED  # of these, two columns of one rank are a question
+_BRACKETS: Final = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
+
+
+def plain(cell: str) -> str:
+    """A column's name without case, accents, spaces and punctuation."""
+    apart = unicodedata.normalize("NFKD", cell.casefold())
+    return "".join(letter for letter in apart if letter.isalnum())
+
+
+def _names(listed: str) -> list[str]:
+    return [plain(name) for name in listed.split(",") if name.strip()]
+
+
+_DATA: Final[dict[str, Any]] = tomllib.loads((Path(__file__).parent / "column_names.toml").read_text("utf-8"))
+# By field: the rank of each name, its place within its rank, and whether it is English.
+_RANKS: Final[dict[str, dict[str, tuple[int, int, bool]]]] = {}
+for _field in (*FIELDS, "location"):
+    _RANKS[_field] = {}
+    for _rank, _block in enumerate(_DATA[_field]):
+        _place = 0
+        for _language, _line in _block.items():
+            for _name in _names(_line):
+                # A rank after the first one is left free for what merely holds "sku".
+                _RANKS[_field].setdefault(_name, (_rank * 2, _place, _language == "en"))
+                _place += 1
+_CURRENT: Final = sorted(_names(_DATA["wide"]["current"]), key=len, reverse=True)
+_NEW: Final = _names(_DATA["wide"]["new"])
+_NEVER: Final = _names(_DATA["wide"]["never"])
+_NUMBERS: Final = frozenset(_names(_DATA["numbers"]["names"]))
+_OTHER_SKUS: Final = frozenset(_names(_DATA["sku_other"]["names"]))
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Where each field stands, counted from 0, and how many columns there are."""
+    """Where each field stands, counted from 0. `cells` is the line itself. `quantities` are the columns whose sum is
+    the quantity, `instead` those that count for one of them where they are not blank; `numbers` are columns that only
+    show how numbers are written. `is_comma` says that its language writes decimals with a comma.
+    """
 
     columns: dict[str, int]
-    width: int
+    cells: list[str]
+    quantities: list[int] = field(default_factory=list)
+    instead: dict[int, int] = field(default_factory=dict)
+    numbers: list[int] = field(default_factory=list)
+    is_comma: bool = False
+    question: str = ""
 
     @property
     def is_complete(self) -> bool:
         """Whether all is there that an import needs."""
-        return all(field in self.columns for field in REQUIRED)
+        return "sku" in self.columns and bool(self.quantities)
 
 
-def read_header(cells: Sequence[str]) -> Header:
-    """Reads a header line: case, spaces and punctuation make no difference, columns with other names are left out.
+def read_header(cells: Sequence[str], mapping: Mapping[str, str] | None = None, location: str = "") -> Header:
+    """Reads a header line. `mapping` names the column of a field, an empty name leaves the field out; columns with
+    unknown names are left out.
 
-    Raises `FileRefused` when two columns could be the same field.
+    What only its sender can say is the header's `question`, which makes it incomplete. Raises `FileRefused` when the
+    mapping names what is not there.
     """
     if len(cells) > _MOST_COLUMNS:
         raise FileRefused(f"the file has {len(cells)} columns; {_MOST_COLUMNS} is the most")
-    columns: dict[str, int] = {}
-    for number, cell in enumerate(cells):
-        field = _FIELD_OF.get(re.sub(r"[\W_]+", "", cell.casefold()))
-        if field is None:
+    given = [cell.strip() for cell in cells]
+    chosen = _mapped(given, mapping or {})
+    columns = {name: number for name, number in chosen.items() if number is not None}
+    questions: list[str] = []
+    is_comma = False
+    for name in ("sku", "quantity", "location", "price", "threshold", "category", "name"):
+        if name in chosen:
             continue
-        if field in columns:
-            first, second = cells[columns[field]].strip(), cell.strip()
-            raise FileRefused(f"two columns could be the {field}: {first[:40]!r} and {second[:40]!r}")
-        columns[field] = number
-    return Header(columns, len(cells))
+        ranked = sorted(_ranked(given, name, set(columns.values())))
+        if not ranked:
+            continue
+        (rank, _, english, number), *others = ranked
+        equal = [other[3] for other in others if other[0] == rank]
+        if equal and name in _QUESTIONS:
+            names = [given[column][:40] for column in sorted((number, *equal))]
+            both = "two columns" if len(names) == 2 else f"{len(names)} columns"
+            questions.append(
+                f"{both} could be the {name}: {' and '.join(map(repr, names[:4]))}; choose one: map {name}={names[0]!r}"
+            )
+            continue
+        if equal and name == "price" and rank > 0:
+            continue  # with and without tax, say: neither is ours to choose
+        columns[name] = number
+        is_comma = is_comma or not english
+    quantities, instead = _quantities(given, columns, location, questions, is_mapped="quantity" in chosen)
+    numbers = [
+        number for number, cell in enumerate(given) if plain(cell) in _NUMBERS and number not in columns.values()
+    ]
+    if questions:
+        quantities = []
+    return Header(columns, given, quantities, instead, numbers, is_comma, "; ".join(questions))
 
 
-def missing(header: Header, cells: Sequence[str]) -> str:
+def _mapped(given: list[str], mapping: Mapping[str, str]) -> dict[str, int | None]:
+    chosen: dict[str, int | None] = {}
+    for name, wanted in mapping.items():
+        if name not in (*FIELDS, "location"):
+            raise FileRefused(f"{name[:40]!r} cannot be mapped; the fields are {', '.join(FIELDS)} and location")
+        if not wanted.strip():
+            chosen[name] = None
+            continue
+        found = [number for number, cell in enumerate(given) if cell == wanted.strip()]
+        found = found or [number for number, cell in enumerate(given) if plain(cell) == plain(wanted) != ""]
+        if place := re.fullmatch(r"#([0-9]{1,3})", wanted.strip()):
+            found = [int(place[1]) - 1] if 0 < int(place[1]) <= len(given) else []
+        if len(found) != 1:
+            many = f"{len(found)} columns are" if found else "no column is"
+            raise FileRefused(
+                f"{many} called {wanted[:40]!r}, which {name} is mapped to; the file has {_listed(given)}"
+                + ("; #1 is the first column, #2 the second" if found else "")
+            )
+        chosen[name] = found[0]
+    return chosen
+
+
+def _ranked(given: list[str], name: str, taken: set[int]) -> list[tuple[int, int, bool, int]]:
+    """The columns that could be a field: rank, place within it, whether its name is English, number."""
+    found = []
+    for number, cell in enumerate(given):
+        if number in taken or cell.endswith("?"):  # a yes or no: "In stock?"
+            continue
+        whole = plain(cell)
+        known = _RANKS[name].get(whole) or _RANKS[name].get(plain(_BRACKETS.sub(" ", cell)))
+        if known is None and name == "sku" and "sku" in whole and whole not in _OTHER_SKUS:
+            known = (1, 0, True)
+        if known is not None:
+            found.append((*known, number))
+    return found
+
+
+def _quantities(
+    given: list[str], columns: dict[str, int], location: str, questions: list[str], *, is_mapped: bool
+) -> tuple[list[int], dict[int, int]]:
+    """The column of the quantity, or those of the locations, if each has its own."""
+    if (
+        "quantity" in columns
+        and _RANKS["quantity"].get(plain(given[columns["quantity"]]), (0,))[0] == 0
+        and not is_mapped
+    ):
+        # The new quantity, which is blank where nothing was counted: the current one holds there.
+        others = [row[3] for row in sorted(_ranked(given, "quantity", {columns["quantity"]}))]
+        return ([others[0]], {others[0]: columns["quantity"]}) if len(others) == 1 else ([columns["quantity"]], {})
+    if "quantity" in columns or is_mapped or any(" could be the quantity" in question for question in questions):
+        return ([columns["quantity"]] if "quantity" in columns else []), {}
+    current, new = _wide(given, _CURRENT), _wide(given, _NEW)
+    places = {**{key: name for key, (_, name) in new.items()}, **{key: name for key, (_, name) in current.items()}}
+    if not places:
+        return [], {}
+    wanted = list(places)
+    if len(places) > 1:
+        if not location:
+            questions.append(_which([places[key] for key in places]))
+            return [], {}
+        if plain(location) != SUM:
+            wanted = [key for key in places if key == plain(location)]
+            if not wanted:
+                raise FileRefused(
+                    f"there is no location {location[:40]!r} in the file; it has {_listed(list(places.values()))}"
+                )
+    quantities, instead = [], {}
+    for key in wanted:
+        column = current[key][0] if key in current else new[key][0]
+        quantities.append(column)
+        if key in current and key in new:
+            instead[column] = new[key][0]
+    columns["quantity"] = quantities[0]
+    return quantities, instead
+
+
+def _wide(given: list[str], prefixes: Sequence[str]) -> dict[str, tuple[int, str]]:
+    """Columns with a location behind their name, by the location."""
+    found: dict[str, tuple[int, str]] = {}
+    for number, cell in enumerate(given):
+        whole = plain(cell)
+        for prefix in prefixes:
+            rest = whole.removeprefix(prefix)
+            if rest != whole and rest:
+                place = _behind(cell, prefix)
+                if plain(re.split(r"[\W_]+", place)[0]) not in _NEVER and rest not in _NEVER:
+                    found.setdefault(rest, (number, place))
+                break
+    return found
+
+
+def _behind(cell: str, prefix: str) -> str:
+    """What stands behind the prefix, as it was written."""
+    for end in range(len(cell)):
+        if plain(cell[:end]) == prefix:
+            return re.sub(r"^[\W_]+", "", cell[end:]).rstrip(" )]")
+    return cell
+
+
+def _which(places: Sequence[str]) -> str:
+    return (
+        f"the file has several locations: {_listed(places)}; choose one of them (location={places[0][:40]!r}), "
+        "or all of them together (location='sum')"
+    )
+
+
+which_location = _which
+
+
+def _listed(cells: Sequence[str]) -> str:
+    return ", ".join(repr(cell.strip()[:30]) for cell in cells[:8]) + (", ..." if len(cells) > 8 else "")
+
+
+def missing(header: Header) -> str:
     """What to tell somebody whose file lacks a column."""
-    lacks = " and ".join(field for field in REQUIRED if field not in header.columns)
-    found = ", ".join(repr(cell.strip()[:30]) for cell in cells[:8])
-    return f"the first line names no column for {lacks}; it has {found}"
+    if header.question:
+        return header.question
+    lacks = [name for name in REQUIRED if name not in header.columns or (name == "quantity" and not header.quantities)]
+    first = f"the first line names no column for {' and '.join(lacks)}; it has {_listed(header.cells)}"
+    return f"{first}; say which it is: map {lacks[0]}=NAME"

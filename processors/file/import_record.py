@@ -11,26 +11,30 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import orjson
-from sqlalchemy import Row, delete, insert, select, update
-from sqlalchemy.dialects.postgresql import insert as insert_on_postgresql
-from sqlalchemy.dialects.sqlite import insert as insert_on_sqlite
+import polars as pl
+from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from processors.database.tables import import_errors, imports
+from processors.database.tables import businesses, import_errors, imports
 from processors.file.dialect import Dialect
+from processors.file.problems import Problem
+from processors.storage.file_key import FileKey
 from schemas import InventoryImportUploaded
 from streams import DeadLetter, Retry, Snooze
 
-_BUSY_FOR: Final = timedelta(seconds=60)
+_BUSY_FOR: Final = timedelta(seconds=60)  # for another event of the same file
+_WAITED_FOR: Final = timedelta(minutes=5)  # by later imports of the business: after it, nobody is at it any more
 _AGAIN_AFTER: Final = 5.0  # seconds
+_TURN_AFTER: Final = 1.0  # seconds
 _BEGUN_MOST: Final = 10
-
-Problem = dict[str, Any]
+_OVER: Final = ("done", "aborted", "failed")
 
 
 @dataclass(slots=True)
 class ImportRecord:
-    """What is known of an import. `status` is checking, running, done, aborted (too many errors) or failed."""
+    """What is known of an import. `status` is checking, running, done, aborted (too many errors) or failed; `uploaded`
+    is its place among the uploads of its business, `position` is how far its checked rows are written.
+    """
 
     id: str
     event_id: str
@@ -39,53 +43,69 @@ class ImportRecord:
     line: int = 0
     written: int = 0
     refused: int = 0
+    new: int = 0
+    changed: int = 0
+    uploaded: int = 0
     error: str = ""
     error_file: str = ""
     options: dict[str, Any] = field(default_factory=dict)
     repeated: bool = False  # it was all done by an earlier event
 
     @property
-    def dialect(self) -> Dialect:
-        """How the file is written, once it was checked."""
-        return Dialect(**self.options["dialect"])
-
-    @property
     def is_over(self) -> bool:
         """Whether there is nothing left to do."""
-        return self.status in ("done", "aborted", "failed")
+        return self.status in _OVER
+
+    @property
+    def unchanged(self) -> int:
+        """Rows that were written and found their product as they say."""
+        return max(0, self.written - self.new - self.changed)
+
+    def rows_key(self, business_id: int) -> FileKey:
+        """Where its checked rows are, while it is not over."""
+        return FileKey.new(business_id, "arrow", made_from=f"rows of import {self.id}")
 
 
-async def begin(connection: AsyncConnection, event: InventoryImportUploaded, event_id: str) -> ImportRecord:
-    """Finds the import of an event, or makes one. The same file for the same business is the same import.
+def asked(event: InventoryImportUploaded) -> str:
+    """What its sender has said of a file, as one text: the same file with other words is another import."""
+    given = [event.encoding, event.decimal, event.sheet, event.location, sorted(event.map.items())]
+    return hashlib.sha256(orjson.dumps(given)).hexdigest() if any(given) else ""
 
-    One that failed is begun anew by another event; one that is under way for another event makes this one wait
-    (`Snooze`). Raises `DeadLetter` when it was begun ten times at the same place and never got on: whatever ends the
-    processes there would do so for ever.
+
+async def begin(
+    connection: AsyncConnection, event: InventoryImportUploaded, event_id: str, uploaded: int
+) -> ImportRecord:
+    """Finds the import of an event, or makes one.
+
+    The same file that was imported last is not imported again; one that failed is begun anew by another event; one that
+    is under way for another event makes this one wait (`Snooze`), and so does an earlier upload of the business. Raises
+    `DeadLetter` when it was begun ten times at the same place and never got on: whatever ends the processes there would
+    do so for ever.
     """
-    options_hash = hashlib.sha256(event_id.encode() if event.again else b"").hexdigest()
-    id = hashlib.sha256(f"{event.business_id}:{event.sha256}:{options_hash}".encode()).hexdigest()[:32]
-    now = datetime.now(UTC)
-    make = insert_on_sqlite if connection.dialect.name == "sqlite" else insert_on_postgresql
-    await connection.execute(
-        make(imports)
-        .values(
-            id=id, business_id=event.business_id, file=event.file, sha256=event.sha256, options_hash=options_hash,
-            status="checking", event_id=event_id[:128], started_at=now, updated_at=now,
-        )
-        .on_conflict_do_nothing()
-    )  # fmt: skip
-    row = (await connection.execute(select(imports).where(imports.c.id == id).with_for_update())).one()
-    record = _read(row)
-    if row.event_id != event_id[:128]:
-        if record.status == "done":
+    # One at a time in each business. NO KEY: what refers to the business does not wait for it.
+    locked = select(businesses.c.id).where(businesses.c.id == event.business_id).with_for_update(key_share=True)
+    await connection.execute(locked)
+    said, now = asked(event), datetime.now(UTC)
+    same = (imports.c.business_id == event.business_id) & (imports.c.sha256 == event.sha256)
+    found = (await connection.execute(select(imports).where(same).order_by(imports.c.uploaded.desc()))).all()
+    rows = [row for row in found if orjson.loads(row.options).get("asked", "") == said]
+    own = next((row for row in rows if row.event_id == event_id[:128]), None)
+    if own is None:
+        await _wait_for_earlier(connection, event.business_id, uploaded, now, [row.id for row in rows])
+        row = await _another(connection, event, rows, now)
+        if row is not None and row.status == "done":
+            record = _read(row)
             record.repeated = True
             return record
-        if not record.is_over and row.updated_at > now - _BUSY_FOR:
-            raise Snooze(_AGAIN_AFTER, "another event imports the same file")
-        if record.is_over:
-            await connection.execute(delete(import_errors).where(import_errors.c.import_id == id))
-            record = ImportRecord(id, event_id, "checking")
+        if row is None or row.status in _OVER:
+            record = await _make(connection, event, event_id, uploaded, said, row)
+        else:  # nobody is at it any more
+            record = _read(row)
         record.event_id = event_id
+    else:
+        record = _read(own)
+        # A dead letter that is replayed: what ended it was not the file, and may be over.
+        record.status = record.options.pop("gave_up", record.status) if record.status == "failed" else record.status
     if record.is_over:
         return record
     place = [record.status, record.position]
@@ -95,35 +115,102 @@ async def begin(connection: AsyncConnection, event: InventoryImportUploaded, eve
     record.options |= {"at": place, "begun": times}
     await connection.execute(
         update(imports)
-        .where(imports.c.id == id)
+        .where(imports.c.id == record.id)
         .values(
-            event_id=event_id[:128], file=event.file, status=record.status, position=record.position, line=record.line,
-            rows_done=record.written, rows_refused=record.refused, options=orjson.dumps(record.options).decode(),
-            error=None, error_file=None, updated_at=now, finished_at=None,
+            event_id=event_id[:128], file=event.file, name=event.name[:255], status=record.status,
+            options=orjson.dumps(record.options).decode(), error=None, error_file=None, updated_at=now,
+            finished_at=None,
         )
     )  # fmt: skip
     return record
 
 
-async def checked(
-    connection: AsyncConnection, record: ImportRecord, dialect: Dialect, mark: str, problems: Sequence[Problem]
+async def _wait_for_earlier(
+    connection: AsyncConnection, business_id: int, uploaded: int, now: datetime, same: Sequence[str]
 ) -> None:
-    """Notes that the whole file was checked and may be written, from its first row on."""
-    record.options |= {"dialect": dialect.as_json(), "mark": mark}
+    earlier = select(imports.c.id).where(
+        imports.c.business_id == business_id,
+        imports.c.uploaded < uploaded,
+        imports.c.status.not_in(_OVER),
+        imports.c.updated_at > now - _WAITED_FOR,
+        imports.c.id.not_in(same),
+    )
+    if await connection.scalar(earlier.limit(1)) is not None:
+        raise Snooze(_TURN_AFTER, "a file that the business has uploaded before is imported first")
+
+
+async def _another(
+    connection: AsyncConnection, event: InventoryImportUploaded, rows: Sequence[Row[Any]], now: datetime
+) -> Row[Any] | None:
+    """What other events of the same file have come to, if that matters to this one."""
+    if not rows or event.again:
+        return None
+    last = rows[0]
+    if last.status == "done":
+        newest = select(func.max(imports.c.uploaded)).where(
+            imports.c.business_id == event.business_id, imports.c.status == "done"
+        )
+        # Another file was imported since: this one says again what is there.
+        return last if last.uploaded >= (await connection.scalar(newest) or 0) else None
+    if last.status not in _OVER and last.updated_at > now - _BUSY_FOR:
+        raise Snooze(_AGAIN_AFTER, "another event imports the same file")
+    return last
+
+
+async def _make(
+    connection: AsyncConnection, event: InventoryImportUploaded, event_id: str, uploaded: int, said: str,
+    failed: Row[Any] | None,
+) -> ImportRecord:  # fmt: skip
+    """A new import, in the place of one of the same file that has failed, if there is one."""
+    options: dict[str, Any] = {"asked": said} if said else {}
+    values: dict[str, Any] = {
+        "event_id": event_id[:128], "uploaded": uploaded, "status": "checking", "position": 0, "line": 0,
+        "rows_done": 0, "rows_refused": 0, "rows_new": 0, "rows_changed": 0, "options": orjson.dumps(options).decode(),
+        "updated_at": datetime.now(UTC),
+    }  # fmt: skip
+    if failed is not None:
+        await connection.execute(delete(import_errors).where(import_errors.c.import_id == failed.id))
+        await connection.execute(update(imports).where(imports.c.id == failed.id).values(values))
+        return ImportRecord(failed.id, event_id, "checking", uploaded=uploaded, options=options)
+    same = select(imports.c.id).where(imports.c.business_id == event.business_id, imports.c.sha256 == event.sha256)
+    is_first = await connection.scalar(same.limit(1)) is None
+    options_hash = hashlib.sha256(b"" if is_first and not event.again else f"{said}:{event_id}".encode()).hexdigest()
+    id = hashlib.sha256(f"{event.business_id}:{event.sha256}:{options_hash}".encode()).hexdigest()[:32]
+    await connection.execute(
+        insert(imports).values(
+            id=id, business_id=event.business_id, file=event.file, sha256=event.sha256, options_hash=options_hash,
+            started_at=values["updated_at"], **values,
+        )
+    )  # fmt: skip
+    return ImportRecord(id, event_id, "checking", uploaded=uploaded, options=options)
+
+
+async def checked(
+    connection: AsyncConnection, record: ImportRecord, dialect: Dialect, bytes: int, problems: Sequence[Problem]
+) -> None:
+    """Notes that the whole file was checked, and that its checked rows, which take `bytes`, may be written."""
+    record.options |= {"dialect": dialect.as_json(), "bytes": bytes}
     await replace_problems(connection, record, problems)
     await _step(
-        connection, record, status="running", position=dialect.position, line=dialect.line,
+        connection, record, status="running", position=0, line=0, rows_done=0, rows_new=0, rows_changed=0,
         rows_refused=len({problem["line"] for problem in problems}), options=orjson.dumps(record.options).decode(),
     )  # fmt: skip
 
 
+async def check_again(connection: AsyncConnection, record: ImportRecord) -> None:
+    """Notes that the checked rows are gone, and the file must be checked anew."""
+    await _step(connection, record, status="checking", position=0, line=0)
+
+
 async def advance(
-    connection: AsyncConnection, record: ImportRecord, *, position: int, line: int, written: int, refused: int
-) -> None:
-    """Notes that a chunk is written: part of the transaction that writes it, and the first thing in it."""
+    connection: AsyncConnection, record: ImportRecord, *, position: int, line: int, written: int, refused: int,
+    new: int, changed: int,
+) -> None:  # fmt: skip
+    """Notes that a chunk is written: part of the transaction that writes it."""
     await _step(
         connection, record, position=position, line=line,
         rows_done=record.written + written, rows_refused=record.refused + refused,
+        rows_new=record.new + new, rows_changed=record.changed + changed,
     )  # fmt: skip
 
 
@@ -140,7 +227,14 @@ async def end(
 async def note_problems(connection: AsyncConnection, record: ImportRecord, problems: Sequence[Problem]) -> None:
     """Keeps what is wrong with rows, for the report."""
     if problems:
-        rows = [{**problem, "import_id": record.id, "problem": problem["problem"][:500]} for problem in problems]
+        rows = [
+            {
+                "import_id": record.id, "line": problem["line"], "field": problem["field"], "row": problem["row"],
+                "sku": (problem["sku"] or "")[:64], "value": (problem["value"] or "")[:100],
+                "problem": problem["problem"][:500],
+            }
+            for problem in problems
+        ]  # fmt: skip
         await connection.execute(insert(import_errors), rows)
 
 
@@ -150,14 +244,32 @@ async def replace_problems(connection: AsyncConnection, record: ImportRecord, pr
     await note_problems(connection, record, problems)
 
 
-async def refused_lines(connection: AsyncConnection, record: ImportRecord, first: int, last: int) -> list[int]:
-    """The lines from `first` to `last` with something wrong."""
+async def refused_lines(connection: AsyncConnection, record: ImportRecord, lines: pl.Series) -> list[int]:
+    """Those of the lines that have something wrong."""
     found = await connection.scalars(
         select(import_errors.c.line)
-        .where(import_errors.c.import_id == record.id, import_errors.c.line.between(first, last))
+        .where(import_errors.c.import_id == record.id, import_errors.c.line.between(lines.min(), lines.max()))
         .distinct()
     )
     return list(found)
+
+
+async def give_up(connection: AsyncConnection, event_id: str, reason: str) -> ImportRecord | None:
+    """Notes that the import of an event failed for a reason that is not its file's; another try begins where it was."""
+    mine = (imports.c.event_id == event_id[:128]) & imports.c.status.not_in(_OVER)
+    row = (await connection.execute(select(imports).where(mine))).one_or_none()
+    if row is None:
+        return None
+    options = {**orjson.loads(row.options), "gave_up": row.status}
+    await connection.execute(
+        update(imports)
+        .where(imports.c.id == row.id, mine)
+        .values(
+            status="failed", error=reason[:1000], options=orjson.dumps(options).decode(),
+            finished_at=datetime.now(UTC), updated_at=datetime.now(UTC),
+        )
+    )  # fmt: skip
+    return await find(connection, row.id)
 
 
 async def _step(connection: AsyncConnection, record: ImportRecord, **values: Any) -> None:
@@ -177,8 +289,8 @@ async def _step(connection: AsyncConnection, record: ImportRecord, **values: Any
 
 def _read(row: Row[Any]) -> ImportRecord:
     return ImportRecord(
-        row.id, row.event_id, row.status, row.position, row.line, row.rows_done, row.rows_refused,
-        row.error or "", row.error_file or "", orjson.loads(row.options),
+        row.id, row.event_id, row.status, row.position, row.line, row.rows_done, row.rows_refused, row.rows_new,
+        row.rows_changed, row.uploaded, row.error or "", row.error_file or "", orjson.loads(row.options),
     )  # fmt: skip
 
 

@@ -1,15 +1,20 @@
 """StockImport: a file into the database. First all of it is checked, then it is written, chunk by chunk.
 
-Either a file is written, but for the rows its report names, or nothing of it is. A process that dies while it checks
-checks again; one that dies while it writes goes on at the chunk that was not committed.
+Either a file is written, but for the rows its report names, or nothing of it is. The check keeps what is to be written:
+a process that dies while it checks checks again; one that dies while it writes goes on at the chunk that was not
+committed.
 """
 
 from __future__ import annotations
 
-import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
+import polars as pl
 import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -18,15 +23,17 @@ from processors.database import Database
 from processors.database.atomically import atomically
 from processors.database.tables import import_errors
 from processors.file import import_record
-from processors.file.csv_chunks import Chunk, CsvChunks
-from processors.file.dialect import Dialect
-from processors.file.error_report import write_error_report
+from processors.file.checked_rows import CheckedPart, PartWriter, read_parts
+from processors.file.error_report import Report, report_keys, write_error_report
+from processors.file.import_choices import remember, remembered
+from processors.file.import_options import ImportOptions
 from processors.file.import_record import ImportRecord
+from processors.file.problems import UNKNOWN
 from processors.file.refused import FileRefused
-from processors.file.row_check import good_rows
 from processors.file.settings import FileSettings
 from processors.file.stock_writer import write_stock
-from processors.file.survey import UNKNOWN, survey
+from processors.file.survey import survey
+from processors.file.upload_source import StoredSource
 from processors.storage import Found, Storages
 from processors.storage.file_key import FileKey
 from schemas import InventoryImportUploaded
@@ -34,12 +41,14 @@ from streams import DeadLetter, Progress, StreamsError
 
 log = structlog.get_logger(__name__)
 
-_REPORT_NAME: Final = "import-errors.csv"
+ORDER_BITS: Final = 20  # of a place among uploads: what is below the millisecond
 
 
 @dataclass(frozen=True, slots=True)
 class StockImport:
-    """The import of an event's file, and what it needs."""
+    """The import of an event's file, and what it needs. `uploaded` is the event's place among the uploads: milliseconds
+    times 2 to the `ORDER_BITS`, and what tells two in one of them apart.
+    """
 
     event: InventoryImportUploaded
     event_id: str
@@ -47,6 +56,7 @@ class StockImport:
     storages: Storages
     settings: FileSettings
     progress: Progress
+    uploaded: int = 0
 
     async def run(self) -> ImportRecord:
         """Imports the file, or goes on with it, or finds how it ended.
@@ -62,8 +72,9 @@ class StockImport:
             found = await self.storages.uploads.find(key)
         except (FileNotFoundError, StreamsError) as error:
             raise DeadLetter(f"{key}: {error}") from None
+        uploaded = self.uploaded or time.time_ns() // 1_000_000 << ORDER_BITS
         record = await atomically(
-            self.database.engine, lambda connection: import_record.begin(connection, event, self.event_id)
+            self.database.engine, lambda connection: import_record.begin(connection, event, self.event_id, uploaded)
         )
         if record.is_over:
             return record
@@ -72,97 +83,157 @@ class StockImport:
                 raise FileRefused(f"the file has more than {self.storages.settings.max_file_size} bytes")
             if record.status == "checking":
                 record = await self._check(record, found)
-            return await self._write(record, found) if record.status == "running" else record
         except FileRefused as refusal:
             return await self._end(record, "failed", str(refusal))
+        return await self._write(record) if record.status == "running" else record
 
-    async def report_link(self, record: ImportRecord) -> str | None:
-        """Where the report of what is wrong with the rows can be fetched; None when nothing is."""
+    async def fail(self, reason: str) -> ImportRecord | None:
+        """Notes that the import was given up for a reason that is not the file's; None when there is no import."""
+
+        async def note(connection: AsyncConnection) -> ImportRecord | None:
+            return await import_record.give_up(connection, self.event_id, reason)
+
+        return await atomically(self.database.engine, note)
+
+    async def report_links(self, record: ImportRecord) -> tuple[str | None, str | None]:
+        """Where the report of what is wrong with the rows can be fetched, in the file's format and as a workbook; None
+        when nothing is.
+        """
         if not record.error_file:
-            return None
-        return await self.storages.exports.link(FileKey.checked(record.error_file), _REPORT_NAME)
+            return None, None
+        own, book = report_keys(self.event.business_id, record.id, record.error_file)
+        exports = self.storages.exports
+        return await exports.link(own, f"import-errors.{own[-4:].lstrip('.')}"), await exports.link(
+            book, "import-errors.xlsx"
+        )
 
     async def _check(self, record: ImportRecord, found: Found) -> ImportRecord:
-        made = await survey(self.event, found, self.storages.uploads, self.database.engine, self.progress)
+        key, business_id = record.rows_key(self.event.business_id), self.event.business_id
+        exports, engine = self.storages.exports, self.database.engine
+        kept = 0
+
+        @asynccontextmanager
+        async def parts() -> AsyncIterator[PartWriter]:
+            nonlocal kept
+            async with exports.write(key) as file:
+                yield PartWriter(file, self.settings.file_chunk_rows)
+            kept = file.bytes
+
+        async def reading(done: int) -> None:
+            await self.progress.set(min(done, found.bytes) // 2, found.bytes, "checking")
+
+        async with engine.connect() as connection:
+            before = await remembered(connection, business_id)
+        options = ImportOptions.of(self.event, before)
+        made = await survey(
+            StoredSource(self.storages.uploads, found), options, sha256=self.event.sha256, engine=engine,
+            business_id=business_id, open_parts=parts, reading=reading,
+        )  # fmt: skip
         log.info("import.checked", import_id=record.id, rows=made.rows, refused=made.refused)
         is_too_bad = made.is_too_bad(self.settings)
+        record.options["dialect"] = made.dialect.as_json()
 
         async def note(connection: AsyncConnection) -> ImportRecord:
             if is_too_bad:
                 await import_record.replace_problems(connection, record, made.problems)
             else:
-                await import_record.checked(connection, record, made.dialect, found.mark, made.problems)
+                await import_record.checked(connection, record, made.dialect, kept, made.problems)
             return await import_record.find(connection, record.id)
 
-        record = await atomically(self.database.engine, note)
+        record = await atomically(engine, note)
         if not is_too_bad:
             return record
-        much = f"{made.refused} of {made.rows} rows" if made.is_complete else f"more than {made.refused - 1} rows"
-        return await self._end(record, "aborted", f"{much} cannot be imported, so nothing was")
+        record.options["dialect"] = made.dialect.as_json()
+        return await self._end(record, "aborted", made.why())
 
-    async def _write(self, record: ImportRecord, found: Found) -> ImportRecord:
-        if found.mark != record.options["mark"]:
-            raise FileRefused(
-                f"the file was changed after it was checked; {record.written} rows of it had been written"
-            )
-        dialect = record.dialect
-        blocks = self.storages.uploads.read(found.key, record.position)
-        chunks = CsvChunks(blocks, dialect, position=record.position, line=record.line, size=found.bytes)
-        while record.position < found.bytes:
-            chunk = await chunks.next(self.settings.file_chunk_rows)
-            if chunk is None:
-                break
-            log.debug("import.chunk_read", import_id=record.id, lines=[record.line + 1, chunk.lines])
-            record = await self._write_chunk(record, chunk, dialect)
-            log.debug("import.chunk_written", import_id=record.id, position=record.position, rows=record.written)
-            await self.progress.set((found.bytes + record.position) // 2, found.bytes, "writing")
+    async def _write(self, record: ImportRecord) -> ImportRecord:
+        key, total = record.rows_key(self.event.business_id), record.options["bytes"]
+        parts = read_parts(self.storages.exports, key, record.position)
+        try:
+            async with aclosing(parts):
+                if record.position < total:
+                    async for part in parts:
+                        lines = [record.line + 1, part.last_line]
+                        log.debug("import.chunk_read", import_id=record.id, lines=lines)
+                        record = await self._write_chunk(record, part)
+                        log.debug(
+                            "import.chunk_written", import_id=record.id, position=part.position, rows=record.written
+                        )
+                        await self.progress.set(total + record.position, 2 * total, "writing")
+        except FileNotFoundError:
+            # Somebody has tidied up: what was written stands, and is written again as it is.
+            return await self._check_again(record)
         return await self._end(record, "done")
 
-    async def _write_chunk(self, record: ImportRecord, chunk: Chunk, dialect: Dialect) -> ImportRecord:
+    async def _check_again(self, record: ImportRecord) -> ImportRecord:
+        log.warning("import.rows_are_gone", import_id=record.id)
+
+        async def note(connection: AsyncConnection) -> ImportRecord:
+            await import_record.check_again(connection, record)
+            return await import_record.find(connection, record.id)
+
+        await atomically(self.database.engine, note)
+        return await self.run()
+
+    async def _write_chunk(self, record: ImportRecord, part: CheckedPart) -> ImportRecord:
         """The rows and the checkpoint behind them are one commit."""
 
         async def write(connection: AsyncConnection) -> ImportRecord:
             # What the report names is not written, and what is not written is named by the report.
-            refused = await import_record.refused_lines(connection, record, record.line + 1, chunk.lines)
-            good = await asyncio.to_thread(good_rows, chunk.rows, dialect, refused)
-            unknown = await write_stock(connection, self.event.business_id, good, record.id)
-            problems = [{"line": line, **UNKNOWN} for line in unknown]  # products that went away since the check
+            refused = await import_record.refused_lines(connection, record, part.rows["line"])
+            good = part.rows.filter(~pl.col("line").is_in(refused)) if refused else part.rows
+            made = await write_stock(connection, self.event.business_id, good, record.id, record.uploaded)
+            # Products that went away since the check.
+            lost = good.filter(pl.col("line").is_in(made.unknown))
+            problems = [
+                {"line": line, "row": row, "field": "sku", "sku": sku, "value": sku, "problem": UNKNOWN}
+                for line, row, sku in lost.select("line", "row", "sku").iter_rows()
+            ]
             await import_record.note_problems(connection, record, problems)
+            gone = int(lost["merged"].sum())
             await import_record.advance(
-                connection,
-                record,
-                position=chunk.position,
-                line=chunk.lines,
-                written=good.height - len(unknown),
-                refused=len(unknown),
-            )
+                connection, record, position=part.position, line=max(part.last_line, record.line),
+                written=int(good["merged"].sum()) - gone, refused=gone, new=made.new, changed=made.changed,
+            )  # fmt: skip
             return await import_record.find(connection, record.id)
 
         return await atomically(self.database.engine, write)
 
     async def _end(self, record: ImportRecord, status: str, error: str = "") -> ImportRecord:
         """Stores the report, then notes the end: whoever comes in between stores the same report again."""
-        query = select(import_errors.c.line, import_errors.c.field, import_errors.c.problem).where(
-            import_errors.c.import_id == record.id
-        )
+        query = select(import_errors).where(import_errors.c.import_id == record.id)
         async with self.database.engine.connect() as connection:
-            problems = [dict(row) for row in (await connection.execute(query)).mappings()]
+            problems: list[dict[str, Any]] = [dict(row) for row in (await connection.execute(query)).mappings()]
         report = ""
         if problems:
-            report = await write_error_report(self.storages.exports, self.event.business_id, record.id, problems)
-        refused = len({problem["line"] for problem in problems})
+            given = Report(self.event.business_id, record.id, problems, record.options.get("dialect", {}))
+            report = await write_error_report(self.storages.exports, given)
+        refused = max(record.refused, len({problem["line"] for problem in problems}))
 
         async def end(connection: AsyncConnection) -> ImportRecord:
             await import_record.end(connection, record, status, refused=refused, error=error, error_file=report)
+            if status == "done" and (self.event.map or self.event.location):
+                cells = record.options["dialect"]["cells"]
+                await remember(connection, self.event.business_id, cells, self.event.mapping, self.event.location)
             return await import_record.find(connection, record.id)
 
         ended = await atomically(self.database.engine, end)
+        await self.storages.exports.remove(record.rows_key(self.event.business_id))
         log.info(
-            "import.ended",
-            import_id=record.id,
-            status=status,
-            written=ended.written,
-            refused=refused,
-            error=error[:200],
-        )
+            "import.ended", import_id=record.id, status=status, written=ended.written, refused=refused, new=ended.new,
+            changed=ended.changed, error=error[:200],
+        )  # fmt: skip
         return ended
+
+
+def place_among_uploads(origin: str) -> int:
+    """The place of a message by where it was first: `STREAM MILLISECONDS-NUMBER`. An entry of the future, whose id
+    somebody has chosen, is of now: it would come after all uploads for ever.
+    """
+    now = time.time_ns() // 1_000_000
+    first, _, second = origin.rpartition(" ")[2].partition("-")
+    try:
+        ms, number = int(first), int(second)
+    except ValueError:
+        ms, number = now, int.from_bytes(hashlib.sha256(origin.encode()).digest()[:2], "big")
+    return min(max(ms, 0), now + 60_000) << ORDER_BITS | min(max(number, 0), (1 << ORDER_BITS) - 1)

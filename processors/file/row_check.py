@@ -2,110 +2,146 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
+from functools import reduce
 from typing import Final
 
 import polars as pl
 
-from processors.file.csv_chunks import EXTRA
+from processors.file.csv_rows import EXTRA
+from processors.file.decimals import (
+    TYPED,
+    Evidence,
+    clean_numbers,
+    collect,
+    either_problem,
+    kinds,
+    other_sign_problem,
+    plain_number,
+)
 from processors.file.dialect import Dialect
 from processors.file.header import FIELDS
+from processors.file.sku_text import clean_skus, clean_text, suspicion, unguarded
 from schemas.inventory import MOST_STOCK
 
-_SPACES: Final = " \t\u00a0\u202f"
-_CURRENCIES: Final = "€$£"
 _MOST_THRESHOLD: Final = 2**31 - 1
 _LONGEST: Final = {"sku": 64, "name": 200, "category": 64}
-_CONTROLS: Final = r"[\x00-\x1f\x7f]"
-# What a spreadsheet would calculate, and what calls a program from one (DDE) behind a sign.
-_FORMULA: Final = r"^(?:[=@]|[+\-].*[|!(])"
-# An export writes '=1+1 for the text =1+1: it comes back as it was.
-_GUARDED: Final = r"^'([\s\"']*[=+\-@])"
+_LONGEST_VALUE: Final = 100  # characters of a cell that a report shows
+_CONTROLS: Final = r"[\x00-\x1f\x7f-\x9f\x{2028}\x{2029}]"
+# What a spreadsheet would calculate, and what calls a program from one (DDE) behind a sign. Text that merely begins
+# with a sign is text: an export guards it.
+_FORMULA: Final = r"^(?:=|[+\-@].*\|.*!|[+\-@][A-Za-z][A-Za-z.]*\()"
+_ERROR: Final = r"^#(?:N/A|NV|REF!|BEZUG!|VALUE!|WERT!|DIV/0!|NAME\?|NULL!|NUM!|ZAHL!|¡.*!)$"
 
-_NOTHING: Final = pl.lit(None, pl.String)
+PROBLEMS: Final = {
+    "line": pl.Int64, "row": pl.Int64, "field": pl.String, "sku": pl.String, "value": pl.String, "problem": pl.String,
+}  # fmt: skip
+GOOD: Final = {
+    "line": pl.Int64, "row": pl.Int64, "sku": pl.String, "name": pl.String, "category": pl.String, "price": pl.String,
+    "threshold": pl.Int64, "quantity": pl.Int64, "location": pl.String, "suspicion": pl.String, "merged": pl.Int64,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class RowCheck:
-    """`good` has `line` and the six fields, null where a cell is blank; `problems` has `line`, `field` and `problem`,
-    the first of each cell; `rows` counts all but blank ones.
+    """`good` has the columns of `GOOD`, null where a cell is blank; `suspicion` is what is wrong with a SKU if it is
+    not known, `merged` how many rows of the file it is. `problems` has those of `PROBLEMS`, the first of each cell.
+    `rows` counts all but blank ones; `is_open` says that a cell has two readings, and `decimal` was not known.
     """
 
     good: pl.DataFrame
     problems: pl.DataFrame
     rows: int
+    is_open: bool
 
 
-def check_rows(rows: pl.DataFrame, dialect: Dialect) -> RowCheck:
-    """Checks the rows of a chunk. Numbers are taken as `dialect.decimal` has them, with or without thousands."""
-    read = _read(rows, dialect)
-    checked = read.with_columns(
-        problem_sku=_text_problem("sku", required=True),
-        problem_name=_text_problem("name"),
-        problem_category=_text_problem("category"),
-        problem_quantity=_whole_problem("quantity", MOST_STOCK, required=True),
-        problem_threshold=_whole_problem("threshold", _MOST_THRESHOLD),
-        problem_price=_price_problem(pl.col("price")),
-        problem_row=pl.when(pl.col(EXTRA).is_not_null()).then(pl.lit("has more fields than the first line")),
-    )
-    found = [name for name in checked.columns if name.startswith("problem_")]
-    problems = (
-        checked.unpivot(found, index="line", variable_name="field", value_name="problem")
-        .drop_nulls("problem")
-        .with_columns(pl.col("field").str.replace("problem_", "", literal=True))
-        .sort("line", "field")
-        .select(pl.col("line"), pl.col("field"), pl.col("problem"))
-    )
-    return RowCheck(_typed(checked.filter(pl.all_horizontal(pl.col(found).is_null()))), problems, read.height)
+def check_rows(rows: pl.DataFrame, dialect: Dialect, decimal: str | None, evidence: Evidence) -> RowCheck:
+    """Checks the rows of a chunk. Numbers are read with the sign `decimal`; without one, those that have one reading.
 
-
-def good_rows(rows: pl.DataFrame, dialect: Dialect, refused: Sequence[int]) -> pl.DataFrame:
-    """The `good` of rows that were checked before, of which the lines `refused` had something wrong."""
-    read = _read(rows, dialect)
-    return _typed(read.filter(~pl.col("line").is_in(refused)) if refused else read)
-
-
-def _read(rows: pl.DataFrame, dialect: Dialect) -> pl.DataFrame:
-    """The fields as text, trimmed, null where they are blank, numbers as Python writes them; without blank rows."""
-    cells = {
-        field: pl.col(str(dialect.columns[field])).str.strip_chars() if field in dialect.columns else _NOTHING
-        for field in FIELDS
+    `evidence` takes what the chunk shows of the sign.
+    """
+    raw = _raw(rows, dialect)
+    lines = raw["line"]
+    read: dict[str, pl.Series] = {
+        "sku": clean_skus(raw["sku"]),
+        "name": clean_text(raw["name"]),
+        "category": clean_text(raw["category"]),
     }
-    given = rows.select("line", EXTRA, **{field: _blank_as_null(cell) for field, cell in cells.items()})
-    given = given.filter(pl.any_horizontal(pl.col(*FIELDS, EXTRA).is_not_null()))
-    return given.with_columns(
-        pl.col("quantity", "threshold").pipe(_plain, dialect.decimal).str.replace(r"\.0+$", ""),
-        pl.col("price").str.strip_chars(_CURRENCIES + _SPACES).pipe(_plain, dialect.decimal),
-    )
+    wrong: dict[str, pl.Series] = {
+        "sku": _text_problem(read["sku"], "sku", required=True),
+        "name": _text_problem(read["name"], "name"),
+        "category": _text_problem(read["category"], "category"),
+    }
+    read |= {name: unguarded(cells) for name, cells in read.items()}
+    parts = [
+        _Numbers.read(raw[name], lines, decimal, evidence.found)
+        for name in raw.columns if name.startswith("quantity")
+    ]  # fmt: skip
+    read["quantity"], wrong["quantity"] = _sum([part.whole(MOST_STOCK) for part in parts])
+    threshold = _Numbers.read(raw["threshold"], lines, decimal, evidence.found)
+    read["threshold"], wrong["threshold"] = threshold.whole(_MOST_THRESHOLD)
+    price = _Numbers.read(raw["price"], lines, decimal, evidence.found, is_price=True)
+    read["price"], wrong["price"] = price.amount()
+    for column in dialect.numbers:
+        cells = clean_numbers(rows[str(column)], is_price=True)
+        kind = kinds(cells)
+        # Text among the numbers: whatever it is, it is not to decide how numbers are read.
+        if not (kind == "odd").any():
+            collect(evidence.weak, rows["line"], cells, kind)
+    wrong["row"] = pl.select(
+        pl.when(raw[EXTRA].is_not_null()).then(pl.lit("has more fields than the first line"))
+    ).to_series()
+    values = {**{name: raw[name] for name in FIELDS}, "row": raw[EXTRA]}
+    problems = _problems(raw, read["sku"], values, wrong)
+    is_good = reduce(lambda held, one: held & one.is_null(), wrong.values(), pl.repeat(True, raw.height, eager=True))
+    good = pl.DataFrame({
+        "line": lines, "row": raw["row"], **read, "location": clean_text(raw["location"]),
+        "suspicion": suspicion(read["sku"], raw["sku"]),
+    }).with_columns(merged=pl.lit(1, pl.Int64)).filter(is_good).select(list(GOOD)).cast(GOOD)  # type: ignore[arg-type]  # fmt: skip
+    is_open = decimal is None and any(part.is_open for part in (*parts, threshold, price))
+    return RowCheck(good, problems, raw.height, is_open)
 
 
-def _typed(read: pl.DataFrame) -> pl.DataFrame:
-    return read.select(
-        "line",
-        pl.col("sku", "name", "category").str.replace(_GUARDED, "$1"),
-        pl.col("quantity", "threshold").cast(pl.Int64),
-        "price",
-    )
+def _raw(rows: pl.DataFrame, dialect: Dialect) -> pl.DataFrame:
+    """The cells of the fields as they are, null where they are blank, without rows that are blank."""
+
+    def cell(column: int) -> pl.Expr:
+        found = pl.col(str(column))
+        return pl.when(found.str.strip_chars() != "").then(found)
+
+    nothing = pl.lit(None, pl.String)
+    cells = {name: cell(dialect.columns[name]) if name in dialect.columns else nothing for name in FIELDS}
+    for number, column in enumerate(dialect.quantities):
+        new = dialect.instead.get(column)
+        name = f"quantity_{number}" if number else "quantity"
+        cells[name] = pl.coalesce(cell(new), cell(column)) if new is not None else cell(column)
+    extra = pl.when(pl.col(EXTRA).str.strip_chars() != "").then(pl.col(EXTRA))
+    location = cell(dialect.columns["location"]) if "location" in dialect.columns else nothing
+    raw = rows.select("line", "row", extra.alias(EXTRA), location=location, **cells)
+    return raw.filter(pl.any_horizontal(pl.col(*cells, EXTRA).is_not_null()))
 
 
-def _blank_as_null(cell: pl.Expr) -> pl.Expr:
-    return pl.when(cell != "").then(cell)
+def _problems(
+    raw: pl.DataFrame, sku: pl.Series, values: dict[str, pl.Series], wrong: dict[str, pl.Series]
+) -> pl.DataFrame:
+    found = []
+    for name, problem in wrong.items():
+        if problem.null_count() == raw.height:
+            continue
+        frame = pl.DataFrame({
+            "line": raw["line"], "row": raw["row"], "field": pl.repeat(name, raw.height, eager=True), "sku": sku,
+            "value": values[name].str.strip_prefix(TYPED).str.slice(0, _LONGEST_VALUE), "problem": problem,
+        })  # fmt: skip
+        found.append(frame.filter(problem.is_not_null()))
+    if not found:
+        return pl.DataFrame(schema=PROBLEMS)
+    return pl.concat(found).cast(PROBLEMS).sort("line", "field")  # type: ignore[arg-type]
 
 
-def _plain(cell: pl.Expr, decimal: str) -> pl.Expr:
-    """A number as Python writes it: thousands are left out where they are in groups of three, and only there."""
-    thousands = r"\." if decimal == "," else ","
-    joined = cell.str.replace_all(f"[{_SPACES}']", "")
-    grouped = joined.str.contains(rf"^-?\d{{1,3}}(?:{thousands}\d{{3}})+(?:[.,]\d+)?$")
-    ungrouped = pl.when(grouped).then(joined.str.replace_all(thousands, "")).otherwise(joined)
-    return ungrouped.str.replace(",", ".", literal=True) if decimal == "," else ungrouped
-
-
-def _text_problem(field: str, *, required: bool = False) -> pl.Expr:
-    cell = pl.col(field)
-    most = _LONGEST[field]
-    return (
+def _text_problem(cells: pl.Series, name: str, *, required: bool = False) -> pl.Series:
+    most, cell = _LONGEST[name], pl.col("cell")
+    problem = (
         pl.when(cell.is_null() & pl.lit(required))
         .then(pl.lit("is missing"))
         .when(cell.str.len_chars() > most)
@@ -114,31 +150,110 @@ def _text_problem(field: str, *, required: bool = False) -> pl.Expr:
         .then(pl.lit("has control characters"))
         .when(cell.str.contains(_FORMULA))
         .then(pl.lit("is a formula"))
+        .when(cell.str.contains(_ERROR))
+        .then(pl.lit("is a formula's error"))
     )
+    return pl.DataFrame({"cell": cells}).select(problem.alias("problem")).to_series()
 
 
-def _whole_problem(field: str, most: int, *, required: bool = False) -> pl.Expr:
-    cell = pl.col(field)
-    return (
-        pl.when(cell.is_null())
-        .then(pl.lit("is missing" if required else None, pl.String))
-        .when(cell.str.contains(r"^-\d+$"))
-        .then(pl.lit("is negative"))
-        .when(~cell.str.contains(r"^\d+$"))
-        .then(pl.lit("is not a whole number"))
-        .when(cell.str.strip_chars_start("0").str.len_chars() > len(str(most)))
-        .then(pl.lit(f"is more than {most}"))
-        .when(cell.str.head(len(str(most)) + 3).cast(pl.Int64, strict=False) > most)
-        .then(pl.lit(f"is more than {most}"))
-    )
+@dataclass(frozen=True, slots=True)
+class _Numbers:
+    """The cells of a column of numbers: as they are, what kind they are, and as Python writes them."""
+
+    cells: pl.Series
+    kinds: pl.Series
+    numbers: pl.Series
+    decimal: str | None
+
+    @classmethod
+    def read(
+        cls, raw: pl.Series, lines: pl.Series, decimal: str | None, found: dict[str, tuple[int, str]], *,
+        is_price: bool = False,
+    ) -> _Numbers:  # fmt: skip
+        cells = clean_numbers(raw, is_price=is_price)
+        kind = kinds(cells)
+        collect(found, lines, cells, kind)
+        frame = pl.DataFrame({"cell": cells, "kind": kind})
+        return cls(
+            cells, kind, frame.select(plain_number(pl.col("cell"), pl.col("kind"), decimal)).to_series(), decimal
+        )
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a cell has two readings, and none was chosen."""
+        return self.decimal is None and bool((self.kinds == "either").any())
+
+    def _frame(self) -> pl.DataFrame:
+        return pl.DataFrame({"cell": self.cells, "kind": self.kinds, "number": self.numbers})
+
+    def _sign_problem(self) -> pl.Expr:
+        """What is wrong with cells that have the other sign, or two readings."""
+        kind = pl.col("kind")
+        if self.decimal is None:
+            return pl.when(kind == "either").then(either_problem(pl.col("cell")))
+        other = "," if self.decimal == "." else "."
+        return pl.when(kind == other).then(pl.lit(other_sign_problem(self.decimal)))
+
+    def whole(self, most: int) -> tuple[pl.Series, pl.Series]:
+        """Whole numbers from 0 to `most`, and what is wrong with the others. Null is null."""
+        number = pl.col("number").str.replace(r"\.0*$", "")
+        frame = self._frame().with_columns(number=number)
+        cell = pl.col("number")
+        problem = pl.coalesce(
+            self._sign_problem(),
+            pl.when(cell.str.contains(r"^-0*[1-9][0-9]*$"))
+            .then(pl.lit("is negative"))
+            .when(~cell.str.contains(r"^-?[0-9]+$"))
+            .then(pl.lit("is not a whole number"))
+            .when(cell.str.strip_chars_start("-0").str.len_chars() > len(str(most)))
+            .then(pl.lit(f"is more than {most}"))
+            .when(cell.str.strip_chars_start("-0").str.head(len(str(most))).cast(pl.Int64, strict=False) > most)
+            .then(pl.lit(f"is more than {most}")),
+        )
+        read = frame.select(number, problem.alias("problem"))
+        return read["number"].cast(pl.Int64, strict=False).alias("value"), read["problem"]
+
+    def amount(self) -> tuple[pl.Series, pl.Series]:
+        """Amounts with at most two decimals, as text, and what is wrong with the others. A workbook's numbers are
+        rounded, as the workbook shows them.
+        """
+        long = self._frame().filter(
+            (pl.col("kind") == "typed") & pl.col("number").str.contains(r"^-?[0-9]+\.[0-9]{3,}$")
+        )
+        frame = self._frame()
+        if long.height:
+            rounded = {
+                text: str(Decimal(text).quantize(Decimal("0.01"), ROUND_HALF_UP)) for text in long["number"].unique()
+            }
+            typed = pl.when(pl.col("kind") == "typed").then(pl.col("number").replace(rounded)).otherwise("number")
+            frame = frame.with_columns(number=typed)
+        cell = pl.col("number")
+        problem = pl.coalesce(
+            self._sign_problem(),
+            pl.when(cell.str.contains(r"^-(?:[0-9]*[1-9][0-9]*(?:\.[0-9]+)?|0*\.[0-9]*[1-9][0-9]*)$"))
+            .then(pl.lit("is negative"))
+            .when(~cell.str.contains(r"^-?(?:[0-9]+(?:\.[0-9]{1,2}0*)?|\.[0-9]{1,2}0*)$"))
+            .then(pl.lit("is no amount with at most two decimals"))
+            .when(cell.str.contains(r"^0*[1-9][0-9]{10,}"))
+            .then(pl.lit("is more than 9999999999.99")),
+        )
+        shown = cell.str.strip_prefix("-").str.replace(r"^\.", "0.").str.replace(r"^0+([0-9])", "$1")
+        read = frame.select(shown.str.replace(r"(\.[0-9]{2})0+$", "$1").alias("number"), problem.alias("problem"))
+        return read["number"], read["problem"]
 
 
-def _price_problem(cell: pl.Expr) -> pl.Expr:
-    return (
-        pl.when(cell.str.contains(r"^-\d+(?:\.\d+)?$"))
-        .then(pl.lit("is negative"))
-        .when(~cell.str.contains(r"^\d+(?:\.\d{1,2}0*)?$"))
-        .then(pl.lit("is no amount with at most two decimals"))
-        .when(cell.str.contains(r"^0*[1-9]\d{10,}"))
-        .then(pl.lit("is more than 9999999999.99"))
-    )
+def _sum(parts: list[tuple[pl.Series, pl.Series]]) -> tuple[pl.Series, pl.Series]:
+    """The quantity of a row that has one in each of several columns; blank everywhere is missing."""
+    (values, problems), *others = parts
+    for more, wrong in others:
+        pair = pl.DataFrame({"a": values, "b": more, "p": problems, "q": wrong})
+        values = pair.select(
+            pl.when(pl.col("a").is_null() & pl.col("b").is_null()).then(None).otherwise(
+                pl.col("a").fill_null(0) + pl.col("b").fill_null(0)
+            )
+        ).to_series()  # fmt: skip
+        problems = pair.select(pl.coalesce("p", "q")).to_series()
+    pair = pl.DataFrame({"value": values, "problem": problems})
+    missing = pl.when(pl.col("value").is_null() & pl.col("problem").is_null()).then(pl.lit("is missing"))
+    much = pl.when(pl.col("value") > MOST_STOCK).then(pl.lit(f"is more than {MOST_STOCK}"))
+    return values, pair.select(pl.coalesce("problem", missing, much).alias("problem")).to_series()

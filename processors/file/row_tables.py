@@ -8,31 +8,34 @@ import polars as pl
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-_COLUMNS: Final = ("line", "sku", "name", "category", "price", "threshold", "quantity")
+_COLUMNS: Final = ("line", "sku", "name", "category", "price", "threshold", "quantity", "merged")
 _ON_POSTGRESQL: Final = (
     """
     CREATE TEMPORARY TABLE import_rows (line BIGINT, sku TEXT, name TEXT, category TEXT, price NUMERIC(12, 2),
-        threshold INTEGER, quantity BIGINT, product_id INTEGER) ON COMMIT DROP
+        threshold INTEGER, quantity BIGINT, merged BIGINT, is_new INTEGER, product_id INTEGER) ON COMMIT DROP
     """,
     """
-    INSERT INTO import_rows SELECT r.line, r.sku, r.name, r.category, r.price, r.threshold, r.quantity, NULL
+    INSERT INTO import_rows
+    SELECT r.line, r.sku, r.name, r.category, r.price, r.threshold, r.quantity, r.merged, 0, NULL
     FROM json_to_recordset(CAST(:rows AS JSON)) AS r (line BIGINT, sku TEXT, name TEXT, category TEXT,
-        price NUMERIC(12, 2), threshold INTEGER, quantity BIGINT)
+        price NUMERIC(12, 2), threshold INTEGER, quantity BIGINT, merged BIGINT)
     """,
     "ANALYZE import_rows",  # a table without figures is joined as if it were of another size
 )
 _ON_SQLITE: Final = (
     """
     CREATE TEMPORARY TABLE IF NOT EXISTS import_rows (line INTEGER, sku TEXT, name TEXT, category TEXT, price REAL,
-        threshold INTEGER, quantity INTEGER, product_id INTEGER)
+        threshold INTEGER, quantity INTEGER, merged INTEGER, is_new INTEGER, product_id INTEGER)
     """,
     "DELETE FROM import_rows",  # the connection's last chunk
-    "INSERT INTO import_rows VALUES (?, ?, ?, ?, CAST(? AS REAL), ?, ?, NULL)",
+    "INSERT INTO import_rows VALUES (?, ?, ?, ?, CAST(? AS REAL), ?, ?, ?, 0, NULL)",
 )
 
 
 async def load_rows(connection: AsyncConnection, rows: pl.DataFrame) -> None:
-    """Fills the temporary table `import_rows`, of this transaction alone; its `product_id` is empty."""
+    """Fills the temporary table `import_rows`, of this transaction alone; its `product_id` is empty, and nothing is
+    new.
+    """
     named = rows.select(*_COLUMNS)
     if connection.dialect.name == "postgresql":
         # One text, which the server takes apart, rather than a parameter for each of 35,000 cells.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -46,59 +48,87 @@ _MOVED: Final = """
     FROM import_rows r LEFT JOIN stock_levels l ON l.product_id = r.product_id
     WHERE r.product_id IS NOT NULL AND r.quantity <> COALESCE(l.quantity, 0) ORDER BY r.line
 """
+# A level that is as the file says is noted as set by this upload all the same: an earlier one must not change it.
 _CHANGED: Final = """
-    UPDATE stock_levels SET quantity = r.quantity, version = version + 1, updated_at = :now
-    FROM import_rows r WHERE stock_levels.product_id = r.product_id AND stock_levels.quantity <> r.quantity
+    UPDATE stock_levels SET
+        quantity = r.quantity, uploaded = :uploaded,
+        version = version + CASE WHEN stock_levels.quantity <> r.quantity THEN 1 ELSE 0 END,
+        updated_at = CASE WHEN stock_levels.quantity <> r.quantity THEN :now ELSE stock_levels.updated_at END
+    FROM import_rows r WHERE stock_levels.product_id = r.product_id AND (
+        stock_levels.quantity <> r.quantity OR stock_levels.uploaded IS NULL OR stock_levels.uploaded < :uploaded)
 """
 # Not ON CONFLICT: had somebody made the level just now, the movement above would be wrong. All is done again then.
 _OPENED: Final = """
-    INSERT INTO stock_levels (product_id, quantity, version, updated_at)
-    SELECT r.product_id, r.quantity, 1, :now FROM import_rows r
+    INSERT INTO stock_levels (product_id, quantity, version, uploaded, updated_at)
+    SELECT r.product_id, r.quantity, 1, :uploaded, :now FROM import_rows r
     WHERE r.product_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM stock_levels l WHERE l.product_id = r.product_id)
     ORDER BY r.product_id
 """
 _UNKNOWN: Final = "SELECT line FROM import_rows WHERE product_id IS NULL ORDER BY line"
+_NEW: Final = "UPDATE import_rows SET is_new = 1 WHERE product_id IS NULL AND name IS NOT NULL"
+_ARE_NEW: Final = "SELECT COALESCE(SUM(merged), 0) FROM import_rows WHERE is_new = 1 AND product_id IS NOT NULL"
+_LATER: Final = """
+    DELETE FROM import_rows WHERE product_id IN (SELECT l.product_id FROM stock_levels l WHERE l.uploaded > :uploaded)
+"""
+_ARE_CHANGED: Final = """
+    SELECT COALESCE(SUM(r.merged), 0) FROM import_rows r JOIN products p ON p.id = r.product_id
+    LEFT JOIN stock_levels l ON l.product_id = r.product_id
+    WHERE r.is_new = 0 AND (
+        r.quantity <> COALESCE(l.quantity, -1) OR r.name <> p.name OR r.category <> p.category OR r.price <> p.price
+        OR r.threshold <> p.threshold)
+"""
 
 
-async def unknown_lines(connection: AsyncConnection, business_id: int, rows: pl.DataFrame) -> list[int]:
-    """The lines that cannot be written: their product is not there, and they do not say what it is called."""
-    nameless = rows.filter(pl.col("name").is_null())
-    if nameless.is_empty():
-        return []
-    await load_rows(connection, nameless)
-    await _run(connection, _KNOWN, business=business_id)
-    return list(await connection.scalars(text(_UNKNOWN)))
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What became of checked rows: how many made a product, how many changed one, and the lines that could not be
+    written, because their product is not there and they do not say what it is called.
+    """
+
+    new: int = 0
+    changed: int = 0
+    unknown: Sequence[int] = ()
 
 
-async def write_stock(connection: AsyncConnection, business_id: int, rows: pl.DataFrame, reference: str) -> list[int]:
-    """Writes checked rows, in the caller's transaction; returns the lines of those that `unknown_lines` would.
+async def write_stock(
+    connection: AsyncConnection, business_id: int, rows: pl.DataFrame, reference: str, uploaded: int
+) -> Written:
+    """Writes checked rows, in the caller's transaction.
 
-    A product that is new is made if its row has a name. The stock of a product becomes what its row says; what changes
-    is a movement with `reference`. `below_since` is left to whoever looks for stock below its threshold.
+    A product that is new is made if its row has a name. The stock of a product becomes what its row says, unless a file
+    that was uploaded after `uploaded` has set it; what changes is a movement with `reference`. `below_since` is left to
+    whoever looks for stock below its threshold.
     """
     if rows.is_empty():
-        return []
+        return Written()
     now = datetime.now(UTC)
     await load_rows(connection, rows)
     await _run(connection, _KNOWN, business=business_id)
-    if any(rows[name].null_count() < rows.height for name in ("name", "category", "price", "threshold")):
-        await _run(connection, _DESCRIBED, now=now)
+    new = 0
     if rows["name"].null_count() < rows.height:
+        await _run(connection, _NEW)
         await _run(connection, _MADE, business=business_id, now=now)
         await _run(connection, _KNOWN, business=business_id)
+        new = int(await connection.scalar(text(_ARE_NEW)) or 0)
     unknown = list(await connection.scalars(text(_UNKNOWN)))
     if connection.dialect.name == "postgresql":
         await connection.execute(text(_LOCKED))
+    await _run(connection, _LATER, uploaded=uploaded)
+    changed = 0
+    if new < rows["merged"].sum():
+        changed = int(await connection.scalar(text(_ARE_CHANGED)) or 0)
+        if any(rows[name].null_count() < rows.height for name in ("name", "category", "price", "threshold")):
+            await _run(connection, _DESCRIBED, now=now)
     await _run(connection, _MOVED, reference=reference, now=now)
-    await _run(connection, _CHANGED, now=now)
-    await _run(connection, _OPENED, now=now)
-    return unknown
+    await _run(connection, _CHANGED, now=now, uploaded=uploaded)
+    await _run(connection, _OPENED, now=now, uploaded=uploaded)
+    return Written(new, changed, unknown)
 
 
 async def _run(connection: AsyncConnection, statement: str, **values: Any) -> None:
     if connection.dialect.name == "postgresql":
         # asyncpg asks the server for the type of each parameter, which a bare one in a SELECT does not have.
-        kinds = {":now": "TIMESTAMPTZ", ":business": "INTEGER", ":reference": "TEXT"}
+        kinds = {":now": "TIMESTAMPTZ", ":business": "INTEGER", ":reference": "TEXT", ":uploaded": "BIGINT"}
         for name, kind in kinds.items():
             statement = statement.replace(name, f"CAST({name} AS {kind})")
     prepared = text(statement)

@@ -1,43 +1,61 @@
-"""survey: reads a whole file before anything of it is written, and says what is wrong with it."""
+"""survey: reads a whole file before anything of it is written, says what is wrong with it, and keeps the rows that
+can be written as they are to be written.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-from typing import Any, Final
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from typing import Final
 
 import polars as pl
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from processors.database.atomically import atomically
-from processors.file.csv_chunks import CsvChunks
+from processors.file.checked_rows import PartWriter
+from processors.file.csv_rows import CsvRows
+from processors.file.decimals import Evidence
 from processors.file.dialect import HEAD, Dialect, read_dialect
+from processors.file.encoding import EncodingScan
+from processors.file.import_options import ImportOptions
+from processors.file.known_skus import KnownSkus
+from processors.file.locations import Locations
+from processors.file.problems import Problem
 from processors.file.refused import FileRefused
 from processors.file.row_check import RowCheck, check_rows
 from processors.file.settings import FileSettings
-from processors.file.stock_writer import unknown_lines
-from processors.storage import Found, Storage
-from schemas import InventoryImportUploaded
-from streams import Progress
+from processors.file.sheet_rows import MARK, SheetRows, read_sheet
+from processors.file.twice import Twice
+from processors.file.upload_source import UploadSource
 
 MOST_PROBLEMS: Final = 10_000
 """Rows with something wrong that are looked for; a file with more is given up there."""
 
-_READ_AT_ONCE: Final = 20_000  # rows: nothing is written, and fewer at a time would take polars longer
+_READ_AT_ONCE: Final = 20_000  # rows: fewer at a time would take polars longer
+_SHEET_ROWS_AT_ONCE: Final = 5_000
+_PREVIEW: Final = 10  # rows
 
-UNKNOWN: Final = {"field": "sku", "problem": "is unknown, and a new product needs a name"}
+OpenParts = Callable[[], AbstractAsyncContextManager[PartWriter]]
+Reading = Callable[[int], Awaitable[None]]
 
 
 @dataclass(slots=True)
 class Survey:
-    """How the file is written, how many rows it has, and what is wrong with which: `line`, `field`, `problem`."""
+    """How the file is written, how many rows it has, and what is wrong with which.
+
+    `new` rows would make a product; `elsewhere` are the rows of other locations than the chosen one. `preview` are the
+    first rows as they would be written.
+    """
 
     dialect: Dialect
     rows: int = 0
-    problems: list[dict[str, Any]] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
     is_complete: bool = True
+    new: int = 0
+    elsewhere: int = 0
+    preview: pl.DataFrame | None = None
 
     @property
     def refused(self) -> int:
@@ -46,92 +64,157 @@ class Survey:
 
     def is_too_bad(self, settings: FileSettings) -> bool:
         """Whether so much is wrong that nothing should be written."""
-        return not self.is_complete or self.refused > max(
-            settings.file_errors_few, settings.file_errors_share * self.rows
-        )
+        refused = self.refused
+        most = max(settings.file_errors_few, settings.file_errors_share * self.rows)
+        return not self.is_complete or refused > most or refused == self.rows
+
+    def why(self) -> str:
+        """What to tell the sender of a file of which nothing is written."""
+        much = f"{self.refused} of {self.rows} rows" if self.is_complete else f"more than {self.refused - 1} rows"
+        return f"{much} cannot be imported, so nothing was"
 
 
 async def survey(
-    event: InventoryImportUploaded,
-    found: Found,
-    storage: Storage,
-    engine: AsyncEngine,
-    progress: Progress,
+    source: UploadSource,
+    options: ImportOptions,
+    *,
+    sha256: str = "",
+    engine: AsyncEngine | None = None,
+    business_id: int = 0,
+    open_parts: OpenParts | None = None,
+    reading: Reading | None = None,
 ) -> Survey:
     """Checks every row of a file, and that it is the file of its event.
 
-    Raises `FileRefused` for what is no CSV file, has no rows, or is not the file that was uploaded. It keeps 16 bytes
-    per row, to find SKUs that are named twice.
+    Raises `FileRefused` for what is no file of stock, has no rows, is not the file that was uploaded, or cannot be read
+    in one way only. It keeps some 50 bytes per row, to find SKUs that are named twice; where locations are summed up, the
+    rows. Where only a later row says how numbers are written, the file is read twice.
     """
-    digest = hashlib.sha256()
-    head = (
-        b"".join([block async for block in storage.read(found.key, 0, min(found.bytes, HEAD))]) if found.bytes else b""
-    )
-    dialect = read_dialect(head, is_all=found.bytes <= HEAD)
-    made = Survey(dialect)
-    chunks = CsvChunks(
-        _hashed(storage, found, dialect.position, digest), dialect, position=dialect.position, line=dialect.line,
-        size=found.bytes,
-    )  # fmt: skip
-    seen: list[pl.DataFrame] = []
-    while (chunk := await chunks.next(_READ_AT_ONCE)) is not None:
-        check = await asyncio.to_thread(check_rows, chunk.rows, dialect)
-        made.rows += check.rows
-        made.problems += check.problems.to_dicts()
-        made.problems += await _unknown(engine, event.business_id, check)
-        seen.append(check.good.select("line", pl.col("sku").hash()))
-        await progress.set(chunk.position // 2, found.bytes, "checking")
-        if made.refused > MOST_PROBLEMS:
-            made.is_complete = False
-            return made
-    if digest.hexdigest() != event.sha256:
-        raise FileRefused("the file is not the one that was uploaded: its sha256 differs")
-    if made.rows == 0:
-        raise FileRefused("the file has a first line, and no rows")
-    made.problems += await asyncio.to_thread(_named_twice, seen)
-    # A SKU that is named twice may be unknown as well: one of the two is enough for its line.
-    first = {(problem["line"], problem["field"]): problem for problem in reversed(made.problems)}
-    made.problems = sorted(first.values(), key=lambda problem: problem["line"])
-    made.is_complete = made.refused <= MOST_PROBLEMS
-    return made
+    dialect = await _look(source, options, sha256)
+    evidence = Evidence()
+    made = _Pass(source, dialect, options.decimal or None, evidence, KnownSkus(engine, business_id), reading)
+    async with open_parts() if open_parts else nullcontext() as parts:
+        result = await made.run(parts)
+    if made.is_open and (decimal := evidence.decimal(is_comma=dialect.is_comma)):
+        made = _Pass(source, dialect, decimal, Evidence(), KnownSkus(engine, business_id), reading)
+        async with open_parts() if open_parts else nullcontext() as parts:
+            result = await made.run(parts)
+    return result
 
 
-async def _hashed(storage: Storage, found: Found, position: int, digest: Any) -> AsyncIterator[bytes]:
-    """The file from a position on, hashed from its first byte."""
-    before = position
-    async for block in storage.read(found.key):
+async def _look(source: UploadSource, options: ImportOptions, sha256: str) -> Dialect:
+    """Reads the file once for its hash and its encoding, and its beginning for the rest."""
+    digest, scan, head = hashlib.sha256(), EncodingScan(options.encoding), b""
+
+    def feed(block: bytes) -> None:
         digest.update(block)
-        if before >= len(block):
-            before -= len(block)
-            continue
-        yield block[before:]
-        before = 0
+        if not head.startswith(MARK):
+            scan.feed(block)
+
+    async for block in source.blocks():
+        if len(head) < HEAD:
+            head += block[: HEAD - len(head)]
+        await asyncio.to_thread(feed, block)
+    if sha256 and digest.hexdigest() != sha256:
+        raise FileRefused("the file is not the one that was uploaded: its sha256 differs")
+    if head.startswith(MARK):
+        async with source.as_path() as path:
+            return await asyncio.to_thread(read_sheet, path, options)
+    is_all = source.size <= HEAD
+    await asyncio.to_thread(read_dialect, head, is_all=is_all, options=options)  # that it is text, before its encoding
+    encoding = scan.end()
+    return await asyncio.to_thread(read_dialect, head, is_all=is_all, options=options, encoding=encoding)
 
 
-async def _unknown(engine: AsyncEngine, business_id: int, check: RowCheck) -> list[dict[str, Any]]:
-    if check.good["name"].null_count() == 0:
-        return []
-    lines = await atomically(engine, lambda connection: unknown_lines(connection, business_id, check.good))
-    return [{"line": line, **UNKNOWN} for line in lines]
+class _Pass:
+    """One reading of the rows of a file."""
 
+    def __init__(
+        self, source: UploadSource, dialect: Dialect, decimal: str | None, evidence: Evidence, known: KnownSkus,
+        reading: Reading | None,
+    ) -> None:  # fmt: skip
+        self._source, self._decimal, self._evidence, self._known = source, decimal, evidence, known
+        self._is_chosen = decimal is not None
+        self._reading = reading
+        self._made = Survey(dialect)
+        self._twice = Twice()
+        self._locations = Locations(dialect)
+        self.is_open = False
 
-def _named_twice(seen: list[pl.DataFrame]) -> list[dict[str, Any]]:
-    """Each row whose SKU another row has too: which of them is meant is not ours to say."""
-    # Sorting takes a third of the memory that a table of a million hashes does; most files end here.
-    hashes = pl.concat([chunk["sku"] for chunk in seen]).sort()
-    repeated = hashes.filter(hashes == hashes.shift()).unique()
-    if repeated.is_empty():
-        return []
-    twice = pl.concat([chunk.filter(pl.col("sku").is_in(repeated.implode())) for chunk in seen])
-    lines = pl.col("line")
-    named = twice.head(MOST_PROBLEMS * 2).select(
-        lines,
-        # The first of the others: the first row is told of the second one.
-        other=pl.when(lines == lines.min().over("sku"))
-        .then(lines.sort().slice(1, 1).first().over("sku"))
-        .otherwise(lines.min().over("sku")),
-    )
-    return [
-        {"line": line, "field": "sku", "problem": f"is also in line {other}" if other else "is in the file twice"}
-        for line, other in named.iter_rows()
-    ]
+    async def run(self, parts: PartWriter | None) -> Survey:
+        made = self._made
+        async with self._chunks() as chunks:
+            async for rows in chunks:
+                await self._take(rows, parts)
+                if made.refused > MOST_PROBLEMS and not self.is_open:
+                    made.is_complete = False
+                    return made
+        if made.rows == 0:
+            self._locations.refuse_unknown()
+            raise FileRefused("the file has a first line, and no rows")
+        made.problems += await asyncio.to_thread(self._twice.problems, self._locations, MOST_PROBLEMS)
+        made.problems += await self._known.damaged(MOST_PROBLEMS)
+        if self._locations.is_summed:
+            summed, wrong = await asyncio.to_thread(self._locations.summed, made.problems)
+            made.problems += wrong
+            made.preview = summed.head(_PREVIEW)
+            if parts is not None:
+                await parts.add(summed)
+        if parts is not None:
+            await parts.end()
+        # A SKU that is named twice may be unknown as well: one of the two is enough for its line.
+        first = {(problem["line"], problem["field"]): problem for problem in reversed(made.problems)}
+        made.problems = sorted(first.values(), key=lambda problem: (problem["line"], problem["field"]))
+        made.is_complete = made.refused <= MOST_PROBLEMS
+        if made.preview is not None:
+            made.preview = made.preview.filter(~pl.col("line").is_in([problem["line"] for problem in made.problems]))
+        made.elsewhere, made.new = self._locations.elsewhere, self._known.new
+        made.dialect = replace(made.dialect, decimal=self._decimal or "")
+        return made
+
+    async def _take(self, rows: pl.DataFrame, parts: PartWriter | None) -> None:
+        made = self._made
+        rows = self._locations.chosen(rows)
+        check = await asyncio.to_thread(self._check, rows)
+        made.rows += check.rows
+        if len(made.problems) <= 2 * MOST_PROBLEMS:
+            made.problems += check.problems.to_dicts()
+        if contradiction := self._evidence.contradiction() if not self._is_chosen else "":
+            raise FileRefused(contradiction)
+        made.problems += await self._known.check(check.good)
+        self._twice.add(check.good)
+        if made.preview is None or made.preview.height < _PREVIEW:
+            held = [made.preview] if made.preview is not None else []
+            made.preview = pl.concat([*held, check.good.head(_PREVIEW)]).head(_PREVIEW)
+        if self._locations.is_summed:
+            self._locations.add(check.good)
+        elif parts is not None:
+            await parts.add(check.good)
+
+    def _check(self, rows: pl.DataFrame) -> RowCheck:
+        check = check_rows(rows, self._made.dialect, self._decimal, self._evidence)
+        self.is_open = self.is_open or check.is_open
+        if self._decimal is None and len(self._evidence.found) == 1:
+            # What comes is read so; what came before is read again, if it had two readings.
+            self._decimal = next(iter(self._evidence.found))
+        return check
+
+    @asynccontextmanager
+    async def _chunks(self) -> AsyncIterator[AsyncIterator[pl.DataFrame]]:
+        dialect = self._made.dialect
+        if not dialect.sheet:
+            rows = CsvRows(self._source.blocks(), dialect)
+            yield self._each(rows, _READ_AT_ONCE)
+            return
+        async with self._source.as_path() as path:
+            sheet = SheetRows(path, dialect)
+            try:
+                yield self._each(sheet, _SHEET_ROWS_AT_ONCE)
+            finally:
+                sheet.close()
+
+    async def _each(self, rows: CsvRows | SheetRows, most: int) -> AsyncIterator[pl.DataFrame]:
+        while (frame := await rows.next(most)) is not None:
+            yield frame
+            if self._reading is not None:
+                await self._reading(rows.bytes)

@@ -26,7 +26,11 @@ async def _csv(pages: AsyncIterator[pl.DataFrame]) -> AsyncIterator[str]:
     has_header = True
     async for page in pages:
         safe = page.with_columns(guarded(pl.col(pl.String)))
-        yield safe.write_csv(include_header=has_header, line_terminator="\r\n", datetime_format="%Y-%m-%dT%H:%M:%SZ")
+        # In quotes: where a semicolon separates cells, one within a name would begin a cell, and a formula with it.
+        yield safe.write_csv(
+            include_header=has_header, line_terminator="\r\n", datetime_format="%Y-%m-%dT%H:%M:%SZ",
+            quote_style="non_numeric",
+        )  # fmt: skip
         has_header = False
     if has_header:
         from processors.file.stock_pages import SCHEMA

@@ -6,11 +6,11 @@ from typing import Final
 
 import polars as pl
 
-_TRIGGER: Final = r"^([\s\"']*[=+\-@\t\r\x00])"
+_TRIGGER: Final = r"^([\s\"']*[=+\-@＝＋－＠\t\r\x00])"
 
 
 def guarded(cell: pl.Expr) -> pl.Expr:
-    """Puts an apostrophe before what begins with `= + - @`, a tab, a carriage return or a zero byte, spaces and quotes
-    left aside (OWASP's list for CSV injection). Numbers are typed, and need none.
+    """Puts an apostrophe before what begins with `= + - @` (in full width too), a tab, a carriage return or a zero
+    byte, spaces and quotes left aside (OWASP's list for CSV injection). Numbers are typed, and need none.
     """
     return cell.str.replace(_TRIGGER, "'$1")

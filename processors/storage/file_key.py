@@ -15,6 +15,7 @@ SUFFIXES: Final = {
     "ndjson": "application/x-ndjson",
     "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
     "parquet": "application/vnd.apache.parquet",
+    "arrow": "application/octet-stream",
     "html": "text/html; charset=utf-8",
     "pdf": "application/pdf",
 }

@@ -32,6 +32,7 @@ def safe_file_name(name: str, instead: str = "file") -> str:
 def as_attachment(name: str) -> str:
     """The Content-Disposition header (RFC 6266) that saves a file under a name rather than showing it."""
     safe = safe_file_name(name)
-    plain = re.sub(r"[^A-Za-z0-9 ._()+-]", "_", safe)
+    letters = "".join(c for c in unicodedata.normalize("NFKD", safe) if not unicodedata.combining(c))
+    plain = re.sub(r"[^A-Za-z0-9 ._()+-]", "_", letters)
     encoded = "" if plain == safe else f"; filename*=UTF-8''{quote(safe, safe='')}"
     return f'attachment; filename="{plain}"{encoded}'

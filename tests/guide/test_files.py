@@ -53,7 +53,7 @@ async def test_an_import(ask: Ask, shop: Database, storages: Storages, tmp_path:
     assert (imported.written, imported.refused) == (1, 1)
     assert await levels(shop) == {"OAK-1": 12}
     report = await fetch(storages, imported.errors_url)
-    assert report.text.splitlines()[1] == "3,quantity,is not a whole number"
+    assert report.text.splitlines()[1] == "3;3;ELM-2;On hand;several;is not a whole number;enter a whole number, as 12"
 
 
 async def test_the_same_file_again(ask: Ask, storages: Storages, tmp_path: Path) -> None:

@@ -86,7 +86,9 @@ async def test_an_export_holds_what_the_database_does(ask: Ask, shop: Database, 
         answer = await ask(InventoryExportRequested(business_id=SHOP, format=format), InventoryExported)
         fetched = await _fetch(storages, answer.url)
         assert (answer.rows, answer.bytes, fetched.status_code) == (40, len(fetched.content), 200)
-        assert f'filename="stock-shop-s-hne-{datetime.now(UTC):%Y-}' in fetched.headers["content-disposition"]
+        named = fetched.headers["content-disposition"]
+        assert f'filename="stock-shop-sohne-{datetime.now(UTC):%Y-}' in named
+        assert f"filename*=UTF-8''stock-shop-s%C3%B6hne-{datetime.now(UTC):%Y-}" in named
         for (sku, name, quantity), found in zip(expected, _read(format, fetched.content), strict=True):
             guarded = f"'{name}" if format in ("csv", "xlsx") and name in FORMULAS else name
             if format == "xlsx":

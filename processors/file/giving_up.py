@@ -1,0 +1,46 @@
+"""giving_up: whoever asked hears of a failure that is nobody's file: the last try of a delivery ends as an event, and
+as a dead letter for the operator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from schemas import Event
+from streams import DeadLetter, Delivery, Retry, Snooze, Streams, Unavailable
+
+log = structlog.get_logger(__name__)
+
+
+def is_last_try(delivery: Delivery, error: Exception) -> bool:
+    """Whether what a handler raised makes its delivery a dead letter."""
+    if isinstance(error, DeadLetter):
+        return True
+    if isinstance(error, Snooze | Unavailable | Retry):
+        return False
+    return delivery.route is None or delivery.route.retry.next_delay(delivery.attempt, error) is None
+
+
+def reason_of(delivery: Delivery, error: Exception) -> str:
+    """What to tell the one who asked. What went wrong in the code is for the operator, and may quote the file."""
+    if isinstance(error, DeadLetter):
+        return str(error)[:400]
+    return (
+        f"something went wrong at our side ({type(error).__name__}), and was tried {delivery.attempt} times; the "
+        f"operator finds it as event {delivery.message.id}"
+    )[:400]
+
+
+async def give_up(
+    streams: Streams, delivery: Delivery, error: Exception, failed: Callable[[str], Awaitable[Event]]
+) -> None:
+    """Publishes the event that `failed` makes of a reason, once for each time the delivery is given up. What keeps it
+    from being published is logged: the error itself is what counts.
+    """
+    try:
+        event = await failed(reason_of(delivery, error))
+        await streams.publish(event, once=f"gave-up:{delivery.group}:{delivery.message.id}:{delivery.replays}")
+    except Exception:
+        log.exception("delivery.not_told", group=delivery.group, id=delivery.message.id)
