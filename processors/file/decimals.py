@@ -22,6 +22,7 @@ _NAMES: Final = {".": "point", ",": "comma"}
 # digit.
 _OTHER_DIGITS: Final = r"[\p{Nd}--0-9]"
 _SIMPLE: Final = r"^[0-9]*$"
+_NOT_BARE: Final = r"[^0-9.,]|[0-9],$"
 _SIGNS: Final = (
     r"\p{Sc}|[A-Z]{3}|R\$|US\$|A\$|C\$|S/|kr\.?|zł|Kč|Ft|lei|Lei|Fr\.?|SFr\.?|Rs\.?|EUR|Euro|euro"  # of currencies
 )
@@ -80,8 +81,8 @@ def clean_numbers(cells: pl.Series, *, is_price: bool = False) -> pl.Series:
     """Cells as they are, but for what is no part of the number: spaces around it, invisible characters, a plus, a
     currency. Digits of all scripts are 0-9 then, minus is `-`, a space of any kind is one, an apostrophe too.
     """
-    if cells.str.contains(_SIMPLE).all():
-        return cells.replace("", None)
+    if not cells.str.contains(_NOT_BARE).any():
+        return cells.str.strip_suffix(".").replace("", None)
     if cells.str.contains(_OTHER_DIGITS).any():
         cells = cells.map_elements(_with_ascii_digits, return_dtype=pl.String)
     cell = pl.col("cell")

@@ -34,6 +34,10 @@ _CONTROLS: Final = r"[\x00-\x1f\x7f-\x9f\x{2028}\x{2029}]"
 _FORMULA: Final = r"^(?:=|[+\-@].*\|.*!|[+\-@][A-Za-z][A-Za-z.]*\()"
 _ERROR: Final = r"^#(?:N/A|NV|REF!|BEZUG!|VALUE!|WERT!|DIV/0!|NAME\?|NULL!|NUM!|ZAHL!|¡.*!)$"
 
+# What nothing can be wrong with.
+_FEW_DIGITS: Final = r"^[0-9]{1,9}$"
+_SMALL_AMOUNT: Final = r"^(?:0|[1-9][0-9]{0,9})(?:\.[0-9]{1,2})?$"
+
 PROBLEMS: Final = {
     "line": pl.Int64, "row": pl.Int64, "field": pl.String, "sku": pl.String, "value": pl.String, "problem": pl.String,
 }  # fmt: skip
@@ -156,6 +160,10 @@ def _text_problem(cells: pl.Series, name: str, *, required: bool = False) -> pl.
     return pl.DataFrame({"cell": cells}).select(problem.alias("problem")).to_series()
 
 
+def _nothing(cells: pl.Series) -> pl.Series:
+    return pl.Series("problem", [None], pl.String).new_from_index(0, len(cells))
+
+
 @dataclass(frozen=True, slots=True)
 class _Numbers:
     """The cells of a column of numbers: as they are, what kind they are, and as Python writes them."""
@@ -173,6 +181,8 @@ class _Numbers:
         cells = clean_numbers(raw, is_price=is_price)
         kind = kinds(cells)
         collect(found, lines, cells, kind)
+        if not kind.is_in(["either", ".", ",", "typed", "odd"]).any() and not cells.str.contains("[ ']").any():
+            return cls(cells, kind, cells, decimal)
         frame = pl.DataFrame({"cell": cells, "kind": kind})
         return cls(
             cells, kind, frame.select(plain_number(pl.col("cell"), pl.col("kind"), decimal)).to_series(), decimal
@@ -182,6 +192,11 @@ class _Numbers:
     def is_open(self) -> bool:
         """Whether a cell has two readings, and none was chosen."""
         return self.decimal is None and bool((self.kinds == "either").any())
+
+    def _are(self, pattern: str) -> bool:
+        """Whether all of them are of a form with which nothing can be wrong, as in most files."""
+        other = {".": ",", ",": "."}.get(self.decimal or "", "either")
+        return not (self.kinds == other).any() and bool(self.numbers.str.contains(pattern).all())
 
     def _frame(self) -> pl.DataFrame:
         return pl.DataFrame({"cell": self.cells, "kind": self.kinds, "number": self.numbers})
@@ -196,6 +211,8 @@ class _Numbers:
 
     def whole(self, most: int) -> tuple[pl.Series, pl.Series]:
         """Whole numbers from 0 to `most`, and what is wrong with the others. Null is null."""
+        if self._are(_FEW_DIGITS):
+            return self.numbers.cast(pl.Int64), _nothing(self.numbers)
         number = pl.col("number").str.replace(r"\.0*$", "")
         frame = self._frame().with_columns(number=number)
         cell = pl.col("number")
@@ -217,6 +234,8 @@ class _Numbers:
         """Amounts with at most two decimals, as text, and what is wrong with the others. A workbook's numbers are
         rounded, as the workbook shows them.
         """
+        if self._are(_SMALL_AMOUNT):
+            return self.numbers, _nothing(self.numbers)
         long = self._frame().filter(
             (pl.col("kind") == "typed") & pl.col("number").str.contains(r"^-?[0-9]+\.[0-9]{3,}$")
         )

@@ -45,7 +45,7 @@ _SUSPICIONS: Final = (
 
 def clean_text(cells: pl.Series) -> pl.Series:
     """Trimmed, in the composed normal form, null where it is blank."""
-    cell = _unwrapped()
+    cell = _unwrapped(cells)
     if cells.str.contains(_NOT_ASCII).any():
         cell = cell.str.normalize("NFC").str.replace_all("\ufeff", "").str.strip_chars()
     return _blank_as_null(cells, cell)
@@ -53,7 +53,7 @@ def clean_text(cells: pl.Series) -> pl.Series:
 
 def clean_skus(cells: pl.Series) -> pl.Series:
     """The same, and without what nobody sees: spaces of all kinds are one, characters without a shape are none."""
-    cell = _unwrapped()
+    cell = _unwrapped(cells)
     if cells.str.contains(_NOT_ASCII).any():
         cell = (
             cell.str.normalize("NFC").str.replace_all(r"\p{Cf}", "").str.replace_all(r"\p{Zs}", " ").str.strip_chars()
@@ -63,7 +63,7 @@ def clean_skus(cells: pl.Series) -> pl.Series:
 
 def unguarded(cells: pl.Series) -> pl.Series:
     """Without the apostrophe with which an export has made sure that a text is no formula."""
-    return cells.str.replace(_GUARDED, "$1")
+    return cells.str.replace(_GUARDED, "$1") if cells.str.starts_with("'").any() else cells
 
 
 def suspicion(skus: pl.Series, raw: pl.Series) -> pl.Series:
@@ -93,9 +93,14 @@ def folded(sku: pl.Expr) -> pl.Expr:
     return text.str.replace(r"^0+([0-9]+)$", "$1")
 
 
-def _unwrapped() -> pl.Expr:
-    cell = pl.col("cell").str.strip_prefix(TYPED).str.strip_chars()
-    return cell.str.replace(_WRAPPED, "$1").str.strip_chars()
+def _unwrapped(cells: pl.Series) -> pl.Expr:
+    cell = pl.col("cell")
+    if cells.str.starts_with(TYPED).any():
+        cell = cell.str.strip_prefix(TYPED)
+    cell = cell.str.strip_chars()
+    if cells.str.contains('="', literal=True).any():
+        cell = cell.str.replace(_WRAPPED, "$1").str.strip_chars()
+    return cell
 
 
 def _blank_as_null(cells: pl.Series, cell: pl.Expr) -> pl.Series:
