@@ -1,7 +1,11 @@
 """`python -m processors.file`: runs one consumer of the file processor until SIGTERM.
 
+`python -m processors.file check FILE` shows what an import of a file would do, and changes nothing;
 `python -m processors.file upload FILE --business N` stores a file and publishes that it is there;
 `python -m processors.file export --business N --format FORMAT` asks for an export.
+
+`check` exits with 0 when every row is good, 1 when some would be refused, 3 when nothing would be imported; all exit
+with 2 for wrong usage.
 """
 
 from __future__ import annotations
@@ -10,13 +14,17 @@ import argparse
 import asyncio
 import sys
 from pathlib import Path
-from typing import NoReturn, get_args
+from typing import Any, NoReturn, get_args
 
+import orjson
 from pydantic import ValidationError
 
 from observability import instrument
+from processors.database import open_database
+from processors.database.migration import prepare
 from processors.database.startup import prepare_or_exit
 from processors.file import file, store_upload
+from processors.file.checking import Checked, check_file
 from processors.file.settings import FileSettings
 from processors.storage import Storages, StorageSettings
 from schemas import Event, InventoryExportRequested
@@ -24,15 +32,29 @@ from schemas.files import ExportFormat
 from streams import Streams, StreamsError, Unavailable, run
 from streams.failure import describe
 
-_COMMANDS = ("upload", "export")
+_COMMANDS = ("check", "upload", "export")
 
 
 def _arguments(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m processors.file", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m processors.file", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     commands = parser.add_subparsers(dest="command", required=True)
-    upload = commands.add_parser("upload", help="stores a CSV of stock and publishes InventoryImportUploaded")
-    upload.add_argument("file", type=Path)
-    upload.add_argument("--again", action="store_true", help="also if the same file was imported before")
+    check = commands.add_parser("check", help="shows how a file would be read, and what is wrong with it")
+    check.add_argument("--business", type=int, metavar="N", help="whose SKUs and earlier choices count as well")
+    check.add_argument("--json", action="store_true", help="one JSON object, with every problem")
+    upload = commands.add_parser("upload", help="stores a file of stock and publishes InventoryImportUploaded")
+    upload.add_argument("--again", action="store_true", help="also if the same file was the last one imported")
+    for command in (check, upload):
+        command.add_argument("file", type=Path)
+        command.add_argument("--encoding", default="", metavar="NAME", help="of a CSV: mac-roman, cp1250, ...")
+        command.add_argument("--decimal", default="", choices=(".", ","), help="the decimal sign of the numbers")
+        command.add_argument("--sheet", default="", metavar="NAME", help="of a workbook; else the first one")
+        command.add_argument(
+            "--map", action="append", default=[], metavar="FIELD=COLUMN", type=_mapped,
+            help="the column of a field: --map sku='Custom SKU'; an empty one leaves the field out",
+        )  # fmt: skip
+        command.add_argument("--location", default="", metavar="NAME", help="one of the file's locations, or sum")
     export = commands.add_parser("export", help="publishes InventoryExportRequested")
     export.add_argument("--format", choices=get_args(ExportFormat), default="csv")
     for command in (upload, export):
@@ -41,22 +63,59 @@ def _arguments(arguments: list[str]) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def _mapped(text: str) -> tuple[str, str]:
+    name, equals, column = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not FIELD=COLUMN")
+    return name.strip().lower(), column
+
+
+def _options(asked: argparse.Namespace) -> dict[str, Any]:
+    return {
+        "encoding": asked.encoding, "decimal": asked.decimal, "sheet": asked.sheet, "map": dict(asked.map),
+        "location": asked.location,
+    }  # fmt: skip
+
+
+async def _check(asked: argparse.Namespace) -> Checked:
+    if not asked.file.is_file():
+        raise StreamsError(f"{asked.file}: there is no such file")
+    settings, options = FileSettings.load(), _options(asked)
+    if asked.business is None:
+        return await check_file(asked.file, options, settings)
+    async with open_database() as database:
+        await prepare(database.engine)
+        return await check_file(asked.file, options, settings, database, asked.business)
+
+
 async def _publish(asked: argparse.Namespace) -> str:
     event: Event
     if asked.command == "upload":
         storages = Storages(StorageSettings.load())
-        event = await store_upload(asked.file, asked.business, storages, user_email=asked.email, again=asked.again)
+        async with open_database() as database:
+            await prepare(database.engine)
+            event = await store_upload(
+                asked.file, asked.business, storages, user_email=asked.email, again=asked.again, database=database,
+                **_options(asked),
+            )  # fmt: skip
     else:
         event = InventoryExportRequested(business_id=asked.business, format=asked.format, user_email=asked.email)
     async with Streams() as streams:
-        return (await streams.publish(event)).id
+        # With the business as its key: its files are imported in the order in which they were sent.
+        return (await streams.publish(event, key=str(asked.business))).id
 
 
 def main() -> NoReturn:
     """Runs what is asked for, and exits: 2 for wrong usage, 1 without a database, else as `streams.run` does."""
     try:
         if sys.argv[1:2] and sys.argv[1] in _COMMANDS:
-            sys.stdout.write(f"{asyncio.run(_publish(_arguments(sys.argv[1:])))}\n")
+            asked = _arguments(sys.argv[1:])
+            if asked.command == "check":
+                checked = asyncio.run(_check(asked))
+                text = orjson.dumps(checked.result).decode() if asked.json else "\n".join(checked.lines())
+                sys.stdout.write(f"{text}\n")
+                sys.exit(checked.exit_code)
+            sys.stdout.write(f"{asyncio.run(_publish(asked))}\n")
             sys.exit(0)
         # A wrong setting is said here, in one line, rather than with the first file.
         FileSettings.load()

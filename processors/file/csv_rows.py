@@ -182,14 +182,18 @@ class CsvRows:
 
     def _refuse_swallowed(self, first: int, last: int) -> None:
         """A field over several lines that holds what looks like rows has lost its closing quote, and they with it."""
-        delimiter, width = self._dialect.delimiter, self._dialect.width
+        delimiter, most = self._dialect.delimiter, self._dialect.width - 1
         place = self._dialect.quantities[0]
+        # In a row whose text goes on in the next line, that line has what is left of the row, and not all of it.
+        is_whole = self._lines[first].count(delimiter) >= most
         for number in range(first + 1, last):
             line = self._lines[number]
-            if width < 2 or line.count(delimiter) < width - 1:
+            cells = line.count(delimiter)
+            is_last = number == last - 1
+            if most < 1 or cells < most or (not is_whole and (is_last or cells != most)):
                 continue
             cell = line.split(delimiter, place + 1)[place].strip(' "\r')
-            if not cell or is_number(cell):
+            if is_number(cell) or (is_whole and not cell):
                 raise FileRefused(
                     f"line {self._line + first + 1}: a quote is opened here, and line {self._line + number + 1}, which "
                     "looks like a row, would be part of the field; is a quote missing?"

@@ -68,8 +68,8 @@ class Dialect:
         return self.cells[self.columns[name]] if name in self.columns else name
 
     def as_json(self) -> dict[str, Any]:
-        """The same as JSON values."""
-        return asdict(self)
+        """The same as JSON values, to be looked at later."""
+        return {**asdict(self), "instead": {str(column): new for column, new in self.instead.items()}}
 
 
 def read_dialect(head: bytes, *, is_all: bool, options: ImportOptions | None = None, encoding: str = "") -> Dialect:
@@ -98,12 +98,19 @@ def read_dialect(head: bytes, *, is_all: bool, options: ImportOptions | None = N
     is_separated = separator is not None and skipped < len(lines) - 1
     skipped += is_separated
     best: tuple[tuple[Any, ...], str, Header, int, int] | None = None
+    refusals: list[tuple[int, FileRefused]] = []
     for delimiter in (separator[1],) if separator else _DELIMITERS:
         records, ends = _records(lines[skipped:], delimiter)
-        place, header, last = find_header(records, options)
+        try:
+            place, header, last = find_header(records, options)
+        except FileRefused as refusal:
+            refusals.append((max(map(len, records)), refusal))
+            continue
         score = (header.is_complete, len(header.columns), -place if header.is_complete else 0, len(header.cells))
         if best is None or score > best[0]:
             best = (score, delimiter, header, ends[last], last + 1)
+    if refusals and (best is None or not best[2].is_complete):
+        raise max(refusals, key=lambda refusal: refusal[0])[1]
     assert best is not None
     _, delimiter, header, taken, rows = best
     if not header.is_complete:

@@ -47,7 +47,8 @@ for _field in (*FIELDS, "location"):
 _CURRENT: Final = sorted(_names(_DATA["wide"]["current"]), key=len, reverse=True)
 _NEW: Final = _names(_DATA["wide"]["new"])
 _NEVER: Final = _names(_DATA["wide"]["never"])
-_NUMBERS: Final = frozenset(_names(_DATA["numbers"]["names"]))
+_NUMBERS: Final = frozenset(_names(_DATA["numbers"]["words"]))
+_NO_NUMBERS: Final = frozenset(_names(_DATA["numbers"]["never"]))
 _OTHER_SKUS: Final = frozenset(_names(_DATA["sku_other"]["names"]))
 
 
@@ -106,9 +107,8 @@ def read_header(cells: Sequence[str], mapping: Mapping[str, str] | None = None, 
         columns[name] = number
         is_comma = is_comma or not english
     quantities, instead = _quantities(given, columns, location, questions, is_mapped="quantity" in chosen)
-    numbers = [
-        number for number, cell in enumerate(given) if plain(cell) in _NUMBERS and number not in columns.values()
-    ]
+    taken = {*columns.values(), *quantities, *instead.values()}
+    numbers = [number for number, cell in enumerate(given) if _is_numeric(cell) and number not in taken]
     if questions:
         quantities = []
     return Header(columns, given, quantities, instead, numbers, is_comma, "; ".join(questions))
@@ -161,8 +161,11 @@ def _quantities(
         and not is_mapped
     ):
         # The new quantity, which is blank where nothing was counted: the current one holds there.
-        others = [row[3] for row in sorted(_ranked(given, "quantity", {columns["quantity"]}))]
-        return ([others[0]], {others[0]: columns["quantity"]}) if len(others) == 1 else ([columns["quantity"]], {})
+        counted = columns["quantity"]
+        others = [row[3] for row in sorted(_ranked(given, "quantity", {counted}))]
+        twins = [other for other in others if _without_age(given[other]) == _without_age(given[counted])]
+        before = twins if len(twins) == 1 else others
+        return ([before[0]], {before[0]: counted}) if len(before) == 1 else ([counted], {})
     if "quantity" in columns or is_mapped or any(" could be the quantity" in question for question in questions):
         return ([columns["quantity"]] if "quantity" in columns else []), {}
     current, new = _wide(given, _CURRENT), _wide(given, _NEW)
@@ -188,6 +191,16 @@ def _quantities(
             instead[column] = new[key][0]
     columns["quantity"] = quantities[0]
     return quantities, instead
+
+
+def _without_age(cell: str) -> str:
+    return plain(cell).replace("current", "").replace("new", "")
+
+
+def _is_numeric(cell: str) -> bool:
+    """Whether a column that is not imported holds numbers that are written as the others are."""
+    words = {plain(word) for word in re.split(r"[\W_]+", cell)}
+    return bool(words & _NUMBERS) and not words & _NO_NUMBERS
 
 
 def _wide(given: list[str], prefixes: Sequence[str]) -> dict[str, tuple[int, str]]:

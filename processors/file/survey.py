@@ -87,8 +87,8 @@ async def survey(
     """Checks every row of a file, and that it is the file of its event.
 
     Raises `FileRefused` for what is no file of stock, has no rows, is not the file that was uploaded, or cannot be read
-    in one way only. It keeps some 50 bytes per row, to find SKUs that are named twice; where locations are summed up, the
-    rows. Where only a later row says how numbers are written, the file is read twice.
+    in one way only. It keeps some 50 bytes per row, to find SKUs that are named twice; where locations are summed up,
+    the rows. Where only a later row says how numbers are written, the file is read twice.
     """
     dialect = await _look(source, options, sha256)
     evidence = Evidence()
