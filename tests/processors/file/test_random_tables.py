@@ -1,0 +1,155 @@
+"""Random tables, written in random ways and read back: a number is right, or its row or file is refused. Never wrong."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+import polars as pl
+import pytest
+
+from processors.file.checked_rows import SCHEMA, PartWriter, read_parts
+from processors.file.import_options import ImportOptions
+from processors.file.refused import FileRefused
+from processors.file.survey import Survey, survey
+from processors.file.upload_source import LocalSource
+from processors.storage import Storages
+from processors.storage.file_key import FileKey
+from tests.processors.file.conftest import SHOP
+
+HEADERS: Final = {
+    "en": ("SKU", "Name", "On hand", "Price", "Min. stock"),
+    "de": ("Artikelnummer", "Bezeichnung", "Bestand", "Preis", "Mindestbestand"),
+    "fr": ("Référence", "Désignation", "Quantité", "Prix", "Seuil"),
+    "es": ("Código", "Nombre", "Existencias", "Precio", "Stock mínimo"),
+}
+WORDS: Final = (
+    "Säge", "Hammer", "crème brûlée", "niño", "Größe M8×40", 'Rohr 1/2"', "a, b", "c; d", "Ø12", "été", "pièce",
+    "façade", "5 mm", "two | three", "Käse, weiß", "O’Neill", "20 °C",
+)  # fmt: skip
+OTHERS: Final = ("Łożysko", "Привет", "锤子", "ネジ", "שלום", "emoji 🔥", "kůň")
+DIGITS: Final = ("٠١٢٣٤٥٦٧٨٩", "０１２３４５６７８９", "०१२३४५६७८९")
+
+
+@dataclass(frozen=True)
+class Written:
+    """A file, and what its rows mean: the quantity, price and threshold of each SKU."""
+
+    data: bytes
+    meant: dict[str, tuple[int, Decimal | None, int | None]]
+    how: dict[str, Any]
+
+
+def write(dice: random.Random) -> Written:
+    """A random table in a random dialect. A list in a language that writes a decimal comma, with semicolons, has one."""
+    language = dice.choice(list(HEADERS))
+    delimiter = dice.choice(";,\t|")
+    decimal = "," if language != "en" and delimiter == ";" else dice.choice(".,")
+    thousands = dice.choice(
+        ["", "." if decimal == "," else ",", "." if decimal == "," else ",", " ", "'", "\u00a0", "’"]
+    )
+    encoding = dice.choice(["utf-8", "utf-8-sig", "utf-16", "cp1252"])
+    places = dice.choice([0, 0, 0, 2, 3])  # that quantities are written with
+    cents = dice.choice([True, True, False])  # whether prices have any
+    newline = dice.choice(["\n", "\r\n", "\r"])
+    quoting = dice.choice([csv.QUOTE_MINIMAL, csv.QUOTE_ALL])
+    digits = dice.choice(["", "", "", "", *DIGITS]) if encoding != "cp1252" else ""
+    currency = dice.choice(["", "", "€ ", " €", "$", "EUR "])
+    words = WORDS if encoding == "cp1252" else WORDS + OTHERS
+    meant: dict[str, tuple[int, Decimal | None, int | None]] = {}
+    rows = []
+
+    def shown(number: Decimal | int, count: int) -> str:
+        text = f"{number:,.{count}f}".replace(",", "T").replace(".", decimal).replace("T", thousands)
+        return text.translate(str.maketrans("0123456789", digits)) if digits else text
+
+    for number in range(dice.randint(1, 40)):
+        sku = f"X{number:03d}-{dice.randint(0, 99)}"
+        quantity = dice.choice(
+            [dice.randint(0, 9), dice.randint(0, 999), dice.randint(1, 9) * 1000, dice.randint(0, 10**7)]
+        )
+        price = None if dice.random() < 0.2 else Decimal(dice.randint(0, 2_000_000)) / 100
+        if price is not None and not cents:
+            price = Decimal(int(price))
+        threshold = None if dice.random() < 0.5 else dice.randint(0, 5000)
+        meant[sku] = (quantity, price, threshold)
+        price_text = shown(price, dice.choice([2, 2, 1]) if price % 1 * 10 % 1 == 0 and cents else 2 if cents else 0) if (
+            price is not None
+        ) else ""  # fmt: skip
+        if price_text and not digits:
+            price_text = (
+                currency + price_text if currency.strip() in ("$", "EUR") or currency == "€ " else price_text + currency
+            )
+        rows.append([
+            sku, dice.choice(words), shown(quantity, places), price_text,
+            "" if threshold is None else shown(threshold, 0),
+        ])  # fmt: skip
+    dice.shuffle(rows)
+    columns = [0, *dice.sample(range(1, 5), 4)]
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, delimiter=delimiter, lineterminator=newline, quoting=quoting)
+    writer.writerow([HEADERS[language][column] for column in columns])
+    for row in rows:
+        writer.writerow([row[column] for column in columns])
+        if dice.random() < 0.05:
+            text.write(newline)
+    how = {
+        "language": language, "delimiter": delimiter, "decimal": decimal, "thousands": thousands, "encoding": encoding,
+        "places": places, "newline": newline, "digits": digits,
+    }  # fmt: skip
+    return Written(text.getvalue().encode(encoding), meant, how)
+
+
+async def _read(path: Path, storages: Storages) -> tuple[Survey, pl.DataFrame]:
+    key = FileKey.new(SHOP, "arrow", made_from="a test")
+
+    @asynccontextmanager
+    async def parts() -> AsyncIterator[PartWriter]:
+        async with storages.exports.write(key) as file:
+            yield PartWriter(file, 7)
+
+    made = await survey(LocalSource(path), ImportOptions(), open_parts=parts)
+    found = [part.rows async for part in read_parts(storages.exports, key, 0)]
+    lines = [problem["line"] for problem in made.problems]
+    return made, pl.concat(found).filter(~pl.col("line").is_in(lines)) if found else pl.DataFrame(schema=SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "examples",
+    [100, pytest.param(2000, marks=[pytest.mark.slow, pytest.mark.timeout(900)])],
+)
+async def test_a_number_is_never_wrong(examples: int, storages: Storages, tmp_path: Path) -> None:
+    """Each row that is written means what it meant; the others are named. Most rows are written."""
+    seed = int(os.environ.get("TABLES_SEED", "0")) or random.SystemRandom().randrange(1, 2**32)
+    print(f"TABLES_SEED={seed}")
+    dice = random.Random(seed)
+    path, total, good, refused = tmp_path / "table.csv", 0, 0, 0
+    for number in range(examples):
+        table = write(dice)
+        path.write_bytes(table.data)
+        total += len(table.meant)
+        try:
+            made, rows = await _read(path, storages)
+        except FileRefused as refusal:
+            refused += 1
+            assert "decimal" in str(refusal) or "UTF-8" in str(refusal), (seed, number, table.how, str(refusal))
+            continue
+        told = (seed, number, table.how)
+        assert made.rows == len(table.meant) == rows.height + made.refused, told
+        for sku, quantity, price, threshold in rows.select("sku", "quantity", "price", "threshold").iter_rows():
+            meant = table.meant[sku]
+            assert (quantity, threshold) == (meant[0], meant[2]), (sku, *told)
+            assert (None if price is None else Decimal(price)) == meant[1], (sku, *told)
+        for problem in made.problems:
+            assert problem["problem"].startswith("could be"), (problem, *told)
+        good += rows.height
+    print(f"{examples} tables, {total} rows: {good} read, {refused} files refused")
+    assert good > total * 0.75
