@@ -37,6 +37,7 @@ from streams.embedded import EmbeddedRedis, find_servers
 
 CHUNK: Final = 5_000
 MOST_RSS: Final = 300  # MiB
+MOST_SHEET_RSS: Final = 400  # MiB, of an import of a workbook
 LEAST_RATIO: Final = 0.5
 _PATIENCE: Final = 600.0  # seconds
 
@@ -52,6 +53,25 @@ def make_file(path: Path, rows: int, *, quoted: bool) -> None:
         "price": (((numbers % 9000) + 50) / 100).round(2),
         "threshold": numbers % 20,
     }).write_csv(path)  # fmt: skip
+
+
+def make_workbook(path: Path, rows: int) -> None:
+    """The same as a workbook, as a spreadsheet writes it: texts are shared, numbers are numbers."""
+    import xlsxwriter
+
+    with xlsxwriter.Workbook(path, {"constant_memory": False}) as book:
+        sheet = book.add_worksheet("Stock")
+        sheet.write_row(0, 0, ["sku", "quantity", "name", "category", "price", "threshold"])
+        for n in range(rows):
+            values = [
+                f"XL-{n:08d}",
+                n % 977 + 1,
+                f"Product number {n}",
+                f"category {n % 40}",
+                (n % 9000 + 50) / 100,
+                n % 20,
+            ]
+            sheet.write_row(n + 1, 0, values)
 
 
 def import_barely(path: Path, database: Path) -> None:
@@ -151,7 +171,9 @@ async def measure_floor(file: Path, database: Path) -> tuple[float, float]:
     return float(took), float(rss)
 
 
-async def measure(rows: int, formats: list[ExportFormat], home: Path, redis_url: str, *, quoted: bool) -> Table:
+async def measure(
+    rows: int, formats: list[ExportFormat], home: Path, redis_url: str, *, quoted: bool, sheet_rows: int
+) -> Table:
     """Everything, one after the other, each in a fresh process."""
     table = Table("work", "seconds", "rows/s", "of the floor", "RSS (MiB)", title=f"{rows} rows, SQLite")
     file, database = home / "stock.csv", home / "business.db"
@@ -174,6 +196,20 @@ async def measure(rows: int, formats: list[ExportFormat], home: Path, redis_url:
     table.add_row("floor: polars + sqlite3", f"{bare:.1f}", f"{rows / bare:.0f}", "1.00", f"{bare_rss:.0f}")
     table.add_row("import", f"{took:.1f}", f"{rows / took:.0f}", f"{bare / took:.2f}", f"{rss:.0f}")
     _judge("import", rss, bare / took)
+    if sheet_rows:
+        book = home / "stock.xlsx"
+        await asyncio.to_thread(make_workbook, book, sheet_rows)
+        event = await store_upload(book, 1, Storages(StorageSettings.load()))
+        async with running(env, home) as process:
+            answer, took = await process.answer(event, InventoryImported)
+            rss = process.end()
+        assert answer.written == sheet_rows
+        rows += sheet_rows
+        table.add_row(
+            f"import of {sheet_rows} rows as xlsx", f"{took:.1f}", f"{sheet_rows / took:.0f}", "", f"{rss:.0f}"
+        )
+        if rss >= MOST_SHEET_RSS:
+            print(f"MISSED: import of a workbook: {rss:.0f} MiB (under {MOST_SHEET_RSS})")
     for format in formats:
         async with running(env, home) as process:
             asked = InventoryExportRequested(business_id=1, format=format)
@@ -195,6 +231,7 @@ def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--sheet-rows", type=int, default=200_000, help="of the workbook that is imported; 0 for none")
     parser.add_argument("--formats", default="csv,parquet,ndjson,xlsx")
     parser.add_argument("--quoted", action="store_true", help="with names in quotes")
     parser.add_argument("--floor", nargs=2, type=Path, help=argparse.SUPPRESS)
@@ -213,7 +250,14 @@ def main() -> None:
         server = EmbeddedRedis(home / "redis", newest)
         try:
             table = asyncio.run(
-                measure(options.rows, options.formats.split(","), home, server.start(), quoted=options.quoted)
+                measure(
+                    options.rows,
+                    [format for format in options.formats.split(",") if format],
+                    home,
+                    server.start(),
+                    quoted=options.quoted,
+                    sheet_rows=options.sheet_rows,
+                )
             )
         finally:
             server.stop()

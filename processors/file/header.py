@@ -18,6 +18,7 @@ SUM: Final = "sum"
 """The location that means: all of them together."""
 
 _MOST_COLUMNS: Final = 200
+_LONGEST_NAME: Final = 200  # characters of it that are looked at
 _QUESTIONS: Final = REQUIRED  # of these, two columns of one rank are a question
 _BRACKETS: Final = re.compile(r"\([^()]*\)|\[[^\[\]]*\]")
 
@@ -82,7 +83,7 @@ def read_header(cells: Sequence[str], mapping: Mapping[str, str] | None = None, 
     """
     if len(cells) > _MOST_COLUMNS:
         raise FileRefused(f"the file has {len(cells)} columns; {_MOST_COLUMNS} is the most")
-    given = [cell.strip() for cell in cells]
+    given = [cell.strip()[:_LONGEST_NAME] for cell in cells]
     chosen = _mapped(given, mapping or {})
     columns = {name: number for name, number in chosen.items() if number is not None}
     questions: list[str] = []

@@ -33,6 +33,7 @@ _PLACES: Final = tuple(
 _ROMANCE: Final = frozenset("êûœùõãñÊÛŒÙÕÃÑ")  # of languages that write no k and no w
 _OPENING: Final = frozenset("«‹„‚“‘”»¿¡(€$£¥#§©±")  # what may stand before a word
 _CLOSING: Final = frozenset("»›“”’‘«!?…™®°%ªº€£¥¢")  # and behind one
+_LONGEST: Final = 200  # bytes: what is longer is no word
 _ALONE: Final = frozenset("\u00a0–—•·×÷±°²³µ½¼¾…™®©«»‹›„“”‚‘’§¿¡€£¥¢‰ªº¹´")
 _APOSTROPHE: Final = re.compile(
     r"(?i)(?:^|[^a-z])(?:[dlnmtsjcoy]|qu|jusqu|lorsqu|puisqu|aujourd|presqu|quelqu|dell|all|nell|sull|un|n)$"
@@ -42,6 +43,8 @@ _SHORT: Final = re.compile(r"(?i)(?:^|[^a-z])(?:m|cm|dm|mm|km|ft|in|yd|co|h)$")
 
 def is_western(word: bytes) -> bool:
     """Says whether a word (letters, digits, bytes over 127) reads as one of a Western language in cp1252."""
+    if len(word) > _LONGEST:
+        return False
     try:
         text = word.decode("cp1252")
     except UnicodeDecodeError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -306,15 +307,14 @@ async def test_a_megabyte_of_one_character_takes_no_time(read: Any, character: s
     flood = (character * 1_000_000)[:1_000_000]
     head = f"sku;quantity;name;price\nA;1;x;{flood}".encode()[:HEAD]
     began = time.process_time()
-    read_dialect(head, is_all=False)
+    with suppress(FileRefused):
+        read_dialect(head, is_all=False)
     assert time.process_time() - began < 2
     for data in (f"sku;quantity;name;price\n{flood};{flood};x;1\n", f"sku;quantity;name;price\nA;1;{flood};{flood}\n"):
         for encoding in ("utf-8", "cp1252"):
             began = time.process_time()
-            try:
+            with suppress(FileRefused):
                 await read(data.encode(encoding, "replace"))
-            except FileRefused:
-                pass
             assert time.process_time() - began < 4, encoding
 
 
