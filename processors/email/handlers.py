@@ -22,6 +22,7 @@ from schemas import (
     EmailRefused,
     Event,
     InventoryExported,
+    InventoryExportFailed,
     InventoryImported,
     InventoryImportFailed,
     PasswordResetRequested,
@@ -144,6 +145,9 @@ async def send_import_done(event: InventoryImported, post: Post = Depends(post_o
         name=event.name or "Your file",
         written=f"{event.written:,}",
         refused=f"{event.refused:,}" if event.refused else "",
+        new=_counted(event.products_new),
+        changed=_counted(event.products_changed),
+        unchanged=_counted(event.products_unchanged),
         repeated=event.repeated,
         is_report=event.errors_url is not None,
         link=str(event.errors_url or stock),
@@ -161,9 +165,24 @@ async def send_import_failed(event: InventoryImportFailed, post: Post = Depends(
         (event.user_email,),
         name=event.name or "Your file",
         problem=event.problem or "no reason was given",
+        written=_counted(event.written),
         is_report=event.errors_url is not None,
         link=str(event.errors_url or stock),
     )
+
+
+def _counted(number: int) -> str:
+    return f"{number:,}" if number else ""
+
+
+@email.on(InventoryExportFailed, timeout=_TIMEOUT)
+async def send_export_failed(event: InventoryExportFailed, post: Post = Depends(post_of)) -> list[EmailRefused]:
+    """Tells the person who asked for an export why there is none."""
+    if event.user_email is None:
+        return []
+    link = post.settings.link(f"/businesses/{event.business_id}/stock")
+    values = {"kind": f"export of your stock as {event.format.upper()}", "what": "export", "link": link}
+    return await post.send("report_failed", (event.user_email,), problem=event.problem, **values)
 
 
 @email.on(InventoryExported, timeout=_TIMEOUT)

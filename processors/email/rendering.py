@@ -30,7 +30,7 @@ _SUBJECTS: Final[dict[TemplateName, str]] = {
     "password_reset": "Choose a new Planning Bord password",
     "stock_alert": "Low stock: {{ sku }} ({{ quantity }} left)",
     "report_ready": "Your report is ready",
-    "report_failed": "Your report could not be made",
+    "report_failed": "Your {{ what|default('report') }} could not be made",
     "import_done": "{% if repeated %}Imported before: {{ name }}{% else %}Imported: {{ name }}"
     "{% if refused %} ({{ refused }} refused){% endif %}{% endif %}",
     "import_failed": "Not imported: {{ name }}",

@@ -16,6 +16,7 @@ from processors.demo.script import Rule, Script
 from processors.demo.sink import Sink
 from processors.email import email
 from processors.email.handlers import (
+    send_export_failed,
     send_export_ready,
     send_import_done,
     send_import_failed,
@@ -32,6 +33,7 @@ from processors.email.reset_tokens import verify
 from schemas import (
     EmailRefused,
     InventoryExported,
+    InventoryExportFailed,
     InventoryImported,
     InventoryImportFailed,
     PasswordResetRequested,
@@ -289,6 +291,34 @@ async def test_a_failed_import_says_why(
     assert mail["Subject"] == "Not imported: Your file"
     assert "the file is empty" in text_of(mail)
     assert str(report or "https://app.example.com/businesses/7/stock") in text_of(mail).splitlines()
+
+
+async def test_a_failed_import_says_as_before_only_when_it_is_true(
+    sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams
+) -> None:
+    for written in (0, 19_999):
+        event = InventoryImportFailed(
+            business_id=7, import_id="i", file=FILE, problem="it broke", written=written, user_email=ADA
+        )
+        assert await send_import_failed(event, Post(mailer, deliver(event), streams)) == []
+    nothing, partly = (text_of(mail) for mail in sink.mails())
+    assert "your stock is as it was before" in nothing
+    assert "as it was before" not in partly
+    assert "19,999 rows of it had been written" in partly.replace("\r\n", " ")
+
+
+async def test_counts_and_failed_exports(sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams) -> None:
+    event = imported(written=1200, products_new=3, products_changed=1000, products_unchanged=197)
+    assert await send_import_done(event, Post(mailer, deliver(event), streams)) == []
+    failed = InventoryExportFailed(
+        business_id=7, export_id="e", format="xlsx", problem="something went wrong at our side", user_email=ADA
+    )
+    assert await send_export_failed(failed, Post(mailer, deliver(failed), streams)) == []
+    done, export = sink.mails()
+    for words in (r"new products: +3\b", r"changed: +1,000", r"as they were: +197"):
+        assert re.search(words, text_of(done)), words
+    assert export["Subject"] == "Your export could not be made"
+    assert "something went wrong at our side" in text_of(export)
 
 
 async def test_an_export_is_told_with_its_link(sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams) -> None:

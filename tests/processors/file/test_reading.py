@@ -100,9 +100,7 @@ async def test_a_cell_with_two_readings_is_a_problem_of_its_row(read: Any) -> No
 async def test_contradictions_are_refused_with_both_lines(read: Any) -> None:
     """One mistyped cell turns no file; what is chosen makes it a problem of its row."""
     data = 'SKU,Name,On hand,Price\nA,Screw,"1,000",12.50\nB,Nail,3,4\nC,Saw,1,"8,5"\n'
-    with pytest.raises(
-        FileRefused, match=r"line 2 has a decimal point \('12.50'\) and line 4 a decimal comma \('8,5'\)"
-    ):
+    with pytest.raises(FileRefused, match=r"line 2 has a decimal point \('12.50'\) and line 4 a decimal comma"):
         await read(data)
     made = await read(data, decimal=".")
     assert wrong(made) == [(4, "price", "has a decimal comma, and the chosen one is the point")]
@@ -112,7 +110,8 @@ async def test_contradictions_are_refused_with_both_lines(read: Any) -> None:
 @pytest.mark.parametrize(
     ("cell", "price"),
     [
-        ("USD 12.50", "12.50"), ("12.50 USD", "12.50"), ("CHF 12.50", "12.50"), ("R$ 12.50", "12.50"), ("¥1200", "1200"),
+        ("USD 12.50", "12.50"), ("12.50 USD", "12.50"), ("CHF 12.50", "12.50"), ("R$ 12.50", "12.50"), 
+        ("¥1200", "1200"),
         ("12.50 kr", "12.50"), (".50", "0.50"), ("12.500", "12.50"), ("$1,019.50", "1019.50"), ("12.-", "12"),
     ],
 )  # fmt: skip
@@ -145,11 +144,14 @@ async def test_negative_stock_is_named_as_such(read: Any, cell: str) -> None:
 
 
 QUOTES = {
-    "lost at the end": ("SKU;Menge;Name;Bemerkung\nA;10;Hammer;\"Regal oben\nB;20;Saw;\nC;30;Nail;\"unten\"\n", "line 2"),
-    "an inch mark alone": ('SKU,Menge,Name,Note\nA,1,x,\nB,2,Pipe,"\nC,3,Saw,\nD,4,Pipe,"\nE,5,y,\n', "line 3: a quote is"),
+    "lost at the end": (
+        'SKU;Menge;Name;Note\nA;10;Hammer;"Regal oben\nB;20;Saw;\nC;30;Nail;"unten"\n',
+        "line 2",
+    ),
+    "an inch mark alone": ('SKU,Menge,Name,Note\nA,1,x,\nB,2,Pipe,"\nC,3,Saw,\nD,4,Pipe,"\nE,5,y,\n', "line 3: a quote"),
     "within a field": ('sku,quantity,name\nA,1,"Pipe 1/2" brass"\n', "line 2: .*written twice"),
     "with a backslash": ('sku,quantity,name\nA,1,"Pipe 1/2\\" brass"\n', r'written twice, and not as \\"'),
-    "never closed": ('sku,quantity,name\nA,1,"x\n' + "B,2,x\n" * 100, "line 2: a quote is opened here and never closed"),
+    "never closed": ('sku,quantity,name\nA,1,"x\n' + "B,2,x\n" * 100, "line 2: .* and never closed"),
     "rows within a name": ('sku,name,quantity\nA,"Hammer,1\nB,Saw",2\nC,Nail,3\n', "line 2: a quote is opened here"),
 }  # fmt: skip
 
@@ -175,7 +177,7 @@ async def test_quotes_as_spreadsheets_write_them(read: Any) -> None:
 @pytest.mark.parametrize("quoted", ["B,2,y", '"B",2,"y"'])
 @pytest.mark.parametrize("size", [2, 4_999, 5_001, 20_001])
 async def test_what_a_line_becomes_does_not_depend_on_the_others(read: Any, quoted: str, size: int) -> None:
-    """A lone carriage return, a delimiter at the end of rows, blank lines: the same with a quote in the file or none."""
+    """A lone carriage return, delimiters at the end of rows, blank lines: the same with a quote in the file or none."""
     lines = [f"S{n},1,x," for n in range(size)]
     lines[size // 2] = "A,1,Ha\rmmer"
     made = await read("sku,quantity,name\r\n" + "\r\n".join([*lines, "", quoted, "C,3,z,,"]) + "\r\n")
@@ -227,8 +229,8 @@ async def test_latin_of_windows_is_read(read: Any, name: str, before: int) -> No
 
 OTHER = {
     "mac-roman": ["Säge für Fußböden", "niño", "Blåbær"], "cp1250": ["Łożysko", "kůň", "Wkręt"], "cp1251": ["А-1 Винт"],
-    "gb18030": ["锤子"], "cp850": ["Säge"], "cp1253": ["Σφυρί"], "cp1254": ["Işık"], "koi8-r": ["Винт"], "cp932": ["ハンマー"],
-    "euc-kr": ["나사"], "iso8859-2": ["łóżko"], "cp1257": ["žvakė"],
+    "gb18030": ["锤子"], "cp850": ["Säge"], "cp1253": ["Σφυρί"], "cp1254": ["Işık"], "koi8-r": ["Винт"],
+    "cp932": ["ハンマー"],     "euc-kr": ["나사"], "iso8859-2": ["łóżko"], "cp1257": ["žvakė"],
 }  # fmt: skip
 
 
@@ -250,7 +252,7 @@ async def test_mixed_encodings_are_refused(read: Any, newline: str, order: int) 
     lines = [b"A;5;" + "Säge".encode(), b"B;1;x", b"C;7;" + "Öl".encode("cp1252")]
     lines = lines[order:] + lines[:order]
     data = newline.encode().join([b"sku;quantity;name", *lines, b""])
-    with pytest.raises(FileRefused, match="mixes encodings: line . is UTF-8 and line . is something else"):
+    with pytest.raises(FileRefused, match=r"mixes encodings: line . is UTF-8 and line . is something else"):
         await read(data)
 
 
@@ -271,7 +273,7 @@ async def test_utf16_and_unknown_choices(read: Any) -> None:
     assert stock(await read(bare, encoding="UTF-16LE")) == {"A": 5}
     with pytest.raises(FileRefused, match="the encoding 'klingon' is not known; choose one of utf-8, "):
         await read(text, encoding="klingon")
-    with pytest.raises(FileRefused, match="the file is utf-8 up to about line|is not written in utf-8"):
+    with pytest.raises(FileRefused, match=r"the file is utf-8 up to about line|is not written in utf-8"):
         await read(text.encode("cp1252"), encoding="utf-8")
 
 

@@ -55,7 +55,8 @@ async def test_cells_are_what_they_show(
         made["Stock"].merge_cells("A11:D11")
 
     rows: list[Sequence[Any]] = [
-        HEAD, (123, "Zeros", 1000, 12.5), (4006381333931, "EAN", 7.0, 19.989999999999998), ("T-1", "Text", "1.000", "2,50"),
+        HEAD, (123, "Zeros", 1000, 12.5), (4006381333931, "EAN", 7.0, 19.989999999999998),
+        ("T-1", "Text", "1.000", "2,50"),
         (1234567890123456789, "Long", 1, 1), ("D-1", "Date", date(2026, 1, 12), 1), ("E-1", "Error", "#N/A", 1),
         ("F-1", "Formula", "=1+1", 1), ("H-1", "Half", 1.5, 1), (date(2026, 1, 2), "Dated", 1, 1), ("a merged note",),
         ("B-1", "Bool", True, 1),
@@ -120,7 +121,7 @@ BAD = {
     ),
     "half a sheet": (_changed(SHEET, lambda data: data[: len(data) // 2]), "the workbook is damaged"),
     "no sheet": (_packed(xl__workbook_xml=b"<a/>", content_xml=b""), "the workbook is damaged"),
-    "OpenDocument": (_packed(mimetype=b"application/vnd.oasis", content_xml=b"<a/>"), r"OpenDocument spreadsheet \(.ods\)"),
+    "OpenDocument": (_packed(mimetype=b"application/x", content_xml=b"<a/>"), r"OpenDocument spreadsheet \(.ods\)"),
     "binary": (_packed(**{"xl__workbook.bin": b"x", "xl__workbook_xml": b"<a/>"}), r"binary \(.xlsb\)"),
     "an archive": (_packed(stock_xml=b"<a/>"), "no text but seems to be"),
     "cut off": (book(("Stock", [HEAD, ("A", "x", 1, 1)]))[:3000], "no text but seems to be"),
