@@ -70,7 +70,7 @@ def test_the_processor_handles_its_events() -> None:
     assert email.name == "email"
     assert set(email.subscriptions) == {
         "UserRegistered", "PasswordResetRequested", "StockBelowThreshold", "ReportGenerated", "ReportFailed",
-        "InventoryImported", "InventoryImportFailed", "InventoryExported", "DailyDigestDue",
+        "InventoryImported", "InventoryImportFailed", "InventoryExportFailed", "InventoryExported", "DailyDigestDue",
     }  # fmt: skip
     assert email.streams == ["emails", "files", "inventory", "reports", "users"]
 
