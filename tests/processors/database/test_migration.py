@@ -34,7 +34,7 @@ async def test_several_processes_may_upgrade_at_once_beside_the_engine(database_
     databases = [Database(database_url) for _ in range(4)]
     await create_tables(databases[0].engine)
     reached = await asyncio.gather(*(migration.upgrade(database.engine) for database in databases))
-    assert set(reached) == {"0002"}
+    assert set(reached) == {"0003"}
     async with databases[0].engine.connect() as connection:
         assert await connection.run_sync(_differences) == []
     await asyncio.gather(*(database.aclose() for database in databases))

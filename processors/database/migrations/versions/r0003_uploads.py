@@ -1,6 +1,6 @@
 """Imports have an order, count what they change, and remember how a business' files are read.
 
-Revision ID: 0002
+Revision ID: 0003
 """
 
 import sqlalchemy as sa
@@ -8,8 +8,8 @@ from alembic import op
 
 from processors.database.columns import Instant
 
-revision = "0002"
-down_revision = "0001"
+revision = "0003"
+down_revision = "0002"
 branch_labels = None
 depends_on = None
 
