@@ -63,10 +63,10 @@ async def test_what_was_handled_before_the_upgrade_stays_handled(database_url: s
             text("INSERT INTO streams_inbox (group_name, event_id, handled_at) VALUES ('report', 'x', :now)"),
             {"now": datetime.now(UTC)},
         )
-    with pytest.raises(StreamsError, match="at revision 0001, this version needs 0002"):
+    with pytest.raises(StreamsError, match="at revision 0001, this version needs 0003"):
         await migration.check(database.engine)
     await create_tables(database.engine)
-    assert await migration.upgrade(database.engine) == "0002"
+    assert await migration.upgrade(database.engine) == "0003"
     async with database.engine.connect() as connection:
         assert (await connection.execute(text("SELECT event_id, digest FROM streams_inbox"))).all() == [("x", None)]
         assert await connection.run_sync(_differences) == []
