@@ -91,7 +91,7 @@ async def begin(
     rows = [row for row in found if orjson.loads(row.options).get("asked", "") == said]
     own = next((row for row in rows if row.event_id == event_id[:128]), None)
     if own is None:
-        await _wait_for_earlier(connection, event.business_id, uploaded, now, [row.id for row in rows])
+        await wait_for_earlier(connection, event.business_id, uploaded, [row.id for row in rows])
         row = await _another(connection, event, rows, now)
         if row is not None and row.status == "done":
             record = _read(row)
@@ -108,6 +108,8 @@ async def begin(
         record.status = record.options.pop("gave_up", record.status) if record.status == "failed" else record.status
     if record.is_over:
         return record
+    if record.status == "checking" and own is not None:
+        await wait_for_earlier(connection, event.business_id, record.uploaded, [record.id])
     place = [record.status, record.position]
     times = record.options.get("begun", 0) + 1 if record.options.get("at") == place else 1
     if times > _BEGUN_MOST:
@@ -125,15 +127,18 @@ async def begin(
     return record
 
 
-async def _wait_for_earlier(
-    connection: AsyncConnection, business_id: int, uploaded: int, now: datetime, same: Sequence[str]
-) -> None:
+async def wait_for_earlier(connection: AsyncConnection, business_id: int, uploaded: int, but: Sequence[str]) -> None:
+    """Raises `Snooze` while a file that the business has uploaded before is imported, the imports `but` left aside.
+
+    Asked when an import begins, and before what its check has found counts: an earlier upload may be in the hands of
+    another process, which has begun a moment later.
+    """
     earlier = select(imports.c.id).where(
         imports.c.business_id == business_id,
         imports.c.uploaded < uploaded,
         imports.c.status.not_in(_OVER),
-        imports.c.updated_at > now - _WAITED_FOR,
-        imports.c.id.not_in(same),
+        imports.c.updated_at > datetime.now(UTC) - _WAITED_FOR,
+        imports.c.id.not_in(but),
     )
     if await connection.scalar(earlier.limit(1)) is not None:
         raise Snooze(_TURN_AFTER, "a file that the business has uploaded before is imported first")

@@ -134,6 +134,7 @@ class StockImport:
         record.options["dialect"] = made.dialect.as_json()
 
         async def note(connection: AsyncConnection) -> ImportRecord:
+            await import_record.wait_for_earlier(connection, business_id, record.uploaded, [record.id])
             if is_too_bad:
                 await import_record.replace_problems(connection, record, made.problems)
             else:
