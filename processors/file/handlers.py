@@ -12,8 +12,9 @@ from processors.database.tables import businesses
 from processors.file.cleanup import clean_up
 from processors.file.exporting import export_id, export_stock, note_failed
 from processors.file.giving_up import give_up, is_last_try
-from processors.file.importing import StockImport, place_among_uploads
+from processors.file.importing import StockImport
 from processors.file.settings import FileSettings
+from processors.file.upload_order import place_among_uploads
 from processors.storage import Storages, open_storages
 from schemas import (
     Event,

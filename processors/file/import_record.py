@@ -18,16 +18,14 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from processors.database.tables import businesses, import_errors, imports
 from processors.file.dialect import Dialect
 from processors.file.problems import Problem
+from processors.file.upload_order import OVER, wait_for_earlier
 from processors.storage.file_key import FileKey
 from schemas import InventoryImportUploaded
 from streams import DeadLetter, Retry, Snooze
 
 _BUSY_FOR: Final = timedelta(seconds=60)  # for another event of the same file
-_WAITED_FOR: Final = timedelta(minutes=5)  # by later imports of the business: after it, nobody is at it any more
 _AGAIN_AFTER: Final = 5.0  # seconds
-_TURN_AFTER: Final = 1.0  # seconds
 _BEGUN_MOST: Final = 10
-_OVER: Final = ("done", "aborted", "failed")
 
 
 @dataclass(slots=True)
@@ -54,7 +52,7 @@ class ImportRecord:
     @property
     def is_over(self) -> bool:
         """Whether there is nothing left to do."""
-        return self.status in _OVER
+        return self.status in OVER
 
     @property
     def unchanged(self) -> int:
@@ -97,7 +95,7 @@ async def begin(
             record = _read(row)
             record.repeated = True
             return record
-        if row is None or row.status in _OVER:
+        if row is None or row.status in OVER:
             record = await _make(connection, event, event_id, uploaded, said, row)
         else:  # nobody is at it any more
             record = _read(row)
@@ -127,23 +125,6 @@ async def begin(
     return record
 
 
-async def wait_for_earlier(connection: AsyncConnection, business_id: int, uploaded: int, but: Sequence[str]) -> None:
-    """Raises `Snooze` while a file that the business has uploaded before is imported, the imports `but` left aside.
-
-    Asked when an import begins, and before what its check has found counts: an earlier upload may be in the hands of
-    another process, which has begun a moment later.
-    """
-    earlier = select(imports.c.id).where(
-        imports.c.business_id == business_id,
-        imports.c.uploaded < uploaded,
-        imports.c.status.not_in(_OVER),
-        imports.c.updated_at > datetime.now(UTC) - _WAITED_FOR,
-        imports.c.id.not_in(but),
-    )
-    if await connection.scalar(earlier.limit(1)) is not None:
-        raise Snooze(_TURN_AFTER, "a file that the business has uploaded before is imported first")
-
-
 async def _another(
     connection: AsyncConnection, event: InventoryImportUploaded, rows: Sequence[Row[Any]], now: datetime
 ) -> Row[Any] | None:
@@ -157,7 +138,7 @@ async def _another(
         )
         # Another file was imported since: this one says again what is there.
         return last if last.uploaded >= (await connection.scalar(newest) or 0) else None
-    if last.status not in _OVER and last.updated_at > now - _BUSY_FOR:
+    if last.status not in OVER and last.updated_at > now - _BUSY_FOR:
         raise Snooze(_AGAIN_AFTER, "another event imports the same file")
     return last
 
@@ -261,7 +242,7 @@ async def refused_lines(connection: AsyncConnection, record: ImportRecord, lines
 
 async def give_up(connection: AsyncConnection, event_id: str, reason: str) -> ImportRecord | None:
     """Notes that the import of an event failed for a reason that is not its file's; another try begins where it was."""
-    mine = (imports.c.event_id == event_id[:128]) & imports.c.status.not_in(_OVER)
+    mine = (imports.c.event_id == event_id[:128]) & imports.c.status.not_in(OVER)
     row = (await connection.execute(select(imports).where(mine))).one_or_none()
     if row is None:
         return None

@@ -7,12 +7,11 @@ committed.
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import polars as pl
 import structlog
@@ -33,6 +32,7 @@ from processors.file.refused import FileRefused
 from processors.file.settings import FileSettings
 from processors.file.stock_writer import write_stock
 from processors.file.survey import survey
+from processors.file.upload_order import ORDER_BITS, wait_for_earlier
 from processors.file.upload_source import StoredSource
 from processors.storage import Found, Storages
 from processors.storage.file_key import FileKey
@@ -40,8 +40,6 @@ from schemas import InventoryImportUploaded
 from streams import DeadLetter, Progress, StreamsError
 
 log = structlog.get_logger(__name__)
-
-ORDER_BITS: Final = 20  # of a place among uploads: what is below the millisecond
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +132,7 @@ class StockImport:
         record.options["dialect"] = made.dialect.as_json()
 
         async def note(connection: AsyncConnection) -> ImportRecord:
-            await import_record.wait_for_earlier(connection, business_id, record.uploaded, [record.id])
+            await wait_for_earlier(connection, business_id, record.uploaded, [record.id])
             if is_too_bad:
                 await import_record.replace_problems(connection, record, made.problems)
             else:
@@ -225,16 +223,3 @@ class StockImport:
             changed=ended.changed, error=error[:200],
         )  # fmt: skip
         return ended
-
-
-def place_among_uploads(origin: str) -> int:
-    """The place of a message by where it was first: `STREAM MILLISECONDS-NUMBER`. An entry of the future, whose id
-    somebody has chosen, is of now: it would come after all uploads for ever.
-    """
-    now = time.time_ns() // 1_000_000
-    first, _, second = origin.rpartition(" ")[2].partition("-")
-    try:
-        ms, number = int(first), int(second)
-    except ValueError:
-        ms, number = now, int.from_bytes(hashlib.sha256(origin.encode()).digest()[:2], "big")
-    return min(max(ms, 0), now + 60_000) << ORDER_BITS | min(max(number, 0), (1 << ORDER_BITS) - 1)
