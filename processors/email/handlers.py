@@ -177,7 +177,7 @@ def _counted(number: int) -> str:
 
 @email.on(InventoryExportFailed, timeout=_TIMEOUT)
 async def send_export_failed(event: InventoryExportFailed, post: Post = Depends(post_of)) -> list[EmailRefused]:
-    """Tells the person who asked for an export why there is none."""
+    """Sends the person who asked for an export the reason why there is none."""
     if event.user_email is None:
         return []
     link = post.settings.link(f"/businesses/{event.business_id}/stock")

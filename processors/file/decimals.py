@@ -58,7 +58,7 @@ class Evidence:
     weak: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     def contradiction(self) -> str:
-        """What to tell the sender of a file that does both; empty when it does not."""
+        """The words for the sender of a file that does both; empty when it does not."""
         if len(self.found) < 2:
             return ""
         (point_line, point), (comma_line, comma) = self.found["."], self.found[","]

@@ -163,7 +163,7 @@ def _lines(text: bytes) -> int:
 
 
 def _unclear(line: int, word: bytes) -> str:
-    """What to tell the sender of a file whose encoding is not to be guessed, with how a word would read in some."""
+    """The words for the sender of a file whose encoding is not to be guessed, with how a word would read in some."""
     readings = []
     for encoding in _LIKELY:
         try:

@@ -1,4 +1,4 @@
-"""write_error_report: what is wrong with which row of a file and what to do about it, for whoever sent it: as CSV, as
+"""write_error_report: what is wrong with which row of a file and what to do about it, for its sender: as CSV, as
 the file was written, so that the same program opens it, and as a workbook.
 """
 

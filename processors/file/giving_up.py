@@ -1,4 +1,4 @@
-"""giving_up: whoever asked hears of a failure that is nobody's file: the last try of a delivery ends as an event, and
+"""giving_up: the sender hears of a failure that is not the file's: the last try of a delivery ends as an event, and
 as a dead letter for the operator.
 """
 
@@ -24,7 +24,7 @@ def is_last_try(delivery: Delivery, error: Exception) -> bool:
 
 
 def reason_of(delivery: Delivery, error: Exception) -> str:
-    """What to tell the one who asked. What went wrong in the code is for the operator, and may quote the file."""
+    """The words for the sender. What went wrong in the code is for the operator, and may quote the file."""
     if isinstance(error, DeadLetter):
         return str(error)[:400]
     return (
@@ -43,4 +43,4 @@ async def give_up(
         event = await failed(reason_of(delivery, error))
         await streams.publish(event, once=f"gave-up:{delivery.group}:{delivery.message.id}:{delivery.replays}")
     except Exception:
-        log.exception("delivery.not_told", group=delivery.group, id=delivery.message.id)
+        log.exception("delivery.failure_not_published", group=delivery.group, id=delivery.message.id)

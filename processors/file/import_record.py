@@ -97,7 +97,7 @@ async def begin(
             return record
         if row is None or row.status in OVER:
             record = await _make(connection, event, event_id, uploaded, said, row)
-        else:  # nobody is at it any more
+        else:  # no process is at it any more
             record = _read(row)
         record.event_id = event_id
     else:

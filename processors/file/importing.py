@@ -45,7 +45,7 @@ log = structlog.get_logger(__name__)
 @dataclass(frozen=True, slots=True)
 class StockImport:
     """The import of an event's file, and what it needs. `uploaded` is the event's place among the uploads: milliseconds
-    times 2 to the `ORDER_BITS`, and what tells two in one of them apart.
+    times 2 to the `ORDER_BITS`, and what distinguishes two in one of them.
     """
 
     event: InventoryImportUploaded
@@ -160,7 +160,7 @@ class StockImport:
                         )
                         await self.progress.set(total + record.position, 2 * total, "writing")
         except FileNotFoundError:
-            # Somebody has tidied up: what was written stands, and is written again as it is.
+            # A clean-up has removed them: what was written stands, and is written again as it is.
             return await self._check_again(record)
         return await self._end(record, "done")
 

@@ -110,7 +110,7 @@ class SheetRows:
         self._dialect = dialect
         self._rows = enumerate(_cells(self._open.book[dialect.sheet]), 1)
         self._names = [str(number) for number in dialect.used]
-        self.bytes = 0  # nobody knows how many of the file's were read
+        self.bytes = 0  # not known of a packed file
 
     async def next(self, rows: int) -> pl.DataFrame | None:
         """As `CsvRows.next`; `line` is the row."""

@@ -52,7 +52,7 @@ def clean_text(cells: pl.Series) -> pl.Series:
 
 
 def clean_skus(cells: pl.Series) -> pl.Series:
-    """The same, and without what nobody sees: spaces of all kinds are one, characters without a shape are none."""
+    """The same, and without what is not seen: spaces of all kinds are one, characters without a shape are none."""
     cell = _unwrapped(cells)
     if cells.str.contains(_NOT_ASCII).any():
         cell = (

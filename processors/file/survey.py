@@ -69,7 +69,7 @@ class Survey:
         return not self.is_complete or refused > most or refused == self.rows
 
     def why(self) -> str:
-        """What to tell the sender of a file of which nothing is written."""
+        """The words for the sender of a file of which nothing is written."""
         much = f"{self.refused} of {self.rows} rows" if self.is_complete else f"more than {self.refused - 1} rows"
         return f"{much} cannot be imported, so nothing was"
 

@@ -47,7 +47,7 @@ class Twice:
             lines,
             "row",
             "sku",
-            # The first of the others: the first row is told of the second one.
+            # The first of the others: the first row names the second one.
             other=pl.when(lines == lines.min().over(by))
             .then(lines.sort().slice(1, 1).first().over(by))
             .otherwise(lines.min().over(by)),

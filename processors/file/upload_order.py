@@ -1,4 +1,4 @@
-"""The order of a business' uploads: a later file corrects an earlier one, whoever imports them and whenever."""
+"""The order of the uploads of a business: a later file corrects an earlier one, whichever process imports them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ async def wait_for_earlier(connection: AsyncConnection, business_id: int, upload
 
 def place_among_uploads(origin: str) -> int:
     """The place of a message by where it was first: `STREAM MILLISECONDS-NUMBER`. An entry of the future, whose id
-    somebody has chosen, is of now: it would come after all uploads for ever.
+    its publisher has chosen, is of now: it would come after all uploads for ever.
     """
     now = time.time_ns() // 1_000_000
     first, _, second = origin.rpartition(" ")[2].partition("-")
