@@ -36,6 +36,7 @@ businesses: Final = Table(
     Column("id", Integer, primary_key=True),
     Column("name", String(200), nullable=False, unique=True),
     Column("currency", String(3), nullable=False),
+    Column("time_zone", String(64), nullable=False, server_default="UTC"),  # where its days and months begin and end
     Column("created_at", Instant, nullable=False),
 )
 
@@ -180,6 +181,7 @@ reports: Final = Table(
     Column("filters", Text, nullable=False, server_default="{}"),  # JSON
     Column("user_email", String(320)),  # personal
     Column("status", String(16), nullable=False),  # running, done, failed, removed
+    Column("error", Text),  # why it failed
     Column("file", String(1024)),
     Column("bytes", BigInteger),
     Column("event_id", String(128), nullable=False),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Final
 from zoneinfo import ZoneInfo
@@ -12,11 +12,15 @@ from sqlalchemy import and_, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from processors.database.atomically import atomically
+from processors.database.business_day import midnight, zone_named
 from processors.database.tables import businesses, exports, imports, products, sales, stock_levels, sync_states
 
 _SHOWN: Final = 8
 """Rows of each list in the mail: it is to be read, not to be worked through."""
 
+# A sale at a negative price is a refund, as in the reports: it lowers the revenue, and its pieces came back.
+_SALES: Final[Any] = func.coalesce(func.sum(case((sales.c.unit_price < 0, 0), else_=1)), 0)
+_PIECES: Final[Any] = func.coalesce(func.sum(case((sales.c.unit_price < 0, 0), else_=sales.c.quantity)), 0)
 _REVENUE: Final[Any] = func.coalesce(func.sum(sales.c.quantity * sales.c.unit_price), 0)
 
 
@@ -48,17 +52,21 @@ class Digest:
     failed: tuple[tuple[str, str], ...]  # what, and why
 
     @classmethod
-    async def read(cls, engine: AsyncEngine, business_id: int, day: date, zone: ZoneInfo) -> Digest | None:
+    async def read(cls, engine: AsyncEngine, business_id: int, day: date) -> Digest | None:
         """Reads it; None for a business that is not there. Raises `Unavailable` when the database is away.
 
-        The day is that of `zone`. What is below its threshold is so now, not at the end of the day.
+        The day is that of the business' time zone, as in its reports. What is below its threshold is so now, not at the
+        end of the day.
         """
 
         async def work(connection: AsyncConnection) -> Digest | None:
-            query = select(businesses.c.name, businesses.c.currency).where(businesses.c.id == business_id)
+            query = select(businesses.c.name, businesses.c.currency, businesses.c.time_zone).where(
+                businesses.c.id == business_id
+            )
             business = (await connection.execute(query)).one_or_none()
             if business is None:
                 return None
+            zone = zone_named(business.time_zone)
             reading = _Reading(connection, business_id, *_span(day, zone))
             return cls(
                 business=business.name,
@@ -77,11 +85,12 @@ class Digest:
         return await atomically(engine, work)
 
 
-async def numbers_of_businesses(engine: AsyncEngine) -> list[int]:
-    """Every business there is. Raises `Unavailable` when the database is away."""
+async def zones_of_businesses(engine: AsyncEngine) -> dict[int, str]:
+    """Every business there is, with its time zone. Raises `Unavailable` when the database is away."""
 
-    async def work(connection: AsyncConnection) -> list[int]:
-        return list(await connection.scalars(select(businesses.c.id).order_by(businesses.c.id)))
+    async def work(connection: AsyncConnection) -> dict[int, str]:
+        rows = await connection.execute(select(businesses.c.id, businesses.c.time_zone).order_by(businesses.c.id))
+        return {row.id: row.time_zone for row in rows}
 
     return await atomically(engine, work)
 
@@ -97,14 +106,13 @@ class _Reading:
 
     async def sold(self) -> Sold:
         row = (await self.connection.execute(
-            select(func.count(), func.coalesce(func.sum(sales.c.quantity), 0), _REVENUE).where(self._of_sales())
+            select(_SALES, _PIECES, _REVENUE).where(self._of_sales())
         )).one()  # fmt: skip
         return Sold(row[0], int(row[1]), _cents(row[2]))
 
     async def best(self) -> tuple[tuple[str, str, int, Decimal], ...]:
-        pieces = func.sum(sales.c.quantity)
         rows = await self.connection.execute(
-            select(products.c.sku, products.c.name, pieces, _REVENUE)
+            select(products.c.sku, products.c.name, _PIECES, _REVENUE)
             .join(products, products.c.id == sales.c.product_id)
             .where(self._of_sales())
             .group_by(products.c.id, products.c.sku, products.c.name)
@@ -180,7 +188,7 @@ class _Reading:
 
 def _span(day: date, zone: ZoneInfo) -> tuple[datetime, datetime]:
     """A day of 23 or 25 hours is one too: each end is the midnight of its own date."""
-    return datetime.combine(day, time(), zone), datetime.combine(day + timedelta(1), time(), zone)
+    return midnight(day, zone), midnight(day + timedelta(1), zone)
 
 
 def _cents(amount: Any) -> Decimal:

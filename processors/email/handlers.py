@@ -5,7 +5,6 @@ Mail is sent at least once. Each mail has a Message-ID made of the event's id, s
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
@@ -13,9 +12,11 @@ import structlog
 
 from processors.email import reset_tokens
 from processors.email.business import open_business
+from processors.email.digest_times import digests_due
 from processors.email.digest_words import words_of
 from processors.email.post import Post, post_of
 from processors.email.replies import Ambiguous, Held
+from processors.email.settings import EmailSettings
 from processors.email.stock_window import StockWindow
 from schemas import (
     DailyDigestDue,
@@ -210,18 +211,18 @@ async def send_daily_digest(
 
     An event that names no business becomes one for each that has somebody to tell.
     """
-    from processors.email.digest import Digest, numbers_of_businesses
+    from processors.email.digest import Digest, zones_of_businesses
 
     settings = post.settings
     if event.business_id is None:
-        numbers = await numbers_of_businesses(database.engine)
+        numbers = await zones_of_businesses(database.engine)
         told = [number for number in numbers if settings.digest_recipients(number)]
         return [DailyDigestDue(day=event.day, business_id=number) for number in told]
     recipients = settings.digest_recipients(event.business_id)
     if not recipients:
         log.warning("digest.nobody_to_tell", business_id=event.business_id, set="EMAIL_DIGEST_TO")
         return []
-    digest = await Digest.read(database.engine, event.business_id, event.day, settings.digest_zone)
+    digest = await Digest.read(database.engine, event.business_id, event.day)
     if digest is None:
         raise DeadLetter(f"there is no business {event.business_id}")
     return [
@@ -235,9 +236,9 @@ async def send_daily_digest(
     ]
 
 
-def daily_digest(slot: Slot) -> DailyDigestDue:
-    """The digests of yesterday. It is a schedule, whose time and time zone are settings: see `configured`."""
-    return DailyDigestDue(day=slot.at.date() - timedelta(1))
+async def daily_digest(slot: Slot, database: Database = Shared(open_business)) -> list[DailyDigestDue]:
+    """The digests of yesterday, of each business. It is a schedule, whose time is a setting: see `configured`."""
+    return await digests_due(slot.at, database, EmailSettings.load())
 
 
 def _spoken(seconds: int) -> str:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from email.headerregistry import Address
 from email.utils import parseaddr
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
-from zoneinfo import ZoneInfo
 
 from email_validator import EmailNotValidError, validate_email
 from pydantic import BeforeValidator, EmailStr, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from processors.recipients import recipient, recipients_of
 from streams import StreamsError
 from streams.environment import loaded, with_secrets
 from streams.schedule import Cron
@@ -28,7 +27,6 @@ _SCHEMES: Final[dict[str, tuple[Encryption, int]]] = {
 }
 _LOOPBACK: Final = {"localhost", "127.0.0.1", "::1"}
 _FILE_VARIABLES: Final = ("SMTP_URL", "SMTP_PASSWORD")
-_ONE_BUSINESS: Final = re.compile(r"([0-9]{1,10})=(.+)", re.ASCII)
 
 
 def _split(value: Any) -> Any:
@@ -81,8 +79,9 @@ class EmailSettings(BaseSettings):
     email_stock_window: int = Field(6 * 3600, ge=1)  # seconds in which one SKU of one business is mailed about once
     # Who is told once a day how yesterday was, comma separated: an address for every business, 7=address for one.
     email_digest_to: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = ()
-    email_digest_cron: str = "0 7 * * *"  # when, in the time zone below
-    email_digest_tz: str = "UTC"  # where a day begins and ends
+    email_digest_cron: str = "0 7 * * *"  # when
+    # In which time zone that is; empty: in each business' own. The day of a digest is the business' own in any case.
+    email_digest_tz: str = ""
     # Domains that may be written to, comma separated; empty = all. Set it wherever real addresses meet test code.
     email_allowed_recipients: Annotated[frozenset[str], NoDecode, BeforeValidator(_split)] = frozenset()
     app_url: str = "http://localhost:8000"  # what links in mails begin with; https unless it is on this machine
@@ -106,9 +105,9 @@ class EmailSettings(BaseSettings):
             raise ValueError("SMTP_PASSWORD is set but SMTP_URL has no user: write smtps://user@host")
         self.sender()
         for text in self.email_digest_to:
-            _digest_recipient(text)
+            recipient(text, "EMAIL_DIGEST_TO")
         try:
-            Cron(self.email_digest_cron, self.email_digest_tz)
+            Cron(self.email_digest_cron, self.email_digest_tz or "UTC")
         except StreamsError as error:
             raise ValueError(f"EMAIL_DIGEST_CRON, EMAIL_DIGEST_TZ: {error}") from None
         link = urlsplit(self.app_url)
@@ -150,28 +149,11 @@ class EmailSettings(BaseSettings):
         """The address of a page of the application; `path` begins with `/` and is already percent-encoded."""
         return self.app_url.rstrip("/") + path
 
-    @property
-    def digest_zone(self) -> ZoneInfo:
-        """The time zone of the digests' days."""
-        return ZoneInfo(self.email_digest_tz)
-
     def digest_recipients(self, business_id: int) -> tuple[str, ...]:
         """Who gets the digest of a business."""
-        named = [_digest_recipient(text) for text in self.email_digest_to]
-        return tuple(dict.fromkeys(address for only, address in named if only in (None, business_id)))
+        return recipients_of(business_id, self.email_digest_to, "EMAIL_DIGEST_TO")
 
     def may_receive(self, address: str) -> bool:
         """Says whether `EMAIL_ALLOWED_RECIPIENTS` lets this address be written to."""
         allowed = {domain.lower().lstrip("@") for domain in self.email_allowed_recipients}
         return not allowed or address.rpartition("@")[2].lower() in allowed
-
-
-def _digest_recipient(text: str) -> tuple[int | None, str]:
-    """The business that an entry of `EMAIL_DIGEST_TO` is for (None: every one), and the address."""
-    only = _ONE_BUSINESS.fullmatch(text)
-    address = only[2] if only else text
-    try:
-        found = validate_email(address, check_deliverability=False).normalized
-    except EmailNotValidError as error:
-        raise ValueError(f"EMAIL_DIGEST_TO: {error}") from None
-    return (int(only[1]) if only else None), found

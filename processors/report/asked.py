@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Final
+from zoneinfo import ZoneInfo
 
+from processors.database.business_day import UTC_ZONE
 from processors.report.period import Period
 from processors.report.refused import ReportRefused
 from schemas import ReportRequested
@@ -26,20 +28,24 @@ _LONGEST: Final = 3_660  # days: ten years
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A report to be made. The same request is the same one on every try, also after midnight: `at` does not move."""
+    """A report to be made. The same request is the same one on every try, also after midnight: `at` does not move. It
+    is a moment in the time zone of the business, whose days all of them are.
+    """
 
     type: ReportType
     at: datetime
+    zone: ZoneInfo
     period: Period
     categories: tuple[str, ...] = ()
     days_ahead: int = _USUAL
 
     @classmethod
-    def of(cls, event: ReportRequested, at: datetime) -> Asked:
-        """What an event asks for at a moment (UTC). Raises `ReportRefused`."""
+    def of(cls, event: ReportRequested, at: datetime, zone: ZoneInfo = UTC_ZONE) -> Asked:
+        """What an event asks for at a moment, of a business in a time zone. Raises `ReportRefused`."""
+        at = at.astimezone(zone)
         period = _chosen(event, at.date()) if event.report_type == "sales-analysis" else _recent(at.date())
         categories = tuple(dict.fromkeys(event.filters.categories))
-        return cls(event.report_type, at, period, categories, event.filters.days_ahead)
+        return cls(event.report_type, at, zone, period, categories, event.filters.days_ahead)
 
     @property
     def title(self) -> str:

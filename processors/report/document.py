@@ -18,10 +18,12 @@ TONES: dict[str, Tone] = {"in stock": "good", "low": "warning", "out": "bad"}
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One number that matters; `change` is a share more or less than before, `tone` how good it is."""
+    """One number that matters; `change` is a share more or less than before, `tone` how good it is. None is nothing to
+    tell: the mean of no sales.
+    """
 
     label: str
-    value: float
+    value: float | None
     kind: Kind
     note: str = ""
     change: float | None = None

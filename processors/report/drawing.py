@@ -38,10 +38,12 @@ def _line(chart: Chart, width: int, currency: str) -> tuple[float, Iterator[str]
             points = [
                 (box.x(at), box.y(value), at, value) for at, value in enumerate(series.values) if value is not None
             ]
+            if not points:
+                continue
             line = " ".join(f"{x:.1f},{y:.1f}" for x, y, _, _ in points)
             if not series.faint:
-                left, right, bottom = points[0][0], points[-1][0], box.y(0)
-                yield f'<polygon class="a0" points="{left:.1f},{bottom:.1f} {line} {right:.1f},{bottom:.1f}"/>'
+                left, right, base = points[0][0], points[-1][0], box.y(0)
+                yield f'<polygon class="a0" points="{left:.1f},{base:.1f} {line} {right:.1f},{base:.1f}"/>'
             yield f'<polyline class="l{number}" points="{line}"/>'
         yield from box.hints()
 
@@ -59,11 +61,11 @@ def _columns(chart: Chart, width: int, currency: str) -> tuple[float, Iterator[s
         for number, series in enumerate(chart.series):
             for at, value in enumerate(series.values):
                 if value:
-                    left, y = box.x(at) + (number - len(chart.series) / 2) * room, box.y(value)
-                    yield _rect(left + 1, y, room - 2, box.y(0) - y, f"f{number}", 3)
+                    left, y, zero = box.x(at) + (number - len(chart.series) / 2) * room, box.y(value), box.y(0)
+                    yield _rect(left + 1, min(y, zero), room - 2, abs(zero - y), f"f{number}", 3)
                     short = in_short(value, chart.kind, currency)
                     if len(chart.series) == 1 and len(short) * _LETTER < box.step:
-                        yield _label(box.x(at), y - 5, short, "v", "middle")
+                        yield _label(box.x(at), y - 5 if value > 0 else y + 15, short, "v", "middle")
         yield from box.hints()
 
     return height, parts()
@@ -72,7 +74,8 @@ def _columns(chart: Chart, width: int, currency: str) -> tuple[float, Iterator[s
 def _bars(chart: Chart, width: int, currency: str) -> tuple[float, Iterator[str]]:
     row = 40 + 8 * (len(chart.series) - 1)
     legend = _legend_height(chart)
-    most = max((value or 0 for series in chart.series for value in series.values), default=0) or 1
+    low, high = _ends(chart)
+    scale = width / ((high - low) or 1)
 
     def parts() -> Iterator[str]:
         yield from _legend(chart, width)
@@ -84,45 +87,49 @@ def _bars(chart: Chart, width: int, currency: str) -> tuple[float, Iterator[str]
             yield _label(width, y + 14, shown, "v", "end")
             yield _rect(0, y + 21, width, 10, "g", 5)
             for number, series in enumerate(chart.series):
-                size = max(0.0, (series.values[at] or 0) / most * width)
-                place = y + 21 if number == 0 else y + 34
-                yield _rect(0, place, size, 10 if number == 0 else 4, f"f{number}", 5 if number == 0 else 2)
+                size = (series.values[at] or 0) * scale
+                left, place = -low * scale + min(0.0, size), y + 21 if number == 0 else y + 34
+                yield _rect(left, place, abs(size), 10 if number == 0 else 4, f"f{number}", 5 if number == 0 else 2)
 
     return legend + row * len(chart.labels), parts()
 
 
 def _shares(chart: Chart, width: int, currency: str) -> tuple[float, Iterator[str]]:
-    values = [value or 0 for value in chart.series[0].values]
+    values = [max(0, value or 0) for value in chart.series[0].values]
     whole = sum(values) or 1
 
     def parts() -> Iterator[str]:
         at = 0.0
         for value, tone in zip(values, chart.tones, strict=True):
             size = value / whole * width
-            yield _rect(at, 4, max(size - 2, 1), 22, f"t-{tone}", 4)
+            yield _rect(min(at, width - 1.0), 4, max(size - 2, 1), 22, f"t-{tone}", 4)
             at += size
         for number, (label, value, tone) in enumerate(zip(chart.labels, values, chart.tones, strict=True)):
             y = 50 + 22 * number
-            yield _rect(0, y - 9, 10, 10, f"t-{tone}", 3)
-            yield _label(18, y, label, "t")
             words = f"{in_words(value, chart.kind, currency)}  ({in_words(value / whole, 'share')})"
+            yield _rect(0, y - 9, 10, 10, f"t-{tone}", 3)
+            yield _label(18, y, _cut(label, width - len(words) * _LETTER - 30), "t")
             yield _label(width, y, words, "v", "end")
 
     return 42 + 22 * len(values), parts()
 
 
 class _Box:
-    """The part of a chart within its axes."""
+    """The part of a chart within its axes; values below zero hang down from the line of zero."""
 
     def __init__(self, chart: Chart, width: int, height: int, currency: str, *, between: bool = False) -> None:
         self._chart, self._currency = chart, currency
-        most = max((value or 0 for series in chart.series for value in series.values), default=0)
-        self._unit = _unit(most, chart.kind)
-        self._ticks = max(1, math.ceil(most / self._unit - 1e-9))
-        named = [in_short(self._unit * tick, chart.kind, currency) for tick in range(self._ticks + 1)]
+        low, high = _ends(chart)
+        self._unit = _unit(high - low, chart.kind)
+        self._below = math.ceil(-low / self._unit - 1e-9)
+        self._ticks = max(1, self._below + math.ceil(high / self._unit - 1e-9))
+        named = [in_short(self._unit * (tick - self._below), chart.kind, currency) for tick in range(self._ticks + 1)]
         self._named = named
         self._left = max(len(name) for name in named) * _LETTER + 10
-        self._right, self._top, self._bottom = width - (0 if between else 8), 14 + _legend_height(chart), height - 24
+        # Beneath a column that hangs down its value is written, and beneath that what it is.
+        under = 38 if between and low < 0 else 24
+        self._right, self._top, self._bottom = width - (0 if between else 8), 16 + _legend_height(chart), height - under
+        self._foot = height - 6.0
         count = len(chart.labels)
         self.step = (self._right - self._left) / max(1, count if between else count - 1)
         self._shift = self.step / 2 if between else 0.0
@@ -131,21 +138,24 @@ class _Box:
         return self._left + self._shift + at * self.step
 
     def y(self, value: float) -> float:
-        return self._bottom - (self._bottom - self._top) * value / (self._unit * self._ticks)
+        share = (value / self._unit + self._below) / self._ticks
+        return self._bottom - (self._bottom - self._top) * share
 
     def frame(self) -> Iterator[str]:
         for tick, name in enumerate(self._named):
-            y = self.y(tick * self._unit)
-            yield f'<line class="g" x1="{self._left:.1f}" x2="{self._right:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            y = self.y((tick - self._below) * self._unit)
+            kind = "z" if self._below and tick == self._below else "g"
+            yield f'<line class="{kind}" x1="{self._left:.1f}" x2="{self._right:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
             yield _label(self._left - 8, y + 4, name, "t", "end")
         labels = self._chart.labels
-        every = max(1, math.ceil((max(map(len, labels)) * _LETTER + 14) / self.step))
+        every = max(1, math.ceil((max(map(len, labels), default=0) * _LETTER + 14) / max(self.step, 1.0)))
         end = 0.0
         for at in range(0, len(labels), every):
-            half = len(labels[at]) * _LETTER / 2
+            label = _cut(labels[at], self._right - self._left)
+            half = len(label) * _LETTER / 2
             x = min(max(self.x(at), self._left + half - 10), self._right - half)
             if x - half >= end:  # the last one may have been moved to the left
-                yield _label(x, self._bottom + 18, labels[at], "t", "middle")
+                yield _label(x, self._foot, label, "t", "middle")
                 end = x + half + 8
 
     def hints(self) -> Iterator[str]:
@@ -156,11 +166,18 @@ class _Box:
                 for series in self._chart.series
                 if (value := series.values[at]) is not None
             )
-            left = self.x(at) - self.step / 2
+            left, right = self.x(at) - self.step / 2, self.x(at) + self.step / 2
+            left, right = max(left, 0.0), min(right, self._right)
             yield (
-                f'<rect class="h" x="{left:.1f}" y="{self._top:.1f}" width="{self.step:.1f}" '
+                f'<rect class="h" x="{left:.1f}" y="{self._top:.1f}" width="{right - left:.1f}" '
                 f'height="{self._bottom - self._top:.1f}"><title>{_text(f"{label} - {told}")}</title></rect>'
             )
+
+
+def _ends(chart: Chart) -> tuple[float, float]:
+    """The least and the greatest value; zero is always between them."""
+    values = [value for series in chart.series for value in series.values if value is not None]
+    return min(0, *values) if values else 0, max(0, *values) if values else 0
 
 
 def _legend_height(chart: Chart) -> int:

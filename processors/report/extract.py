@@ -10,15 +10,17 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, timedelta
 from pathlib import Path
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 import polars as pl
-from sqlalchemy import BigInteger, Date, Select, String, cast, func, literal_column, select, type_coerce
+from sqlalchemy import BigInteger, Select, case, cast, func, literal_column, select
 from sqlalchemy.exc import DBAPIError, TimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
+from processors.database.business_day import midnight
 from processors.database.tables import businesses, products, sales, stock_levels
 from processors.report.asked import Asked
 from processors.report.period import Period
@@ -31,8 +33,22 @@ PRODUCTS: Final = {
     "product_id": pl.Int64, "sku": pl.String, "name": pl.String, "category": pl.String, "price": pl.Int64,
     "threshold": pl.Int64, "quantity": pl.Int64, "created": pl.Date,
 }  # fmt: skip
-SALES: Final = {"day": pl.Date, "product_id": pl.Int64, "sales": pl.Int64, "pieces": pl.Int64, "revenue": pl.Int64}
-"""Money is in cents, which add up exactly."""
+_SUMS: Final = {
+    "day": pl.Date, "product_id": pl.Int64, "sales": pl.Int64, "pieces": pl.Int64, "returned": pl.Int64,
+    "sold_high": pl.Int64, "sold_low": pl.Int64, "refunds_high": pl.Int64, "refunds_low": pl.Int64,
+}  # fmt: skip
+SALES: Final = {
+    "day": pl.Date, "product_id": pl.Int64, "sales": pl.Int64, "pieces": pl.Int64, "returned": pl.Int64,
+    "sold": pl.Int128, "refunds": pl.Int128, "revenue": pl.Int128,
+}  # fmt: skip
+"""Money is in cents, which add up exactly: 128 bits hold a million times what the tables can.
+
+A sale at a negative price is a refund: its pieces were `returned`, and are neither `sales` nor `pieces`. `revenue` is
+what was `sold`, and `refunds`, which are negative.
+"""
+
+_LIMB: Final = 1_000_000
+"""SQL adds 64 bits up; pieces times cents may need 71. So millions of cents are added up apart from the rest."""
 
 _DAYS_AT_ONCE: Final = 7
 _ROWS_AT_ONCE: Final = 50_000
@@ -47,6 +63,7 @@ class Extract:
 
     name: str
     currency: str
+    zone: ZoneInfo  # whose days these are
     first_sale: date | None  # of the business, ever
     products: pl.LazyFrame
     sales: pl.LazyFrame
@@ -79,22 +96,32 @@ async def _read(
     business = (await connection.execute(select(businesses).where(businesses.c.id == business_id))).one_or_none()
     if business is None:
         raise ReportRefused(f"there is no business {business_id}")
-    goods = await _spool(directory / "products", PRODUCTS, _products(connection, business_id, asked.categories))
+    products_read = _products(connection, business_id, asked.categories, asked.zone)
+    goods = await _spool(directory / "products", PRODUCTS, products_read)
     if not goods.limit(1).collect().height:
         of = f" of {', '.join(asked.categories)}" if asked.categories else ""
         raise ReportRefused(f"{business.name} has no products{of}")
     first_sale = await connection.scalar(select(func.min(sales.c.sold_at)).where(sales.c.business_id == business_id))
-    sold = await _spool(
-        directory / "sales", SALES, _sales(connection, business_id, asked.categories, asked.sales_read, told)
+    sums = await _spool(
+        directory / "sales",
+        _SUMS,
+        _sales(connection, business_id, asked.categories, asked.sales_read, asked.zone, told),
     )
-    return Extract(business.name, business.currency, first_sale and first_sale.date(), goods, sold)
+    sold, refunds = (
+        pl.col(f"{name}_high").cast(pl.Int128) * _LIMB + pl.col(f"{name}_low") for name in ("sold", "refunds")
+    )
+    amounts = sums.with_columns(sold=sold, refunds=refunds).with_columns(revenue=pl.col("sold") + pl.col("refunds"))
+    first_day = first_sale and first_sale.astimezone(asked.zone).date()
+    return Extract(business.name, business.currency, asked.zone, first_day, goods, amounts.select(*SALES))
 
 
-def _products(connection: AsyncConnection, business_id: int, categories: Sequence[str]) -> AsyncGenerator[pl.DataFrame]:
+async def _products(
+    connection: AsyncConnection, business_id: int, categories: Sequence[str], zone: ZoneInfo
+) -> AsyncGenerator[pl.DataFrame]:
     query = (
         select(
             products.c.id, products.c.sku, products.c.name, products.c.category, _cents(products.c.price),
-            products.c.threshold, func.coalesce(stock_levels.c.quantity, 0), _day(products.c.created_at, connection),
+            products.c.threshold, func.coalesce(stock_levels.c.quantity, 0), products.c.created_at,
         )
         .outerjoin(stock_levels, stock_levels.c.product_id == products.c.id)
         .where(products.c.business_id == business_id)
@@ -102,34 +129,54 @@ def _products(connection: AsyncConnection, business_id: int, categories: Sequenc
     )  # fmt: skip
     if categories:
         query = query.where(products.c.category.in_(categories))
-    return _frames(connection, query, PRODUCTS)
+    async with aclosing(_frames(connection, query, {**PRODUCTS, "created": pl.Datetime("us", "UTC")})) as frames:
+        async for frame in frames:
+            yield frame.with_columns(pl.col("created").dt.convert_time_zone(zone.key).dt.date())
 
 
 async def _sales(
-    connection: AsyncConnection, business_id: int, categories: Sequence[str], period: Period, told: Told
+    connection: AsyncConnection,
+    business_id: int,
+    categories: Sequence[str],
+    period: Period,
+    zone: ZoneInfo,
+    told: Told,
 ) -> AsyncGenerator[pl.DataFrame]:
     """Some days at a time, so that neither side ever sorts or holds much."""
-    day = _day(sales.c.sold_at, connection)
-    revenue = cast(sales.c.quantity, BigInteger) * _cents(sales.c.unit_price)
-    query = (
-        select(
-            day, sales.c.product_id, func.count(),
-            cast(func.sum(sales.c.quantity), BigInteger), cast(func.sum(revenue), BigInteger),
-        )
-        .where(sales.c.business_id == business_id)
-        .group_by(day, sales.c.product_id)
-    )  # fmt: skip
-    if categories:
-        chosen = select(products.c.id).where(products.c.business_id == business_id, products.c.category.in_(categories))
-        query = query.where(sales.c.product_id.in_(chosen))
+    chosen = select(products.c.id).where(products.c.business_id == business_id, products.c.category.in_(categories))
     for at in range(0, period.days, _DAYS_AT_ONCE):
         await told(at, period.days)
+        count = min(_DAYS_AT_ONCE, period.days - at)
+        # The midnights are found here, for SQLite knows no zones. A day of 23 hours is a day between two of them.
         first = period.first + timedelta(days=at)
-        end = min(first + timedelta(days=_DAYS_AT_ONCE), period.last + timedelta(days=1))
-        within = query.where(sales.c.sold_at >= _midnight(first), sales.c.sold_at < _midnight(end))
-        async with aclosing(_frames(connection, within, SALES)) as frames:
+        ends = [midnight(first + timedelta(days=number), zone) for number in range(count + 1)]
+        number = case(*((sales.c.sold_at < end, number) for number, end in enumerate(ends[1:])), else_=count)
+        query = _sums(number).where(
+            sales.c.business_id == business_id, sales.c.sold_at >= ends[0], sales.c.sold_at < ends[-1]
+        )
+        if categories:
+            query = query.where(sales.c.product_id.in_(chosen))
+        async with aclosing(_frames(connection, query, {**_SUMS, "day": pl.Int64})) as frames:
             async for frame in frames:
-                yield frame
+                yield frame.with_columns(day=pl.lit(first) + pl.duration(days=pl.col("day")))
+
+
+def _sums(number: Any) -> Select[Any]:
+    """Of each day (its number among those that are read) and product; what was sold, and what came back."""
+    price = sales.c.unit_price
+    pieces, cents = cast(sales.c.quantity, BigInteger), cast(func.abs(_cents(price)), BigInteger)
+    amounts = [
+        func.sum(case(((price < 0) if is_refund else (price >= 0), pieces * limb), else_=0)) * (-1 if is_refund else 1)
+        for is_refund in (False, True)
+        for limb in (cents // literal_column(str(_LIMB)), cents % literal_column(str(_LIMB)))
+    ]
+    counts = [
+        func.sum(case((price >= 0, 1), else_=0)), func.sum(case((price >= 0, pieces), else_=0)),
+        func.sum(case((price < 0, pieces), else_=0)),
+    ]  # fmt: skip
+    summed = (cast(total, BigInteger) for total in (*counts, *amounts))
+    # By its place: PostgreSQL takes the same expression for another one, because it has other parameters.
+    return select(number, sales.c.product_id, *summed).group_by(literal_column("1"), sales.c.product_id)
 
 
 async def _frames(
@@ -143,8 +190,8 @@ async def _frames(
 
 
 def _series(name: str, values: Sequence[Any], kind: Any) -> pl.Series:
-    if kind == pl.Date and isinstance(values[0], str):
-        return pl.Series(name, values, pl.String).str.to_date("%Y-%m-%d")
+    if kind == pl.Datetime:
+        values = [moment.astimezone(UTC) for moment in values]
     return pl.Series(name, values, kind)
 
 
@@ -172,14 +219,3 @@ async def _spool(directory: Path, schema: dict[str, Any], frames: AsyncGenerator
 def _cents(amount: Any) -> Any:
     # Rounded, because SQLite keeps amounts as floats: 19.99 times 100 is 1998.9999999999998 there.
     return cast(func.round(amount * literal_column("100")), BigInteger)
-
-
-def _day(moment: Any, connection: AsyncConnection) -> Any:
-    """The day in UTC; on SQLite as text, which is how moments begin there."""
-    if connection.dialect.name == "sqlite":
-        return type_coerce(func.substr(moment, 1, 10), String)
-    return cast(func.timezone("UTC", moment), Date)
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), UTC)

@@ -22,6 +22,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from processors.database import Database
 from processors.database.atomically import atomically
+from processors.database.business_day import zone_named
 from processors.database.stock import has_business
 from processors.database.tables import businesses, reports
 from processors.report.asked import Asked
@@ -80,16 +81,25 @@ async def generate(
     key = FileKey.new(event.business_id, event.format, made_from=f"report {event_id}")
     row = await atomically(database.engine, lambda connection: _begin(connection, event, id, event_id))
     try:
-        asked = Asked.of(event, row.created_at)
+        asked = Asked.of(event, row.created_at, zone_named(row.time_zone))
         name = _file_name(row.business_name, asked, event.format)
         if row.status != "done":
             row = await _make(event, asked, id, key, name, database, storages, progress)
             log.info("report.ended", report_id=id, format=event.format, bytes=row.bytes)
-    except ReportRefused:
-        await atomically(database.engine, lambda connection: _note(connection, id, status="failed"))
+    except ReportRefused as refused:
+        await note_failed(database, id, str(refused))
         raise
     url = await storages.reports.link(FileKey.checked(row.file), name)
     return Generated(id, asked.title, url, row.bytes, datetime.now(UTC) + _validity(storages))
+
+
+async def note_failed(database: Database, id: str, reason: str) -> None:
+    """Notes in its row that a report failed, and why. One that is there already stays."""
+    values = {"status": "failed", "error": reason, "finished_at": datetime.now(UTC)}
+    async with database.engine.begin() as connection:
+        await connection.execute(
+            update(reports).where(reports.c.id == id, reports.c.status.not_in(("done", "removed"))).values(values)
+        )
 
 
 async def _begin(connection: AsyncConnection, event: ReportRequested, id: str, event_id: str) -> Row[Any]:
@@ -137,7 +147,14 @@ async def _make(
     await progress.set(100, 100, "done")
     now = datetime.now(UTC)
     done = partial(
-        _note, id=id, status="done", file=key, bytes=file.bytes, finished_at=now, expires_at=now + _validity(storages)
+        _note,
+        id=id,
+        status="done",
+        error=None,
+        file=key,
+        bytes=file.bytes,
+        finished_at=now,
+        expires_at=now + _validity(storages),
     )
     return await atomically(database.engine, done)
 
@@ -164,7 +181,8 @@ async def _note(connection: AsyncConnection, id: str, **values: Any) -> Row[Any]
 
 
 async def _find(connection: AsyncConnection, id: str) -> Row[Any]:
-    query = select(reports, businesses.c.name.label("business_name")).join(businesses).where(reports.c.id == id)
+    of = businesses.c.name.label("business_name"), businesses.c.time_zone
+    query = select(reports, *of).join(businesses).where(reports.c.id == id)
     return (await connection.execute(query)).one()
 
 

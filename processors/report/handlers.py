@@ -7,14 +7,25 @@ from typing import Final
 from pydantic import HttpUrl
 
 from processors.database import Database, open_database
+from processors.giving_up import give_up, is_last_try
 from processors.report.cleanup import clean_up
-from processors.report.generating import generate, report_id
+from processors.report.generating import generate, note_failed, report_id
 from processors.report.refused import ReportRefused
 from processors.report.regular import after_month, each_morning
 from processors.report.settings import ReportSettings
 from processors.storage import Storages, open_storages
 from schemas import ReportFailed, ReportGenerated, ReportRequested, ReportsCleanupDue
-from streams import CurrentDelivery, CurrentProgress, Delivery, Processor, Progress, Shared, Slot
+from streams import (
+    CurrentDelivery,
+    CurrentProgress,
+    CurrentStreams,
+    Delivery,
+    Processor,
+    Progress,
+    Shared,
+    Slot,
+    Streams,
+)
 
 # Ten years of a large business take as long as they take; a process that stands still loses its lease.
 _TIMEOUT: Final = 3600.0
@@ -31,20 +42,25 @@ async def generate_report(
     storages: Storages = Shared(open_storages),
     progress: Progress = CurrentProgress(),
     delivery: Delivery = CurrentDelivery(),
+    streams: Streams = CurrentStreams(),
 ) -> ReportGenerated | ReportFailed:
-    """Makes a report. The link in the event is the right to fetch it; a mail with it follows."""
+    """Makes a report. The link in the event is the right to fetch it; a mail with it follows. Whatever keeps it from
+    being made at its last try is told to the requester, noted in its row, and kept as a dead letter.
+    """
     event_id = delivery.message.id
+
+    async def failed(reason: str) -> ReportFailed:
+        await note_failed(database, report_id(event, event_id), reason)
+        return _failed(event, event_id, reason)
+
     try:
         made = await generate(event, event_id, database, storages, progress)
     except ReportRefused as refused:
-        return ReportFailed(
-            report_id=report_id(event, event_id),
-            business_id=event.business_id,
-            report_type=event.report_type,
-            format=event.format,
-            problem=str(refused)[:500],
-            user_email=event.user_email,
-        )
+        return _failed(event, event_id, str(refused))
+    except Exception as error:
+        if is_last_try(delivery, error):
+            await give_up(streams, delivery, error, failed)
+        raise
     return ReportGenerated(
         report_id=made.id,
         url=HttpUrl(made.url),
@@ -54,6 +70,17 @@ async def generate_report(
         report_type=event.report_type,
         format=event.format,
         expires_at=made.expires_at,
+    )
+
+
+def _failed(event: ReportRequested, event_id: str, problem: str) -> ReportFailed:
+    return ReportFailed(
+        report_id=report_id(event, event_id),
+        business_id=event.business_id,
+        report_type=event.report_type,
+        format=event.format,
+        problem=problem[:500],
+        user_email=event.user_email,
     )
 
 
@@ -73,13 +100,16 @@ def reports_cleanup() -> ReportsCleanupDue:
     return ReportsCleanupDue()
 
 
-@report.cron("0 5 1 * *", priority="low")
+# Missed hours are made good one by one: one of them may be that of a business' month.
+@report.cron("0 * * * *", priority="low", misfire="all", most=24 * 14)
 async def monthly_reports(slot: Slot, database: Database = Shared(open_database)) -> list[ReportRequested]:
-    """The sales of the month that has ended, of each business that has sold something, for `REPORT_MONTHLY_TO`."""
+    """The sales of the month that has ended, of each business that has sold something, for `REPORT_MONTHLY_TO`: at five
+    o'clock on the first of a month, where the business is.
+    """
     return await after_month(slot.at, database, ReportSettings.load())
 
 
-@report.cron("30 4 * * *", priority="low")
+@report.cron("0 * * * *", priority="low", misfire="all", most=24)
 async def daily_forecasts(slot: Slot, database: Database = Shared(open_database)) -> list[ReportRequested]:
-    """What to order, of each business that sells, for `REPORT_DAILY_TO`."""
+    """What to order, of each business that sells, for `REPORT_DAILY_TO`: at four o'clock, where the business is."""
     return await each_morning(slot.at, database, ReportSettings.load())

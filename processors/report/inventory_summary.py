@@ -32,7 +32,7 @@ def inventory_summary(extract: Extract, asked: Asked) -> Document:
     """Makes it."""
     sold = extract.sales.group_by("product_id").agg(pl.col("pieces").sum())
     goods = extract.products.join(sold, on="product_id", how="left", maintain_order="left").with_columns(
-        pl.col("pieces").fill_null(0), value=pl.col("quantity") * pl.col("price"), state=_STATE
+        pl.col("pieces").fill_null(0), value=pl.col("quantity").cast(pl.Int128) * pl.col("price"), state=_STATE
     )
     slow = goods.filter((pl.col("pieces") == 0) & (pl.col("quantity") > 0))
     attention = goods.filter(pl.col("state") != "in stock")

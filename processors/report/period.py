@@ -1,4 +1,4 @@
-"""Period: the days that a report is about, both ends included, in UTC."""
+"""Period: the days that a report is about, both ends included."""
 
 from __future__ import annotations
 

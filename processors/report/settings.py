@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, EmailStr, Field
+from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from processors.recipients import recipient
 from streams.environment import loaded
 
 
@@ -24,11 +25,20 @@ class ReportSettings(BaseSettings):
 
     report_days: float = Field(90.0, gt=0)  # that a report is kept
     report_most: int = Field(1_000, ge=1)  # reports that are kept in all; the oldest go beyond it
-    # Who is sent the sales of each business after each month, and its stock forecast each morning; comma separated.
-    report_monthly_to: Annotated[tuple[EmailStr, ...], NoDecode, BeforeValidator(_split)] = ()
-    report_daily_to: Annotated[tuple[EmailStr, ...], NoDecode, BeforeValidator(_split)] = ()
+    # Who is sent the sales of a business after each month, and its stock forecast each morning; comma separated: an
+    # address for every business, 7=address for one.
+    report_monthly_to: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = ()
+    report_daily_to: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = ()
 
     @classmethod
     def load(cls) -> ReportSettings:
         """Reads the environment; raises `StreamsError`, one line naming the variable, for what cannot work."""
         return loaded(cls)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for text in self.report_monthly_to:
+            recipient(text, "REPORT_MONTHLY_TO")
+        for text in self.report_daily_to:
+            recipient(text, "REPORT_DAILY_TO")
+        return self

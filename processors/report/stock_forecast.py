@@ -79,7 +79,7 @@ def stock_forecast(extract: Extract, asked: Asked) -> Document:
         detail_columns=_DETAILS,
         notes=[
             f"Goes by the sales of {WEEKS} weeks. Each counts half as much as the one {_HALVES_IN:g} weeks after it.",
-            "Seasons, promotions and what has been ordered already are not known here.",
+            "Seasons, promotions and what has been ordered already are not known here. Refunds are no demand.",
         ],
     )
 
@@ -115,13 +115,13 @@ def _forecast(goods: pl.LazyFrame, asked: Asked) -> pl.LazyFrame:
         .with_columns(
             needed=needed,
             cover=cover,
-            order=(needed + spare - pl.col("quantity")).ceil().clip(0).cast(pl.Int64),
-            risk=((needed - pl.col("quantity")).clip(0) * pl.col("price")).round().cast(pl.Int64),
+            order=(needed + spare - pl.col("quantity")).ceil().clip(0).cast(pl.Int128),
+            risk=((needed - pl.col("quantity")).clip(0) * pl.col("price")).round().cast(pl.Int128),
         )
         # What is gone has no last day, and nobody plans for a day in ten years.
         .with_columns(
             until=pl.when(pl.col("cover").is_between(0, 3_650, closed="none")).then(
-                pl.lit(asked.at.date()) + pl.duration(days=pl.col("cover").floor().cast(pl.Int64))
+                pl.lit(asked.at.date()) + pl.duration(days=pl.col("cover").clip(0, 3_650).floor().cast(pl.Int64))
             )
         )
     )
@@ -188,8 +188,9 @@ def _trial(tried: pl.DataFrame) -> list[Section]:
         return []
     off = float(tried["expected"].sum()) / actual - 1
     each = float((tried["expected"] - tried["actual"]).abs().sum()) / actual
+    sold = "was" if actual == 1 else "were"
     text = (
-        f"Tried on the last {TRIAL_WEEKS} weeks with what was known before them: {plural(actual, 'piece')} were sold, "
-        f"the forecast was {in_words(off, 'change')} off in all, and {in_words(each, 'share')} off product by product."
+        f"Tried on the last {TRIAL_WEEKS} weeks with what was known before them: {plural(actual, 'piece')} {sold} "
+        f"sold, the forecast was {in_words(off, 'change')} off in all, and {in_words(each, 'share')} off product by product."
     )
     return [Section("How good is it?", text)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import date
 from typing import Any, Final
 
@@ -9,16 +10,17 @@ from processors.report.document import Kind
 
 NOTHING: Final = "-"
 _SIGNS: Final = {"EUR": "€", "GBP": "£", "USD": "$"}
-_STEPS: Final = ((1_000_000_000, "bn"), (1_000_000, "m"), (1_000, "k"))
+_STEPS: Final = ((1_000_000_000_000, "tn"), (1_000_000_000, "bn"), (1_000_000, "m"), (1_000, "k"))
 
 
 def in_words(value: Any, kind: Kind, currency: str = "") -> str:
     """A value in full: `£1,234.50`, `1,234`, `12.3 %`, `+4.0 %`, `24 Nov 2026`."""
-    if value is None:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
         return NOTHING
     match kind:
         case "money":
-            return f"{'-' if value < 0 else ''}{sign(currency)}{abs(value) / 100:,.2f}"
+            cents = round(value)  # whole numbers keep all of their digits, however many there are
+            return f"{'-' if cents < 0 else ''}{sign(currency)}{abs(cents) // 100:,}.{abs(cents) % 100:02}"
         case "count":
             return f"{value:,.0f}"
         case "decimal":
@@ -38,19 +40,19 @@ def in_short(value: float, kind: Kind, currency: str = "") -> str:
     """The same in little room: `£1.2m`. From ten thousand on nobody reads the cents."""
     if kind not in ("money", "count"):
         return in_words(value, kind, currency)
-    amount = value / 100 if kind == "money" else value
-    before = sign(currency) if kind == "money" else ""
+    amount = abs(value / 100 if kind == "money" else value)
+    before = ("-" if value < 0 else "") + (sign(currency) if kind == "money" else "")
     for size, name in _STEPS:
-        if abs(amount) >= size * 0.9995:  # what three digits would round up to it
+        if amount >= size * 0.9995:  # what three digits would round up to it
             parts = amount / size
-            return f"{before}{parts:.3g}{name}" if abs(parts) < 999.5 else f"{before}{parts:,.0f}{name}"
+            return f"{before}{parts:.3g}{name}" if parts < 999.5 else f"{before}{amount:.2e}"
     return f"{before}{amount:.3g}"
 
 
-def as_headline(value: float, kind: Kind, currency: str = "") -> str:
+def as_headline(value: float | None, kind: Kind, currency: str = "") -> str:
     """A figure that is read at a glance: in full, without the cents of what is large."""
-    if kind == "money" and abs(value) >= 1_000_000:
-        return f"{sign(currency)}{value / 100:,.0f}"
+    if value is not None and kind == "money" and abs(value) >= 1_000_000:
+        return f"{'-' if value < 0 else ''}{sign(currency)}{(abs(round(value)) + 50) // 100:,}"
     return in_words(value, kind, currency)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,7 +93,7 @@ class _Workbook:
             row += 1
         told = [
             *(f"{section.title}: {section.text}" for section in document.sections if section.text), *document.notes,
-            f"Made on {document.made_at:%Y-%m-%d %H:%M} UTC.",
+            f"Made on {document.made_at:%Y-%m-%d %H:%M %Z}.",
         ]  # fmt: skip
         for text in told:
             row += 1
@@ -190,7 +191,7 @@ class _Workbook:
         return row
 
     def _cell(self, sheet: Worksheet, row: int, number: int, value: Any, kind: Kind, form: Any = None) -> None:
-        if value is None:
+        if value is None or (isinstance(value, float) and not math.isfinite(value)):
             return
         form = form or self._formats[kind]
         match kind:

@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import insert
+from sqlalchemy import insert, update
 from structlog.testing import capture_logs
 
 from processors.database import Database
@@ -52,7 +52,8 @@ async def shop(business: Database) -> Database:
                 await connection.execute(insert(table).values(**row))
 
     await add(businesses, *(
-        {"id": id, "name": name, "currency": "EUR", "created_at": now} for id, name in ((1, "Söhne & Co"), (2, "Other"))
+        {"id": id, "name": name, "currency": "EUR", "created_at": now, "time_zone": "Europe/Berlin"}
+        for id, name in ((1, "Söhne & Co"), (2, "Other"))
     ))  # fmt: skip
     await add(products, *(
         {"id": id, "business_id": owner, "sku": sku, "name": f"the {sku}", "price": Decimal("9.99"),
@@ -98,7 +99,7 @@ async def shop(business: Database) -> Database:
 
 
 async def test_a_digest_is_what_is_in_the_tables(shop: Database) -> None:
-    digest = await Digest.read(shop.engine, 1, SUNDAY, BERLIN)
+    digest = await Digest.read(shop.engine, 1, SUNDAY)
     assert digest is not None
     assert (digest.sold.sales, digest.sold.pieces, digest.sold.revenue) == (3, 6, Decimal("33.37"))
     assert (digest.week_before.sales, digest.week_before.revenue) == (1, Decimal("40.00"))
@@ -113,7 +114,7 @@ async def test_a_digest_is_what_is_in_the_tables(shop: Database) -> None:
     assert words["change"] == "17 % less than the Sunday before"
     assert words["sold"] == "6 pieces in 3 sales"
     assert words["imports"] == "2 imports of 120 rows, 3 rows refused"
-    assert await Digest.read(shop.engine, 3, SUNDAY, BERLIN) is None
+    assert await Digest.read(shop.engine, 3, SUNDAY) is None
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -121,7 +122,7 @@ async def test_a_digest_is_sent_once_whoever_asks(
     shop: Database, sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
 ) -> None:
     """One event for all businesses becomes one for each that has somebody to tell; a second one is not sent."""
-    async with open_mailer(email_digest_to=f"1={ADA}", email_digest_tz="Europe/Berlin") as mailer:
+    async with open_mailer(email_digest_to=f"1={ADA}") as mailer:
         everybody = DailyDigestDue(day=SUNDAY)
         with capture_logs() as logs:
             for _ in range(2):
@@ -150,9 +151,33 @@ async def test_a_business_that_is_not_there_is_a_dead_letter(
             await send_daily_digest(event, Post(mailer, deliver(event), streams), shop)
 
 
-def test_the_schedule_tells_of_yesterday_in_its_time_zone() -> None:
-    slot = Slot("email.daily_digest", datetime(2026, 10, 26, 0, 30, tzinfo=BERLIN), timedelta(0))
-    assert daily_digest(slot) == DailyDigestDue(day=SUNDAY)
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_the_schedule_tells_of_the_day_that_has_ended_where_the_business_is(
+    shop: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At seven there, or at seven of one zone; a zone that is none stops the digest of its business only."""
+    async with shop.engine.begin() as connection:
+        for id, zone in ((2, "America/Los_Angeles"), (4, "Asia/Kathmandu"), (5, "Mars/Olympus")):
+            values = {"name": f"shop {id}", "currency": "EUR", "created_at": at(0), "time_zone": zone}
+            if id == 2:
+                await connection.execute(update(businesses).where(businesses.c.id == 2).values(time_zone=zone))
+            else:
+                await connection.execute(insert(businesses).values(id=id, **values))
+
+    async def told(hour: int, minute: int = 0, second: int = 0) -> list[tuple[int | None, int]]:
+        slot = Slot("email.daily_digest", datetime(2026, 10, 26, hour, minute, second, tzinfo=UTC), timedelta(0))
+        return [(event.business_id, event.day.day) for event in await daily_digest(slot, shop)]
+
+    monkeypatch.setenv("EMAIL_DIGEST_TO", ADA)
+    assert await told(6) == [(1, 25)]  # of 25 October, which had 25 hours
+    assert await told(14) == [(2, 25)]
+    assert await told(1, 15) == [(4, 25)]  # 07:00 in Kathmandu
+    assert await told(7) == await told(0) == []
+    assert await told(3, 0, 7) == [(1, 25), (2, 24), (4, 25)]  # by hand: of the day that has ended
+    monkeypatch.setenv("EMAIL_DIGEST_TZ", "Europe/Berlin")
+    assert await told(6) == [(1, 25), (2, 24), (4, 25)]
+    monkeypatch.setenv("EMAIL_DIGEST_TO", f"2={ADA}")
+    assert await told(6) == [(2, 24)]
 
 
 def test_what_the_settings_add_to_the_processor() -> None:
@@ -161,6 +186,8 @@ def test_what_the_settings_add_to_the_processor() -> None:
     assert (plain.schedules, plain.limited) == ({}, False)
     made = configured(email, EmailSettings(email_rate=5, email_digest_to=(ADA,), email_digest_tz="Europe/Berlin"))
     assert made.schedules["email.daily_digest"].timing.tz == "Europe/Berlin"
+    local = configured(email, EmailSettings(email_digest_to=(ADA,))).schedules["email.daily_digest"]
+    assert (local.timing.text, local.misfire) == ("*/15 * * * *", "all")
     limits = {subscription.limit for subscription in made.subscriptions.values()}
     assert [(limit.rate, limit.name) for limit in limits if limit] == [(5, "mails")]
     assert len(limits) == 1

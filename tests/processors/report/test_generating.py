@@ -23,7 +23,7 @@ from processors.report import report
 from processors.report.asked import Asked
 from processors.report.cleanup import clean_up
 from processors.report.extract import extract
-from processors.report.regular import after_month, each_morning
+from processors.report.regular import DAILY_HOUR, MONTHLY_HOUR, after_month, each_morning
 from processors.report.settings import ReportSettings
 from processors.storage import Storages
 from processors.storage.download import download_app
@@ -232,12 +232,15 @@ async def test_reports_that_nobody_asks_for(shop: Database, monkeypatch: pytest.
     assert await each_morning(NOW, shop, ReportSettings.load()) == []
     monkeypatch.setenv("REPORT_MONTHLY_TO", "ada@example.com, bob@example.com")
     monkeypatch.setenv("REPORT_DAILY_TO", "eve@example.com")
-    monthly = await after_month(NOW, shop, ReportSettings.load())
+    at = datetime(2026, 11, 1, MONTHLY_HOUR, tzinfo=UTC)
+    assert await after_month(at + timedelta(hours=1), shop, ReportSettings.load()) == []
+    monthly = await after_month(at, shop, ReportSettings.load())
+    assert await after_month(NOW, shop, ReportSettings.load()) == monthly  # by hand: no full hour
     assert [(event.business_id, event.user_email) for event in monthly] == [
         (SHOP, ADA), (SHOP, "bob@example.com"), (OTHER, ADA), (OTHER, "bob@example.com"),
     ]  # fmt: skip
     assert [event.filters for event in monthly] == [ReportFilters(**OCTOBER)] * 4
-    daily = await each_morning(NOW, shop, ReportSettings.load())
+    daily = await each_morning(NOW.replace(hour=DAILY_HOUR, minute=0), shop, ReportSettings.load())
     assert [(event.business_id, event.report_type) for event in daily] == [
         (SHOP, "stock-forecast"), (OTHER, "stock-forecast"),
     ]  # fmt: skip
