@@ -1,4 +1,4 @@
-"""`python -m processors.database`: upgrade, check, seed."""
+"""`python -m processors.database`: upgrade, check, ls, zone, seed."""
 
 from __future__ import annotations
 
@@ -6,15 +6,20 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import Annotated, TypeVar
+from difflib import get_close_matches
+from typing import Annotated, Any, TypeVar
+from zoneinfo import available_timezones
 
+import orjson
 import typer
+from sqlalchemy import select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from processors.database import migration
 from processors.database.database import open_database
 from processors.database.seed import seed as fill
+from processors.database.tables import businesses
 from streams import StreamsError
 from streams.failure import describe
 
@@ -38,6 +43,62 @@ def check() -> None:
     """Says whether the tables are those of this version; exit code 1 when they are not."""
     _with_engine(migration.check)
     typer.echo("the business database is up to date")
+
+
+@application.command()
+def ls(json: Annotated[bool, typer.Option("--json", help="An array of objects.")] = False) -> None:
+    """Lists the businesses: their ids, names, currencies and time zones."""
+
+    async def work(engine: AsyncEngine) -> list[dict[str, Any]]:
+        await migration.prepare(engine)
+        named = businesses.c.id, businesses.c.name, businesses.c.currency, businesses.c.time_zone
+        async with engine.connect() as connection:
+            rows = await connection.execute(select(*named).order_by(businesses.c.id))
+            return [{str(name): value for name, value in row.items()} for row in rows.mappings()]
+
+    found = _with_engine(work)
+    if json:
+        typer.echo(orjson.dumps(found).decode())
+    elif not found:
+        typer.echo("there are no businesses; python -m processors.database seed makes some up")
+    else:
+        lines = [("ID", "NAME", "CURRENCY", "TIME ZONE"), *(tuple(map(_shown, row.values())) for row in found)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        for line in lines:
+            typer.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _shown(value: object) -> str:
+    return "".join(character if character.isprintable() else "\ufffd" for character in str(value))
+
+
+@application.command()
+def zone(
+    business: Annotated[int, typer.Argument(help="Its id: ls shows them.")],
+    name: Annotated[str, typer.Argument(metavar="ZONE", help="As Europe/Berlin.")],
+) -> None:
+    """Sets the time zone of a business: where its days and months begin and end, in reports and digests.
+
+    Exit code 2 for a business or a time zone that is not there.
+    """
+    if name not in available_timezones():
+        close = get_close_matches(name, available_timezones(), 3)
+        hint = f"; is it {' or '.join(close)}?" if close else ""
+        sys.stderr.write(f"error: {name!r} is no time zone{hint}\n")
+        sys.exit(2)
+
+    async def work(engine: AsyncEngine) -> bool:
+        await migration.prepare(engine)
+        async with engine.begin() as connection:
+            done = await connection.execute(
+                update(businesses).where(businesses.c.id == business).values(time_zone=name)
+            )
+            return bool(done.rowcount)
+
+    if not _with_engine(work):
+        sys.stderr.write(f"error: there is no business {business}; see python -m processors.database ls\n")
+        sys.exit(2)
+    typer.echo(f"business {business} is in {name}")
 
 
 @application.command()

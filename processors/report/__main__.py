@@ -1,6 +1,10 @@
 """`python -m processors.report`: runs one consumer of the report processor until SIGTERM.
 
-`python -m processors.report ask TYPE --business N --email ADDRESS` publishes that somebody wants a report.
+`python -m processors.report ask TYPE --business N --email ADDRESS` asks for a report; with `--wait` it prints the link
+to it. `python -m processors.report ask --help` has its options.
+
+Exit codes: 0 it is asked for (with --wait: it is there), 2 wrong usage or no such business, 3 it failed, 4 it is not
+there in time.
 """
 
 from __future__ import annotations
@@ -12,12 +16,16 @@ from datetime import date
 from typing import NoReturn, get_args
 
 from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
 
 from observability import instrument
+from processors.database import open_database
 from processors.database.startup import prepare_or_exit
 from processors.report import report
+from processors.report.generating import outcome_of
 from processors.report.settings import ReportSettings
 from processors.storage import Storages, StorageSettings
+from processors.waiting import DONE, FAILED, Outcome, require_business, wait_for_outcome
 from schemas import ReportRequested
 from schemas.reports import ReportFilters, ReportFormat, ReportType
 from streams import Streams, StreamsError, Unavailable, run
@@ -25,11 +33,15 @@ from streams.failure import describe
 
 
 def _arguments(arguments: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m processors.report", description=__doc__)
-    commands = parser.add_subparsers(dest="command", required=True)
-    ask = commands.add_parser("ask", help="publishes ReportRequested")
+    parser = argparse.ArgumentParser(
+        prog="python -m processors.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", metavar="ask")
+    ask = commands.add_parser("ask", help="publishes ReportRequested, and prints its id")
     ask.add_argument("type", choices=get_args(ReportType))
-    ask.add_argument("--business", type=int, required=True, metavar="N")
+    ask.add_argument(
+        "--business", type=int, required=True, metavar="N", help="of those that python -m processors.database ls shows"
+    )
     ask.add_argument("--email", required=True, metavar="ADDRESS", help="who is sent the link")
     ask.add_argument("--format", choices=get_args(ReportFormat), default="html")
     ask.add_argument(
@@ -38,32 +50,69 @@ def _arguments(arguments: list[str]) -> argparse.Namespace:
     ask.add_argument("--to", dest="last", type=date.fromisoformat, metavar="DAY", help="the last day, itself included")
     ask.add_argument("--category", action="append", default=[], metavar="NAME", help="as often as there are some")
     ask.add_argument("--days", type=int, default=30, metavar="N", help="that the stock shall last; of stock-forecast")
+    ask.add_argument(
+        "--wait",
+        type=_seconds,
+        nargs="?",
+        const=300.0,
+        metavar="SECONDS",
+        help="until it is there (300, if none are said)",
+    )
     return parser.parse_args(arguments)
 
 
-async def _publish(asked: argparse.Namespace) -> str:
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 86_400:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds, from 0 to 86400")
+    return seconds
+
+
+async def _ask(asked: argparse.Namespace) -> int:
     filters = ReportFilters(
         first_day=asked.first, last_day=asked.last, categories=asked.category, days_ahead=asked.days
     )
     event = ReportRequested(
         business_id=asked.business, report_type=asked.type, format=asked.format, filters=filters, user_email=asked.email
     )
-    async with Streams() as streams:
-        return (await streams.publish(event)).id
+    async with open_database() as database, Streams() as streams:
+        await require_business(database, asked.business)
+        id = (await streams.publish(event)).id
+        sys.stdout.write(f"{id}\n")
+        sys.stdout.flush()
+        if asked.wait is None:
+            return 0
+        storages = Storages(StorageSettings.load())
+
+        async def look() -> Outcome | None:
+            found = await outcome_of(event, id, database, storages)
+            if found is None:
+                return None
+            if isinstance(found, str):
+                return FAILED, {"outcome": "failed", "problem": found}
+            return DONE, {"outcome": "done", "title": found.title, "bytes": found.bytes, "url": found.url}
+
+        code, told = await wait_for_outcome(streams, id, group="report", look=look, seconds=asked.wait)
+    sys.stdout.write("".join(f"{name}: {value}\n" for name, value in told.items()))
+    return code
 
 
 def main() -> NoReturn:
     """Runs what is asked for, and exits: 2 for wrong usage, 1 without a database, else as `streams.run` does."""
     try:
-        if sys.argv[1:2] == ["ask"]:
-            sys.stdout.write(f"{asyncio.run(_publish(_arguments(sys.argv[1:])))}\n")
-            sys.exit(0)
+        if sys.argv[1:]:
+            asked = _arguments(sys.argv[1:])
+            if asked.command == "ask":
+                sys.exit(asyncio.run(_ask(asked)))
         # A wrong setting is said here, in one line, rather than with the first report.
         ReportSettings.load()
         Storages(StorageSettings.load())
         prepare_or_exit()
-    except (StreamsError, Unavailable, ValidationError) as error:
-        sys.stderr.write(f"error: {describe(error) if isinstance(error, ValidationError) else error}\n")
+    except (StreamsError, SQLAlchemyError, Unavailable, ValidationError) as error:
+        sys.stderr.write(f"error: {error if isinstance(error, StreamsError | Unavailable) else describe(error)}\n")
         sys.exit(2)
     run(report, middleware=instrument("planning-bord-report"))
 

@@ -36,7 +36,7 @@ from processors.storage import Storages
 from processors.storage.file_key import FileKey
 from schemas import ReportRequested
 from schemas.reports import ReportFormat, ReportType
-from streams import Progress
+from streams import Progress, StreamsError
 
 log = structlog.get_logger(__name__)
 
@@ -81,7 +81,7 @@ async def generate(
     key = FileKey.new(event.business_id, event.format, made_from=f"report {event_id}")
     row = await atomically(database.engine, lambda connection: _begin(connection, event, id, event_id))
     try:
-        asked = Asked.of(event, row.created_at, zone_named(row.time_zone))
+        asked = _asked(event, row)
         name = _file_name(row.business_name, asked, event.format)
         if row.status != "done":
             row = await _make(event, asked, id, key, name, database, storages, progress)
@@ -89,8 +89,36 @@ async def generate(
     except ReportRefused as refused:
         await note_failed(database, id, str(refused))
         raise
+    return await _generated(row, asked, name, storages)
+
+
+async def outcome_of(
+    event: ReportRequested, event_id: str, database: Database, storages: Storages
+) -> Generated | str | None:
+    """What has become of a request: the report, why there is none, or None while that is not known."""
+    async with database.engine.connect() as connection:
+        query = select(reports.c.status, reports.c.error).where(reports.c.id == report_id(event, event_id))
+        found = (await connection.execute(query)).one_or_none()
+        if found is None or found.status not in ("done", "failed"):
+            return None
+        if found.status == "failed":
+            return found.error or "it failed"
+        row = await _find(connection, report_id(event, event_id))
+    asked = _asked(event, row)
+    return await _generated(row, asked, _file_name(row.business_name, asked, event.format), storages)
+
+
+def _asked(event: ReportRequested, row: Row[Any]) -> Asked:
+    try:
+        zone = zone_named(row.time_zone)
+    except StreamsError as error:
+        raise ReportRefused(str(error)) from None
+    return Asked.of(event, row.created_at, zone)
+
+
+async def _generated(row: Row[Any], asked: Asked, name: str, storages: Storages) -> Generated:
     url = await storages.reports.link(FileKey.checked(row.file), name)
-    return Generated(id, asked.title, url, row.bytes, datetime.now(UTC) + _validity(storages))
+    return Generated(row.id, asked.title, url, row.bytes, datetime.now(UTC) + _validity(storages))
 
 
 async def note_failed(database: Database, id: str, reason: str) -> None:

@@ -191,6 +191,7 @@ def _trial(tried: pl.DataFrame) -> list[Section]:
     sold = "was" if actual == 1 else "were"
     text = (
         f"Tried on the last {TRIAL_WEEKS} weeks with what was known before them: {plural(actual, 'piece')} {sold} "
-        f"sold, the forecast was {in_words(off, 'change')} off in all, and {in_words(each, 'share')} off product by product."
+        f"sold, the forecast was {in_words(off, 'change')} off in all, and {in_words(each, 'share')} off product by "
+        "product."
     )
     return [Section("How good is it?", text)]
