@@ -19,6 +19,7 @@ from schemas.files import (
 from schemas.inventory import (
     InventoryBulkUpdateRequested,
     InventorySynced,
+    InventorySyncFailed,
     InventorySyncPageDue,
     InventorySyncRequested,
     InventoryUpdated,
@@ -42,6 +43,7 @@ __all__ = [
     "InventoryImportFailed",
     "InventoryImportUploaded",
     "InventoryImported",
+    "InventorySyncFailed",
     "InventorySyncPageDue",
     "InventorySyncRequested",
     "InventorySynced",

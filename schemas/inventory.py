@@ -49,12 +49,15 @@ class StockChanged(_Part):
 
 
 class StockRefused(_Part):
-    """An item that was left as it is; `quantity` and `version` are the level's, unless there is none."""
+    """An item that was left as it is; `quantity` and `version` are the level's, unless there is none. `problem` says
+    what is wrong with one that is `invalid`, and in which field.
+    """
 
     sku: str
     reason: RefusalReason
     quantity: int | None = None
     version: int | None = None
+    problem: str = Field("", max_length=200)
 
 
 class InventorySyncRequested(Event, stream="inventory", version=1):
@@ -88,6 +91,16 @@ class InventorySynced(Event, stream="inventory", version=1):
     changed: int
     refused: int
     complete: bool
+
+
+class InventorySyncFailed(Event, stream="inventory", version=1):
+    """A sync has stopped at a page, and does not go on by itself. A new request takes it over, where it was or anew."""
+
+    business_id: BusinessId
+    external_system: SystemName
+    sync_id: str
+    page: int
+    problem: str = Field(max_length=500)
 
 
 class InventoryBulkUpdateRequested(Event, stream="inventory", version=1):

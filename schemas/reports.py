@@ -19,8 +19,8 @@ Category = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\
 class ReportFilters(BaseModel):
     """What a report is about, where it can be chosen. What is left out, or has no meaning for the report, chooses all.
 
-    The days are of the business' time zone, and both are part of the report. Days that are the wrong way round are refused by the report
-    and not by the schema, so that whoever asked is told.
+    The days are of the business' time zone, and both are part of the report. Days that are the wrong way round are
+    refused by the report and not by the schema, so that whoever asked is told.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

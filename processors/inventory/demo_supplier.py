@@ -33,6 +33,7 @@ Kind = Literal[
     "bad_items",  # NaN, an overflow, a SKU twice, a negative number
     "miscount",  # a total that is not true
     "expired",  # 410
+    "unchanged",  # 304, whether it was asked for or not
     "redirect",  # 302 to `to`
 ]
 
@@ -151,6 +152,8 @@ class DemoSupplier:
                 return await _send(http, writer, 500)
             case "expired":
                 return await _send(http, writer, 410)
+            case "unchanged":
+                return await _send(http, writer, 304)
             case "redirect":
                 return await _send(http, writer, 302, location=fault.to)  # type: ignore[union-attr]
             case "nonsense":

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 from uncalled_for import FailedDependency, resolved_dependencies
 
 from processors.database import Database, open_database
+from processors.giving_up import give_up, is_last_try, reason_of
 from processors.inventory.page import Page
 from processors.inventory.supplier import Expired, Suppliers, Unchanged, open_suppliers
 from processors.inventory.sync import find_sync, is_next, note_failure
-from schemas import InventorySyncPageDue
-from streams import DeadLetter, Retry, Shared
-from streams.failure import Failure
+from schemas import Event, InventorySyncFailed, InventorySyncPageDue
+from streams import CurrentStreams, Retry, Shared, Snooze, Streams, Unavailable
 
 if TYPE_CHECKING:
     from streams.delivery import Delivery
@@ -40,14 +41,17 @@ class PageTransaction:
             database: Database = found["database"]
             message = delivery.message
             event = InventorySyncPageDue.decode(message.data, message.version)
-            token = _fetched.set(await _fetch(database, found["suppliers"], event))
             try:
-                return await database.inbox.run(delivery, handle)
-            except DeadLetter as error:
-                await note_failure(database.engine, event, Failure(error).message)
+                token = _fetched.set(await _fetch(database, found["suppliers"], event))
+                try:
+                    return await database.inbox.run(delivery, handle)
+                finally:
+                    _fetched.reset(token)
+            except (Snooze, Unavailable):
                 raise
-            finally:
-                _fetched.reset(token)
+            except Exception as error:
+                await _note(error, event, delivery, database, found["streams"])
+                raise
 
 
 def fetched_page() -> Fetched:
@@ -61,18 +65,39 @@ async def _fetch(database: Database, suppliers: Suppliers, event: InventorySyncP
     if state is None or not is_next(state, event):
         return None
     begins, incremental = not state.cursor, state.sync_type == "incremental"
-    try:
-        return await suppliers.fetch(
-            event.external_system,
-            event.business_id,
-            cursor=state.cursor or "",
-            since=state.since if incremental else None,
-            etag=state.etag if incremental and begins else None,
+    return await suppliers.fetch(
+        event.external_system,
+        event.business_id,
+        cursor=state.cursor or "",
+        since=state.since if incremental else None,
+        etag=state.etag if incremental and begins else None,
+    )
+
+
+async def _note(
+    error: Exception, event: InventorySyncPageDue, delivery: Delivery, database: Database, streams: Streams
+) -> None:
+    """Notes why the page was not had, whatever it is; after the last try an event says it as well."""
+    problem = str(error) if isinstance(error, Retry) else reason_of(delivery, error)
+    with suppress(Exception):  # the database may be what is wrong: the error itself is what counts
+        await note_failure(database.engine, event, problem)
+
+    async def failed(_: str) -> Event:
+        return InventorySyncFailed(
+            business_id=event.business_id,
+            external_system=event.external_system,
+            sync_id=event.sync_id,
+            page=event.page,
+            problem=problem[:500],
         )
-    except (Retry, DeadLetter) as error:
-        await note_failure(database.engine, event, Failure(error).message)
-        raise
+
+    if is_last_try(delivery, error):
+        await give_up(streams, delivery, error, failed)
 
 
-def _needed(database: Database = Shared(open_database), suppliers: Suppliers = Shared(open_suppliers)) -> None:
+def _needed(
+    database: Database = Shared(open_database),
+    suppliers: Suppliers = Shared(open_suppliers),
+    streams: Streams = CurrentStreams(),
+) -> None:
     """What `run` needs, in the words of the resolver."""

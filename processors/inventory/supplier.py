@@ -64,13 +64,15 @@ class Suppliers:
         parameters |= {"cursor": cursor} if cursor else {}
         parameters |= {"since": since} if since else {}
         headers = {"Authorization": f"Bearer {access.token}"} if access.token else {}
-        headers |= {"If-None-Match": etag} if etag else {}
+        # Of the whole list, so only with its first page: the list has changed, or it has not.
+        is_conditional = bool(etag) and not cursor
+        headers |= {"If-None-Match": etag} if is_conditional and etag else {}
         url = httpx.URL(access.url.replace(PLACE, str(business_id))).copy_merge_params(parameters)
         try:
             # httpx's own limits are for one read each: a byte every nine seconds would pass them for ever.
             async with asyncio.timeout(self.settings.inventory_page_timeout):
                 async with self._client.stream("GET", url, headers=headers) as response:
-                    return await self._read(system, response)
+                    return await self._read(system, response, is_conditional=is_conditional)
         except TimeoutError:
             raise Retry(f"supplier {system}: no page in {self.settings.inventory_page_timeout:g} s") from None
         except (Forbidden, httpx.TooManyRedirects, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
@@ -78,10 +80,13 @@ class Suppliers:
         except httpx.HTTPError as error:
             raise Retry(f"supplier {system}: {error.__class__.__name__}") from None
 
-    async def _read(self, system: str, response: httpx.Response) -> Page | Unchanged | Expired:
+    async def _read(self, system: str, response: httpx.Response, *, is_conditional: bool) -> Page | Unchanged | Expired:
         code = response.status_code
-        if code == httpx.codes.NOT_MODIFIED:
+        if code == httpx.codes.NOT_MODIFIED and is_conditional:
             return "unchanged"
+        if code == httpx.codes.NOT_MODIFIED:
+            # A cache on the way has answered for it; it may not the next time.
+            raise Retry(f"supplier {system}: 304, which was not asked for")
         if code == httpx.codes.GONE:
             return "expired"
         if code in (httpx.codes.TOO_MANY_REQUESTS, httpx.codes.SERVICE_UNAVAILABLE):
@@ -100,7 +105,7 @@ class Suppliers:
         try:
             return read_page(bytes(body), most=self.settings.inventory_page_items, etag=response.headers.get("ETag"))
         except ValueError as error:
-            raise DeadLetter(f"supplier {system}: no page: {_first_line(error)}") from None
+            raise DeadLetter(f"supplier {system}: no page: {_short(error)}") from None
 
     async def aclose(self) -> None:
         """Closes the connections."""
@@ -134,5 +139,5 @@ def _retry_after(value: str | None) -> float | None:
     return min(max(wait, 0.0), _LONGEST_WAIT)
 
 
-def _first_line(error: ValueError) -> str:
-    return str(error).partition("\n")[0][:200]
+def _short(error: ValueError) -> str:
+    return str(error).partition("\n")[0][:300]

@@ -38,12 +38,14 @@ async def test_a_page_and_the_one_after_it(suppliers: Suppliers) -> None:
     assert [item.sku for item in page.items] == ["S20", "S21", "S22", "S23", "S24"]
     assert page.next is None
     assert await suppliers.fetch("acme", 1, etag='"25"') == "unchanged"
+    assert isinstance(await suppliers.fetch("acme", 1, cursor="S09", etag='"25"'), Page)
 
 
 @pytest.mark.parametrize(
     ("fault", "kind", "text"),
     [
         ("broken", Retry, "500"),
+        ("unchanged", Retry, "304, which was not asked for"),
         ("away", Retry, "RemoteProtocolError"),
         ("drip", Retry, "no page in 2 s"),
         ("huge", DeadLetter, "more than 1048576 bytes"),

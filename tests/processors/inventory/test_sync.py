@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from copy import copy
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
 
 from processors.database import Database
 from processors.database.tables import products, sync_states
 from processors.inventory import inventory
 from processors.inventory.demo_supplier import DemoSupplier, Fault
-from schemas import InventorySynced, InventorySyncPageDue, InventorySyncRequested, InventoryUpdated, StockBelowThreshold
-from streams import Streams
+from schemas import (
+    InventorySynced,
+    InventorySyncFailed,
+    InventorySyncPageDue,
+    InventorySyncRequested,
+    InventoryUpdated,
+    StockBelowThreshold,
+)
+from streams import Backoff, Streams
 from tests.processors.inventory.conftest import SHOP, add, levels
 from tests.streams.conftest import StartConsumer
 from tests.waiting import wait_until
@@ -270,3 +279,53 @@ async def _error(shop: Database) -> str | None:
 async def _is_idle(streams: Streams) -> bool:
     infos = await streams.redis.xinfo_groups(streams.keys.stream("inventory"))
     return all(not info["pending"] and not info["lag"] for info in infos if info["name"] == b"inventory")
+
+
+async def test_a_304_in_the_middle_is_no_end(
+    shop: Database, supplier: DemoSupplier, start: StartConsumer, buyer: Buyer
+) -> None:
+    """A cache on the way has answered: the page is asked for again, and nothing counts as read that was not."""
+    for number in range(25):
+        supplier.stock(f"S{number:02d}", number)
+    supplier.misbehave([Fault("unchanged")])
+    await start(inventory)
+    synced = await buyer.sync()  # a full one, whose first page was not asked for conditionally either
+    assert (synced.pages, synced.items, synced.complete) == (3, 25, True)
+    assert len(supplier.asked) == 4
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+async def test_a_sync_that_stops_says_so_whatever_the_reason(
+    shop: Database, supplier: DemoSupplier, start: StartConsumer, buyer: Buyer, published: Any
+) -> None:
+    """A page that is none, and an error of our own: an event, a row with the reason, and a dead letter."""
+
+    async def state() -> Any:
+        async with shop.engine.connect() as connection:
+            return await connection.scalar(select(sync_states.c.error))
+
+    once = copy(inventory)
+    once.subscriptions = {
+        type: replace(subscription, retry=Backoff(attempts=1)) for type, subscription in inventory.subscriptions.items()
+    }
+    supplier.stock("S1", 1)
+    await start(once)
+    supplier.misbehave([Fault("nonsense")])
+    first = await buyer.ask()
+    (failed,) = await wait_until(lambda: published(InventorySyncFailed), timeout=20)
+    assert (failed.sync_id, failed.page, failed.external_system) == (first, 0, "acme")
+    assert failed.problem.startswith("supplier acme: no page: it is no JSON")
+    assert await state() == failed.problem
+
+    async with shop.engine.begin() as connection:
+        await connection.execute(text("ALTER TABLE stock_movements RENAME TO away"))
+    await buyer.ask()
+
+    async def second() -> Any:
+        return (await published(InventorySyncFailed))[1:]
+
+    (failed,) = await wait_until(second, timeout=20)
+    assert "something went wrong at our side (OperationalError), and was tried once" in failed.problem
+    assert "S1" not in failed.problem
+    assert await state() == failed.problem
+    assert len(await buyer.dead(2)) == 2
