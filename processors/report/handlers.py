@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from pydantic import HttpUrl
@@ -29,6 +30,7 @@ from streams import (
 
 # Ten years of a large business take as long as they take; a process that stands still loses its lease.
 _TIMEOUT: Final = 3600.0
+_LONGEST: Final = _TIMEOUT - 60.0
 
 # Few at once: each keeps a core busy.
 report = Processor("report", concurrency=2)
@@ -54,7 +56,9 @@ async def generate_report(
         return _failed(event, event_id, reason)
 
     try:
-        made = await generate(event, event_id, database, storages, progress)
+        # Before the engine's own deadline, which is a cancellation: of that the requester could not be told.
+        async with asyncio.timeout(_LONGEST):
+            made = await generate(event, event_id, database, storages, progress)
     except ReportRefused as refused:
         return _failed(event, event_id, str(refused))
     except Exception as error:

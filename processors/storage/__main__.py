@@ -1,5 +1,10 @@
-"""`python -m processors.storage`: serves the signed links to files in directories until SIGTERM."""
+"""`python -m processors.storage`: serves the signed links to files in directories until SIGTERM.
 
+It listens on LINKS_HOST and LINKS_PORT (127.0.0.1:8002); links begin with LINKS_URL. Its other settings are those of
+docs/settings.md. Files in S3 are served by S3, and need no server.
+"""
+
+import argparse
 import sys
 
 from observability import instrument
@@ -9,10 +14,14 @@ from streams import StreamsError
 
 
 def main() -> int:
-    """Runs the server; returns the exit code."""
+    """Runs the server; returns the exit code: 2 for wrong usage or a setting that cannot work."""
+    argparse.ArgumentParser(
+        prog="python -m processors.storage", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    ).parse_args()
     try:
         import uvicorn
 
+        from processors.storage.bounded import HEAD_BYTES, BoundedProtocol
         from processors.storage.download import download_app
     except ImportError:
         sys.stderr.write("error: links need starlette and uvicorn; install planning-bord-streams[downloads]\n")
@@ -24,10 +33,11 @@ def main() -> int:
         sys.stderr.write(f"error: {error}\n")
         return 2
     instrument("planning-bord-storage")
+    BoundedProtocol.most = settings.links_connections
     # No access log: the addresses are the right to fetch the files.
     uvicorn.run(
         application, host=settings.links_host, port=settings.links_port, access_log=False, log_config=None,
-        server_header=False,
+        server_header=False, http=BoundedProtocol, h11_max_incomplete_event_size=HEAD_BYTES,
     )  # fmt: skip
     return 0
 

@@ -45,6 +45,7 @@ class StorageSettings(BaseSettings):
     links_url: str = "http://localhost:8002"
     links_host: str = "127.0.0.1"  # where it listens
     links_port: int = Field(8002, ge=1, le=65535)
+    links_connections: int = Field(400, ge=1, le=100_000)  # open at a time; each may need two file descriptors
 
     @classmethod
     def load(cls) -> StorageSettings:

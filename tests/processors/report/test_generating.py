@@ -277,3 +277,42 @@ async def test_memory_holds_a_week_and_not_the_sales(shop: Database, tmp_path: P
     files = await asyncio.to_thread(lambda: sorted((tmp_path / "x" / "sales").iterdir()))
     assert len(files) == 1
     assert found.sales.collect()["sales"].sum() > 2_500
+
+
+@ON_SQLITE
+async def test_whoever_asked_hears_of_what_no_try_has_made(
+    ask: Ask, shop: Database, storages: Storages, streams: Streams, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of our own, at the last try: an event with a mail, a row with the reason, a dead letter; no data."""
+    tried: list[str] = []
+
+    async def broken(self: FileWriter, data: bytes) -> None:
+        tried.append("a secret of the shop")
+        raise RuntimeError(tried[-1])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FileWriter, "write", broken)
+        failed = await ask(wanted("inventory-summary", "csv"), ReportFailed)
+    assert len(tried) == 3
+    assert failed.problem.startswith(
+        "something went wrong at our side (RuntimeError), and was tried 3 times; the operator"
+    )
+    assert (failed.user_email, "secret" in failed.problem) == (ADA, False)
+    (row,) = await rows(shop)
+    assert (row.status, row.error) == ("failed", failed.problem)
+
+    async def dead() -> list[Any]:
+        return [letter async for letter in streams.dead_letters("report").ls()]
+
+    (letter,) = await wait_until(dead, 20)
+    assert letter.id in failed.problem
+    assert len(await published(streams, ReportFailed)) == 1
+    await streams.dead_letters("report").replay([letter.id])  # when it has been put right
+
+    async def made() -> list[ReportGenerated]:
+        return await published(streams, ReportGenerated)
+
+    (again,) = await wait_until(made, 20)
+    assert again.report_id == failed.report_id
+    (row,) = await rows(shop)
+    assert (row.status, row.error) == ("done", None)
