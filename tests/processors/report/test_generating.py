@@ -305,7 +305,7 @@ async def test_whoever_asked_hears_of_what_no_try_has_made(
         return [letter async for letter in streams.dead_letters("report").ls()]
 
     (letter,) = await wait_until(dead, 20)
-    assert letter.id in failed.problem
+    assert letter.message.id in failed.problem
     assert len(await published(streams, ReportFailed)) == 1
     await streams.dead_letters("report").replay([letter.id])  # when it has been put right
 

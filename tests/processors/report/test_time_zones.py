@@ -115,8 +115,8 @@ async def test_the_month_is_reported_when_it_has_ended_there(shop: Database, mon
         found += [(at, event) for event in await after_month(at, shop, settings)]
     october = ReportFilters(first_day=date(2026, 10, 1), last_day=date(2026, 10, 31))
     assert [(at.isoformat()[8:16], event.business_id, event.user_email) for at, event in found] == [
-        ("31T23:00", OTHER, "bob@example.com"),
-        ("01T12:00", SHOP, ADA), ("01T12:00", SHOP, "bob@example.com"),
+        ("01T00:00", OTHER, "bob@example.com"),
+        ("01T13:00", SHOP, ADA), ("01T13:00", SHOP, "bob@example.com"),
     ]  # fmt: skip
     assert {event.filters == october for _, event in found} == {True}
     mornings = [
@@ -136,8 +136,11 @@ def test_a_zone_that_is_none_is_said() -> None:
 
 @pytest.mark.parametrize("variable", ["REPORT_MONTHLY_TO", "REPORT_DAILY_TO"])
 @pytest.mark.parametrize(
-    "wrong", ["shop=ada@example.com", "=ada@example.com", "1=", "1=nobody", "1=2=ada@example.com", "1.5=ada@example.com",
-              "-1=ada@example.com", "9999999999=ada@example.com", "ada", "ada@example.com,7=x"],
+    "wrong",
+    [
+        "shop=ada@example.com", "=ada@example.com", "1=", "1=nobody", "1=2=ada@example.com", "1.5=ada@example.com",
+        "-1=ada@example.com", "9999999999=ada@example.com", "ada", "ada@example.com,7=x",
+    ],
 )  # fmt: skip
 def test_a_recipient_that_cannot_be_meant_is_refused(
     variable: str, wrong: str, monkeypatch: pytest.MonkeyPatch
