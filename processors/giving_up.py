@@ -47,4 +47,4 @@ async def give_up(
         event = await failed(reason_of(delivery, error))
         await streams.publish(event, once=f"gave-up:{delivery.group}:{delivery.message.id}:{delivery.replays}")
     except Exception:
-        log.exception("delivery.not_told", group=delivery.group, id=delivery.message.id)
+        log.exception("delivery.failure_not_published", group=delivery.group, id=delivery.message.id)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import time
+from argparse import ArgumentTypeError
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
@@ -24,6 +26,17 @@ _LOOKS: Final = 10  # of them for each look at Redis, which costs more
 _SHOWN: Final = 20  # businesses that an error lists
 
 Outcome = tuple[int, Mapping[str, Any]]
+
+
+def seconds_to_wait(text: str) -> float:
+    """The value of `--wait`; raises argparse's error for what is none."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds <= 86_400:
+        raise ArgumentTypeError(f"{text!r} is no number of seconds, from 0 to 86400")
+    return seconds
 
 
 async def require_business(database: Database, business_id: int) -> None:
@@ -58,10 +71,21 @@ async def wait_for_outcome(
             state = await _state(streams, event_id, group)
             if state == "dead" and (found := await look()) is None:
                 return FAILED, {"outcome": "dead", "why": f"streams dead show {group} {event_id}"}
-            if is_late and state != "dead":
+            if state == "acked" and (found := await look()) is None:
+                return DONE, {"outcome": "handled", "what": f"streams event {event_id}"}  # nothing had to be done
+            if found is not None:
+                return found
+            if is_late:
                 return TOO_LATE, {"outcome": "waiting", "state": state, "follow": f"streams event {event_id} --follow"}
         looks += 1
         await asyncio.sleep(_PAUSE)
+
+
+def write_outcome(outcome: Outcome) -> int:
+    """Prints it, a line for each of its values, and returns its exit code."""
+    code, told = outcome
+    sys.stdout.write("".join(f"{name}: {value}\n" for name, value in told.items()))
+    return code
 
 
 async def _state(streams: Streams, event_id: str, group: str) -> str:

@@ -4,8 +4,9 @@
 `python -m processors.file upload FILE --business N` stores a file and publishes that it is there;
 `python -m processors.file export --business N --format FORMAT` asks for an export.
 
-`check` exits with 0 when every row is good, 1 when some would be refused, 3 when nothing would be imported; all exit
-with 2 for wrong usage.
+`check` exits with 0 when every row is good, 1 when some would be refused, 3 when nothing would be imported. With
+`--wait` `upload` and `export` exit with 0 when it is done, 3 when it failed, 4 when it has not ended in time. All exit
+with 2 for wrong usage, or where there is no such business.
 """
 
 from __future__ import annotations
@@ -13,20 +14,33 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 import orjson
 from pydantic import ValidationError
+from sqlalchemy import Table, select
+from sqlalchemy.exc import SQLAlchemyError
 
 from observability import instrument
-from processors.database import open_database
+from processors.database import Database, open_database
 from processors.database.migration import prepare
 from processors.database.startup import prepare_or_exit
+from processors.database.tables import exports, imports
 from processors.file import file, store_upload
 from processors.file.checking import Checked, check_file
 from processors.file.settings import FileSettings
 from processors.storage import Storages, StorageSettings
+from processors.waiting import (
+    DONE,
+    FAILED,
+    Outcome,
+    require_business,
+    seconds_to_wait,
+    wait_for_outcome,
+    write_outcome,
+)
 from schemas import Event, InventoryExportRequested
 from schemas.files import ExportFormat
 from streams import Streams, StreamsError, Unavailable, run
@@ -58,8 +72,14 @@ def _arguments(arguments: list[str]) -> argparse.Namespace:
     export = commands.add_parser("export", help="publishes InventoryExportRequested")
     export.add_argument("--format", choices=get_args(ExportFormat), default="csv")
     for command in (upload, export):
-        command.add_argument("--business", type=int, required=True, metavar="N")
+        command.add_argument(
+            "--business", type=int, required=True, metavar="N", help="of those that processors.database ls shows"
+        )
         command.add_argument("--email", metavar="ADDRESS", help="who is told how it ended")
+        command.add_argument(
+            "--wait", type=seconds_to_wait, nargs="?", const=300.0, metavar="SECONDS",
+            help="until it has ended (300, if none are said)",
+        )  # fmt: skip
     return parser.parse_args(arguments)
 
 
@@ -88,21 +108,39 @@ async def _check(asked: argparse.Namespace) -> Checked:
         return await check_file(asked.file, options, settings, database, asked.business)
 
 
-async def _publish(asked: argparse.Namespace) -> str:
+async def _publish(asked: argparse.Namespace) -> int:
     event: Event
-    if asked.command == "upload":
-        storages = Storages(StorageSettings.load())
-        async with open_database() as database:
-            await prepare(database.engine)
+    async with open_database() as database, Streams() as streams:
+        await require_business(database, asked.business)
+        if asked.command == "upload":
+            storages = Storages(StorageSettings.load())
             event = await store_upload(
                 asked.file, asked.business, storages, user_email=asked.email, again=asked.again, database=database,
                 **_options(asked),
             )  # fmt: skip
-    else:
-        event = InventoryExportRequested(business_id=asked.business, format=asked.format, user_email=asked.email)
-    async with Streams() as streams:
+        else:
+            event = InventoryExportRequested(business_id=asked.business, format=asked.format, user_email=asked.email)
         # With the business as its key: its files are imported in the order in which they were sent.
-        return (await streams.publish(event, key=str(asked.business))).id
+        id = (await streams.publish(event, key=str(asked.business))).id
+        sys.stdout.write(f"{id}\n")
+        sys.stdout.flush()
+        if asked.wait is None:
+            return 0
+        look = partial(_look, database, imports if asked.command == "upload" else exports, id)
+        return write_outcome(await wait_for_outcome(streams, id, group="file", look=look, seconds=asked.wait))
+
+
+async def _look(database: Database, table: Table, event_id: str) -> Outcome | None:
+    """How an import or an export has ended, by its row."""
+    async with database.engine.connect() as connection:
+        row = (await connection.execute(select(table).where(table.c.event_id == event_id[:128]))).first()
+    if row is None or row.status not in ("done", "failed", "aborted"):
+        return None
+    if row.status != "done":
+        return FAILED, {"outcome": "failed", "problem": row.error or "it failed"}
+    if table is exports:
+        return DONE, {"outcome": "done", "rows": row.rows, "bytes": row.bytes}
+    return DONE, {"outcome": "done", "written": row.rows_done, "refused": row.rows_refused}
 
 
 def main() -> NoReturn:
@@ -115,14 +153,13 @@ def main() -> NoReturn:
                 text = orjson.dumps(checked.result).decode() if asked.json else "\n".join(checked.lines())
                 sys.stdout.write(f"{text}\n")
                 sys.exit(checked.exit_code)
-            sys.stdout.write(f"{asyncio.run(_publish(asked))}\n")
-            sys.exit(0)
+            sys.exit(asyncio.run(_publish(asked)))
         # A wrong setting is said here, in one line, rather than with the first file.
         FileSettings.load()
         Storages(StorageSettings.load())
         prepare_or_exit()
-    except (StreamsError, Unavailable, ValidationError) as error:
-        sys.stderr.write(f"error: {describe(error) if isinstance(error, ValidationError) else error}\n")
+    except (StreamsError, SQLAlchemyError, Unavailable, ValidationError) as error:
+        sys.stderr.write(f"error: {error if isinstance(error, StreamsError | Unavailable) else describe(error)}\n")
         sys.exit(2)
     run(file, middleware=instrument("planning-bord-file"))
 

@@ -11,10 +11,10 @@ from processors.database import Database, open_database
 from processors.database.tables import businesses
 from processors.file.cleanup import clean_up
 from processors.file.exporting import export_id, export_stock, note_failed
-from processors.file.giving_up import give_up, is_last_try
 from processors.file.importing import StockImport
 from processors.file.settings import FileSettings
 from processors.file.upload_order import place_among_uploads
+from processors.giving_up import give_up, is_last_try
 from processors.storage import Storages, open_storages
 from schemas import (
     Event,
@@ -35,6 +35,7 @@ from streams import (
     Delivery,
     Processor,
     Progress,
+    Retry,
     Shared,
     Streams,
 )
@@ -80,7 +81,8 @@ async def import_inventory(
         await _know(database, event.business_id)
         return await _import(event, importing)
     except Exception as error:
-        if is_last_try(delivery, error):
+        # A Retry is another process that is at work: what it does is not given up here.
+        if not isinstance(error, Retry) and is_last_try(delivery, error):
             await give_up(streams, delivery, error, failed)
         raise
 

@@ -25,7 +25,15 @@ from processors.report import report
 from processors.report.generating import outcome_of
 from processors.report.settings import ReportSettings
 from processors.storage import Storages, StorageSettings
-from processors.waiting import DONE, FAILED, Outcome, require_business, wait_for_outcome
+from processors.waiting import (
+    DONE,
+    FAILED,
+    Outcome,
+    require_business,
+    seconds_to_wait,
+    wait_for_outcome,
+    write_outcome,
+)
 from schemas import ReportRequested
 from schemas.reports import ReportFilters, ReportFormat, ReportType
 from streams import Streams, StreamsError, Unavailable, run
@@ -52,23 +60,13 @@ def _arguments(arguments: list[str]) -> argparse.Namespace:
     ask.add_argument("--days", type=int, default=30, metavar="N", help="that the stock shall last; of stock-forecast")
     ask.add_argument(
         "--wait",
-        type=_seconds,
+        type=seconds_to_wait,
         nargs="?",
         const=300.0,
         metavar="SECONDS",
         help="until it is there (300, if none are said)",
     )
     return parser.parse_args(arguments)
-
-
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds <= 86_400:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds, from 0 to 86400")
-    return seconds
 
 
 async def _ask(asked: argparse.Namespace) -> int:
@@ -95,9 +93,7 @@ async def _ask(asked: argparse.Namespace) -> int:
                 return FAILED, {"outcome": "failed", "problem": found}
             return DONE, {"outcome": "done", "title": found.title, "bytes": found.bytes, "url": found.url}
 
-        code, told = await wait_for_outcome(streams, id, group="report", look=look, seconds=asked.wait)
-    sys.stdout.write("".join(f"{name}: {value}\n" for name, value in told.items()))
-    return code
+        return write_outcome(await wait_for_outcome(streams, id, group="report", look=look, seconds=asked.wait))
 
 
 def main() -> NoReturn:
