@@ -46,8 +46,6 @@ from schemas.files import ExportFormat
 from streams import Streams, StreamsError, Unavailable, run
 from streams.failure import describe
 
-_COMMANDS = ("check", "upload", "export")
-
 
 def _arguments(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
@@ -146,7 +144,7 @@ async def _look(database: Database, table: Table, event_id: str) -> Outcome | No
 def main() -> NoReturn:
     """Runs what is asked for, and exits: 2 for wrong usage, 1 without a database, else as `streams.run` does."""
     try:
-        if sys.argv[1:2] and sys.argv[1] in _COMMANDS:
+        if sys.argv[1:]:
             asked = _arguments(sys.argv[1:])
             if asked.command == "check":
                 checked = asyncio.run(_check(asked))

@@ -1,11 +1,14 @@
-"""clean_up: removes exports and error reports by age, and exports by number."""
+"""clean_up: removes exports and error reports by age, and exports by number; remove_uploads: uploads by age."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
+
 import structlog
+from sqlalchemy import select
 
 from processors.database import Database
-from processors.database.tables import exports
+from processors.database.tables import exports, imports
 from processors.file.settings import FileSettings
 from processors.storage import Storage
 from processors.storage.retention import remove_old
@@ -19,3 +22,17 @@ async def clean_up(database: Database, storage: Storage, settings: FileSettings)
     """
     days, most = settings.file_exports_days, settings.file_exports_most
     log.info("exports.cleaned", removed=await remove_old(database, storage, exports, days=days, most=most))
+
+
+async def remove_uploads(database: Database, storage: Storage, settings: FileSettings) -> int:
+    """Removes uploads that are older than `FILE_UPLOADS_DAYS`, whether they were imported or refused. One whose import
+    is under way stays, however old it is. Returns how many.
+    """
+    old = datetime.now(UTC) - timedelta(days=settings.file_uploads_days)
+    async with database.engine.connect() as connection:
+        busy = set(await connection.scalars(select(imports.c.file).where(imports.c.finished_at.is_(None))))
+    stale = [found.key async for found in storage.ls() if found.at < old and found.key not in busy]
+    for key in stale:
+        await storage.remove(key)
+    log.info("uploads.cleaned", removed=len(stale))
+    return len(stale)

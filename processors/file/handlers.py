@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from processors.database import Database, open_database
 from processors.database.tables import businesses
-from processors.file.cleanup import clean_up
+from processors.file.cleanup import clean_up, remove_uploads
 from processors.file.exporting import export_id, export_stock, note_failed
 from processors.file.importing import StockImport
 from processors.file.settings import FileSettings
@@ -171,8 +171,10 @@ async def clean_up_exports(
     database: Database = Shared(open_database),
     storages: Storages = Shared(open_storages),
 ) -> None:
-    """Removes exports and error reports that are too old, and exports that are too many."""
-    await clean_up(database, storages.exports, FileSettings.load())
+    """Removes exports, error reports and uploads that are too old, and exports that are too many."""
+    settings = FileSettings.load()
+    await clean_up(database, storages.exports, settings)
+    await remove_uploads(database, storages.uploads, settings)
 
 
 @file.cron("47 2 * * *")

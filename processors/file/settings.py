@@ -21,6 +21,7 @@ class FileSettings(BaseSettings):
     file_errors_few: int = Field(10, ge=0)  # rows that may be wrong in any file
     file_errors_share: float = Field(0.05, ge=0, le=1)  # share of the rows that may be wrong
     file_exports_days: float = Field(30.0, gt=0)  # that an export is kept
+    file_uploads_days: float = Field(90.0, gt=0)  # that an uploaded file is kept
     file_exports_most: int = Field(1_000, ge=1)  # exports that are kept in all; the oldest go beyond it
 
     @classmethod
