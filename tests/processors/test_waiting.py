@@ -19,11 +19,10 @@ pytestmark = [pytest.mark.newest_redis, pytest.mark.timeout(120)]
 
 
 @pytest.fixture
-def place(redis_url: str, tmp_path: Path) -> Mapping[str, str]:
+def place(streams_env: Mapping[str, str], tmp_path: Path) -> Mapping[str, str]:
     """The environment of all commands: a Redis, and a home with three businesses."""
     env = {
-        **os.environ, "REDIS_URL": redis_url, "STREAMS_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT),
-        "QUEUE_PREFIX": f"waiting{os.getpid()}",
+        **os.environ, **streams_env, "STREAMS_HOME": str(tmp_path / "home"), "PYTHONPATH": str(ROOT),
     }  # fmt: skip
     for name in ("DATABASE_URL", "PYTHONDONTWRITEBYTECODE"):
         env.pop(name, None)
@@ -59,6 +58,7 @@ def test_nothing_that_runs_is_waited_for_so_long_and_no_longer(place: Mapping[st
     assert id in told[2]
 
 
+@pytest.mark.slow
 async def test_what_was_asked_for_is_waited_for(place: Mapping[str, str], spawn: Spawn, tmp_path: Path) -> None:
     """A report with its link, one that there cannot be, an import, an import again, and an export."""
     children = [spawn(module, env=dict(place)) for module in ("processors.report", "processors.file")]
@@ -76,7 +76,7 @@ async def test_what_was_asked_for_is_waited_for(place: Mapping[str, str], spawn:
     ended = run(place, *upload)
     assert (ended.returncode, "written: 1\n" in ended.stdout) == (0, True), ended
     assert run(place, *upload).returncode == 0  # it is the same file: there is nothing to do
-    (tmp_path / "s.csv").write_text("no,stock\n1,2\n")
+    (tmp_path / "s.csv").write_text("sku,name,quantity\n" + "".join(f"A-{n},Screw,lots\n" for n in range(20)))
     ended = run(place, *upload)
     assert (ended.returncode, "outcome: failed\nproblem: " in ended.stdout) == (3, True), ended
     ended = run(place, "processors.file", "export", "--business", "1", "--wait", "40")
