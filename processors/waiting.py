@@ -69,12 +69,12 @@ async def wait_for_outcome(
         is_late = time.monotonic() >= deadline
         if looks % _LOOKS == 0 or is_late:
             state = await _state(streams, event_id, group)
-            if state == "dead" and (found := await look()) is None:
-                return FAILED, {"outcome": "dead", "why": f"streams dead show {group} {event_id}"}
-            if state == "acked" and (found := await look()) is None:
+            if state in ("dead", "acked"):
+                if (ended := await look()) is not None:  # it has ended between the two looks
+                    return ended
+                if state == "dead":
+                    return FAILED, {"outcome": "dead", "why": f"streams dead show {group} {event_id}"}
                 return DONE, {"outcome": "handled", "what": f"streams event {event_id}"}  # nothing had to be done
-            if found is not None:
-                return found
             if is_late:
                 return TOO_LATE, {"outcome": "waiting", "state": state, "follow": f"streams event {event_id} --follow"}
         looks += 1
