@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 class Rule(BaseModel):
     """What happens to a recipient: `code` as the reply, for the first `times` times (for ever when None).
 
-    A code of 400 and above is given `at` RCPT or after the content (`data`); nothing is kept then. `drop` cuts the
+    A code of 400 and above is given `at` RCPT or after the content (`data`), and that of `*` also at MAIL; nothing is
+    kept then. `drop` cuts the
     connection after the content instead of replying: with a `code` below 400 the mail is kept all the same, which is
     the case a client cannot tell from a loss. `delay` is how many seconds the reply is late; a mail is kept before.
     """
@@ -21,7 +22,7 @@ class Rule(BaseModel):
 
     code: int = Field(250, ge=200, le=599)
     times: int | None = Field(None, ge=0)
-    at: Literal["rcpt", "data"] = "rcpt"
+    at: Literal["mail", "rcpt", "data"] = "rcpt"
     drop: bool = False
     delay: float = Field(0.0, ge=0, le=3600)
     text: str = "as scripted"

@@ -86,6 +86,9 @@ class _Answers:
         if self._sink.login is not None and not state.authenticated:
             self._sink.note("mail", 530, sender=address)
             return "530 5.7.0 Authentication required"
+        if (rule := self._sink.rule("*", "mail")) is not None:
+            self._sink.note("mail", rule.code, sender=address)
+            return f"{rule.code} {rule.text}"
         envelope.mail_from = address
         envelope.mail_options.extend(options)
         return "250 2.1.0 OK"

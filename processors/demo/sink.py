@@ -152,7 +152,7 @@ class Sink:
         partial.write_bytes(content)
         partial.rename(self.directory / f"{name}.eml")
 
-    def rule(self, recipient: str, at: Literal["rcpt", "data"]) -> Rule | None:
+    def rule(self, recipient: str, at: Literal["mail", "rcpt", "data"]) -> Rule | None:
         """The rule that holds for this recipient at this point, counted as used; None when nothing is scripted."""
         for name in (recipient, "@" + recipient.rpartition("@")[2], "*"):
             rule = self.script.recipients.get(name)

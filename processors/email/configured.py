@@ -1,4 +1,4 @@
-"""configured: the email processor with what only the settings know: the pace of its mails, the time of the digest."""
+"""configured: the email processor with what only the settings know: pace and tries of mails, the time of the digest."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from processors.email.digest_times import is_local
 from processors.email.handlers import daily_digest
-from streams import Limit
+from processors.email.tries import MailBackoff
+from streams import Backoff, Limit, Settings
 
 if TYPE_CHECKING:
     from processors.email.settings import EmailSettings
@@ -23,6 +24,11 @@ def configured(processor: Processor, settings: EmailSettings) -> Processor:
     """
     made = copy(processor)
     made.subscriptions, made.schedules = dict(processor.subscriptions), dict(processor.schedules)
+    engine = Settings()  # QUEUE_DEFAULT_ATTEMPTS and QUEUE_DEFAULT_BACKOFF hold for what is no refusal of the server
+    deferred = Backoff(
+        attempts=settings.email_retry_attempts, first=settings.email_retry_first, most=settings.email_retry_most
+    )
+    made.retry = MailBackoff(attempts=engine.attempts, first=engine.backoff / 1000, deferred=deferred)
     if settings.email_rate is not None:
         limit = Limit(rate=settings.email_rate, name="mails")
         for type, subscription in made.subscriptions.items():

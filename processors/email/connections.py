@@ -11,13 +11,14 @@ import contextlib
 import ssl
 from typing import Final
 
-from aiosmtplib import SMTP, SMTPAuthenticationError, SMTPException, SMTPResponseException
+from aiosmtplib import SMTP, SMTPAuthenticationError, SMTPException, SMTPHeloError, SMTPResponseException
 
 from processors.email.replies import quotable
 from processors.email.settings import EmailSettings
 from streams import Unavailable
 
 _QUIT_TIMEOUT: Final = 2.0
+_UNKNOWN_COMMAND: Final = frozenset({500, 502, 504})
 
 
 class Connections:
@@ -76,7 +77,7 @@ class Connections:
             async with asyncio.timeout(self._timeout):
                 await client.connect()
                 if client.is_ehlo_or_helo_needed:
-                    await client.ehlo()
+                    await _greet(client)
                 if server.user:
                     await client.login(server.user, server.password)
         except (SMTPException, OSError) as error:
@@ -87,6 +88,16 @@ class Connections:
             raise
         self.opened += 1
         return client
+
+
+async def _greet(client: SMTP) -> None:
+    """Says EHLO, and HELO to a server that does not know it (RFC 5321, 3.2)."""
+    try:
+        await client.ehlo()
+    except SMTPHeloError as refusal:
+        if refusal.code not in _UNKNOWN_COMMAND:
+            raise
+        await client.helo()
 
 
 async def _leave(client: SMTP) -> None:

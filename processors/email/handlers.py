@@ -15,9 +15,10 @@ from processors.email.business import open_business
 from processors.email.digest_times import digests_due
 from processors.email.digest_words import words_of
 from processors.email.post import Post, post_of
-from processors.email.replies import Ambiguous, Held
+from processors.email.replies import Held
 from processors.email.settings import EmailSettings
 from processors.email.stock_window import StockWindow
+from processors.email.tries import Ambiguous, Deferred, MailBackoff
 from schemas import (
     DailyDigestDue,
     EmailRefused,
@@ -43,7 +44,7 @@ _TIMEOUT: Final = 90.0
 
 log = structlog.get_logger(__name__)
 
-email = Processor("email")
+email = Processor("email", retry=MailBackoff())
 """The email processor: consumer group `email`. Run it with `python -m processors.email`."""
 
 
@@ -67,12 +68,15 @@ async def send_password_reset(event: PasswordResetRequested, post: Post = Depend
     if token is None:
         log.info("reset.expired", event_id=post.delivery.message.id, expires_at=event.expires_at.isoformat())
         return []
-    return await post.send(
-        "password_reset",
-        (event.email,),
-        link=post.settings.link(f"/reset-password/{event.reset_id}?token={token.text}"),
-        until=f"{token.until.day} {token.until:%B %Y, %H:%M} UTC",
-    )
+    try:
+        return await post.send(
+            "password_reset",
+            (event.email,),
+            link=post.settings.link(f"/reset-password/{event.reset_id}?token={token.text}"),
+            until=f"{token.until.day} {token.until:%B %Y, %H:%M} UTC",
+        )
+    except Deferred as refused:
+        raise Deferred(str(refused), until=token.until) from None
 
 
 @email.on(StockBelowThreshold, timeout=_TIMEOUT)

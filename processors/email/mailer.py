@@ -20,8 +20,9 @@ from opentelemetry.trace import SpanKind, StatusCode
 from processors.email.connections import Connections
 from processors.email.handover import Handover, Taken
 from processors.email.mail import Mail
-from processors.email.replies import Ambiguous, judge
+from processors.email.replies import judge
 from processors.email.settings import EmailSettings
+from processors.email.tries import Ambiguous
 from streams import DeadLetter, StreamsError, Unavailable
 
 _CLOSING: Final = 421  # "service not available, closing the channel"
@@ -65,8 +66,9 @@ class Mailer:
         """Sends a mail to its recipients; returns when the server has taken responsibility for it. A `handover` is told
         how far it got.
 
-        Raises `Retry` for a 4xx reply, `DeadLetter` for a 5xx reply, `Ambiguous` (a `Retry`) when the connection ended
-        after the content and before the reply, and `Unavailable` when there is no server, no login or no answer.
+        Raises `Deferred` (a `Retry`) for a 4xx reply, `DeadLetter` for a 5xx reply, `Ambiguous` (a `Retry`) when the
+        connection ended after the content and before the reply, and `Unavailable` when there is no server, no login or
+        no answer.
         A refusal of some recipients only is not raised but returned. With a `handover` also `Taken`, when another
         process hands the same mail over.
         """

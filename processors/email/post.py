@@ -8,10 +8,11 @@ from typing import Any
 import structlog
 
 from processors.email.handover import Handover, Taken
-from processors.email.mail import compose
+from processors.email.mail import Mail, compose
 from processors.email.mailer import Mailer, Refused, open_mailer
 from processors.email.rendering import TemplateName, render
-from processors.email.replies import Ambiguous, Held, quotable
+from processors.email.replies import Held, quotable
+from processors.email.tries import Ambiguous
 from schemas import EmailRefused
 from streams import CurrentDelivery, CurrentStreams, Delivery, Shared, Streams
 
@@ -42,8 +43,18 @@ class Post:
             sender=self.settings.sender(),
             recipients=recipients,
         )
+        try:
+            return await self._send(mail, once=bool(subject_id))
+        except Ambiguous as unknown:
+            carried = self.delivery.message.carried
+            before = carried.errors if carried else []
+            unknown.tries = 1 + sum(str(each.get("error", "")).startswith(Ambiguous.__name__) for each in before)
+            raise
+
+    async def _send(self, mail: Mail, *, once: bool) -> list[EmailRefused]:
+        template = mail.template
         holds = self.settings.email_ambiguous == "hold"
-        if not holds and not subject_id:  # a second copy is allowed: nothing to ask, nothing to remember
+        if not holds and not once:  # a second copy is allowed: nothing to ask, nothing to remember
             return _refusals(template, mail.message_id, (await self._mailer.send(mail)).refused)
         handover = Handover(self.streams.redis, self.streams.keys, mail.message_id, turn=self.delivery.replays)
         known = await handover.known()

@@ -5,22 +5,14 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from streams import DeadLetter, Retry, Unavailable
+from processors.email.tries import Deferred
+from streams import DeadLetter, Unavailable
 
 _MOST: Final = 500
 _ADDRESS: Final = re.compile(r"[^\s<>\"'(),:;=]+@[^\s<>\"'(),:;=]+")
 _UNPRINTABLE: Final = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\U0010ffff]+")  # surrogates are undecodable bytes
 # RFC 4954: the server wants a login or a stronger one. That is a setting of ours, not a fault of the mail.
 _LOGIN_WANTED: Final = frozenset({530, 534, 535, 538})
-
-
-class Ambiguous(Retry):
-    """The mail was handed over and no reply came: it may or may not have been sent.
-
-    Unless `EMAIL_AMBIGUOUS` is `hold`, it is sent again with the same Message-ID (at-least-once): two copies are a
-    smaller harm than none, and mail systems that look at the Message-ID drop the second. It counts as an attempt, so
-    that a server which always dies on this mail gets it a few times only.
-    """
 
 
 class Held(DeadLetter):
@@ -40,13 +32,16 @@ def quotable(reply: str) -> str:
     return _ADDRESS.sub("[address]", line)[:_MOST]
 
 
-def judge(code: int, reply: str) -> Retry | DeadLetter | Unavailable:
-    """The outcome for a reply that refuses a mail, by RFC 5321 section 4.2.1: 4xx is worth another try, 5xx is not."""
+def judge(code: int, reply: str) -> Deferred | DeadLetter | Unavailable:
+    """The outcome for a reply that refuses a mail, by RFC 5321 section 4.2.1: 4xx is worth another try, 5xx is not.
+
+    A 4xx is about this mail or a recipient (greylisting, throttling, a full mailbox) and no outage: other mails go on.
+    """
     text = f"{code} {quotable(reply)}".strip()
     if code in _LOGIN_WANTED:
         return Unavailable("smtp", f"the server wants a login ({code}): check SMTP_URL")
     if 400 <= code < 500:
-        return Retry(f"the mail server refused for now: {text}")
+        return Deferred(f"the mail server refused for now: {text}")
     if 500 <= code < 600:
         return DeadLetter(f"the mail server refused for good: {text}")
     return Unavailable("smtp", f"the mail server does not speak SMTP: {text}")

@@ -70,6 +70,11 @@ class EmailSettings(BaseSettings):
     # What becomes of a mail whose content was handed over and whose reply was lost, or whose process died before the
     # reply: it is sent again with the same Message-ID, or it is held as a dead letter until somebody replays it.
     email_ambiguous: WhenAmbiguous = "resend"
+    # When a mail that the server has refused for now (4xx) is tried again: after so many seconds, which double from one
+    # try to the next up to the longest, and how many tries there are in all.
+    email_retry_first: float = Field(60.0, gt=0, le=86_400)
+    email_retry_most: float = Field(4 * 3600.0, gt=0, le=7 * 86_400)
+    email_retry_attempts: int = Field(20, ge=1, le=1000)
     email_rate: float | None = Field(None, gt=0, le=1_000_000)  # mails begun in a second at most, over all processes
 
     # The sender, "Name <address>" or an address; its domain is also the right side of every Message-ID.

@@ -40,6 +40,7 @@ def spawn_email(spawn: Spawn, sink: Sink) -> SpawnEmail:
     def start(**settings: str) -> Child:
         mail = {
             "SMTP_URL": f"smtp://127.0.0.1:{sink.port}",
+            "EMAIL_RETRY_FIRST": "2",
             "EMAIL_FROM": "bord@example.com",
             "QUEUE_DEFAULT_BACKOFF": "2000",
         }

@@ -28,8 +28,9 @@ from processors.email.handlers import (
 )
 from processors.email.mailer import Mailer
 from processors.email.post import Post
-from processors.email.replies import Ambiguous, Held
+from processors.email.replies import Held
 from processors.email.reset_tokens import verify
+from processors.email.tries import Ambiguous
 from schemas import (
     EmailRefused,
     InventoryExported,

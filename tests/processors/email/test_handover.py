@@ -14,7 +14,8 @@ from processors.email.handover import Handover, Taken
 from processors.email.mail import message_id
 from processors.email.mailer import Mailer
 from processors.email.post import Post
-from processors.email.replies import Ambiguous, Held
+from processors.email.replies import Held
+from processors.email.tries import Ambiguous
 from schemas import UserRegistered
 from streams.client import Streams
 from streams.delivery import Delivery

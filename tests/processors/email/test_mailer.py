@@ -20,8 +20,9 @@ from processors.email import mailer as mailer_module
 from processors.email.mail import Mail, compose
 from processors.email.mailer import Mailer
 from processors.email.rendering import Rendered
-from processors.email.replies import Ambiguous, quotable
+from processors.email.replies import quotable
 from processors.email.settings import EmailSettings
+from processors.email.tries import Ambiguous
 from streams.outcome import DeadLetter, Retry, Unavailable
 from tests.processors.email.conftest import Certificate, MakeSettings, OpenMailer
 

@@ -34,6 +34,7 @@ def email_process(sink: Sink, streams: Streams, redis_url: str) -> Iterator[subp
         "SMTP_URL": f"smtp://127.0.0.1:{sink.port}",
         "EMAIL_FROM": "no-reply@bord.example",
         "EMAIL_STOCK_ALERTS_TO": "stock@example.com",
+        "EMAIL_RETRY_FIRST": "1",
         "OTEL_SDK_DISABLED": "true",
     }
     process = subprocess.Popen(
