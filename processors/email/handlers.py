@@ -17,6 +17,7 @@ from processors.email.digest_words import words_of
 from processors.email.post import Post, post_of
 from processors.email.replies import Held
 from processors.email.settings import EmailSettings
+from processors.email.shown import file_shown, name_shown
 from processors.email.stock_window import StockWindow
 from processors.email.tries import Ambiguous, Deferred, MailBackoff
 from schemas import (
@@ -52,7 +53,7 @@ email = Processor("email", retry=MailBackoff())
 async def send_welcome(event: UserRegistered, post: Post = Depends(post_of)) -> list[EmailRefused]:
     """Welcomes a person who has signed up."""
     link = post.settings.link("/")
-    return await post.send("welcome", (event.email,), name=event.name, link=link)
+    return await post.send("welcome", (event.email,), name=name_shown(event.name), link=link)
 
 
 @email.on(PasswordResetRequested, timeout=_TIMEOUT)
@@ -147,7 +148,7 @@ async def send_import_done(event: InventoryImported, post: Post = Depends(post_o
     return await post.send(
         "import_done",
         (event.user_email,),
-        name=event.name or "Your file",
+        name=file_shown(event.name) or "Your file",
         written=f"{event.written:,}",
         refused=f"{event.refused:,}" if event.refused else "",
         new=_counted(event.products_new),
@@ -168,7 +169,7 @@ async def send_import_failed(event: InventoryImportFailed, post: Post = Depends(
     return await post.send(
         "import_failed",
         (event.user_email,),
-        name=event.name or "Your file",
+        name=file_shown(event.name) or "Your file",
         problem=event.problem or "no reason was given",
         written=_counted(event.written),
         is_report=event.errors_url is not None,

@@ -1,7 +1,8 @@
 """Mail: one message to be sent, whose headers can hold nothing but what was meant.
 
-Everything that comes from outside passes `_checked` before it becomes a header: the standard library refuses CR and
-LF in a header's text, but not what an encoded word (`=?UTF-8?Q?=0A?=`) turns into when it is parsed.
+Headers are written here and not by `EmailMessage`, whose encoded words are longer than RFC 2047 allows where its lines
+are, and lose spaces where they are not. Text becomes a header without its controls (`shown`); an address with one is a
+dead letter. What looks like an encoded word (`=?UTF-8?Q?=0A?=`) is encoded, so that it is read as what it looks like.
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ from binascii import b2a_qp
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.headerregistry import Address
-from email.message import EmailMessage
-from email.policy import SMTP, SMTPUTF8
 from email.utils import format_datetime
 from hashlib import sha256
 from typing import Final
@@ -21,16 +20,12 @@ from typing import Final
 from email_validator import EmailNotValidError, validate_email
 
 from processors.email.rendering import Rendered
+from processors.email.shown import shown
+from processors.email.subject import phrase, subject_header
 from streams import DeadLetter
 
 _PLAIN_ID: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,62}[A-Za-z0-9])?")
-_LINE_SEPARATORS: Final = frozenset("\u2028\u2029")
 _BOUNDARY: Final = b"=_bord"  # quoted-printable text has no `=_`
-# 7bit headers pass every server; SMTPUTF8 would have to be asked for. Lines of 200 keep the Message-ID beside its name:
-# it is longer than the usual 78, and not every reader looks on the next line.
-_POLICIES: Final = {
-    utf8: (SMTPUTF8 if utf8 else SMTP).clone(cte_type="7bit", max_line_length=200) for utf8 in (False, True)
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,24 +54,23 @@ def message_id(event_id: str, template: str, domain: str) -> str:
 def compose(rendered: Rendered, *, event_id: str, template: str, sender: Address, recipients: tuple[str, ...]) -> Mail:
     """Builds the mail: plain text and HTML as alternatives, addressed to all `recipients`.
 
-    Raises `DeadLetter` when a header or an address holds what could end a header line. Such an event is an attack or
-    a fault of its publisher, and trying again would not change it.
+    Raises `DeadLetter` for what is no address. Such an event is an attack or a fault of its publisher, and trying again
+    would not change it.
     """
     addresses = tuple(_address(recipient) for recipient in recipients)
     utf8 = not all(address.isascii() for address in addresses)
     identity = message_id(event_id, template, sender.domain)
-    message = EmailMessage(policy=_POLICIES[utf8])
-    message["Message-ID"] = identity
-    message["Date"] = format_datetime(datetime.now(UTC))
-    message["From"] = sender
-    message["To"] = ", ".join(addresses)
-    message["Subject"] = _checked("subject", rendered.subject)
-    # RFC 3834: no vacation replies to a robot; the second header is how Exchange wants to be told.
-    message["Auto-Submitted"] = "auto-generated"
-    message["X-Auto-Response-Suppress"] = "All"
-    for name in ("From", "To", "Subject"):
-        _checked(name.lower(), str(message[name]))
-    content = message.as_bytes().removesuffix(b"\r\n") + _alternatives(rendered)
+    lines = (
+        f"Message-ID: {identity}",  # never folded: not every reader looks on the next line
+        f"Date: {format_datetime(datetime.now(UTC))}",
+        f"From: {_from(sender)}",
+        "To: " + ",\r\n ".join(addresses),
+        subject_header(shown(rendered.subject)),
+        # RFC 3834: no vacation replies to a robot; the second header is how Exchange wants to be told.
+        "Auto-Submitted: auto-generated",
+        "X-Auto-Response-Suppress: All",
+    )
+    content = "".join(f"{line}\r\n" for line in lines).encode() + _alternatives(rendered)
     return Mail(template, identity, sender.addr_spec, addresses, content, utf8)
 
 
@@ -98,8 +92,16 @@ def _quoted(text: str) -> bytes:
     return b"".join(b2a_qp(line).replace(b"=\n", b"=\r\n") + b"\r\n" for line in text.encode().splitlines())
 
 
+def _from(sender: Address) -> str:
+    if not sender.display_name:
+        return sender.addr_spec
+    return f"{phrase(shown(sender.display_name), first=len('From: '))}\r\n <{sender.addr_spec}>"
+
+
 def _address(recipient: str) -> str:
-    _checked("address", recipient)
+    for character in recipient:
+        if unicodedata.category(character) in ("Cc", "Cf", "Cs", "Zl", "Zp"):
+            raise DeadLetter(f"the recipient's address holds the control character U+{ord(character):04X}")
     if "=?" in recipient:  # valid in a local part, but header parsers decode it
         raise DeadLetter("the recipient's address holds an encoded word")
     try:
@@ -108,10 +110,3 @@ def _address(recipient: str) -> str:
         raise DeadLetter(f"the recipient's address cannot be used: {error.__class__.__name__}") from None
     # A domain in another script has an ASCII form every server takes; a local part has none.
     return found.ascii_email or found.normalized
-
-
-def _checked(what: str, text: str) -> str:
-    for character in text:
-        if unicodedata.category(character) in ("Cc", "Cs") or character in _LINE_SEPARATORS:
-            raise DeadLetter(f"the {what} holds the control character U+{ord(character):04X}")
-    return text

@@ -20,6 +20,8 @@ from inscriptis.model.tag import CustomHtmlTagHandlerMapping
 from jinja2 import FileSystemLoader, StrictUndefined, Template
 from jinja2.sandbox import SandboxedEnvironment
 
+from processors.email.shown import shown
+
 TemplateName = Literal[
     "welcome", "password_reset", "stock_alert", "report_ready", "import_done", "import_failed", "export_ready",
     "daily_digest", "report_failed",
@@ -39,8 +41,6 @@ _SUBJECTS: Final[dict[TemplateName, str]] = {
 }
 # Fonts would make every mail fetch a stylesheet from a third party when it is opened.
 _OPTIONS: Final = mrml.RenderOptions(disable_comments=True, fonts={})
-# MJML is XML, which has no place for these, not even as entities. The subject keeps them: there they are refused.
-_NOT_XML: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 # What a reader of plain text needs of the source. Data in it is escaped: no value can be one of these tags.
 _HEAD: Final = re.compile(r"<mj-head>.*?</mj-head>", re.DOTALL)
 _TAG: Final = re.compile(r"<(/?)mj-([a-z]+)")
@@ -81,21 +81,21 @@ def _subject_template(template: TemplateName) -> Template:
 
 def render(template: TemplateName, **values: Any) -> Rendered:
     """Renders a mail. Raises `jinja2.UndefinedError` for a value the template misses: that is a bug, not bad data."""
-    subject = _subject_template(template).render(values)
-    shown = {name: _showable(value) for name, value in {**values, "subject": subject}.items()}
-    source = _html.get_template(f"{template}.mjml.j2").render(shown)
+    visible = {name: _visible(value) for name, value in values.items()}
+    subject = _subject_template(template).render(visible)
+    source = _html.get_template(f"{template}.mjml.j2").render(visible, subject=subject)
     html = mrml.to_html(source, None, _OPTIONS).content
     return Rendered(subject, html, _plain(_lighter(source)))
 
 
-def _showable(value: Any) -> Any:
+def _visible(value: Any) -> Any:
     match value:
         case str():
-            return _NOT_XML.sub("\ufffd", value)
+            return shown(value)
         case list():
-            return [_showable(part) for part in value]
+            return [_visible(part) for part in value]
         case dict():
-            return {name: _showable(part) for name, part in value.items()}
+            return {name: _visible(part) for name, part in value.items()}
     return value
 
 

@@ -56,8 +56,9 @@ class MailBackoff(Backoff):
         if not isinstance(error, Deferred):
             if isinstance(error, Ambiguous):
                 return super().next_delay(error.tries, error, random)
-            policy = super() if failures <= self.attempts else self.deferred
-            return policy.next_delay(failures, error, random)
+            if failures > self.attempts:
+                return self.deferred.next_delay(failures, error, random)
+            return super().next_delay(failures, error, random)
         delay = self.deferred.next_delay(failures, error, random)
         if delay is None or error.until is None:
             return delay

@@ -97,9 +97,47 @@ async def test_welcome(sink: Sink, mailer: Mailer, deliver: Deliver, streams: St
     (mail,) = sink.mails()
     assert mail["Message-ID"] == "<event-1.welcome@bord.example>"
     assert mail["Bcc"] is None
-    assert "Ada {{7*7}} <b> Bcc: eve@evil.example" in text_of(mail)
+    assert "Ada {{7*7}} <b> Bcc: eve at evil. example" in text_of(mail)
     assert "https://app.example.com/" in text_of(mail)
     assert sink.events("accepted")[0]["recipients"] == [ADA]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Hi, click http://evil.example/now", "www.evil.example", "evil.example", "EVIL.EXAMPLE/x", "eve@evil.example",
+        "https:evil.example", "evil\u3002example", "evil\uff0eexample", "http:\u202e//evil.example", "a.b.evil.example",
+        "ev\u200bil.exam\u00adple", "mailto:eve@evil.example", "\\\\evil.example\\x", "ftp://evil.xn--p1ai", "evil.рф",
+        "javascript:alert(1)", "http://1.2.3.4/x", "//evil.example", "evil..example", "http:\n//evil.example",
+        "evil.\u200dexample", "evil\u2024example", "x" * 200,
+    ],
+)  # fmt: skip
+async def test_a_name_is_no_link(sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams, name: str) -> None:
+    """Nothing that a mail reader would turn into a link: no scheme with its slashes, no domain, no address."""
+    event = UserRegistered(user_id=1, email=ADA, name=name)
+    await send_welcome(event, Post(mailer, deliver(event), streams))
+    (mail,) = sink.mails()
+    (welcome,) = [line for line in text_of(mail).splitlines() if line.startswith("Welcome")]
+    assert not re.search(r"\w[.\u2024\u3002\uff0e\uff61]+\u200d?[^\W\d]|:/|//\w|@|:\w", welcome), welcome
+    assert len(welcome) < 110
+    html = mail.get_body(("html",))
+    assert html is not None
+    assert welcome.removeprefix("Welcome, ") in html.get_content().replace("&#x2F;", "/")
+
+
+@pytest.mark.parametrize(
+    ("name", "seen"),
+    [
+        ("Ada Lovelace", "Ada Lovelace"), ("J. R. R. Tolkien", "J. R. R. Tolkien"), ("Dr.Who", "Dr. Who"),
+        ("سارة", "سارة"), ("Ærøskøbing 🔥", "Ærøskøbing 🔥"), ("O'Neill-Smith", "O'Neill-Smith"), ("Ada\u202e", "Ada"),
+    ],
+)  # fmt: skip
+async def test_a_name_is_shown_as_it_is(
+    sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams, name: str, seen: str
+) -> None:
+    event = UserRegistered(user_id=1, email=ADA, name=name)
+    await send_welcome(event, Post(mailer, deliver(event), streams))
+    assert f"Welcome, {seen}\n" in text_of(sink.mails()[0]).replace("\r\n", "\n")
 
 
 async def test_password_reset(sink: Sink, mailer: Mailer, streams: Streams, deliver: Deliver) -> None:
@@ -194,14 +232,27 @@ async def test_nobody_to_tell_is_said_and_settled(
     assert sink.mails() == []
 
 
-async def test_a_hostile_sku_is_a_dead_letter_and_reaches_nobody(
-    sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
+@pytest.mark.parametrize(
+    ("sku", "subject"),
+    [
+        ("a\r\nBcc: eve@evil.example", "Low stock: a Bcc: eve@evil.example (3 left)"),
+        ("=?UTF-8?Q?=0A?=", "Low stock: =?UTF-8?Q?=0A?= (3 left)"),
+        ("=?utf-8?q?=0aBcc:x?=", "Low stock: =?utf-8?q?=0aBcc:x?= (3 left)"),
+        ("a\x00", "Low stock: a\ufffd (3 left)"),
+        ("A\u009615", "Low stock: A\ufffd15 (3 left)"),
+        ("A\u202815", "Low stock: A 15 (3 left)"),
+        ("A\u202e51", "Low stock: A51 (3 left)"),
+    ],
+)
+async def test_an_alert_about_an_odd_sku_is_sent_and_adds_no_header(
+    sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver: Deliver, sku: str, subject: str
 ) -> None:
     async with open_mailer(email_stock_alerts_to=ADA) as mailer:
-        for sku in ("a\r\nBcc: eve@evil.example", "=?UTF-8?Q?=0A?=", "a\x00"):
-            with pytest.raises(DeadLetter):
-                await send_stock_alert(low(sku), Post(mailer, deliver(low(sku)), streams))
-    assert sink.events("rcpt") == []
+        await send_stock_alert(low(sku), Post(mailer, deliver(low(sku)), streams))
+    (mail,) = sink.mails()
+    assert mail["Subject"] == subject
+    assert mail["Bcc"] is None
+    assert sink.events("accepted")[0]["recipients"] == [ADA]
 
 
 async def test_recipients_who_were_refused_are_reported_and_not_logged(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from email import message_from_bytes, policy
 from email.headerregistry import Address
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from processors.email.mail import Mail, compose, message_id
 from processors.email.rendering import Rendered
+from processors.email.shown import shown
 from streams.outcome import DeadLetter
 
 SENDER = Address("Planning Bord", addr_spec="no-reply@bord.example")
@@ -68,10 +70,35 @@ def composed(subject: str = "Hello", *recipients: str, event_id: str = "event-1"
     )
 
 
+# Every kind of character that no subject may hold: C0, C1, line and paragraph separators, directions, zero width.
+UNSEEN = [
+    *map(chr, (*range(0x20), *range(0x7F, 0xA0))), "\u2028", "\u2029", "\u202a", "\u202e", "\u2066", "\u2069", "\u200e",
+    "\u200f", "\u061c", "\u200b", "\u2060", "\ufeff", "\u00ad", "\ufffe", "\ud800", "\udfff", "\u180e", "\u3164",
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("subject", LINE_ENDS)
 def test_a_subject_cannot_end_its_line(subject: str) -> None:
-    with pytest.raises(DeadLetter, match="control character"):
-        composed(subject)
+    """It is sent all the same: what could end the line is replaced, an encoded word is read as what it looks like."""
+    message = message_from_bytes(composed(subject).content, policy=policy.default)
+    assert set(message.keys()) == HEADERS
+    assert len(message.keys()) == len(HEADERS)
+    assert message["Subject"].replace(" ", "") == shown(subject).strip().replace(" ", "")
+    assert message["To"] == "ada@example.com"
+
+
+@pytest.mark.parametrize("character", UNSEEN)
+def test_a_character_that_cannot_be_seen_is_replaced_in_a_subject(character: str) -> None:
+    message = message_from_bytes(composed(f"Low stock: A{character}15").content, policy=policy.default)
+    assert message["Subject"] in ("Low stock: A15", "Low stock: A 15", "Low stock: A\ufffd15")
+
+
+@settings(max_examples=300)
+@given(text=st.text(alphabet=st.characters()))
+def test_no_subject_whatever_is_refused_or_adds_a_header(text: str) -> None:
+    message = message_from_bytes(composed(text).content, policy=policy.default)
+    assert set(message.keys()) == HEADERS
+    assert all(unicodedata.category(character) not in ("Cc", "Cs", "Zl", "Zp") for character in message["Subject"])
 
 
 @pytest.mark.parametrize("address", ADDRESSES)
