@@ -5,7 +5,7 @@ domain event, which is how a message's `type` finds its class.
 """
 
 from schemas.definition import SchemaError
-from schemas.emails import DailyDigestDue, EmailRefused
+from schemas.emails import DailyDigestDue, EmailRefused, StockAlertsDue
 from schemas.event import Event, registered, registered_types, upcast
 from schemas.files import (
     ExportsCleanupDue,
@@ -55,6 +55,7 @@ __all__ = [
     "ReportsCleanupDue",
     "SchemaError",
     "Secret",
+    "StockAlertsDue",
     "StockBelowThreshold",
     "StockCheckDue",
     "UserRegistered",

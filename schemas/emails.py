@@ -33,3 +33,9 @@ class DailyDigestDue(Event, stream="emails", version=1):
 
     day: date
     business_id: BusinessId | None = None
+
+
+class StockAlertsDue(Event, stream="emails", version=1):
+    """It is time to mail about the low-stock alerts of a business that have come together."""
+
+    business_id: int = Field(ge=0)

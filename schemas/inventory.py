@@ -137,10 +137,12 @@ class StockBelowThreshold(Event, stream="inventory", version=1, priority="high")
     """The stock of one SKU has fallen below the threshold at which its business wants to be told.
 
     It is published once for each fall, however often the stock is looked at: again only after it was at or above the
-    threshold in between.
+    threshold in between. `name` is the product's and `business` the business', for people; either may be empty.
     """
 
     business_id: int = Field(ge=0)
     sku: str = Field(min_length=1, max_length=64)
     quantity: int
     threshold: int = Field(ge=0)
+    name: str = Field("", max_length=255)
+    business: str = Field("", max_length=255)

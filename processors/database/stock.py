@@ -19,10 +19,14 @@ from processors.database.tables import businesses, products, stock_levels, stock
 from schemas import StockBelowThreshold
 from schemas.inventory import MOST_STOCK, RefusalReason, StockChange, StockChanged, StockRefused
 
+_LONGEST_NAME: Final = 255  # characters, as StockBelowThreshold has them
+
 _LEVEL: Final = (
     products.c.id,
     products.c.business_id,
     products.c.sku,
+    products.c.name,
+    businesses.c.name.label("business"),
     products.c.threshold,
     stock_levels.c.quantity,
     stock_levels.c.version,
@@ -141,7 +145,8 @@ async def check_stock(session: AsyncSession, business_id: int | None, *, most: i
 
 
 def _levels() -> Select[Any]:
-    return select(*_LEVEL).join(stock_levels, stock_levels.c.product_id == products.c.id)
+    joined = products.join(stock_levels, stock_levels.c.product_id == products.c.id)
+    return select(*_LEVEL).select_from(joined.join(businesses, businesses.c.id == products.c.business_id))
 
 
 def _target(item: StockChange, quantity: int) -> int:
@@ -162,5 +167,10 @@ def _problem(item: StockChange, level: Row[Any] | None, target: int) -> RefusalR
 
 def _fallen(level: Row[Any], quantity: int) -> StockBelowThreshold:
     return StockBelowThreshold(
-        business_id=level.business_id, sku=level.sku, quantity=quantity, threshold=level.threshold
+        business_id=level.business_id,
+        sku=level.sku,
+        quantity=quantity,
+        threshold=level.threshold,
+        name=level.name[:_LONGEST_NAME],
+        business=level.business[:_LONGEST_NAME],
     )

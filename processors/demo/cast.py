@@ -142,6 +142,7 @@ class Cast:
             "STREAMS_GRACE": f"{GRACE:g}",
             "SMTP_URL": self.smtp_url,
             "EMAIL_STOCK_ALERTS_TO": STOCK_ALERTS_TO,
+            "EMAIL_STOCK_GATHER": "0",
             "EMAIL_RETRY_FIRST": "2",  # nobody watches a demo for minutes
             "APP_URL": "http://localhost:8000",
             "LOG_FORMAT": "json",

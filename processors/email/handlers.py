@@ -5,6 +5,8 @@ Mail is sent at least once. Each mail has a Message-ID made of the event's id, s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote
 
@@ -14,6 +16,7 @@ from processors.email import reset_tokens
 from processors.email.business import open_business
 from processors.email.digest_times import digests_due
 from processors.email.digest_words import words_of
+from processors.email.low_stock import Alert, LowStock
 from processors.email.post import Post, post_of
 from processors.email.replies import Held
 from processors.email.settings import EmailSettings
@@ -31,10 +34,11 @@ from schemas import (
     PasswordResetRequested,
     ReportFailed,
     ReportGenerated,
+    StockAlertsDue,
     StockBelowThreshold,
     UserRegistered,
 )
-from streams import DeadLetter, Depends, Processor, Shared, Slot
+from streams import DeadLetter, Depends, Processor, Shared, Slot, Snooze
 
 if TYPE_CHECKING:
     from processors.database import Database
@@ -42,6 +46,9 @@ if TYPE_CHECKING:
 # More than the mailer may take for one mail (60 s, at most 80): its own verdict is the better one, because it knows
 # whether content had been handed over.
 _TIMEOUT: Final = 90.0
+
+_FEW: Final = 5  # alerts that come together and still are a mail each
+_SHOWN: Final = 50  # rows of a mail about many
 
 log = structlog.get_logger(__name__)
 
@@ -81,43 +88,115 @@ async def send_password_reset(event: PasswordResetRequested, post: Post = Depend
 
 
 @email.on(StockBelowThreshold, timeout=_TIMEOUT)
-async def send_stock_alert(event: StockBelowThreshold, post: Post = Depends(post_of)) -> list[EmailRefused]:
+async def send_stock_alert(event: StockBelowThreshold, post: Post = Depends(post_of)) -> Sequence[Event]:
     """Tells `EMAIL_STOCK_ALERTS_TO` that an item runs low, at most once per business, SKU and `EMAIL_STOCK_WINDOW`.
 
+    The alerts of one business are gathered for `EMAIL_STOCK_GATHER` seconds: the first asks for the mail about them.
     With nobody to tell, the event is settled with a warning: not having set a recipient is a choice, and thousands
     of dead letters would hide the ones that need somebody.
     """
-    settings = post.settings
+    settings, event_id = post.settings, post.delivery.message.id
     if not settings.email_stock_alerts_to:
-        log.warning("stock.nobody_to_tell", event_id=post.delivery.message.id, set="EMAIL_STOCK_ALERTS_TO")
+        log.warning("stock.nobody_to_tell", event_id=event_id, set="EMAIL_STOCK_ALERTS_TO")
         return []
-    window = StockWindow(
-        post.streams.redis,
-        post.streams.keys,
-        business_id=event.business_id,
-        sku=event.sku,
-        event_id=post.delivery.message.id,
-        seconds=settings.email_stock_window,
-    )
+    window = _window(post, event.business_id, event.sku, event_id)
     if not await window.claim():
-        log.info("stock.already_told", event_id=post.delivery.message.id, business_id=event.business_id)
+        log.info("stock.already_told", event_id=event_id, business_id=event.business_id)
         return []
+    alert = Alert(event_id, event.sku, event.quantity, event.threshold, event.name, event.business)
+    if settings.email_stock_gather and not post.delivery.replays:
+        asks = await _low_stock(post, event.business_id).add(alert)
+        if asks is None:
+            log.info("stock.already_told", event_id=event_id, business_id=event.business_id)
+        return [StockAlertsDue(business_id=event.business_id)] if asks else []
     try:
-        return await post.send(
-            "stock_alert",
-            settings.email_stock_alerts_to,
-            sku=event.sku,
-            quantity=event.quantity,
-            threshold=event.threshold,
-            business_id=event.business_id,
-            link=settings.link(f"/businesses/{event.business_id}/stock/{quote(event.sku, safe='')}"),
-            window=_spoken(settings.email_stock_window),
-        )
+        return await _send_alert(post, event.business_id, alert)
     except (Ambiguous, Held):
         raise  # it may have arrived: the window stays closed to others, and open to this event's next attempt
     except Exception:
         await window.release()  # nothing was sent; keeping the claim could keep everybody in the dark for hours
         raise
+
+
+@email.on(StockAlertsDue, timeout=_TIMEOUT)
+async def send_stock_alerts(event: StockAlertsDue, post: Post = Depends(post_of)) -> Sequence[Event]:
+    """Mails about the gathered alerts of a business: a few of them one by one, and more in one mail."""
+    settings, event_id = post.settings, post.delivery.message.id
+    if not settings.email_stock_alerts_to:
+        log.warning("stock.nobody_to_tell", event_id=event_id, set="EMAIL_STOCK_ALERTS_TO")
+        return []
+    alerts = await _low_stock(post, event.business_id).take(event_id)
+    if not isinstance(alerts, list):
+        raise Snooze(alerts, "more alerts may come")
+    refused: list[EmailRefused] = []
+    try:
+        if len(alerts) > _FEW:
+            return await _send_alerts(post, event.business_id, alerts)
+        for alert in alerts:
+            refused += await _send_alert(post, event.business_id, alert, subject_id=alert.event_id)
+    except Held:
+        raise
+    except Exception as error:
+        if refused:  # of mails that are not sent again: the next try cannot report them
+            await post.streams.publish_many(refused)
+        if isinstance(error, DeadLetter):
+            for alert in alerts:
+                await _window(post, event.business_id, alert.sku, alert.event_id).release()
+        raise
+    return refused
+
+
+def _window(post: Post, business_id: int, sku: str, event_id: str) -> StockWindow:
+    return StockWindow(
+        post.streams.redis,
+        post.streams.keys,
+        business_id=business_id,
+        sku=sku,
+        event_id=event_id,
+        seconds=post.settings.email_stock_window,
+    )
+
+
+def _low_stock(post: Post, business_id: int) -> LowStock:
+    return LowStock(post.streams.redis, post.streams.keys, business_id, seconds=post.settings.email_stock_gather)
+
+
+async def _send_alert(post: Post, business_id: int, alert: Alert, *, subject_id: str = "") -> list[EmailRefused]:
+    return await post.send(
+        "stock_alert",
+        post.settings.email_stock_alerts_to,
+        subject_id=subject_id,
+        sku=alert.sku,
+        name=name_shown(alert.name),
+        quantity=f"{alert.quantity:,}",
+        threshold=f"{alert.threshold:,}",
+        business=alert.business or f"Business {business_id}",
+        link=post.settings.link(f"/businesses/{business_id}/stock/{quote(alert.sku, safe='')}"),
+        window=_spoken(post.settings.email_stock_window),
+    )
+
+
+async def _send_alerts(post: Post, business_id: int, alerts: list[Alert]) -> list[EmailRefused]:
+    more = len(alerts) - _SHOWN
+    return await post.send(
+        "stock_alerts",
+        post.settings.email_stock_alerts_to,
+        subject_id=post.delivery.message.id,
+        count=f"{len(alerts):,}",
+        business=next((alert.business for alert in alerts if alert.business), f"Business {business_id}"),
+        items=[
+            {
+                "sku": alert.sku,
+                "name": name_shown(alert.name),
+                "quantity": f"{alert.quantity:,}",
+                "threshold": f"{alert.threshold:,}",
+            }
+            for alert in alerts[:_SHOWN]
+        ],
+        more=f"and {more:,} more" if more > 0 else "",
+        link=post.settings.link(f"/businesses/{business_id}/stock"),
+        window=_spoken(post.settings.email_stock_window),
+    )
 
 
 @email.on(ReportGenerated, timeout=_TIMEOUT)

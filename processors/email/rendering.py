@@ -24,13 +24,14 @@ from processors.email.shown import shown
 
 TemplateName = Literal[
     "welcome", "password_reset", "stock_alert", "report_ready", "import_done", "import_failed", "export_ready",
-    "daily_digest", "report_failed",
+    "daily_digest", "report_failed", "stock_alerts",
 ]  # fmt: skip
 
 _SUBJECTS: Final[dict[TemplateName, str]] = {
     "welcome": "Welcome to Planning Bord",
     "password_reset": "Choose a new Planning Bord password",
-    "stock_alert": "Low stock: {{ sku }} ({{ quantity }} left)",
+    "stock_alert": "Low stock: {% if name %}{{ name }}, {% endif %}{{ sku }} ({{ quantity }} left)",
+    "stock_alerts": "Low stock: {{ count }} items of {{ business }}",
     "report_ready": "Your report is ready",
     "report_failed": "Your {{ what|default('report') }} could not be made",
     "import_done": "{% if repeated %}Imported before: {{ name }}{% else %}Imported: {{ name }}"

@@ -81,6 +81,8 @@ class EmailSettings(BaseSettings):
     email_from: str = "Planning Bord <no-reply@planning-bord.example>"
     # Who is told about low stock, comma separated. Nobody by default: then such an event is settled with a warning.
     email_stock_alerts_to: Annotated[tuple[EmailStr, ...], NoDecode, BeforeValidator(_split)] = ()
+    # Seconds for which alerts of one business are gathered, so that many become one mail; 0: each goes out at once.
+    email_stock_gather: float = Field(30.0, ge=0, le=3600)
     email_stock_window: int = Field(6 * 3600, ge=1)  # seconds in which one SKU of one business is mailed about once
     # Who is told once a day how yesterday was, comma separated: an address for every business, 7=address for one.
     email_digest_to: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = ()

@@ -68,6 +68,7 @@ def make_settings(sink: Sink) -> MakeSettings:
             "smtp_url": SecretStr(f"smtp://127.0.0.1:{sink.port}"),
             "email_from": "Planning Bord <no-reply@bord.example>",
             "app_url": "https://app.example.com",
+            "email_stock_gather": 0,  # most tests are about one alert
             **overrides,
         }
         return EmailSettings(**values)

@@ -72,6 +72,7 @@ def test_the_processor_handles_its_events() -> None:
     assert set(email.subscriptions) == {
         "UserRegistered", "PasswordResetRequested", "StockBelowThreshold", "ReportGenerated", "ReportFailed",
         "InventoryImported", "InventoryImportFailed", "InventoryExportFailed", "InventoryExported", "DailyDigestDue",
+        "StockAlertsDue",
     }  # fmt: skip
     assert email.streams == ["emails", "files", "inventory", "reports", "users"]
 
@@ -184,6 +185,21 @@ async def test_one_stock_alert_per_item_and_window(
     assert first["To"] == f"{ADA}, {BOB}"
     assert "https://app.example.com/businesses/42/stock/OAK%2F2" in text_of(second)
     assert "every 6 hours" in text_of(first)
+
+
+async def test_an_alert_names_the_product_and_the_shop(
+    sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
+) -> None:
+    event = low().model_copy(update={"name": "Oak board", "business": "Söhne & Co"})
+    async with open_mailer(email_stock_alerts_to=ADA) as mailer:
+        await send_stock_alert(event, Post(mailer, deliver(event, "a"), streams))
+        await send_stock_alert(low("ELM"), Post(mailer, deliver(low("ELM"), "b"), streams))
+    named, plain = sink.mails()
+    assert named["Subject"] == "Low stock: Oak board, OAK-1 (3 left)"
+    assert "Söhne & Co" in text_of(named)
+    assert "Oak board is running low" in text_of(named)
+    assert "Business 42" in text_of(plain)
+    assert "ELM is running low" in text_of(plain)
 
 
 async def test_an_alert_that_was_not_sent_leaves_the_window_to_the_next_event(

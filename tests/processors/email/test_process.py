@@ -35,6 +35,7 @@ def email_process(sink: Sink, streams: Streams, redis_url: str) -> Iterator[subp
         "EMAIL_FROM": "no-reply@bord.example",
         "EMAIL_STOCK_ALERTS_TO": "stock@example.com",
         "EMAIL_RETRY_FIRST": "1",
+        "EMAIL_STOCK_GATHER": "0",
         "OTEL_SDK_DISABLED": "true",
     }
     process = subprocess.Popen(

@@ -17,7 +17,12 @@ VALUES: dict[TemplateName, dict[str, Any]] = {
     "welcome": {"name": "Ada Lovelace", "link": LINK},
     "password_reset": {"link": LINK, "until": "24 November 2026, 14:05 UTC"},
     "stock_alert": {
-        "sku": "OAK-1", "quantity": 3, "threshold": 10, "business_id": 42, "link": LINK, "window": "6 hours",
+        "sku": "OAK-1", "name": "Oak board", "quantity": 3, "threshold": 10, "business": "Shop & Söhne", "link": LINK,
+        "window": "6 hours",
+    },
+    "stock_alerts": {
+        "count": "60", "business": "Shop & Söhne", "more": "and 59 more", "link": LINK, "window": "6 hours",
+        "items": [{"sku": "ELM-2", "name": "Elm board", "quantity": "3", "threshold": "10"}],
     },
     "report_ready": {"report": "Sales analysis, October 2026", "link": LINK},
     "report_failed": {"kind": "sales analysis", "problem": "nothing was sold", "link": LINK},
@@ -41,7 +46,10 @@ FIELDS = [
     for name, value in values.items()
     if name != "link" and isinstance(value, str | int) and not isinstance(value, bool)
 ]
-ROWS = [(name, part) for name in ("best", "below", "failed") for part in VALUES["daily_digest"][name][0]]
+LISTS: list[tuple[TemplateName, str]] = [
+    ("daily_digest", "best"), ("daily_digest", "below"), ("daily_digest", "failed"), ("stock_alerts", "items"),
+]  # fmt: skip
+ROWS = [(template, name, part) for template, name in LISTS for part in VALUES[template][name][0]]
 PAYLOADS = [
     "{{7*7}}",
     "{{ ''.__class__.__mro__ }}",
@@ -77,7 +85,8 @@ def test_html_and_text_lead_to_the_same_place(template: TemplateName) -> None:
     [
         ("welcome", ["Welcome, Ada Lovelace"]),
         ("password_reset", ["24 November 2026, 14:05 UTC", "works once"]),
-        ("stock_alert", ["OAK-1 is running low", "Left in stock:   3", "Threshold:      10", "every 6 hours"]),
+        ("stock_alert", ["Oak board is running low", "OAK-1", "Shop & Söhne", "Left in stock: ", "every 6 hours"]),
+        ("stock_alerts", ["60 items are running low", "Shop & Söhne", "Elm board", "ELM-2", "3 left", "and 59 more"]),
         ("report_ready", ["Sales analysis, October 2026"]),
         ("report_failed", ["sales analysis", "nothing was sold"]),
         ("import_done", ["stock.csv", "Rows imported:  1,200", "Rows refused:      34"]),
@@ -102,7 +111,7 @@ def test_the_text_says_what_matters(template: TemplateName, words: list[str]) ->
 
 
 def test_the_subject_of_a_stock_alert_names_the_item_as_it_is() -> None:
-    assert rendered("stock_alert", sku="<Oak & Co>").subject == "Low stock: <Oak & Co> (3 left)"
+    assert rendered("stock_alert", sku="<Oak & Co>").subject == "Low stock: Oak board, <Oak & Co> (3 left)"
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
@@ -116,12 +125,10 @@ def test_data_is_shown_and_never_interpreted(template: TemplateName, field: str,
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
-@pytest.mark.parametrize(("rows", "field"), ROWS)
-def test_data_in_a_list_is_not_interpreted_either(rows: str, field: str, payload: str) -> None:
-    (row,) = VALUES["daily_digest"][rows]
-    mail, harmless = (
-        rendered("daily_digest", **{rows: [{**row, field: value}]}) for value in (f"{payload}\x00", "harmless")
-    )
+@pytest.mark.parametrize(("template", "rows", "field"), ROWS)
+def test_data_in_a_list_is_not_interpreted_either(template: TemplateName, rows: str, field: str, payload: str) -> None:
+    (row,) = VALUES[template][rows]
+    mail, harmless = (rendered(template, **{rows: [{**row, field: value}]}) for value in (f"{payload}\x00", "harmless"))
     assert payload in mail.text
     before, after = (lxml_html.document_fromstring(each.html) for each in (harmless, mail))
     assert [element.tag for element in after.iter()] == [element.tag for element in before.iter()]
