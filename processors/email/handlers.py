@@ -228,6 +228,7 @@ async def send_import_done(event: InventoryImported, post: Post = Depends(post_o
         "import_done",
         (event.user_email,),
         name=file_shown(event.name) or "Your file",
+        nothing=not event.written and not event.repeated,
         written=f"{event.written:,}",
         refused=f"{event.refused:,}" if event.refused else "",
         new=_counted(event.products_new),
@@ -304,7 +305,8 @@ async def send_daily_digest(
         return [DailyDigestDue(day=event.day, business_id=number) for number in told]
     recipients = settings.digest_recipients(event.business_id)
     if not recipients:
-        log.warning("digest.nobody_to_tell", business_id=event.business_id, set="EMAIL_DIGEST_TO")
+        event_id = post.delivery.message.id
+        log.warning("digest.nobody_to_tell", event_id=event_id, business_id=event.business_id, set="EMAIL_DIGEST_TO")
         return []
     digest = await Digest.read(database.engine, event.business_id, event.day)
     if digest is None:

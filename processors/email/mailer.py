@@ -62,9 +62,9 @@ class Mailer:
         self.settings = settings
         self.connections = Connections(settings)
 
-    async def send(self, mail: Mail, handover: Handover | None = None) -> Sent:
+    async def send(self, mail: Mail, handover: Handover | None = None, *, event_id: str = "") -> Sent:
         """Sends a mail to its recipients; returns when the server has taken responsibility for it. A `handover` is told
-        how far it got.
+        how far it got; `event_id` is for the log.
 
         Raises `Deferred` (a `Retry`) for a 4xx reply, `DeadLetter` for a 5xx reply, `Ambiguous` (a `Retry`) when the
         connection ended after the content and before the reply, and `Unavailable` when there is no server, no login or
@@ -74,7 +74,13 @@ class Mailer:
         """
         recipients = tuple(address for address in mail.recipients if self.settings.may_receive(address))
         if len(recipients) < len(mail.recipients):
-            log.info("mail.held", message_id=mail.message_id, held=len(mail.recipients) - len(recipients))
+            log.info(
+                "mail.held",
+                event_id=event_id,
+                message_id=mail.message_id,
+                held=len(mail.recipients) - len(recipients),
+                set="EMAIL_ALLOWED_RECIPIENTS",
+            )
         if not recipients:
             return Sent(0)
         progress = _Progress()

@@ -52,19 +52,19 @@ class Post:
             raise
 
     async def _send(self, mail: Mail, *, once: bool) -> list[EmailRefused]:
-        template = mail.template
+        template, event_id = mail.template, self.delivery.message.id
         holds = self.settings.email_ambiguous == "hold"
         if not holds and not once:  # a second copy is allowed: nothing to ask, nothing to remember
-            return _refusals(template, mail.message_id, (await self._mailer.send(mail)).refused)
+            return _refusals(template, mail.message_id, (await self._mailer.send(mail, event_id=event_id)).refused)
         handover = Handover(self.streams.redis, self.streams.keys, mail.message_id, turn=self.delivery.replays)
         known = await handover.known()
         if known == "sent":
-            log.info("mail.already_sent", message_id=mail.message_id)
+            log.info("mail.already_sent", event_id=event_id, message_id=mail.message_id)
             return []
         if known == "begun" and holds:
             raise Held(mail.message_id, "its process ended before the server's reply, or another one is at it")
         try:
-            sent = await self._mailer.send(mail, handover)
+            sent = await self._mailer.send(mail, handover, event_id=event_id)
         except (Ambiguous, Taken) as unknown:
             why = str(unknown)
             raise (Held(mail.message_id, why) if holds else Ambiguous(why)) from None

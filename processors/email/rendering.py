@@ -34,7 +34,8 @@ _SUBJECTS: Final[dict[TemplateName, str]] = {
     "stock_alerts": "Low stock: {{ count }} items of {{ business }}",
     "report_ready": "Your report is ready",
     "report_failed": "Your {{ what|default('report') }} could not be made",
-    "import_done": "{% if repeated %}Imported before: {{ name }}{% else %}Imported: {{ name }}"
+    "import_done": "{% if repeated %}Imported before: {{ name }}"
+    "{% elif nothing %}Not imported: {{ name }}{% else %}Imported: {{ name }}"
     "{% if refused %} ({{ refused }} refused){% endif %}{% endif %}",
     "import_failed": "Not imported: {{ name }}",
     "export_ready": "Your export is ready",

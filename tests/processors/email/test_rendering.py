@@ -27,7 +27,8 @@ VALUES: dict[TemplateName, dict[str, Any]] = {
     "report_ready": {"report": "Sales analysis, October 2026", "link": LINK},
     "report_failed": {"kind": "sales analysis", "problem": "nothing was sold", "link": LINK},
     "import_done": {
-        "name": "stock.csv", "written": "1,200", "refused": "34", "repeated": False, "is_report": True, "link": LINK,
+        "name": "stock.csv", "written": "1,200", "refused": "34", "repeated": False, "nothing": False, "is_report": True,
+        "link": LINK,
     },
     "import_failed": {"name": "stock.csv", "problem": "the file is empty", "is_report": False, "link": LINK},
     "export_ready": {"format": "XLSX", "rows": "1,234", "size": "48.2 kB", "link": LINK},
@@ -112,6 +113,16 @@ def test_the_text_says_what_matters(template: TemplateName, words: list[str]) ->
 
 def test_the_subject_of_a_stock_alert_names_the_item_as_it_is() -> None:
     assert rendered("stock_alert", sku="<Oak & Co>").subject == "Low stock: Oak board, <Oak & Co> (3 left)"
+
+
+def test_an_import_of_nothing_is_not_called_done() -> None:
+    mail = rendered("import_done", written="0", refused="3", nothing=True)
+    assert mail.subject == "Not imported: stock.csv"
+    assert "Nothing could be imported" in mail.text
+    assert "Every row of stock.csv was refused" in mail.text
+    for untrue in ("is done", "The other rows are imported", "is in Planning Bord"):
+        assert untrue not in mail.text
+    assert "done" in rendered("import_done").text
 
 
 @pytest.mark.parametrize("payload", PAYLOADS)
