@@ -5,11 +5,11 @@ A `file` is the name the storage has given it, never a path; its `name` is what 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import EmailStr, Field, HttpUrl
 
-from schemas.event import Event
+from schemas.event import Event, upcast
 from schemas.inventory import BusinessId
 from schemas.privacy import PII
 
@@ -58,8 +58,8 @@ class InventoryImportUploaded(Event, stream="files", version=1):
 
 
 class InventoryImported(Event, stream="files", version=1):
-    """A file was imported: all its rows but those that were refused, which are in the report at `errors_url`, and as a
-    workbook at `errors_xlsx_url`.
+    """A file was imported: all its rows but those that were refused, which are in the report `errors_file`, and as
+    a workbook in `errors_xlsx_file`, in the area `exports` of the storage.
 
     `rows` is `written` and `refused` together. Of the rows that were written `products_new` made a product,
     `products_changed` changed one, and `products_unchanged` found it as they say, or set by a later file. With
@@ -74,12 +74,13 @@ class InventoryImported(Event, stream="files", version=1):
     refused: int = Field(ge=0)
     repeated: bool = False
     name: str = Field("", max_length=255)
-    errors_url: HttpUrl | None = None
+    errors_file: FileReference | None = None
+    errors_url: Annotated[HttpUrl | None, PII] = None  # of older events: a signed link
     user_email: Whom = None
     products_new: int = Field(0, ge=0)
     products_changed: int = Field(0, ge=0)
     products_unchanged: int = Field(0, ge=0)
-    errors_xlsx_url: HttpUrl | None = None
+    errors_xlsx_file: FileReference | None = None
 
 
 class InventoryImportFailed(Event, stream="files", version=1):
@@ -94,10 +95,11 @@ class InventoryImportFailed(Event, stream="files", version=1):
     problem: str = Field(max_length=500)
     refused: int = Field(0, ge=0)
     name: str = Field("", max_length=255)
-    errors_url: HttpUrl | None = None
+    errors_file: FileReference | None = None
+    errors_url: Annotated[HttpUrl | None, PII] = None  # of older events: a signed link
     user_email: Whom = None
     written: int = Field(0, ge=0)
-    errors_xlsx_url: HttpUrl | None = None
+    errors_xlsx_file: FileReference | None = None
 
 
 class InventoryExportRequested(Event, stream="files", version=1):
@@ -108,16 +110,27 @@ class InventoryExportRequested(Event, stream="files", version=1):
     user_email: Whom = None
 
 
-class InventoryExported(Event, stream="files", version=1):
-    """An export is ready and can be fetched at `url` for as long as the link works."""
+class InventoryExported(Event, stream="files", version=2):
+    """An export is ready and can be fetched: it is `file` in the area `exports` of the storage, called `file_name`.
+
+    A link to it is the right to fetch it, so it is signed where it is needed and does not stand in a stream. Events of
+    version 1 have one, in `url`.
+    """
 
     business_id: BusinessId
     export_id: str
     format: ExportFormat
-    url: HttpUrl
+    file: FileReference | None = None
+    file_name: str = Field("", max_length=255)
+    url: Annotated[HttpUrl | None, PII] = None
     rows: int = Field(ge=0)
     bytes: int = Field(ge=0)
     user_email: Whom = None
+
+    @staticmethod
+    @upcast(from_version=1)
+    def _link(data: dict[str, Any]) -> dict[str, Any]:
+        return data
 
 
 class InventoryExportFailed(Event, stream="files", version=1):

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, EmailStr, Field, HttpUrl
 
-from schemas.event import Event
+from schemas.event import Event, upcast
+from schemas.files import FileReference
 from schemas.inventory import BusinessId
 from schemas.privacy import PII
 
@@ -41,17 +42,28 @@ class ReportRequested(Event, stream="reports", version=1):
     user_email: Annotated[EmailStr, PII]
 
 
-class ReportGenerated(Event, stream="reports", version=1):
-    """A report is ready and can be fetched at `url`, until `expires_at`."""
+class ReportGenerated(Event, stream="reports", version=2):
+    """A report is ready and can be fetched until `expires_at`: it is `file` in the area `reports` of the storage.
+
+    A link to it is the right to fetch it, so it is signed where it is needed and does not stand in a stream. Events of
+    version 1 have one, in `url`.
+    """
 
     report_id: str = Field(min_length=1, max_length=64)
-    url: HttpUrl
+    file: FileReference | None = None
+    file_name: str = Field("", max_length=255)
+    url: Annotated[HttpUrl | None, PII] = None
     user_email: Annotated[EmailStr, PII]
     title: str = Field("", max_length=300)
     business_id: BusinessId | None = None
     report_type: ReportType | None = None
     format: ReportFormat | None = None
     expires_at: AwareDatetime | None = None
+
+    @staticmethod
+    @upcast(from_version=1)
+    def _link(data: dict[str, Any]) -> dict[str, Any]:
+        return data
 
 
 class ReportFailed(Event, stream="reports", version=1):

@@ -6,6 +6,7 @@ import asyncio
 import io
 from collections import Counter
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from email.message import Message
 from functools import partial
 from http import HTTPStatus
@@ -25,7 +26,7 @@ from processors.demo.programme import ALAN, GRACE
 from processors.demo.screen import Screen
 from processors.demo.told import Told
 from processors.file import store_upload
-from processors.storage import Storages, StorageSettings
+from processors.storage import Area, Storages, StorageSettings
 from processors.storage.file_name import safe_file_name
 from schemas import (
     Event,
@@ -109,7 +110,7 @@ class Business:
             (imported.rows, imported.refused) == (ROWS + 1, len(WRONG)) and found == goods.expected,
             f"{len(found)} SKUs asked of the database, one of them new ({NEW})",
         )
-        report = await self._fetch("the list of wrong rows", imported.errors_url)
+        report = await self._fetch("the list of wrong rows", "exports", imported.errors_file, "import-errors.csv")
         lines = report.decode("utf-8-sig").splitlines()[1:]
         named = [int(line.split(",")[0].strip('"')) for line in lines]
         self._told.claim("its report names the wrong lines", named == goods.wrong_lines, f"lines {named}")
@@ -166,7 +167,7 @@ class Business:
         family = await self._done("the report", await self._publish("report", wanted))
         (generated,) = _of(family, ReportGenerated)
         id = self._told.mailed["the report"] = _id(family, ReportGenerated)
-        content = await self._fetch("the report", generated.url)
+        content = await self._fetch("the report", "reports", generated.file, generated.file_name)
         self._screen.say(f"{generated.title}: {len(content):,} bytes of HTML with its charts, and a mail", "green")
         self._told.claim(
             "the report is behind its link, and the link was mailed",
@@ -180,7 +181,7 @@ class Business:
         family = await self._done("the export", await self._publish("export", wanted))
         (exported,) = _of(family, InventoryExported)
         self._told.mailed["the export"] = _id(family, InventoryExported)
-        content = await self._fetch("the export", exported.url)
+        content = await self._fetch("the export", "exports", exported.file, exported.file_name)
         rows = await asyncio.to_thread(_rows, content)
         self._screen.say(f"{exported.rows} products, {len(content):,} bytes of Parquet; the link is mailed", "green")
         self._told.claim(
@@ -226,11 +227,13 @@ class Business:
                 family.append((trail.id, kind.model_validate_json(trail.message.data)))
         return family
 
-    async def _fetch(self, name: str, url: object) -> bytes:
-        """What is behind a link, fetched as its user would; raises `NotInTime` when that is nothing."""
-        if url is None:
-            raise NotInTime(f"{name} has no link")
-        answer = await self._http.get(str(url))
+    async def _fetch(self, name: str, area: Area, file: str | None, file_name: str) -> bytes:
+        """What is behind the link to a file, fetched as its user would; raises `NotInTime` when that is nothing."""
+        if file is None:
+            raise NotInTime(f"{name} has no file")
+        settings = StorageSettings.load().model_copy(update={"links_url": f"http://127.0.0.1:{self._cast.links_port}"})
+        url = await Storages(settings).link(area, file, file_name, made_at=datetime.now(UTC))
+        answer = await self._http.get(url)
         if answer.status_code != HTTPStatus.OK:
             raise NotInTime(f"{name}: its link answers {answer.status_code}")
         said = Message()
@@ -239,7 +242,7 @@ class Business:
         self._cast.downloads.mkdir(mode=0o700, exist_ok=True)
         file.write_bytes(answer.content)
         self._told.files[name] = file
-        self._told.links[name] = str(url)
+        self._told.links[name] = url
         return answer.content
 
     async def _slots(self) -> Counter[int]:

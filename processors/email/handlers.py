@@ -16,6 +16,7 @@ from processors.email import reset_tokens
 from processors.email.business import open_business
 from processors.email.digest_times import digests_due
 from processors.email.digest_words import words_of
+from processors.email.file_links import FileLinks, open_file_links
 from processors.email.low_stock import Alert, LowStock
 from processors.email.post import Post, post_of
 from processors.email.replies import Held
@@ -41,7 +42,10 @@ from schemas import (
 from streams import DeadLetter, Depends, Processor, Shared, Slot, Snooze
 
 if TYPE_CHECKING:
+    from pydantic import HttpUrl
+
     from processors.database import Database
+    from processors.storage.settings import Area
 
 # More than the mailer may take for one mail (60 s, at most 80): its own verdict is the better one, because it knows
 # whether content had been handed over.
@@ -200,14 +204,12 @@ async def _send_alerts(post: Post, business_id: int, alerts: list[Alert]) -> lis
 
 
 @email.on(ReportGenerated, timeout=_TIMEOUT)
-async def send_report_ready(event: ReportGenerated, post: Post = Depends(post_of)) -> list[EmailRefused]:
+async def send_report_ready(
+    event: ReportGenerated, post: Post = Depends(post_of), links: FileLinks = Shared(open_file_links)
+) -> list[EmailRefused]:
     """Tells the person who asked for a report where to fetch it."""
-    return await post.send(
-        "report_ready",
-        (event.user_email,),
-        report=event.title or event.report_id,
-        link=str(event.url),
-    )
+    link = await _link(links, post, "reports", event.file, event.file_name, event.business_id, event.url)
+    return await post.send("report_ready", (event.user_email,), report=event.title or event.report_id, link=link)
 
 
 @email.on(ReportFailed, timeout=_TIMEOUT)
@@ -219,11 +221,13 @@ async def send_report_failed(event: ReportFailed, post: Post = Depends(post_of))
 
 
 @email.on(InventoryImported, timeout=_TIMEOUT)
-async def send_import_done(event: InventoryImported, post: Post = Depends(post_of)) -> list[EmailRefused]:
+async def send_import_done(
+    event: InventoryImported, post: Post = Depends(post_of), links: FileLinks = Shared(open_file_links)
+) -> list[EmailRefused]:
     """Tells the person who has sent a file what was imported of it, and where the rest is named."""
     if event.user_email is None:
         return []
-    stock = post.settings.link(f"/businesses/{event.business_id}/stock")
+    report = await _errors_link(links, post, event)
     return await post.send(
         "import_done",
         (event.user_email,),
@@ -235,25 +239,27 @@ async def send_import_done(event: InventoryImported, post: Post = Depends(post_o
         changed=_counted(event.products_changed),
         unchanged=_counted(event.products_unchanged),
         repeated=event.repeated,
-        is_report=event.errors_url is not None,
-        link=str(event.errors_url or stock),
+        is_report=bool(report),
+        link=report or post.settings.link(f"/businesses/{event.business_id}/stock"),
     )
 
 
 @email.on(InventoryImportFailed, timeout=_TIMEOUT)
-async def send_import_failed(event: InventoryImportFailed, post: Post = Depends(post_of)) -> list[EmailRefused]:
+async def send_import_failed(
+    event: InventoryImportFailed, post: Post = Depends(post_of), links: FileLinks = Shared(open_file_links)
+) -> list[EmailRefused]:
     """Tells the person who has sent a file why nothing of it was imported."""
     if event.user_email is None:
         return []
-    stock = post.settings.link(f"/businesses/{event.business_id}/stock")
+    report = await _errors_link(links, post, event)
     return await post.send(
         "import_failed",
         (event.user_email,),
         name=file_shown(event.name) or "Your file",
         problem=event.problem or "no reason was given",
         written=_counted(event.written),
-        is_report=event.errors_url is not None,
-        link=str(event.errors_url or stock),
+        is_report=bool(report),
+        link=report or post.settings.link(f"/businesses/{event.business_id}/stock"),
     )
 
 
@@ -272,7 +278,9 @@ async def send_export_failed(event: InventoryExportFailed, post: Post = Depends(
 
 
 @email.on(InventoryExported, timeout=_TIMEOUT)
-async def send_export_ready(event: InventoryExported, post: Post = Depends(post_of)) -> list[EmailRefused]:
+async def send_export_ready(
+    event: InventoryExported, post: Post = Depends(post_of), links: FileLinks = Shared(open_file_links)
+) -> list[EmailRefused]:
     """Tells the person who asked for an export where to fetch it."""
     if event.user_email is None:
         return []
@@ -282,8 +290,27 @@ async def send_export_ready(event: InventoryExported, post: Post = Depends(post_
         format=event.format.upper(),
         rows=f"{event.rows:,}",
         size=_size(event.bytes),
-        link=str(event.url),
+        link=await _link(links, post, "exports", event.file, event.file_name, event.business_id, event.url),
     )
+
+
+async def _link(
+    links: FileLinks, post: Post, area: Area, file: str | None, name: str, business_id: int | None, url: HttpUrl | None
+) -> str:
+    """The link to an event's file: signed now, or as an older event has it."""
+    if file is not None:
+        return await links.make(area, file, name, delivery=post.delivery, business_id=business_id)
+    if url is None:
+        raise DeadLetter("the event names no file")
+    return str(url)
+
+
+async def _errors_link(links: FileLinks, post: Post, event: InventoryImported | InventoryImportFailed) -> str:
+    """The link to the report of the rows that were refused; empty when there is none."""
+    if event.errors_file is None and event.errors_url is None:
+        return ""
+    name = f"import-errors.{(event.errors_file or '').rpartition('.')[2]}"
+    return await _link(links, post, "exports", event.errors_file, name, event.business_id, event.errors_url)
 
 
 @email.on(DailyDigestDue, timeout=_TIMEOUT)

@@ -34,10 +34,11 @@ log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """An export that is there; `url` is the right to fetch it."""
+    """An export that is there: its key in the area `exports`, and what it is called."""
 
     id: str
-    url: str
+    file: str
+    file_name: str
     rows: int
     bytes: int
 
@@ -77,7 +78,7 @@ async def export_stock(
     if row.status != "done":
         row = await _make(event, id, key, name, database, storages, progress)
         log.info("export.ended", export_id=id, format=event.format, rows=row.rows, bytes=row.bytes)
-    return Exported(id, await storages.exports.link(key, name), row.rows, row.bytes)
+    return Exported(id, key, name, row.rows, row.bytes)
 
 
 async def _begin(connection: AsyncConnection, event: InventoryExportRequested, id: str, event_id: str) -> Row[Any]:

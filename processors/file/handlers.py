@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from pydantic import HttpUrl
 from sqlalchemy import select
 
 from processors.database import Database, open_database
@@ -89,8 +88,7 @@ async def import_inventory(
 
 async def _import(event: InventoryImportUploaded, importing: StockImport) -> list[Event]:
     record = await importing.run()
-    link, book = await importing.report_links(record)
-    url, book_url = HttpUrl(link) if link else None, HttpUrl(book) if book else None
+    own, book = importing.report_files(record)
     if record.status != "done":
         return [
             InventoryImportFailed(
@@ -100,10 +98,10 @@ async def _import(event: InventoryImportUploaded, importing: StockImport) -> lis
                 problem=record.error[:500],
                 refused=record.refused,
                 name=event.name,
-                errors_url=url,
+                errors_file=own,
                 user_email=event.user_email,
                 written=record.written,
-                errors_xlsx_url=book_url,
+                errors_xlsx_file=book,
             )
         ]
     imported = InventoryImported(
@@ -115,12 +113,12 @@ async def _import(event: InventoryImportUploaded, importing: StockImport) -> lis
         refused=record.refused,
         repeated=record.repeated,
         name=event.name,
-        errors_url=url,
+        errors_file=own,
         user_email=event.user_email,
         products_new=record.new,
         products_changed=record.changed,
         products_unchanged=record.unchanged,
-        errors_xlsx_url=book_url,
+        errors_xlsx_file=book,
     )
     return [imported] if record.repeated else [imported, StockCheckDue(business_id=event.business_id)]
 
@@ -134,7 +132,7 @@ async def export_inventory(
     delivery: Delivery = CurrentDelivery(),
     streams: Streams = CurrentStreams(),
 ) -> InventoryExported:
-    """Writes a business' products and stock into a file. The link in the event is the right to fetch it."""
+    """Writes a business' products and stock into a file."""
     event_id = delivery.message.id
 
     async def failed(reason: str) -> Event:
@@ -158,7 +156,8 @@ async def export_inventory(
         business_id=event.business_id,
         export_id=exported.id,
         format=event.format,
-        url=HttpUrl(exported.url),
+        file=exported.file,
+        file_name=exported.file_name,
         rows=exported.rows,
         bytes=exported.bytes,
         user_email=event.user_email,

@@ -93,17 +93,9 @@ class StockImport:
 
         return await atomically(self.database.engine, note)
 
-    async def report_links(self, record: ImportRecord) -> tuple[str | None, str | None]:
-        """Where the report of what is wrong with the rows can be fetched, in the file's format and as a workbook; None
-        when nothing is.
-        """
-        if not record.error_file:
-            return None, None
-        own, book = report_keys(self.event.business_id, record.id, record.error_file)
-        exports = self.storages.exports
-        return await exports.link(own, f"import-errors.{own[-4:].lstrip('.')}"), await exports.link(
-            book, "import-errors.xlsx"
-        )
+    def report_files(self, record: ImportRecord) -> tuple[str | None, str | None]:
+        """The report of what is wrong with the rows, in the file's format and as a workbook; None when nothing is."""
+        return report_keys(self.event.business_id, record.id, record.error_file) if record.error_file else (None, None)
 
     async def _check(self, record: ImportRecord, found: Found) -> ImportRecord:
         key, business_id = record.rows_key(self.event.business_id), self.event.business_id

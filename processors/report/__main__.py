@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
-from datetime import date
+from datetime import UTC, date, datetime
 from typing import NoReturn, get_args
 
 from pydantic import ValidationError
@@ -91,7 +91,8 @@ async def _ask(asked: argparse.Namespace) -> int:
                 return None
             if isinstance(found, str):
                 return FAILED, {"outcome": "failed", "problem": found}
-            return DONE, {"outcome": "done", "title": found.title, "bytes": found.bytes, "url": found.url}
+            url = await storages.link("reports", found.file, found.file_name, made_at=datetime.now(UTC))
+            return DONE, {"outcome": "done", "title": found.title, "bytes": found.bytes, "url": url}
 
         return write_outcome(await wait_for_outcome(streams, id, group="report", look=look, seconds=asked.wait))
 

@@ -59,11 +59,12 @@ _SHARE_READ: Final = 80  # of 100: the rest is arithmetic and writing
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """A report that is there; `url` is the right to fetch it until `expires_at`."""
+    """A report that is there until `expires_at`: its key in the area `reports`, and what it is called."""
 
     id: str
     title: str
-    url: str
+    file: str
+    file_name: str
     bytes: int
     expires_at: datetime
 
@@ -89,7 +90,7 @@ async def generate(
     except ReportRefused as refused:
         await note_failed(database, id, str(refused))
         raise
-    return await _generated(row, asked, name, storages)
+    return _generated(row, asked, name, storages)
 
 
 async def outcome_of(
@@ -105,7 +106,7 @@ async def outcome_of(
             return found.error or "it failed"
         row = await _find(connection, report_id(event, event_id))
     asked = _asked(event, row)
-    return await _generated(row, asked, _file_name(row.business_name, asked, event.format), storages)
+    return _generated(row, asked, _file_name(row.business_name, asked, event.format), storages)
 
 
 def _asked(event: ReportRequested, row: Row[Any]) -> Asked:
@@ -116,9 +117,8 @@ def _asked(event: ReportRequested, row: Row[Any]) -> Asked:
     return Asked.of(event, row.created_at, zone)
 
 
-async def _generated(row: Row[Any], asked: Asked, name: str, storages: Storages) -> Generated:
-    url = await storages.reports.link(FileKey.checked(row.file), name)
-    return Generated(row.id, asked.title, url, row.bytes, datetime.now(UTC) + _validity(storages))
+def _generated(row: Row[Any], asked: Asked, name: str, storages: Storages) -> Generated:
+    return Generated(row.id, asked.title, row.file, name, row.bytes, datetime.now(UTC) + _validity(storages))
 
 
 async def note_failed(database: Database, id: str, reason: str) -> None:

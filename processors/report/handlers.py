@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from pydantic import HttpUrl
-
 from processors.database import Database, open_database
 from processors.giving_up import give_up, is_last_try
 from processors.report.cleanup import clean_up
@@ -46,8 +44,8 @@ async def generate_report(
     delivery: Delivery = CurrentDelivery(),
     streams: Streams = CurrentStreams(),
 ) -> ReportGenerated | ReportFailed:
-    """Makes a report. The link in the event is the right to fetch it; a mail with it follows. Whatever keeps it from
-    being made at its last try is told to the requester, noted in its row, and kept as a dead letter.
+    """Makes a report; a mail with a link to it follows. Whatever keeps it from being made at its last try is reported to
+    the requester, noted in its row, and kept as a dead letter.
     """
     event_id = delivery.message.id
 
@@ -67,7 +65,8 @@ async def generate_report(
         raise
     return ReportGenerated(
         report_id=made.id,
-        url=HttpUrl(made.url),
+        file=made.file,
+        file_name=made.file_name,
         user_email=event.user_email,
         title=made.title,
         business_id=event.business_id,

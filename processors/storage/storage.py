@@ -126,16 +126,17 @@ class Storage:
         except FileNotFoundError:
             return
 
-    async def link(self, key: FileKey, name: str) -> str:
-        """An address under which anybody who has it can fetch the file, for `LINK_SECONDS`."""
+    async def link(self, key: FileKey, name: str, *, seconds: float | None = None) -> str:
+        """An address under which anybody who has it can fetch the file, for so long (`LINK_SECONDS` unless given)."""
+        seconds = self._seconds if seconds is None else seconds
         if self.directory is not None:
-            return self._links.make(self.area, key, name, self._seconds)
+            return self._links.make(self.area, key, name, seconds)
         from obstore import sign_async
         from obstore.store import S3Store
 
         assert isinstance(self._store, S3Store)
         with translated():
-            return await sign_async(self._store, "GET", key, timedelta(seconds=self._seconds))
+            return await sign_async(self._store, "GET", key, timedelta(seconds=seconds))
 
     def leftovers(self, before: datetime) -> list[Path]:
         """In a directory: what processes that were killed while they wrote have left, older than `before`.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
+from processors.storage.file_key import FileKey
 from processors.storage.link_secret import read_link_secret
-from processors.storage.links import Links
+from processors.storage.links import LinkRefused, Links
 from processors.storage.settings import Area, StorageSettings
 from processors.storage.storage import Storage
 
@@ -26,6 +28,18 @@ class Storages:
             options = self._options if url.startswith("s3://") else {}
             self._opened[area] = Storage(area, url, self.links, seconds=self.settings.link_seconds, **options)
         return self._opened[area]
+
+    async def link(self, area: Area, key: str, name: str, *, made_at: datetime) -> str:
+        """An address under which anybody who has it can fetch a file, until `LINK_SECONDS` after `made_at`, when the
+        file may be removed. Raises `LinkRefused` (410) when that is over, and `StreamsError` for what is no key.
+        """
+        seconds = self.settings.link_seconds - (datetime.now(UTC) - made_at).total_seconds()
+        if seconds < 1:
+            raise LinkRefused(410, f"{key} was made more than {self.settings.link_seconds} s ago (LINK_SECONDS)")
+        checked = FileKey.checked(key)
+        if not self.settings.place(area).startswith("s3://"):  # needs no store, and none of its library
+            return self.links.make(area, checked, name, seconds)
+        return await self[area].link(checked, name, seconds=seconds)
 
     @property
     def uploads(self) -> Storage:

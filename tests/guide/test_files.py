@@ -16,6 +16,7 @@ from processors.storage.download import download_app
 from schemas import InventoryExported, InventoryExportRequested, InventoryImported, InventoryImportFailed
 from tests.processors.database.conftest import business
 from tests.processors.file.conftest import SHOP, ask, environment, levels, shop
+from tests.processors.links import link_to
 
 __all__ = ["ask", "business", "environment", "shop"]
 
@@ -52,7 +53,7 @@ async def test_an_import(ask: Ask, shop: Database, storages: Storages, tmp_path:
 
     assert (imported.written, imported.refused) == (1, 1)
     assert await levels(shop) == {"OAK-1": 12}
-    report = await fetch(storages, imported.errors_url)
+    report = await fetch(storages, await link_to(storages, imported))
     assert report.text.splitlines()[1] == "3;3;ELM-2;On hand;several;is not a whole number;enter a whole number, as 12"
 
 
@@ -90,13 +91,13 @@ async def test_what_is_no_stock_does_not_come_in(storages: Storages, tmp_path: P
 
 
 async def test_an_export(ask: Ask, storages: Storages, tmp_path: Path) -> None:
-    """The event carries a link, which is the right to fetch the file."""
+    """The event says which file it is. A link to it, signed when its mail is made, is the right to fetch it."""
     file = tmp_path / "stock.csv"
     file.write_text("sku,quantity,name,price\nOAK-1,12,Oak board,8.50\n")
     await ask(await store_upload(file, SHOP, storages), InventoryImported)
 
     exported = await ask(InventoryExportRequested(business_id=SHOP, format="json"), InventoryExported)
 
-    (row,) = (await fetch(storages, exported.url)).json()
+    (row,) = (await fetch(storages, await link_to(storages, exported))).json()
     assert (row["sku"], row["quantity"], row["price"]) == ("OAK-1", 12, 8.5)
-    assert (await fetch(storages, f"{exported.url}x")).status_code == 403
+    assert (await fetch(storages, f"{await link_to(storages, exported)}x")).status_code == 403

@@ -17,6 +17,7 @@ from processors.storage.download import download_app
 from schemas import ReportFailed, ReportGenerated, ReportRequested
 from schemas.reports import ReportFilters
 from tests.processors.database.conftest import business
+from tests.processors.links import link_to
 from tests.processors.report.conftest import SHOP, ask, environment, shop
 
 __all__ = ["ask", "business", "environment", "shop"]
@@ -45,7 +46,7 @@ async def test_a_report_to_read(ask: Ask) -> None:
 
     generated = await ask(request, ReportGenerated)
 
-    page = await fetch(generated.url)
+    page = await fetch(await link_to(Storages(StorageSettings.load()), generated))
     assert generated.title.startswith("Inventory summary, ")
     assert "<svg" in page
     assert "Stock value" in page
@@ -60,7 +61,14 @@ async def test_a_report_to_calculate_with(ask: Ask) -> None:
 
     generated = await ask(request, ReportGenerated)
 
-    rows = list(csv.DictReader(io.StringIO((await fetch(generated.url)).removeprefix("\ufeff"), newline="")))
+    rows = list(
+        csv.DictReader(
+            io.StringIO(
+                (await fetch(await link_to(Storages(StorageSettings.load()), generated))).removeprefix("\ufeff"),
+                newline="",
+            )
+        )
+    )
     assert generated.title == "Sales analysis, October 2026"
     assert {row["category"] for row in rows} == {"Saws"}
     assert float(rows[0]["revenue"]) >= float(rows[1]["revenue"])
@@ -77,7 +85,7 @@ async def test_what_to_order(ask: Ask) -> None:
 
     generated = await ask(request, ReportGenerated)
 
-    assert "What to order" in await fetch(generated.url)
+    assert "What to order" in await fetch(await link_to(Storages(StorageSettings.load()), generated))
 
 
 async def test_a_report_that_cannot_be_made(ask: Ask) -> None:

@@ -27,8 +27,8 @@ VALUES: dict[TemplateName, dict[str, Any]] = {
     "report_ready": {"report": "Sales analysis, October 2026", "link": LINK},
     "report_failed": {"kind": "sales analysis", "problem": "nothing was sold", "link": LINK},
     "import_done": {
-        "name": "stock.csv", "written": "1,200", "refused": "34", "repeated": False, "nothing": False, "is_report": True,
-        "link": LINK,
+        "name": "stock.csv", "written": "1,200", "refused": "34", "repeated": False, "nothing": False,
+        "is_report": True, "link": LINK,
     },
     "import_failed": {"name": "stock.csv", "problem": "the file is empty", "is_report": False, "link": LINK},
     "export_ready": {"format": "XLSX", "rows": "1,234", "size": "48.2 kB", "link": LINK},

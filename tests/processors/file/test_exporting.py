@@ -29,6 +29,7 @@ from schemas import ExportsCleanupDue, InventoryExported, InventoryExportRequest
 from schemas.files import ExportFormat
 from streams import Streams
 from tests.processors.file.conftest import NOW, SHOP, put
+from tests.processors.links import link_to
 from tests.waiting import wait_until
 
 Ask = Callable[..., Awaitable[Any]]
@@ -84,7 +85,7 @@ async def test_an_export_holds_what_the_database_does(ask: Ask, shop: Database, 
     expected = await _fill(shop, 40)
     for format in FORMATS:
         answer = await ask(InventoryExportRequested(business_id=SHOP, format=format), InventoryExported)
-        fetched = await _fetch(storages, answer.url)
+        fetched = await _fetch(storages, await link_to(storages, answer))
         assert (answer.rows, answer.bytes, fetched.status_code) == (40, len(fetched.content), 200)
         named = fetched.headers["content-disposition"]
         assert f'filename="stock-shop-sohne-{datetime.now(UTC):%Y-}' in named
@@ -102,7 +103,7 @@ async def test_an_exported_csv_can_be_imported(ask: Ask, shop: Database, storage
     """Guarded cells come back as they were."""
     expected = [row for row in await _fill(shop, 40) if row[1].isprintable()]
     answer = await ask(InventoryExportRequested(business_id=SHOP), InventoryExported)
-    data = (await _fetch(storages, answer.url)).content
+    data = (await _fetch(storages, await link_to(storages, answer))).content
     async with shop.engine.begin() as connection:
         await connection.execute(update(stock_levels).values(quantity=77))
         await connection.execute(update(products).values(name="changed"))
@@ -122,7 +123,7 @@ async def test_a_business_without_products_has_an_empty_export(ask: Ask, storage
     for format in FORMATS:
         answer = await ask(InventoryExportRequested(business_id=SHOP, format=format), InventoryExported)
         assert answer.rows == 0
-        assert _read(format, (await _fetch(storages, answer.url)).content) == []
+        assert _read(format, (await _fetch(storages, await link_to(storages, answer))).content) == []
 
 
 async def test_pages_are_of_one_moment(shop: Database, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ async def test_a_file_is_imported(ask: Ask, shop: Database, storages: Storages, 
         b"SKU;Quantity;Name;Price;Min. stock\nA;5;Hammer;12,50;2\nB;0;Saw;1.234,00;\n\nC;7;Nail;0,5;1\nD;1;Screw;1;1\n"
     )
     answer = await ask(await put(storages, first), InventoryImported)
-    assert (answer.rows, answer.written, answer.refused, answer.repeated, answer.errors_url) == (4, 4, 0, False, None)
+    assert (answer.rows, answer.written, answer.refused, answer.repeated, answer.errors_file) == (4, 4, 0, False, None)
     assert await levels(shop) == {"A": 5, "B": 0, "C": 7, "D": 1}
     assert await published(streams, StockCheckDue, "inventory") == [StockCheckDue(business_id=SHOP)]
 
@@ -98,7 +98,7 @@ async def test_bad_rows_are_reported_with_their_lines(
     assert report[10].startswith("13,13,J,name,")
     assert report[12].startswith("14,15,K,sku,K,is also in line 16")  # a spreadsheet counts rows, an editor lines
     assert len(report) == 16  # a name over two lines is one row of them
-    assert str(answer.errors_url).startswith(f"http://localhost:8002/files/exports/{SHOP}/")
+    assert str(answer.errors_file).startswith(f"{SHOP}/")
 
 
 async def test_too_many_errors_are_no_import(ask: Ask, shop: Database, storages: Storages) -> None:

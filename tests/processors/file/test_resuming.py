@@ -27,6 +27,7 @@ from streams import DeadLetter, Delivery, Progress, Retry, Snooze, Streams
 from streams.message import Message
 from tests.processors.file.conftest import SHOP, levels, put
 from tests.processors.file.test_importing import Ask
+from tests.processors.links import link_to
 from tests.processors.storage.conftest import s3, s3_client
 
 __all__ = ["s3"]
@@ -185,5 +186,5 @@ async def test_with_files_in_s3(s3: str, monkeypatch: pytest.MonkeyPatch, app: s
     assert await levels(shop) == STOCK
     exported = await ask(InventoryExportRequested(business_id=SHOP, format="ndjson"), InventoryExported)
     async with httpx.AsyncClient(trust_env=False) as fetching:
-        assert "is not a whole number" in (await fetching.get(str(imported.errors_url))).text
-        assert len((await fetching.get(str(exported.url))).text.splitlines()) == ROWS
+        assert "is not a whole number" in (await fetching.get(await link_to(storages, imported))).text
+        assert len((await fetching.get(await link_to(storages, exported))).text.splitlines()) == ROWS

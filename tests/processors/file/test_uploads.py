@@ -148,7 +148,7 @@ async def test_a_small_file_of_which_all_is_wrong_has_failed(ask: Ask, shop: Dat
     )
     assert isinstance(answer, InventoryImportFailed)
     assert (answer.problem, answer.written) == ("2 of 2 rows cannot be imported, so nothing was", 0)
-    assert answer.errors_xlsx_url is not None
+    assert answer.errors_xlsx_file is not None
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

@@ -31,6 +31,7 @@ from processors.storage.file_writer import FileWriter
 from schemas import ReportFailed, ReportGenerated, ReportRequested, ReportsCleanupDue
 from schemas.reports import ReportFilters
 from streams import Streams, Unavailable
+from tests.processors.links import link_to
 from tests.processors.report.conftest import ADA, EMPTY, NOW, OTHER, SHOP, published, read, wanted
 from tests.streams.conftest import StartConsumer
 from tests.waiting import wait_until
@@ -62,7 +63,7 @@ async def test_every_format_behind_its_link(ask: Ask, shop: Database, storages: 
         answer = await ask(wanted("sales-analysis", format, **OCTOBER), ReportGenerated)
         assert (answer.title, answer.user_email, answer.format) == ("Sales analysis, October 2026", ADA, format)
         assert timedelta(days=6) < answer.expires_at - datetime.now(UTC) < timedelta(days=8)
-        fetched = await fetch(storages, answer.url)
+        fetched = await fetch(storages, await link_to(storages, answer))
         assert fetched.content.startswith(start)
         name = f'filename="sales-analysis-shop-s-hne-2026-10-01-to-2026-10-31.{format}"'
         assert name in fetched.headers["content-disposition"]
@@ -87,7 +88,9 @@ async def test_the_same_event_again_is_the_same_report(
     (second,) = await wait_until(again, 20)
     assert second.report_id == first.report_id
     assert [found async for found in storages.reports.ls()] == [found]
-    assert (await fetch(storages, second.url)).content == (await fetch(storages, first.url)).content
+    assert (await fetch(storages, await link_to(storages, second))).content == (
+        await fetch(storages, await link_to(storages, first))
+    ).content
     assert len(await rows(shop)) == 1
 
 
@@ -107,7 +110,9 @@ async def test_a_try_after_midnight_makes_the_report_of_the_first_one(
 
     (second,) = await wait_until(again, 20)
     assert (second.report_id, second.title) == (first.report_id, f"Inventory summary, {then.day} {then:%B %Y}")
-    assert f"Made on {then.day} {then:%B %Y, %H:%M} UTC." in (await fetch(storages, second.url)).text
+    assert (
+        f"Made on {then.day} {then:%B %Y, %H:%M} UTC." in (await fetch(storages, await link_to(storages, second))).text
+    )
     assert len([found async for found in storages.reports.ls()]) == 1
 
 
@@ -170,7 +175,7 @@ async def test_a_full_disk_leaves_nothing_and_the_next_try_makes_it(
     monkeypatch.setattr(FileWriter, "write", full)
     answer = await ask(wanted("inventory-summary"), ReportGenerated)
     assert seen == [([], ["running"])] * 2
-    assert (await fetch(storages, answer.url)).text.rstrip().endswith("</html>")
+    assert (await fetch(storages, await link_to(storages, answer))).text.rstrip().endswith("</html>")
     assert storages.reports.leftovers(datetime.now(UTC) + timedelta(days=1)) == []
     assert list((tmp_path / "temporary").iterdir()) == []
 

@@ -160,7 +160,10 @@ async def test_the_mail_follows_in_the_same_trace(
     assert body is not None
     assert mail["To"] == generated.user_email
     assert f"{generated.title} can be fetched now." in " ".join(body.get_content().split())
-    assert str(generated.url) in body.get_content()
+    assert f"/files/reports/{generated.file}?name=" in body.get_content()
+    assert b"signature" not in b"".join(
+        fields[b"data"] for _, fields in await streams.redis.xrange(streams.keys.stream("reports"))
+    )
     requested, answer = [fields for _, fields in await streams.redis.xrange(streams.keys.stream("reports"))]
     assert (requested[b"id"].decode(), answer[b"causationid"]) == (receipt.id, requested[b"id"])
 
