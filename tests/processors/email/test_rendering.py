@@ -146,7 +146,7 @@ def test_data_in_a_list_is_not_interpreted_either(template: TemplateName, rows: 
 
 
 @pytest.mark.parametrize(("template", "field"), FIELDS)
-@settings(max_examples=25)  # of each field, and there are two dozen
+@settings(max_examples=25, deadline=None)  # of each field, and there are two dozen
 @given(value=st.text() | st.text(alphabet=st.characters(categories=["Cc", "Cs", "Cn", "Po", "Sm"])))
 def test_no_text_whatever_breaks_a_mail(template: TemplateName, field: str, value: str) -> None:
     mail = rendered(template, **{field: value})
