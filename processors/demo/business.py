@@ -238,10 +238,10 @@ class Business:
             raise NotInTime(f"{name}: its link answers {answer.status_code}")
         said = Message()
         said["content-disposition"] = answer.headers.get("content-disposition", "")
-        file = self._cast.downloads / safe_file_name(said.get_filename() or "", f"{name}.bin")
+        saved = self._cast.downloads / safe_file_name(said.get_filename() or "", f"{name}.bin")
         self._cast.downloads.mkdir(mode=0o700, exist_ok=True)
-        file.write_bytes(answer.content)
-        self._told.files[name] = file
+        saved.write_bytes(answer.content)
+        self._told.files[name] = saved
         self._told.links[name] = url
         return answer.content
 

@@ -10,8 +10,12 @@ from typing import TYPE_CHECKING
 from streams import DeadLetter, Delivery, StreamsError, Unavailable
 
 if TYPE_CHECKING:
+    from pydantic import HttpUrl
+
+    from processors.email.post import Post
     from processors.storage import Storages
     from processors.storage.settings import Area
+    from schemas import InventoryImported, InventoryImportFailed
 
 
 class FileLinks:
@@ -56,6 +60,25 @@ class FileLinks:
 async def open_file_links() -> AsyncIterator[FileLinks]:
     """The links of this process, for `Shared(open_file_links)`."""
     yield FileLinks()
+
+
+async def link_to_file(
+    links: FileLinks, post: Post, area: Area, file: str | None, name: str, business_id: int | None, url: HttpUrl | None
+) -> str:
+    """The link to an event's file: signed now, or as an older event has it."""
+    if file is not None:
+        return await links.make(area, file, name, delivery=post.delivery, business_id=business_id)
+    if url is None:
+        raise DeadLetter("the event names no file")
+    return str(url)
+
+
+async def link_to_errors(links: FileLinks, post: Post, event: InventoryImported | InventoryImportFailed) -> str:
+    """The link to the report of the rows that were refused; empty when there is none."""
+    if event.errors_file is None and event.errors_url is None:
+        return ""
+    name = f"import-errors.{(event.errors_file or '').rpartition('.')[2]}"
+    return await link_to_file(links, post, "exports", event.errors_file, name, event.business_id, event.errors_url)
 
 
 def _time(delivery: Delivery) -> datetime:

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Final
-from urllib.parse import quote
 
 import structlog
 
@@ -16,13 +15,13 @@ from processors.email import reset_tokens
 from processors.email.business import open_business
 from processors.email.digest_times import digests_due
 from processors.email.digest_words import words_of
-from processors.email.file_links import FileLinks, open_file_links
-from processors.email.low_stock import Alert, LowStock
+from processors.email.file_links import FileLinks, link_to_errors, link_to_file, open_file_links
+from processors.email.low_stock import Alert
 from processors.email.post import Post, post_of
 from processors.email.replies import Held
 from processors.email.settings import EmailSettings
 from processors.email.shown import file_shown, name_shown
-from processors.email.stock_window import StockWindow
+from processors.email.stock_mails import gathered, send_list, send_one, window_of
 from processors.email.tries import Ambiguous, Deferred, MailBackoff
 from schemas import (
     DailyDigestDue,
@@ -42,17 +41,13 @@ from schemas import (
 from streams import DeadLetter, Depends, Processor, Shared, Slot, Snooze
 
 if TYPE_CHECKING:
-    from pydantic import HttpUrl
-
     from processors.database import Database
-    from processors.storage.settings import Area
 
 # More than the mailer may take for one mail (60 s, at most 80): its own verdict is the better one, because it knows
 # whether content had been handed over.
 _TIMEOUT: Final = 90.0
 
 _FEW: Final = 5  # alerts that come together and still are a mail each
-_SHOWN: Final = 50  # rows of a mail about many
 
 log = structlog.get_logger(__name__)
 
@@ -103,18 +98,18 @@ async def send_stock_alert(event: StockBelowThreshold, post: Post = Depends(post
     if not settings.email_stock_alerts_to:
         log.warning("stock.nobody_to_tell", event_id=event_id, set="EMAIL_STOCK_ALERTS_TO")
         return []
-    window = _window(post, event.business_id, event.sku, event_id)
+    window = window_of(post, event.business_id, event.sku, event_id)
     if not await window.claim():
         log.info("stock.already_told", event_id=event_id, business_id=event.business_id)
         return []
     alert = Alert(event_id, event.sku, event.quantity, event.threshold, event.name, event.business)
     if settings.email_stock_gather and not post.delivery.replays:
-        asks = await _low_stock(post, event.business_id).add(alert)
+        asks = await gathered(post, event.business_id).add(alert)
         if asks is None:
             log.info("stock.already_told", event_id=event_id, business_id=event.business_id)
         return [StockAlertsDue(business_id=event.business_id)] if asks else []
     try:
-        return await _send_alert(post, event.business_id, alert)
+        return await send_one(post, event.business_id, alert)
     except (Ambiguous, Held):
         raise  # it may have arrived: the window stays closed to others, and open to this event's next attempt
     except Exception:
@@ -129,15 +124,15 @@ async def send_stock_alerts(event: StockAlertsDue, post: Post = Depends(post_of)
     if not settings.email_stock_alerts_to:
         log.warning("stock.nobody_to_tell", event_id=event_id, set="EMAIL_STOCK_ALERTS_TO")
         return []
-    alerts = await _low_stock(post, event.business_id).take(event_id)
+    alerts = await gathered(post, event.business_id).take(event_id)
     if not isinstance(alerts, list):
         raise Snooze(alerts, "more alerts may come")
     refused: list[EmailRefused] = []
     try:
         if len(alerts) > _FEW:
-            return await _send_alerts(post, event.business_id, alerts)
+            return await send_list(post, event.business_id, alerts)
         for alert in alerts:
-            refused += await _send_alert(post, event.business_id, alert, subject_id=alert.event_id)
+            refused += await send_one(post, event.business_id, alert, subject_id=alert.event_id)
     except Held:
         raise
     except Exception as error:
@@ -145,62 +140,9 @@ async def send_stock_alerts(event: StockAlertsDue, post: Post = Depends(post_of)
             await post.streams.publish_many(refused)
         if isinstance(error, DeadLetter):
             for alert in alerts:
-                await _window(post, event.business_id, alert.sku, alert.event_id).release()
+                await window_of(post, event.business_id, alert.sku, alert.event_id).release()
         raise
     return refused
-
-
-def _window(post: Post, business_id: int, sku: str, event_id: str) -> StockWindow:
-    return StockWindow(
-        post.streams.redis,
-        post.streams.keys,
-        business_id=business_id,
-        sku=sku,
-        event_id=event_id,
-        seconds=post.settings.email_stock_window,
-    )
-
-
-def _low_stock(post: Post, business_id: int) -> LowStock:
-    return LowStock(post.streams.redis, post.streams.keys, business_id, seconds=post.settings.email_stock_gather)
-
-
-async def _send_alert(post: Post, business_id: int, alert: Alert, *, subject_id: str = "") -> list[EmailRefused]:
-    return await post.send(
-        "stock_alert",
-        post.settings.email_stock_alerts_to,
-        subject_id=subject_id,
-        sku=alert.sku,
-        name=name_shown(alert.name),
-        quantity=f"{alert.quantity:,}",
-        threshold=f"{alert.threshold:,}",
-        business=alert.business or f"Business {business_id}",
-        link=post.settings.link(f"/businesses/{business_id}/stock/{quote(alert.sku, safe='')}"),
-        window=_spoken(post.settings.email_stock_window),
-    )
-
-
-async def _send_alerts(post: Post, business_id: int, alerts: list[Alert]) -> list[EmailRefused]:
-    more = len(alerts) - _SHOWN
-    return await post.send(
-        "stock_alerts",
-        post.settings.email_stock_alerts_to,
-        subject_id=post.delivery.message.id,
-        count=f"{len(alerts):,}",
-        business=next((alert.business for alert in alerts if alert.business), f"Business {business_id}"),
-        items=[
-            {
-                "sku": alert.sku,
-                "name": name_shown(alert.name),
-                "quantity": f"{alert.quantity:,}",
-                "threshold": f"{alert.threshold:,}",
-            }
-            for alert in alerts[:_SHOWN]
-        ],
-        more=f"and {more:,} more" if more > 0 else "",
-        link=post.settings.link(f"/businesses/{business_id}/stock"),
-        window=_spoken(post.settings.email_stock_window),
-    )
 
 
 @email.on(ReportGenerated, timeout=_TIMEOUT)
@@ -208,7 +150,7 @@ async def send_report_ready(
     event: ReportGenerated, post: Post = Depends(post_of), links: FileLinks = Shared(open_file_links)
 ) -> list[EmailRefused]:
     """Tells the person who asked for a report where to fetch it."""
-    link = await _link(links, post, "reports", event.file, event.file_name, event.business_id, event.url)
+    link = await link_to_file(links, post, "reports", event.file, event.file_name, event.business_id, event.url)
     return await post.send("report_ready", (event.user_email,), report=event.title or event.report_id, link=link)
 
 
@@ -227,7 +169,7 @@ async def send_import_done(
     """Tells the person who has sent a file what was imported of it, and where the rest is named."""
     if event.user_email is None:
         return []
-    report = await _errors_link(links, post, event)
+    report = await link_to_errors(links, post, event)
     return await post.send(
         "import_done",
         (event.user_email,),
@@ -251,7 +193,7 @@ async def send_import_failed(
     """Tells the person who has sent a file why nothing of it was imported."""
     if event.user_email is None:
         return []
-    report = await _errors_link(links, post, event)
+    report = await link_to_errors(links, post, event)
     return await post.send(
         "import_failed",
         (event.user_email,),
@@ -290,27 +232,8 @@ async def send_export_ready(
         format=event.format.upper(),
         rows=f"{event.rows:,}",
         size=_size(event.bytes),
-        link=await _link(links, post, "exports", event.file, event.file_name, event.business_id, event.url),
+        link=await link_to_file(links, post, "exports", event.file, event.file_name, event.business_id, event.url),
     )
-
-
-async def _link(
-    links: FileLinks, post: Post, area: Area, file: str | None, name: str, business_id: int | None, url: HttpUrl | None
-) -> str:
-    """The link to an event's file: signed now, or as an older event has it."""
-    if file is not None:
-        return await links.make(area, file, name, delivery=post.delivery, business_id=business_id)
-    if url is None:
-        raise DeadLetter("the event names no file")
-    return str(url)
-
-
-async def _errors_link(links: FileLinks, post: Post, event: InventoryImported | InventoryImportFailed) -> str:
-    """The link to the report of the rows that were refused; empty when there is none."""
-    if event.errors_file is None and event.errors_url is None:
-        return ""
-    name = f"import-errors.{(event.errors_file or '').rpartition('.')[2]}"
-    return await _link(links, post, "exports", event.errors_file, name, event.business_id, event.errors_url)
 
 
 @email.on(DailyDigestDue, timeout=_TIMEOUT)
@@ -352,14 +275,6 @@ async def send_daily_digest(
 async def daily_digest(slot: Slot, database: Database = Shared(open_business)) -> list[DailyDigestDue]:
     """The digests of yesterday, of each business. It is a schedule, whose time is a setting: see `configured`."""
     return await digests_due(slot.at, database, EmailSettings.load())
-
-
-def _spoken(seconds: int) -> str:
-    for unit, length in (("day", 86_400), ("hour", 3600), ("minute", 60)):
-        if seconds >= length and seconds % length == 0:
-            count = seconds // length
-            return f"{count} {unit}s" if count > 1 else unit
-    return f"{seconds} seconds"
 
 
 def _size(count: int) -> str:

@@ -1,0 +1,79 @@
+"""The mails about low stock: one item in a mail, or many."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import quote
+
+from processors.email.low_stock import Alert, LowStock
+from processors.email.post import Post
+from processors.email.shown import name_shown
+from processors.email.stock_window import StockWindow
+from schemas import EmailRefused
+
+_SHOWN: Final = 50  # rows of a mail about many
+
+
+def window_of(post: Post, business_id: int, sku: str, event_id: str) -> StockWindow:
+    """The window of an item, as the event `event_id` may claim it."""
+    return StockWindow(
+        post.streams.redis,
+        post.streams.keys,
+        business_id=business_id,
+        sku=sku,
+        event_id=event_id,
+        seconds=post.settings.email_stock_window,
+    )
+
+
+def gathered(post: Post, business_id: int) -> LowStock:
+    """The alerts of a business that wait."""
+    return LowStock(post.streams.redis, post.streams.keys, business_id, seconds=post.settings.email_stock_gather)
+
+
+async def send_one(post: Post, business_id: int, alert: Alert, *, subject_id: str = "") -> list[EmailRefused]:
+    """Mails about one alert; `subject_id` as `Post.send` has it."""
+    return await post.send(
+        "stock_alert",
+        post.settings.email_stock_alerts_to,
+        subject_id=subject_id,
+        sku=alert.sku,
+        name=name_shown(alert.name),
+        quantity=f"{alert.quantity:,}",
+        threshold=f"{alert.threshold:,}",
+        business=alert.business or f"Business {business_id}",
+        link=post.settings.link(f"/businesses/{business_id}/stock/{quote(alert.sku, safe='')}"),
+        window=_spoken(post.settings.email_stock_window),
+    )
+
+
+async def send_list(post: Post, business_id: int, alerts: list[Alert]) -> list[EmailRefused]:
+    """Mails about many alerts of one business at once."""
+    more = len(alerts) - _SHOWN
+    return await post.send(
+        "stock_alerts",
+        post.settings.email_stock_alerts_to,
+        subject_id=post.delivery.message.id,
+        count=f"{len(alerts):,}",
+        business=next((alert.business for alert in alerts if alert.business), f"Business {business_id}"),
+        items=[
+            {
+                "sku": alert.sku,
+                "name": name_shown(alert.name),
+                "quantity": f"{alert.quantity:,}",
+                "threshold": f"{alert.threshold:,}",
+            }
+            for alert in alerts[:_SHOWN]
+        ],
+        more=f"and {more:,} more" if more > 0 else "",
+        link=post.settings.link(f"/businesses/{business_id}/stock"),
+        window=_spoken(post.settings.email_stock_window),
+    )
+
+
+def _spoken(seconds: int) -> str:
+    for unit, length in (("day", 86_400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length and seconds % length == 0:
+            count = seconds // length
+            return f"{count} {unit}s" if count > 1 else unit
+    return f"{seconds} seconds"
