@@ -26,6 +26,7 @@ from processors.email.tries import Ambiguous
 from streams import DeadLetter, StreamsError, Unavailable
 
 _CLOSING: Final = 421  # "service not available, closing the channel"
+_FOR_GOOD: Final = 500  # and above: RFC 5321, 4.2.1
 _RESET_TIMEOUT: Final = 5.0
 
 _tracer = trace.get_tracer("planning-bord.email")
@@ -40,11 +41,21 @@ class Refused(NamedTuple):
     reply: str
 
 
+class AllRefused(SMTPRecipientRefused):
+    """The server refused every recipient of a mail; code and reply are those of one that may be tried again, if any."""
+
+    def __init__(self, refused: tuple[Refused, ...]) -> None:
+        worst = next((refusal for refusal in refused if refusal.code < _FOR_GOOD), refused[0])
+        super().__init__(worst.code, worst.reply, worst.recipient)
+        self.refused = refused
+
+
 class Sent(NamedTuple):
-    """A mail the server has taken for `accepted` recipients (0: none of them may be written to from here)."""
+    """A mail the server has taken for `accepted` recipients, the `reached` (0: none may be written to from here)."""
 
     accepted: int
     refused: tuple[Refused, ...] = ()
+    reached: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -62,14 +73,17 @@ class Mailer:
         self.settings = settings
         self.connections = Connections(settings)
 
-    async def send(self, mail: Mail, handover: Handover | None = None, *, event_id: str = "") -> Sent:
+    async def send(
+        self, mail: Mail, handover: Handover | None = None, *, event_id: str = "", reached: frozenset[str] = frozenset()
+    ) -> Sent:
         """Sends a mail to its recipients; returns when the server has taken responsibility for it. A `handover` is told
-        how far it got; `event_id` is for the log.
+        how far it got; `event_id` is for the log. Those it has `reached` in an earlier try are left out.
 
         Raises `Deferred` (a `Retry`) for a 4xx reply, `DeadLetter` for a 5xx reply, `Ambiguous` (a `Retry`) when the
         connection ended after the content and before the reply, and `Unavailable` when there is no server, no login or
         no answer.
-        A refusal of some recipients only is not raised but returned. With a `handover` also `Taken`, when another
+        A refusal of some recipients only is not raised but returned, and one of all the rest when it has `reached`
+        others. With a `handover` also `Taken`, when another
         process hands the same mail over.
         """
         recipients = tuple(address for address in mail.recipients if self.settings.may_receive(address))
@@ -81,8 +95,17 @@ class Mailer:
                 held=len(mail.recipients) - len(recipients),
                 set="EMAIL_ALLOWED_RECIPIENTS",
             )
+        recipients = tuple(address for address in recipients if address not in reached)
         if not recipients:
             return Sent(0)
+        try:
+            return await self._traced(mail, recipients, handover)
+        except AllRefused as refusal:
+            if reached:
+                return Sent(0, refusal.refused)
+            raise judge(refusal.code, refusal.message) from None
+
+    async def _traced(self, mail: Mail, recipients: tuple[str, ...], handover: Handover | None) -> Sent:
         progress = _Progress()
         if not trace.get_current_span().is_recording():  # a span costs more than the look
             return await self._deliver(mail, recipients, progress, handover)
@@ -123,6 +146,9 @@ class Mailer:
                     client.close()  # cancelled or broken in the middle: the next mail must not continue this one
                     raise
                 self.connections.give_back(client)
+        except AllRefused as refusal:
+            progress.code = refusal.code
+            raise
         except SMTPResponseException as reply:
             progress.code = reply.code
             if progress.handed_over and handover is not None:
@@ -189,9 +215,7 @@ class Mailer:
             except SMTPRecipientRefused as refusal:
                 refused.append(Refused(recipient, refusal.code, refusal.message))
         if len(refused) == len(recipients):
-            # Nobody has it, so the whole mail may be tried again if one of the refusals is for now only.
-            worst = next((refusal for refusal in refused if refusal.code < 500), refused[0])
-            raise SMTPRecipientRefused(worst.code, worst.reply, worst.recipient)
+            raise AllRefused(tuple(refused))
         if handover is not None:
             await handover.begin()
         # Set before the call: it sends DATA and the content in one, and a loss on the way cannot be told apart.
@@ -200,7 +224,9 @@ class Mailer:
         progress.code = reply.code
         if handover is not None:
             await handover.end()
-        return Sent(len(recipients) - len(refused), tuple(refused))
+        without = {refusal.recipient for refusal in refused}
+        taken = tuple(address for address in recipients if address not in without)
+        return Sent(len(taken), tuple(refused), taken)
 
     async def _reset(self, client: SMTP) -> None:
         """Ends a refused transaction so that the connection can be used again; one that will not is closed."""

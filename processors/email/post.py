@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
 from processors.email.handover import Handover, Taken
 from processors.email.mail import Mail, compose
-from processors.email.mailer import Mailer, Refused, open_mailer
+from processors.email.mailer import Mailer, Refused, Sent, open_mailer
+from processors.email.reached import Reached
 from processors.email.rendering import TemplateName, render
 from processors.email.replies import Held, quotable
-from processors.email.tries import Ambiguous
+from processors.email.tries import Ambiguous, Deferred
 from schemas import EmailRefused
 from streams import CurrentDelivery, CurrentStreams, Delivery, Shared, Streams
+
+_FOR_GOOD: Final = 500  # and above: RFC 5321, 4.2.1
 
 log = structlog.get_logger(__name__)
 
@@ -54,8 +57,15 @@ class Post:
     async def _send(self, mail: Mail, *, once: bool) -> list[EmailRefused]:
         template, event_id = mail.template, self.delivery.message.id
         holds = self.settings.email_ambiguous == "hold"
+        have = Reached(self.streams.redis, self.streams.keys, mail.message_id, turn=self.delivery.replays)
+        # At a first try there is nothing to know, but of a mail that other events may have begun.
+        reached = await have.of(mail.recipients) if once or self.delivery.failures else frozenset()
         if not holds and not once:  # a second copy is allowed: nothing to ask, nothing to remember
-            return _refusals(template, mail.message_id, (await self._mailer.send(mail, event_id=event_id)).refused)
+            sent = await self._mailer.send(mail, event_id=event_id, reached=reached)
+            if later := self._later(mail, sent):
+                await have.add(sent.reached)
+                raise later
+            return _refusals(template, mail.message_id, sent.refused)
         handover = Handover(self.streams.redis, self.streams.keys, mail.message_id, turn=self.delivery.replays)
         known = await handover.known()
         if known == "sent":
@@ -64,11 +74,28 @@ class Post:
         if known == "begun" and holds:
             raise Held(mail.message_id, "its process ended before the server's reply, or another one is at it")
         try:
-            sent = await self._mailer.send(mail, handover, event_id=event_id)
+            sent = await self._mailer.send(mail, handover, event_id=event_id, reached=reached)
         except (Ambiguous, Taken) as unknown:
             why = str(unknown)
             raise (Held(mail.message_id, why) if holds else Ambiguous(why)) from None
+        if later := self._later(mail, sent):
+            await have.add(sent.reached)
+            await handover.undo()  # it is not sent, but to those who are noted
+            raise later
         return _refusals(template, mail.message_id, sent.refused)
+
+    def _later(self, mail: Mail, sent: Sent) -> Deferred | None:
+        """The refusal to try again by, when some recipients were refused for now; None at the last try."""
+        refused = [refusal for refusal in sent.refused if refusal.code < _FOR_GOOD]
+        route = self.delivery.route
+        if not refused or route is None:
+            return None
+        reply = f"{refused[0].code} {quotable(refused[0].reply)}"
+        later = Deferred(
+            f"the mail server refused for now {len(refused)} of {len(mail.recipients)} recipients, the others have it "
+            f"or are refused for good: {reply}"
+        )
+        return None if route.retry.next_delay(self.delivery.attempt, later) is None else later
 
 
 def post_of(

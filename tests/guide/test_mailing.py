@@ -53,6 +53,7 @@ async def test_one_refused_address_does_not_keep_it_from_the_others(
 ) -> None:
     """The mail is sent, and an event that follows says who did not get it, and why."""
     monkeypatch.setenv("EMAIL_STOCK_ALERTS_TO", "ada@example.com,gone@example.com")
+    monkeypatch.setenv("EMAIL_STOCK_GATHER", "0")
     server.follow(Script(recipients={"gone@example.com": Rule(code=550, text="no such mailbox")}))
     await start(email)
     receipt = await streams.publish(StockBelowThreshold(business_id=1, sku="OAK-1", quantity=3, threshold=10))

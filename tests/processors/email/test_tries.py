@@ -20,7 +20,7 @@ from processors.email.handlers import send_welcome
 from processors.email.mailer import Mailer, open_mailer
 from processors.email.post import Post
 from processors.email.tries import Deferred, MailBackoff
-from schemas import PasswordResetRequested, UserRegistered
+from schemas import EmailRefused, PasswordResetRequested, StockBelowThreshold, UserRegistered
 from streams.client import Streams
 from streams.outcome import Retry, Unavailable
 from streams.testing import Harness
@@ -28,6 +28,7 @@ from tests.processors.email.conftest import Deliver, MakeSettings, OpenMailer
 
 ADA, BOB, EVE = "ada@example.com", "bob@example.com", "eve@example.com"
 WELCOME = UserRegistered(user_id=1, email=ADA, name="Ada")
+LOW = StockBelowThreshold(business_id=7, sku="OAK-1", quantity=3, threshold=10)
 OpenHarness = Callable[..., AbstractAsyncContextManager[Harness]]
 
 
@@ -163,11 +164,41 @@ async def test_an_outage_costs_no_attempt(sink: Sink, open_harness: OpenHarness)
     async with open_harness() as streams:
         await streams.publish(WELCOME)
         await streams.run()
-        await streams.advance(hours=5)
+        await streams.advance(minutes=20)
         assert list(streams.dead_letters("email")) == []
         sink.follow(Script())
-        await streams.advance(minutes=30)
+        await streams.advance(minutes=2)
     assert len(sink.mails()) == 1
+
+
+@pytest.mark.parametrize("hold", ["resend", "hold"])
+async def test_a_recipient_who_is_refused_for_now_is_tried_alone(
+    sink: Sink, open_harness: OpenHarness, hold: str
+) -> None:
+    """The others have the mail and get no second one; who is refused for good is reported, once."""
+    sink.follow(Script(recipients={BOB: Rule(code=450, times=3), EVE: Rule(code=550)}))
+    async with open_harness(email_stock_alerts_to=f"{ADA},{BOB},{EVE}", email_ambiguous=hold) as streams:
+        await streams.publish(LOW)
+        await streams.run()
+        await streams.advance(hours=1)
+        assert list(streams.dead_letters("email")) == []
+        (refused,) = streams.published(EmailRefused)
+    assert [event["recipients"] for event in sink.events("accepted")] == [[ADA], [BOB]]
+    assert (refused.recipients, refused.code) == ([EVE], 550)
+    assert len({mail["Message-ID"] for mail in sink.mails()}) == 1
+
+
+async def test_a_recipient_who_stays_refused_is_reported_at_last(sink: Sink, open_harness: OpenHarness) -> None:
+    sink.follow(Script(recipients={BOB: Rule(code=450), EVE: Rule(code=550)}))
+    settings = {"email_stock_alerts_to": f"{ADA},{BOB},{EVE}", "email_retry_attempts": 3}
+    async with open_harness(**settings) as streams:
+        await streams.publish(LOW)
+        await streams.run()
+        await streams.advance(hours=1)
+        assert list(streams.dead_letters("email")) == []
+        refused = streams.published(EmailRefused)
+    assert sorted((event.recipients, event.code) for event in refused) == [([BOB], 450), ([EVE], 550)]
+    assert [event["recipients"] for event in sink.events("accepted")] == [[ADA]]
 
 
 class OldServer(SMTP):
