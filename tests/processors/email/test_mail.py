@@ -93,7 +93,7 @@ def test_a_character_that_cannot_be_seen_is_replaced_in_a_subject(character: str
     assert message["Subject"] in ("Low stock: A15", "Low stock: A 15", "Low stock: A\ufffd15")
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(text=st.text(alphabet=st.characters()))
 def test_no_subject_whatever_is_refused_or_adds_a_header(text: str) -> None:
     message = message_from_bytes(composed(text).content, policy=policy.default)
@@ -130,7 +130,7 @@ def test_a_mail_passes_servers_that_know_seven_bits_only() -> None:
     assert (text.get_content(), html.get_content()) == ("Hé\r\n", "<p>Hé</p>\r\n")
 
 
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 @given(text=st.text() | st.text(alphabet="=_.- \t\r\n\x00\x0b\x0c\x85\u2028é"))
 def test_a_body_comes_back_as_it_was_in_lines_of_crlf(text: str) -> None:
     """Also one that holds what separates the parts, or a lone CR, behind which some servers see a command."""
