@@ -112,7 +112,7 @@ class Business:
         )
         report = await self._fetch("the list of wrong rows", "exports", imported.errors_file, "import-errors.csv")
         lines = report.decode("utf-8-sig").splitlines()[1:]
-        named = [int(line.split(",")[0].strip('"')) for line in lines]
+        named = [int(line.split(";")[1].strip('"')) for line in lines]  # row;line;sku;..., as the list was written
         self._told.claim("its report names the wrong lines", named == goods.wrong_lines, f"lines {named}")
         fallen = {event.sku for event in _of(family, StockBelowThreshold)}
         alerts = [id for id, event in family if isinstance(event, StockBelowThreshold)]
