@@ -6,7 +6,6 @@ Mail is sent at least once. Each mail has a Message-ID made of the event's id, s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 import structlog

@@ -44,8 +44,8 @@ async def generate_report(
     delivery: Delivery = CurrentDelivery(),
     streams: Streams = CurrentStreams(),
 ) -> ReportGenerated | ReportFailed:
-    """Makes a report; a mail with a link to it follows. Whatever keeps it from being made at its last try is reported to
-    the requester, noted in its row, and kept as a dead letter.
+    """Makes a report; a mail with a link to it follows. Whatever keeps it from being made at its last try is reported
+    to the requester, noted in its row, and kept as a dead letter.
     """
     event_id = delivery.message.id
 
