@@ -166,8 +166,11 @@ class Failure:
         if line is None:
             self._kept.append(error)
             notes = "".join(f"{NOTE}{one_line(note, 200)}]" for note in _notes(error))
-            line = _labelled(_class_of(error), _said(error), max(100, LONGEST - len(notes))) + notes
-            line = self._lines[id(error)] = line[:LONGEST]
+            # Of what does not fit a class, the class says more than `ValidationError`, and its text begins with that.
+            fits_not = issubclass(type(error), ValidationError)
+            length = max(100, LONGEST - len(notes))
+            line = one_line(_said(error), length) if fits_not else _labelled(_class_of(error), _said(error), length)
+            line = self._lines[id(error)] = (line + notes)[:LONGEST]
         return line
 
 

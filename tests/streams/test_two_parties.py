@@ -80,16 +80,15 @@ async def test_a_handler_that_swallows_its_timeout_does_not_keep_its_event(
 
 
 _FORKED = """
-import asyncio, os, sys
-from streams import Streams
+import os
+from streams import SyncStreams
 from tests.events import Noted
 
-streams = Streams()
-loop = asyncio.new_event_loop()
+streams = SyncStreams()
 
 def publish(*numbers: int) -> None:
     for n in numbers:
-        loop.run_until_complete(streams.publish(Noted(n=n)))
+        streams.publish(Noted(n=n))
 
 publish(0)
 if os.fork() == 0:
@@ -97,8 +96,7 @@ if os.fork() == 0:
     os._exit(0)
 assert os.wait()[1] == 0
 publish(3, 4)
-loop.run_until_complete(streams.aclose())
-loop.close()
+streams.close()
 """
 
 

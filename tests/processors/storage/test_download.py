@@ -44,7 +44,7 @@ async def test_a_link_is_a_download(client: httpx.AsyncClient, link: str) -> Non
     answer = await client.get(link)
     assert (answer.status_code, answer.content) == (200, CONTENT)
     assert answer.headers["content-type"] == "text/csv; charset=utf-8"
-    assert answer.headers["content-disposition"].startswith('attachment; filename="Best_nde heute.csv"')
+    assert answer.headers["content-disposition"].startswith('attachment; filename="Bestande heute.csv"')
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert answer.headers["content-security-policy"] == "default-src 'none'; sandbox"
     assert answer.headers["cache-control"] == "private, no-store"
