@@ -10,6 +10,7 @@ import pytest
 from streams.embedded import ServerBinary
 from tests.faults.soak.check import Violation
 from tests.faults.soak.journal import Line, read
+from tests.faults.soak.mutants import MUTANTS, ROOT, Mutant
 from tests.faults.soak.nemesis import Plan
 from tests.faults.soak.run import Soak
 
@@ -43,3 +44,10 @@ async def test_all_rules_hold(redis_binary: ServerBinary, tmp_path: Path, reques
     assert done == [6, 2, 2, 1], "a fault found nobody to hurt"
     assert figures["published"] > 100
     assert figures["effects"] > 0
+
+
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
+def test_a_mutant_breaks_the_source_of_today(mutant: Mutant) -> None:
+    """A text that has moved is noticed here, and not in the hour when the mutants are soaked."""
+    assert mutant.fits((ROOT / mutant.file).read_text())
+    assert not mutant.test or (ROOT / mutant.test.partition("::")[0]).is_file()
