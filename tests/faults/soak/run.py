@@ -158,10 +158,12 @@ class _Zygote:
             cwd=directory, env=kept | settings, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log,
             start_new_session=True,
         )  # fmt: skip
+        self._asking = asyncio.Lock()  # of two threads that read lines of one pipe, one may throw the other's away
 
     async def fork(self, what: str, name: str, url: str) -> int:
         """Starts one process, and returns its pid."""
-        return int(await asyncio.to_thread(self._ask, f"{what} {name} {url}\n".encode()))
+        async with self._asking:
+            return int(await asyncio.to_thread(self._ask, f"{what} {name} {url}\n".encode()))
 
     def _ask(self, line: bytes) -> bytes:
         assert self._process.stdin is not None
