@@ -55,7 +55,7 @@ bench-processors: $(READY) ## Measures the processors, each against a bare loop:
 soak: $(READY) ## Kills, cuts and stops everything for three minutes, by a seed, and judges what was written down.
 	$(BIN)/python -m tests.faults.soak $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-mutants: $(READY) ## Breaks the engine in a dozen ways, and soaks each until it is caught.
+mutants: $(READY) ## Breaks the engine in seventeen ways, and soaks each, or runs its test, until it is caught.
 	$(BIN)/python -m tests.faults.soak.mutants $(ARGS)
 
 mutate: $(READY) ## Puts 60 small faults into the code, drawn by SEED, and says which of them no test notices.
