@@ -104,7 +104,7 @@ class Threads:
             raise asyncio.CancelledError
         error, job.error = job.error, None
         try:
-            if issubclass(type(error), StopIteration):  # whatever it says of its class; which no coroutine can raise, and no future can hold
+            if issubclass(type(error), StopIteration):  # no coroutine can raise it; the class itself may lie
                 raise RuntimeError("the function raised StopIteration") from error
             if error is not None:
                 raise error

@@ -69,9 +69,11 @@ def _values(schema: Mapping[str, Any], definitions: Mapping[str, Any], depth: in
 def _objects(schema: Mapping[str, Any], definitions: Mapping[str, Any], depth: int) -> st.SearchStrategy[Any]:
     if "properties" not in schema:
         inner = schema.get("additionalProperties")
-        return st.dictionaries(st.text(max_size=5), _values(inner, definitions, depth), max_size=3) if inner else (
-            st.just({"unknown": 1})
-        )  # fmt: skip
+        if not inner:
+            return st.just({"unknown": 1})
+        names = schema.get("propertyNames")
+        keys = _values({"type": "string"} | names, definitions, depth) if names else st.text(max_size=5)
+        return st.dictionaries(keys, _values(inner, definitions, depth), max_size=3)
     needed = set(schema.get("required", ()))
     parts = {name: _values(part, definitions, depth) for name, part in schema["properties"].items()}
     return st.fixed_dictionaries(

@@ -229,7 +229,7 @@ async def test_what_is_no_error_of_the_network_stays_as_it_is(redis_factory: Red
         await streams.redis.delete(streams.keys.stream("notes"))
         await streams.redis.set(streams.keys.stream("notes"), "x")
         began = time.monotonic()
-        with pytest.raises(StreamsError, match="refuses the event .* WRONGTYPE") as caught:
+        with pytest.raises(StreamsError, match=r"refuses the event .* WRONGTYPE") as caught:
             await streams.publish(Noted(n=1))
         assert not isinstance(caught.value, Unreachable)
         assert time.monotonic() - began < 1.0
