@@ -5,9 +5,9 @@ Found by what they carry, not by this process' own classes: whoever asks may hav
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from streams import scripts
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from streams.partition import Partition
 
 _MOST: Final = 1_000  # of each partition: to know that there are some is enough
+_PAGES: Final = 5  # of 1,000: a bound of what one look costs, each minute
 _AT_ONCE: Final = 100
 _LONGEST_WAIT: Final = 3_700  # seconds until the next look at one of them, and a little
 
@@ -46,22 +47,55 @@ async def newer_than_code(client: Streams) -> list[Newer]:
     return [Newer(*key, len(since), min(since)) for key, since in sorted(found.items())]
 
 
-async def _in(partition: Partition) -> list[tuple[tuple[str, str, int], datetime]]:
-    keys, redis = partition.keys, partition.redis
-    reader: Any = redis  # its annotations are unions
-    seconds, _ = await reader.time()
-    soon = (seconds + max(2 * partition.settings.unsupported_every, _LONGEST_WAIT)) * 1000
-    ids = iter(await unless_odd(reader.zrangebyscore(keys.due(), "-inf", soon, start=0, num=_MOST)) or ())
+async def bring_forward(partition: Partition, group: str, known: Mapping[str, int]) -> int:
+    """Makes due at once what waits for code that knows its version, of types and versions that are `known` now: since
+    it was put aside longer and longer, it would otherwise wait up to an hour after the deploy. Returns how many.
+    """
+    mine = f"{group} ".encode()
+    redis: Any = partition.redis  # its annotations are unions
     found = []
-    while chunk := list(islice(ids, _AT_ONCE)):
-        waiting = await scripts.peek_waiting(redis.execute_command, due=keys.due(), waiting=keys.waiting(), ids=chunk)
+    for page in range(_PAGES):
+        ids = await _soon(partition, page * _MOST)
+        async for waiting_id, message in _put_aside(partition, [each for each in ids if each.startswith(mine)]):
+            if 0 < message.version <= known.get(message.type, 0):
+                found.append(waiting_id)
+        if len(ids) < _MOST:
+            break
+    return sum(
+        [
+            await scripts.bring_forward(redis.execute_command, due=partition.keys.due(), ids=found[at : at + _MOST])
+            for at in range(0, len(found), _MOST)
+        ]
+    )
+
+
+async def _in(partition: Partition) -> list[tuple[tuple[str, str, int], datetime]]:
+    found = []
+    async for waiting_id, message in _put_aside(partition, await _soon(partition, 0)):
+        group = text(waiting_id).partition(" ")[0]
+        assert message.carried is not None
+        since = written(message.carried.first_failed, datetime.now(UTC))
+        found.append(((group, message.type, message.version), since))
+    return found
+
+
+async def _soon(partition: Partition, start: int) -> list[bytes]:
+    """What is due within the longest time between two looks, due first: at most 1,000 from the `start`th on."""
+    redis: Any = partition.redis  # as above
+    seconds, _ = await redis.time()
+    soon = (seconds + max(2 * partition.settings.unsupported_every, _LONGEST_WAIT)) * 1000
+    due = partition.keys.due()
+    return await unless_odd(redis.zrangebyscore(due, "-inf", soon, start=start, num=_MOST)) or []
+
+
+async def _put_aside(partition: Partition, ids: Sequence[bytes]) -> AsyncIterator[tuple[bytes, Message]]:
+    """Those of them that wait for code that knows their version."""
+    keys, call = partition.keys, partition.redis.execute_command
+    for at in range(0, len(ids), _AT_ONCE):
+        waiting = await scripts.peek_waiting(call, due=keys.due(), waiting=keys.waiting(), ids=ids[at : at + _AT_ONCE])
         for waiting_id, _, key, fields in waiting:
             message = Message.decode(b"0-0", fields, came_back=scripts.came_back(key))
             carried = message.carried
             # Nothing else gives a message a first failure but no error: see `Snoozed.first_seen`.
-            if carried is None or carried.failures or carried.errors or not carried.first_failed:
-                continue
-            group = text(waiting_id).partition(" ")[0]
-            since = written(carried.first_failed, datetime.now(UTC))
-            found.append(((group, message.type, message.version), since))
-    return found
+            if carried is not None and carried.first_failed and not carried.failures and not carried.errors:
+                yield waiting_id, message

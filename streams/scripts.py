@@ -78,6 +78,7 @@ RETIRE_CONSUMER: Final = Script.load("retire_consumer")
 PAUSE: Final = Script.load("pause")
 READ_IN_TURN: Final = Script.load("read_in_turn")
 PEEK_WAITING: Final = Script.load("peek_waiting")
+BRING_FORWARD: Final = Script.load("bring_forward")
 PROGRESS: Final = Script.load("progress")
 FETCH: Final = Script.load("fetch")
 REPORT: Final = Script.load("report")
@@ -250,6 +251,12 @@ async def peek_waiting(
     """
     found = await run(call, PEEK_WAITING, (due, waiting), (event_id, *ids))
     return [(waiting_id, due_ms, key, fields) for waiting_id, due_ms, key, fields in found]
+
+
+async def bring_forward(call: Call, *, due: str, ids: Sequence[Value]) -> int:
+    """Makes due at once what waits under `ids`; returns how many of them waited for later."""
+    count: int = await run(call, BRING_FORWARD, (due,), ids)
+    return count
 
 
 def came_back(key: bytes | str) -> bool:

@@ -19,6 +19,7 @@ from streams.accounting import Accounts
 from streams.dead_letters import DeadLetters
 from streams.errors import StreamsError
 from streams.logger import get_logger
+from streams.newer import bring_forward
 from streams.retention import trim
 from streams.turns import Turns
 
@@ -41,6 +42,7 @@ class Upkeep:
         self._settings = client.settings
         self._group = processor.name
         self._streams = sorted(processor.streams)
+        self._known = {type: each.event.version for type, each in processor.subscriptions.items()}
         self._ordered = processor.ordered
         self._limited = processor.limited
         self._gaps: dict[tuple[int, str], int] = {}
@@ -62,6 +64,7 @@ class Upkeep:
 
     async def _mend(self) -> None:
         for partition in self._client.partitions:
+            await self._unless_refused(partial(self._bring_forward, partition))
             await self._unless_refused(partial(self._mend_turns, partition))
             await self._unless_refused(partial(self._mend_limits, partition))
 
@@ -71,6 +74,11 @@ class Upkeep:
             await step()
         except (RedisError, OSError, StreamsError, ValueError) as error:
             log.warning("upkeep.failed", group=self._group, error=str(error)[:300])
+
+    async def _bring_forward(self, partition: Partition) -> None:
+        count = await bring_forward(partition, self._group, self._known)
+        if count:
+            log.info("delivery.brought_forward", group=self._group, count=count)
 
     async def _mend_turns(self, partition: Partition) -> None:
         await Turns(partition.keys, self._group).mend(partition.redis, disband=not self._ordered)

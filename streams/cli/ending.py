@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import signal
 import sys
 from collections.abc import Coroutine
@@ -11,7 +10,7 @@ from typing import Any, Final, NoReturn, TypeVar
 
 import typer
 
-from streams.cli.output import discard_stdout, open_missing, safe
+from streams.cli.output import discard_stdout, is_of_output, open_missing, safe
 from streams.errors import ConfigurationError, Refused, StreamsError
 
 EXIT_FAILED: Final = 1
@@ -79,7 +78,7 @@ def _told(error: Exception) -> tuple[str, int]:
             return str(error), EXIT_USAGE
         case StreamsError():
             return str(error), EXIT_FAILED
-        case OSError(errno=errno.ENOSPC | errno.EBADF | errno.EIO):
+        case OSError() if is_of_output(error):
             discard_stdout(sys.stdout)
             return f"the output cannot be written: {error.strerror}", EXIT_FAILED
         case typer.TyperException():

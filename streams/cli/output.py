@@ -5,6 +5,7 @@ Text from messages is hostile: a type or an error text may hold escape sequences
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _WIDE: Final = 10_000  # columns of a pipe: nothing is cut or wrapped for a program
+_OF_OUTPUT: Final = frozenset({errno.EPIPE, errno.ENOSPC, errno.EBADF, errno.EIO, errno.EDQUOT, errno.EFBIG})
 _BIDI: Final = frozenset("\u061c\u200e\u200f\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
@@ -116,8 +118,12 @@ class Lenient(io.TextIOBase):
         except OSError as error:
             self._failed = True
             discard_stdout(self._inner)
-            if not isinstance(error, BrokenPipeError):
-                note(f"done, but it cannot be printed: {error.strerror}")
+            note(f"done, but it cannot be printed: {error.strerror}")
+
+
+def is_of_output(error: BaseException) -> bool:
+    """Whether an error is of what was written, not of Redis, whose errors redis-py wraps."""
+    return isinstance(error, OSError) and error.errno in _OF_OUTPUT
 
 
 def discard_stdout(stdout: Any) -> None:
@@ -135,7 +141,8 @@ def open_missing() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free: this one
+            # Takes the lowest number that is free: this one. What is written to 1 fails, as it does in other programs.
+            os.open(os.devnull, os.O_RDONLY if number == 1 else os.O_RDWR)
     sys.stdin = sys.stdin or open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - open for as long as the process
     for name, number in (("stdout", 1), ("stderr", 2)):
         stream = getattr(sys, name) or open(number, "w", encoding="utf-8", closefd=False)  # noqa: SIM115 - likewise

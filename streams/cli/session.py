@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final
 
 from streams.cli.ending import Usage
-from streams.cli.output import note
+from streams.cli.output import is_of_output, note
 from streams.errors import ConfigurationError, Refused, StreamsError
 
 if TYPE_CHECKING:
@@ -75,9 +75,9 @@ async def opened() -> AsyncIterator[Streams]:
     async with Streams(settings=chosen) as streams:
         try:
             yield streams
-        except BrokenPipeError:  # stdout's, not Redis': redis-py wraps its own
-            raise
         except (*LOST, RedisError) as error:
+            if is_of_output(error):
+                raise
             problem = refusal(error, streams.connections.place)
             if isinstance(error, RedisError) and not isinstance(problem, Refused | ConfigurationError):
                 await _check_version(streams)

@@ -72,3 +72,29 @@ async def test_what_is_newer_than_a_process_is_handled_by_the_next(
     for child in (old, new):
         child.terminate()
         assert child.wait() == 0
+
+
+async def test_the_code_that_knows_it_does_not_wait_for_the_next_look(
+    streams: Streams, spawn: Spawn, tmp_path: Path
+) -> None:
+    """Also if that is an hour away: a consumer that starts brings forward what it knows, and nothing else."""
+    log = tmp_path / "labels.jsonl"
+    env = {"VERSION_LOG": str(log), "PYTHONPATH": str(ROOT), "STREAMS_UNSUPPORTED_EVERY": "3600"}
+    old = spawn("tests.faults.versioned", env=env | {"VERSION": "1"}, name="old")
+    await streams.publish_many([Labelled(n=n) for n in range(EVENTS)])
+    far = {"type": "Labelled", "dataversion": "999", "data": '{"n": 1}'}
+    await streams.redis.xadd(streams.keys.stream("labels"), far)
+    await streams.publish(Labelled(n=EVENTS), delay=1800)
+
+    async def waiting() -> int:
+        return int(await streams.redis.zcard(streams.keys.due()))
+
+    async def all_wait() -> bool:
+        return await waiting() == EVENTS + 2
+
+    await wait_until(all_wait, 20)
+    old.terminate()
+    spawn("tests.faults.versioned", env=env | {"VERSION": "2"}, name="new")
+    await wait_until(lambda: log.exists() and len(read(log)) >= EVENTS, 20)
+    assert sorted(line["n"] for line in read(log)) == list(range(EVENTS))
+    assert await waiting() == 2
