@@ -6,13 +6,14 @@ What `streams/scripts.py` is to the way of an event; a module of its own so that
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from streams import clock
 from streams.keys import CALLS_KEPT, HISTORY_LENGTH
 from streams.scripts import Call, Script, Value, run
-from streams.tolerant import moment, text, texts
+from streams.tolerant import moment, pairs, text, texts
 
 REPLAY: Final = Script.load("replay")
 DISCARD: Final = Script.load("discard")
@@ -29,6 +30,9 @@ FIND_ENTRIES: Final = Script.load("find_entries")
 CANCEL: Final = Script.load("cancel")
 CANCEL_WAITING: Final = Script.load("cancel_waiting")
 
+_AHEAD_MS: Final = 86_400_000  # as in lua/trim.lua
+_TIME: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}")
+
 
 class Trimmed(NamedTuple):
     """What one call of `trim` did, and what bounds it: see `lua/trim.lua`."""
@@ -39,6 +43,19 @@ class Trimmed(NamedTuple):
     floor: str
     cutoff: str
     told: list[Any]
+    age_ms: int = 0
+    since: str = ""
+
+    def is_too_old(self, entry: tuple[bytes, list[bytes]]) -> bool:
+        """Whether age lets an entry go, by the rule of the script: of an id ahead of the clock its own time counts."""
+        if not self.cutoff:
+            return False
+        entry_id, fields = entry
+        milliseconds, cutoff = int(entry_id.partition(b"-")[0]), int(self.cutoff.partition("-")[0])
+        if milliseconds < cutoff + self.age_ms + _AHEAD_MS:
+            return milliseconds < cutoff
+        made = text(pairs(fields).get(b"time", b""))
+        return not (_TIME.match(made) and made[:19] >= self.since)
 
 
 class Holds(NamedTuple):
@@ -71,7 +88,7 @@ async def trim(
     since = "" if age_ms is None else moment(clock.now().timestamp() * 1000 - age_ms).isoformat()[:19]
     arguments = (most, "" if keep is None else keep, age, int(dry_run), tell, since)
     removed, more, holder, floor, cutoff, told = await run(call, TRIM, (stream, groups, books), arguments)
-    return Trimmed(removed, bool(more), text(holder), floor.decode(), cutoff.decode(), told)
+    return Trimmed(removed, bool(more), text(holder), floor.decode(), cutoff.decode(), told, age_ms or 0, since)
 
 
 async def retire_group(

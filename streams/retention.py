@@ -141,9 +141,8 @@ async def _would_go(partition: Partition, key: str, step: chores.Trimmed, length
     entries = Entries(partition)
     if not step.floor:
         return 0
-    async for entry_id, _ in entries.forward(key, "-", f"({step.floor}"):
-        too_old = bool(step.cutoff) and int(entry_id.partition(b"-")[0]) < int(step.cutoff.partition("-")[0])
-        if count >= surplus and not too_old:
+    async for entry in entries.forward(key, "-", f"({step.floor}"):
+        if count >= surplus and not step.is_too_old(entry):
             break
         count += 1
     return count
@@ -154,10 +153,10 @@ async def _is_old(partition: Partition, key: str, step: chores.Trimmed, removed:
     if not step.cutoff:
         return False
     seen = 0
-    async for entry_id, _ in Entries(partition).forward(key, most=removed + 1 if dry_run else 1):
+    async for entry in Entries(partition).forward(key, most=removed + 1 if dry_run else 1):
         seen += 1
         if seen > (removed if dry_run else 0):
-            return int(entry_id.partition(b"-")[0]) < int(step.cutoff.partition("-")[0])
+            return step.is_too_old(entry)
     return False
 
 

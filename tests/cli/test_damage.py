@@ -177,7 +177,7 @@ def test_trimming_by_age_goes_by_the_time_of_an_entry_whose_id_is_ahead(
     assert command("trim", "users", "--older-than", "1h", "--json").json()[0]["removed"] == 0
 
 
-def test_trimming_by_age_keeps_what_has_no_time_and_what_is_not_settled(
+def test_trimming_by_age_keeps_what_is_not_settled_whatever_its_id(
     command: Command, server: redis.Redis, keys: Keys
 ) -> None:
     users = keys.stream("users")
@@ -197,8 +197,8 @@ def test_ids_of_any_size_are_shown(command: Command, server: redis.Redis, keys: 
         server.xadd(users, {"type": "UserRegistered", "data": BODY}, id=entry_id)
     for more in ((), ("--from", "-1h"), ("--from", "0"), ("--from", FUTURE_ID), ("--from", LAST_ID)):
         shown(command("tail", "users", *more))
-    lines = command("tail", "users", "--json").out.splitlines()
-    assert [json.loads(line)["entry_id"] for line in lines] == [FUTURE_ID, *FOLLOWING]
+    listed = command("tail", "users", "--json").json()
+    assert [entry["entry_id"] for entry in listed] == [FUTURE_ID, *FOLLOWING]
     assert len(command("tail", "users", "--from", FUTURE_ID).out.splitlines()) == 3
     assert command("event", FOLLOWING[0]).code == 0
 
@@ -216,7 +216,7 @@ ODD_LETTERS: Final[dict[str, dict[str, str]]] = {
 
 
 @pytest.mark.parametrize("odd", ODD_LETTERS)
-@pytest.mark.parametrize("entry_id", ["*", FUTURE_ID, "18446744073709551614-7"])
+@pytest.mark.parametrize("entry_id", ["*", FUTURE_ID])
 def test_every_command_on_dead_letters_takes_odd_ones(
     command: Command, server: redis.Redis, keys: Keys, odd: str, entry_id: str
 ) -> None:
@@ -227,8 +227,8 @@ def test_every_command_on_dead_letters_takes_odd_ones(
     assert isinstance(listed["attempts"], int)
     for arguments in (
         ("ls", "email"), ("ls", "email", "--group-by", "fingerprint"), ("ls", "email", "--since", "1h"),
-        ("show", "email", added), ("show", "email", added, "--json"), ("replay", "email", "--all", "--dry-run"),
-        ("discard", "email", "--all", "--dry-run"),
+        ("show", "email", added), ("show", "email", added, "--json"), ("replay", "email", "--dry-run"),
+        ("discard", "email", "--dry-run"),
     ):  # fmt: skip
         result = shown(command("dead", *arguments))
         assert "\x1b" not in result.out
@@ -250,6 +250,7 @@ def test_groups_made_by_hand_end_no_command(
         ("status",), ("status", "--json"), ("doctor",), ("doctor", "--json"), ("partitions",), ("event", id),
         ("doctor", "why", id), ("gaps",), ("trim", "users", "--keep", "0"), ("dead", "ls", "email"),
     ):  # fmt: skip
-        assert shown(command(*arguments)).out, arguments
+        result = shown(command(*arguments))
+        assert result.out or result.err, arguments
     assert server.xlen(keys.stream("users")) == 1  # what a group holds stays, whatever its name
     assert command("cancel", id).code == 0

@@ -120,7 +120,8 @@ async def test_what_cannot_be_shown_is_a_failure_with_its_reason(
             result = await written(stdout, *arguments)
         result.refused(1, f"the output cannot be written: {REASONS[output]}")
     with unread() as stdout:
-        assert (await written(stdout, *arguments)) == Result(141, "", "")
+        result = await written(stdout, *arguments)
+    assert result == Result(1 if arguments == ("--help",) else 141, "", "")  # the help is typer's
 
 
 async def dead_letter(client: Streams, text: str) -> None:
@@ -150,7 +151,7 @@ async def test_an_output_that_is_not_utf8_gets_escapes(written: Written, client:
         assert arguments == ("status",) or r"\u65e5\u672c \U0001f600" in result.out, (arguments, result)
     result = await written(asyncio.subprocess.PIPE, "tail", "users", "--reveal", "--json", env=NARROW[encoding])
     assert result.out.isascii()
-    assert result.json()["data"]["name"] == ODD
+    assert result.json()[0]["data"]["name"] == ODD
 
 
 @pytest.fixture
