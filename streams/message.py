@@ -165,7 +165,7 @@ class Message:
             return cls(values)
         found = pairs(fields)
         problem = _problem(fields, found)
-        size = 0 if b"data" in found else count(found.get(BYTES))
+        size = 0 if found.get(b"data") else count(found.get(BYTES))
         values = [found.get(name, b"") for name in FIELDS]
         for place in (ID, TYPE, KEY):
             if len(values[place]) > NAME_MOST:

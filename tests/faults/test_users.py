@@ -162,7 +162,8 @@ async def test_each_role_does_its_job(server: RedisServer, role: As, consumer: C
             await Upkeep(client, consumer.processor).look()
         await consumer.stop()
         assert (await operator.retire("watcher", apply=True)).done
-    assert server.cli("ACL", "LOG") == []
+    log = server.cli("ACL", "LOG")
+    assert log == [], [entry[3:10] for entry in log]
 
 
 async def test_a_publisher_can_do_all_of_publishing(server: RedisServer, role: As, tmp_path: Path) -> None:
@@ -272,7 +273,7 @@ async def test_a_service_publishes_to_its_own_streams_only(server: RedisServer, 
     async with Streams(settings=role("service")) as service:
         for priority in LANES:
             await service.publish(Watched(n=1), priority=priority)
-        with pytest.raises((Refused, StreamsError), match=r"not do this|refuses to publish"):
+        with pytest.raises((Refused, StreamsError), match="refuses the event .* can.t access at least one of the keys"):
             await service.publish(Noticed(n=1))
     assert server.cli("EXISTS", Streams(settings=role("publisher")).keys.stream("noticed")) == 0
 
