@@ -273,7 +273,7 @@ async def test_a_service_publishes_to_its_own_streams_only(server: RedisServer, 
     async with Streams(settings=role("service")) as service:
         for priority in LANES:
             await service.publish(Watched(n=1), priority=priority)
-        with pytest.raises((Refused, StreamsError), match="refuses the event .* can.t access at least one of the keys"):
+        with pytest.raises((Refused, StreamsError), match=r"refuses the event .*access (at least one|a key)"):
             await service.publish(Noticed(n=1))
     assert server.cli("EXISTS", Streams(settings=role("publisher")).keys.stream("noticed")) == 0
 
