@@ -34,13 +34,15 @@ local function name_of(group, source, id)
   return group .. ' ' .. string.gsub(short(source), '^stream:', '') .. ' ' .. id
 end
 
-local function message_of(fields)  -- the same without what a reader of the public streams ignores
-  local known, kept = {}, {}
+-- The same without what a reader of the public streams ignores. A field that comes twice stays so: the entry is a dead
+-- letter `invalid`, whether it had to wait or not.
+local function message_of(fields)
+  local known, twice, kept = {}, {}, {}
   for i = 1, #fields, 2 do
-    if known[fields[i]] == nil then known[fields[i]] = fields[i + 1] end
+    if known[fields[i]] == nil then known[fields[i]] = fields[i + 1] else twice[fields[i]] = true end
   end
   for _, name in ipairs(KEPT) do
-    if known[name] then
+    for _ = 1, known[name] and (twice[name] and 2 or 1) or 0 do
       kept[#kept + 1] = name
       kept[#kept + 1] = known[name]
     end

@@ -239,9 +239,7 @@ def test_every_command_on_dead_letters_takes_odd_ones(
 
 
 @pytest.mark.parametrize("name", [b"Debug", b"\xff", b"a b", "\u202e".encode(), b"x" * 300], ids=range(5))
-def test_groups_made_by_hand_end_no_command(
-    command: Command, server: redis.Redis, keys: Keys, name: bytes
-) -> None:
+def test_groups_made_by_hand_end_no_command(command: Command, server: redis.Redis, keys: Keys, name: bytes) -> None:
     """A person who looks at a stream with XREADGROUP makes one."""
     id = command(*PUBLISH, "--json").json()["id"]
     server.xgroup_create(keys.stream("users"), name, "0")

@@ -7,7 +7,7 @@ import json
 import os
 import pty
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -155,7 +155,7 @@ async def test_an_output_that_is_not_utf8_gets_escapes(written: Written, client:
 
 
 @pytest.fixture
-async def terminal(streams_env: Mapping[str, str], tmp_path: Path) -> AsyncIterator[Callable[..., Any]]:
+def terminal(streams_env: Mapping[str, str], tmp_path: Path) -> Callable[..., Any]:
     """Runs a command on a terminal of its own, and returns what it wrote to it."""
 
     async def run(*arguments: str) -> str:
@@ -178,7 +178,7 @@ async def terminal(streams_env: Mapping[str, str], tmp_path: Path) -> AsyncItera
         os.close(master)
         return shown.decode().replace("\r\n", "\n")
 
-    yield run
+    return run
 
 
 @pytest.mark.parametrize(

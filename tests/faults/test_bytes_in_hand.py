@@ -65,7 +65,7 @@ async def test_large_entries_are_not_held_together_and_their_letters_are_referen
     kept, lost = sorted(letters, key=lambda letter: letter.entry_id)[:2]
     assert lost.carried is not None
     await streams.redis.xdel(stream, lost.carried.origin.rpartition(" ")[2])
-    with pytest.raises(NotFound, match="its data were in .*, which has them no more"):
+    with pytest.raises(NotFound, match=r"its data were in .*, which has them no more"):
         await streams.dead_letters("labels").replay([lost.entry_id])
     assert await streams.redis.xlen(dead) == COUNT  # it is still a dead letter
     assert (await streams.dead_letters("labels").replay([kept.entry_id])).done == 1
