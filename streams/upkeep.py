@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 log = get_logger("streams.upkeep")
 
 _EVERY: Final = 60.0  # seconds
+_ROUNDS: Final = 20
 _FULL: Final = 0.8  # the share of STREAMS_DEAD_MOST from which it is said
 
 
@@ -76,9 +77,12 @@ class Upkeep:
             log.warning("upkeep.failed", group=self._group, error=str(error)[:300])
 
     async def _bring_forward(self, partition: Partition) -> None:
-        count = await bring_forward(partition, self._group, self._known)
-        if count:
+        for _ in range(_ROUNDS):  # a consumer of the old code may come upon them first, and put them aside again
+            count = await bring_forward(partition, self._group, self._known)
+            if not count:
+                break
             log.info("delivery.brought_forward", group=self._group, count=count)
+            await asyncio.sleep(1.0)
 
     async def _mend_turns(self, partition: Partition) -> None:
         await Turns(partition.keys, self._group).mend(partition.redis, disband=not self._ordered)
