@@ -74,6 +74,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "history:GROUP": Family("stream", _of_groups(lambda keys, group: keys.history(group))),
     "groups": Family("hash", lambda keys: [keys.groups()]),
     "consumers:GROUP": Family("zset", _of_groups(lambda keys, group: keys.consumers(group))),
+    "cancellations": Family("stream", lambda keys: [keys.cancellations()]),
     "cancelled:GROUP": Family("zset", _of_groups(lambda keys, group: keys.cancelled(group))),
     "paused": Family("set", lambda keys: [keys.paused()]),
     "turns:GROUP": Family("hash", lambda keys: [keys.turns("lined")], frozenset({"lined"})),

@@ -224,7 +224,7 @@ async def test_a_processor_runs_all_processors_and_the_relay(
             "STORAGE_URL": f"file://{tmp_path}/files", "STREAMS_HOME": str(tmp_path / "home"),
             "SMTP_URL": f"smtp://127.0.0.1:{sink.port}", "EMAIL_FROM": "no-reply@bord.example",
             "EMAIL_AMBIGUOUS": "hold", "EMAIL_DIGEST_TO": "ada@example.com", "EMAIL_RATE": "100",
-            "EMAIL_STOCK_ALERTS_TO": "ada@example.com", "OTEL_SDK_DISABLED": "true",
+            "EMAIL_STOCK_ALERTS_TO": "ada@example.com", "EMAIL_STOCK_GATHER": "1", "OTEL_SDK_DISABLED": "true",
         }  # fmt: skip
         processors = spawn("processors", env=environment)
         relay = spawn("streams.sql.relay", env=environment)
