@@ -106,6 +106,8 @@ def _refused(cause: BaseException, where: str) -> StreamsError | None:
     if isinstance(cause, NoPermissionError):
         return LoginRefused(f"Redis at {where}: the user may not do this ({text}); extend its ACL")
     if isinstance(cause, MovedError | AskError | ClusterCrossSlotError):
+        if where.startswith("redis+cluster"):
+            return None  # a slot is moving: the next look finds the node that has it
         return Refused(f"Redis at {where} is a node of a cluster; use redis+cluster:// in REDIS_URL")
     if not isinstance(cause, ResponseError):
         return None

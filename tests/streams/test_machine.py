@@ -53,7 +53,7 @@ COUNTS: Final = (
 
 def _by_place(waiting_id: bytes) -> tuple[bytes, tuple[int, int]]:
     _, source, entry_id = waiting_id.split()
-    return source, position(entry_id)
+    return source, position(entry_id.partition(b"#")[0])  # of a replay: `#N`
 
 
 HANDS: Final = st.sampled_from(["first", "second"])
