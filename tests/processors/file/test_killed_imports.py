@@ -97,7 +97,7 @@ async def test_an_import_that_is_killed_at_its_borders(
 
     logged = [json.loads(line) for child in children for line in child.stderr().splitlines() if line.startswith("{")]
     read = [line["lines"] for line in logged if line["event"] == "import.chunk_read"]
-    again = sum(last - first + 1 for first, last in read) - ROWS
+    again = sum(last - max(first, 2) + 1 for first, last in read) - ROWS  # the first line names the columns
     assert sum(line["event"] == "import.checked" for line in logged) == 1
     assert 0 <= again <= kills * CHUNK
     assert len(set(killed_at)) > kills // 2, killed_at  # they were killed at different places
