@@ -26,6 +26,8 @@ class Contexts:
         for variable, value in contextvars.copy_context().items():
             if variable.name == "decimal_context" and isinstance(value, decimal.Context):
                 self._decimal = None if _is_default(value) else value.copy()
+                if self._decimal is not None:
+                    self._decimal.clear_flags()  # what other code has met says nothing of a delivery
             else:
                 self._base.run(variable.set, value)
 
