@@ -359,9 +359,7 @@ async def cancel_waiting__delayed(client: Any) -> AsyncGenerator[None]:
 
 @case
 async def bring_forward(client: Any) -> AsyncGenerator[None]:
-    later = note()
-    later.when = "+60000"
-    await add(client, later)
+    await add(client, later := note(1, when="+60000"))
     yield
     assert await scripts.bring_forward(client.execute_command, due=KEYS.due(), ids=[later.id]) == 1
 
