@@ -13,7 +13,6 @@ import gc
 import os
 import signal
 import sys
-import threading
 from collections.abc import Coroutine, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -27,12 +26,21 @@ from streams.children import Parent, end_child
 from streams.client import Streams
 from streams.consumer import Consumer, end_tasks, silent
 from streams.errors import ConfigurationError, Refused, StreamsError
+from streams.exits import (
+    EXIT_CRASHED,
+    EXIT_INTERRUPTED,
+    EXIT_REFUSED,
+    EXIT_USAGE,
+    exit_now,
+    exit_process,
+    reason,
+    say,
+)
 from streams.failure import describe
 from streams.logger import get_logger
 from streams.logs import configure_unless_done
 from streams.processor import Processor
 from streams.settings import Settings
-from streams.threads import busy_threads
 from streams.watchdog import Watchdog
 
 if TYPE_CHECKING:
@@ -40,11 +48,6 @@ if TYPE_CHECKING:
 
 log = get_logger("streams.runner")
 
-EXIT_CRASHED: Final = 1
-EXIT_USAGE: Final = 2
-EXIT_REFUSED: Final = 78  # EX_CONFIG: restarting without a change cannot help
-EXIT_INTERRUPTED: Final = 130
-_THREADS_END_WITHIN: Final = 1.0  # seconds
 _LAST_WORDS: Final = 2.0  # seconds
 
 
@@ -81,7 +84,7 @@ class _Process(Worker):
 
     def _schedule_shutdown(self, signal: signal.Signals) -> None:
         if self.signalled:
-            _say("stopped by a second signal: what was running is handed over when its lease runs out")
+            say("stopped by a second signal: what was running is handed over when its lease runs out")
             os._exit(EXIT_INTERRUPTED)
         self.signalled = True
         super()._schedule_shutdown(signal)
@@ -147,7 +150,7 @@ def run(
     (`--concurrency N`, handlers at once), everything else from the environment.
     """
     if refusal := _refusal(processors):
-        _say(f"error: {refusal}")
+        say(f"error: {refusal}")
         sys.exit(EXIT_USAGE)
     names = " ".join(processor.name for processor in processors)
     parser = argparse.ArgumentParser(
@@ -162,7 +165,7 @@ def run(
     try:
         configure_unless_done()
     except StreamsError as error:
-        _say(f"error: {error}")
+        say(f"error: {error}")
         sys.exit(EXIT_USAGE)
     for processor in processors:
         processor.concurrency = options.concurrency or processor.concurrency
@@ -181,28 +184,28 @@ def run(
                     end_child(error)
                 if not ended.is_set():
                     # Other code has ended the event loop, by `loop.stop()` or `sys.exit()`: nothing runs in it now.
-                    log.error("runner.crashed", error=describe(error))
-                    _exit_now(EXIT_CRASHED)
+                    log.error("runner.crashed", error=reason(error))
+                    exit_now(EXIT_CRASHED)
                 raise
             finally:
                 # Closing the event loop waits for the threads of its executor, whatever runs there: this one has none.
                 runner.get_loop().set_default_executor(ThreadPoolExecutor(1))
     except Refused as error:
-        _say(f"error: {error}")
-        _exit(EXIT_REFUSED)
+        say(f"error: {error}")
+        exit_process(EXIT_REFUSED)
     except ValidationError as error:
-        _say(f"error: {describe(error)}")
-        _exit(EXIT_USAGE)
+        say(f"error: {describe(error)}")
+        exit_process(EXIT_USAGE)
     except ConfigurationError as error:
-        _say(f"error: {error}")
-        _exit(EXIT_USAGE)
+        say(f"error: {error}")
+        exit_process(EXIT_USAGE)
     except StreamsError as error:
-        _say(f"error: {error}")
-        _exit(EXIT_CRASHED)
+        say(f"error: {error}")
+        exit_process(EXIT_CRASHED)
     except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - the end of the process, in one line
-        log.error("runner.crashed", error=describe(error))
-        _exit(EXIT_CRASHED)
-    _exit(0)
+        log.error("runner.crashed", error=reason(error))
+        exit_process(EXIT_CRASHED)
+    exit_process(0)
 
 
 def _refusal(processors: Sequence[object]) -> str:
@@ -228,40 +231,8 @@ async def _serve_to_the_end(work: Coroutine[Any, Any, None], ended: asyncio.Even
         left = await end_tasks(task for task in asyncio.all_tasks() if task is not current)
         if left:
             log.error("runner.left_behind", tasks=[str(task.get_coro()) for task in left][:5])
-            _exit_now(EXIT_CRASHED)
+            exit_now(EXIT_CRASHED)
         ended.set()
-
-
-def _exit(code: int) -> NoReturn:
-    """Ends the process, also when a thread still runs something, for which the interpreter would wait. That is no
-    fault: what takes longer than the grace is handed over when this process is gone and its lease has ended.
-    """
-    if threads := busy_threads():
-        _leave_behind(code, threads)
-    # Not those of handlers: a handler's own executor, `asyncio.to_thread`.
-    watchdog = threading.Timer(_THREADS_END_WITHIN, _leave_others_behind, (code,))
-    watchdog.daemon = True
-    watchdog.start()
-    atexit.register(watchdog.cancel)  # the first to be called, when all threads have ended
-    sys.exit(code)
-
-
-def _leave_others_behind(code: int) -> None:
-    current, main = threading.current_thread(), threading.main_thread()
-    others = [each.name for each in threading.enumerate() if not each.daemon and each not in (current, main)]
-    _leave_behind(code, others)
-
-
-def _leave_behind(code: int, threads: list[str]) -> NoReturn:
-    log.warning("runner.left_behind", threads=threads[:5])
-    _exit_now(code)
-
-
-def _exit_now(code: int) -> NoReturn:
-    atexit._run_exitfuncs()  # noqa: SLF001 - spans and logs are still flushed; nothing public runs them
-    with contextlib.suppress(Exception):
-        sys.stdout.flush()
-    os._exit(code)
 
 
 def _end_blocked(watchdog: Watchdog, about: Mapping[str, Any]) -> None:
@@ -270,7 +241,7 @@ def _end_blocked(watchdog: Watchdog, about: Mapping[str, Any]) -> None:
     """
     watchdog.last(_LAST_WORDS)  # a reader of the log that has stopped reading must not keep the process
     log.critical("consumer.blocked", **about)
-    _say("error: a handler blocks the event loop, and has for longer than it may: the process is ended")
+    say("error: a handler blocks the event loop, and has for longer than it may: the process is ended")
     with contextlib.suppress(Exception):
         sys.stdout.flush()
     os._exit(EXIT_CRASHED)
@@ -291,10 +262,3 @@ def _loop_factory() -> Any:
     except ImportError:
         return None
     return uvloop.new_event_loop
-
-
-def _say(line: str) -> None:
-    # Standard error may be closed, or without a reader: what comes next must happen all the same.
-    with contextlib.suppress(Exception):
-        sys.stderr.write(f"{line}\n")
-        sys.stderr.flush()

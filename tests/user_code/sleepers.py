@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from typing import Final, Literal
 
 import orjson
 
@@ -35,9 +35,10 @@ class SleptInOwnExecutor(Slept, stream="sleeps", version=1):
 
 
 class Swept(Event, stream="sleeps", version=1):
-    """Every task there is was cancelled."""
+    """Every task there is was cancelled, the main task before or after all others."""
 
     n: int
+    main: Literal["first", "last"] = "first"
 
 
 _LOG: Final = os.open(os.environ.get("SLEEPERS_LOG", os.devnull), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
@@ -87,7 +88,8 @@ async def in_own_executor(event: SleptInOwnExecutor) -> None:
 async def sweep(event: Swept) -> None:
     """Cancels whatever task it finds."""
     note("start", event.n)
-    for task in asyncio.all_tasks() if event.n else ():
+    tasks = sorted(asyncio.all_tasks(), key=lambda task: "_serve_to_the_end" in str(task.get_coro()))
+    for task in tasks if event.main == "last" else reversed(tasks):
         task.cancel()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 import pytest
@@ -110,12 +110,13 @@ async def test_no_process_begins_what_another_has_in_a_thread(streams: Streams, 
     assert [line["pid"] for line in sleepers.lines("end")] == [old.pid]
 
 
+@pytest.mark.parametrize("main", ["first", "last"])
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 async def test_code_that_cancels_every_task_ends_the_process_with_a_reason(
-    streams: Streams, sleepers: Sleepers, loop: str
+    streams: Streams, sleepers: Sleepers, loop: str, main: Literal["first", "last"]
 ) -> None:
-    """It exits 1, so that it is started again, and says why; the next process goes on."""
+    """It exits 1, so that it is started again, and says why, whichever task is reached first."""
     child = sleepers.start(SLEEPERS_LOOP=loop)
-    await streams.publish(Swept(n=1))
+    await streams.publish(Swept(n=1, main=main))
     assert child.wait(15) == 1, child.output()
     assert "cancelled by other code of this process" in child.stdout() + child.stderr()
