@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -155,7 +156,12 @@ async def test_options_of_the_url_change_nothing_of_the_engines(
         async with Streams(settings=settings) as streams:
             await streams.publish(Noted(n=1))
             await wait_until(lambda seen=seen: seen == [1])  # type: ignore[misc]
-            assert {client["name"] for client in await streams.redis.client_list()} == {"shop"}
+            await wait_until(partial(_all_named, streams, "shop"))
         await consumer.stop()
         said = capsys.readouterr().err
         assert said.count("REDIS_URL: decode_responses, max_connections, protocol, socket_timeout: left out") == 1
+
+
+async def _all_named(streams: Streams, name: str) -> bool:
+    """Whether each connection has this name; one that is being opened has none yet."""
+    return {client["name"] for client in await streams.redis.client_list()} == {name}
