@@ -15,13 +15,16 @@ export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-cluster slow check format bench bench-processors soak soak-long mutants mutate peers lock clean
+.PHONY: help demo picture test test-cluster slow check format bench bench-processors soak soak-long mutants mutate peers lock clean
 
 help: ## Shows these targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
 demo: $(READY) ## Shows it all before your eyes, on servers of its own: fails, kills, retries, imports, reports.
 	$(BIN)/streams demo $(ARGS)
+
+picture: $(READY) ## Draws the trace in the README anew, from a run of the demo.
+	$(BIN)/streams demo | $(BIN)/python docs/pictures/draw_trace.py
 
 test: $(READY) ## Runs the tests in random order, on every redis-server found.
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)

@@ -68,5 +68,5 @@ def _leave_others_behind(code: int) -> None:
 
 
 def _leave_behind(code: int, threads: list[str]) -> NoReturn:
-    log.warning("runner.left_behind", threads=threads[:5])
+    log.warning("runner.threads_left_behind", threads=threads[:5])
     exit_now(code)

@@ -53,7 +53,12 @@ from tests.streams import test_why
 from tests.waiting import wait_until_sync
 
 ROOT: Final = Path(__file__).parents[1]
-PAGES: Final = ["README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
+PAGES: Final = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "SECURITY.md",
+    *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")),
+]
 PACKAGES: Final = ("schemas", "streams", "processors", "observability")
 
 RUN: Final = {"python", "sh"}
