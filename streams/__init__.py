@@ -10,10 +10,10 @@ if TYPE_CHECKING:
     from schemas.event import Event
     from streams.batch import Batch, BatchFailed
     from streams.cancellation import Cancellation
-    from streams.client import Streams
+    from streams.client import CurrentStreams, Streams
     from streams.consumer import Consumer
     from streams.delivery import Delivery
-    from streams.dependencies import CurrentBatch, CurrentDelivery, CurrentStreams, Depends, Shared
+    from streams.dependencies import CurrentBatch, CurrentDelivery, Depends, Shared
     from streams.errors import (
         NotFound,
         NotReplicated,
@@ -80,10 +80,10 @@ _HOMES: Final = {
     "schemas.event": ("Event",),
     "streams.batch": ("Batch", "BatchFailed"),
     "streams.cancellation": ("Cancellation",),
-    "streams.client": ("Streams",),
+    "streams.client": ("CurrentStreams", "Streams"),
     "streams.consumer": ("Consumer",),
     "streams.delivery": ("Delivery",),
-    "streams.dependencies": ("CurrentBatch", "CurrentDelivery", "CurrentStreams", "Depends", "Shared"),
+    "streams.dependencies": ("CurrentBatch", "CurrentDelivery", "Depends", "Shared"),
     "streams.errors": (
         "NotFound", "NotReplicated", "PublishUncertain", "Refused", "StreamsError", "TooLarge", "Unpublishable",
         "Unreachable",

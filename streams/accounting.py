@@ -31,8 +31,8 @@ from streams.tolerant import whole
 from streams.unread import count_unread
 
 if TYPE_CHECKING:
+    from streams.app import App
     from streams.chores import Holds
-    from streams.client import Streams
     from streams.partition import Partition
 
 _LOOKS: Final = 3
@@ -51,7 +51,7 @@ class Accounts:
     cancelled: int = 0
 
     @classmethod
-    async def take(cls, client: Streams) -> Accounts:
+    async def take(cls, client: App) -> Accounts:
         """Reads them. A difference is looked at again before it is told: counting what is unread takes a moment, in
         which a trim may pass. Raises `Unreachable` or `Refused`.
         """
@@ -90,7 +90,7 @@ class Accounts:
             shown["gap"] = group.gap
         return document
 
-    async def accept(self, client: Streams, group: str = "") -> int:
+    async def accept(self, client: App, group: str = "") -> int:
         """Takes the gaps of a group (of all, without one) for known, so that only further ones are told; how many."""
         by_partition: dict[int, list[tuple[str, int]]] = {}
         for gap in self.gaps():

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from streams.batch import BatchFailed
 from streams.collector import Collector
-from streams.dependencies import current_batch, current_delivery
+from streams.delivery import Delivery, current_batch, current_delivery
 from streams.executor import Executor, Undeliverable, expired
 from streams.failure import describe, leaves, passes
 from streams.logger import get_logger
@@ -28,7 +28,6 @@ from streams.verdict import signal
 if TYPE_CHECKING:
     from schemas.event import Event
     from streams.collector import Bundle
-    from streams.delivery import Delivery
     from streams.slot import Slot
 
 log = get_logger("streams.batches")

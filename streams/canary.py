@@ -14,7 +14,7 @@ from streams.letter import Letter
 from streams.message import ID
 
 if TYPE_CHECKING:
-    from streams.client import Streams
+    from streams.app import App
     from streams.partition import Partition
 
 STAGES: Final = (1, 10)
@@ -46,7 +46,7 @@ Told = Callable[[Stage], None]
 
 
 async def canary(
-    client: Streams,
+    client: App,
     group: str,
     only: Filter = EVERYTHING,
     *,
@@ -68,7 +68,7 @@ async def canary(
 
 class _Canary:
     def __init__(
-        self, client: Streams, group: str, *, rate: float | None, within: float, by: str, told: Told | None
+        self, client: App, group: str, *, rate: float | None, within: float, by: str, told: Told | None
     ) -> None:
         self._client = client
         self._group = group

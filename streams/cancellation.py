@@ -12,10 +12,11 @@ from streams.entries import Entries, decode, refusing
 from streams.errors import StreamsError
 from streams.history import operator, record
 from streams.message import Message
+from streams.orphans import release
 from streams.trail import Trail
 
 if TYPE_CHECKING:
-    from streams.client import Streams
+    from streams.app import App
     from streams.partition import Partition
     from streams.whereabouts import GroupTrail
 
@@ -43,7 +44,7 @@ class Cancellation:
         return asdict(self)
 
 
-async def cancel(client: Streams, id: str, *, by: str = "") -> Cancellation:
+async def cancel(client: App, id: str, *, by: str = "") -> Cancellation:
     """Calls off the event with this id in every group that has not finished it.
 
     Raises `NotFound`, `Unreachable` or `Refused`; `StreamsError` when the event kept moving for 20 looks.
@@ -58,7 +59,7 @@ async def cancel(client: Streams, id: str, *, by: str = "") -> Cancellation:
             done = await attempt.run()
         if done is not None:
             if attempt.message is not None:
-                await client.release([attempt.message])
+                await release(client, [attempt.message])
             return Cancellation(id, done)
     raise StreamsError(f"event {id} moved at every look; try again")
 

@@ -1,39 +1,40 @@
-"""Streams: what a service holds to publish events and to ask about them."""
+"""Streams: what a service holds to publish events, to ask about them and to look after them."""
 
 from __future__ import annotations
 
-import asyncio
-import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, cast
 
 from schemas.event import Event, Priority
-from streams import boot
+from streams.app import App
 from streams.claims import ClaimStore
-from streams.connection import Connections
-from streams.dependencies import current_delivery
-from streams.errors import StreamsError, TooLarge, Unreachable
-from streams.event_ids import new_id
-from streams.keys import Keys, checked_priority
+from streams.dependencies import Current, current_app
+from streams.envelope import Envelope
 from streams.message import Message
 from streams.middleware import Middleware
 from streams.moment import expiry, moment
 from streams.outcome import Duration
-from streams.partition import Partition
-from streams.partitioning import agree
-from streams.publishable import checked_event, checked_events, checked_key, checked_once
+from streams.publishable import checked_events
 from streams.receipt import Receipt
-from streams.refusal import refusal
-from streams.routing import Routing
+from streams.routing import Router
 from streams.settings import Settings
-from streams.steering import Steering
 
 if TYPE_CHECKING:
-    import redis.asyncio
+    from streams.accounting import Accounts
+    from streams.cancellation import Cancellation
+    from streams.dead_letters import DeadLetters
+    from streams.facts import Reason
+    from streams.replay import Replay
+    from streams.replays import Replays
+    from streams.retention import Retired, Trimmed
+    from streams.schedules import Schedules
+    from streams.snapshot import Snapshot
+    from streams.step import Step
+    from streams.trail import Trail
 
 
-class Streams(Steering):
+class Streams(App):
     """The client: `async with Streams() as streams: await streams.publish(event)`.
 
     Where Redis is comes from the environment (`REDIS_URL`, ...; see `Settings`). Opening it connects to nothing; the
@@ -51,39 +52,10 @@ class Streams(Steering):
         settings = settings or Settings()
         if url is not None:
             settings = settings.model_copy(update={"redis_url": type(settings)(redis_url=url).redis_url})
-        self.settings = settings
-        self.connections = self._connect(settings)
-        self.partitions = tuple(
-            Partition(number, settings, self.connections, middleware) for number in range(settings.partitions)
-        )
-        if claims is None and settings.storage_url is not None:
-            claims = ClaimStore(settings.storage_url.get_secret_value())
-        self.claims = claims  # where data over the size cap goes; None: it is refused
-        self._routing = Routing(self.partitions)
-        self._publish = self._routing.add if claims is None else self._check_in_and_add
-        self._targets: dict[tuple[int, type[Event], Priority | None], str] = {}
-        self._source = settings.source or f"/{settings.app}"
-        self._checked = False
-        self._checking = asyncio.Lock()
-
-    def _connect(self, settings: Settings) -> Connections:
-        return Connections(settings)
-
-    @property
-    def keys(self) -> Keys:
-        """The key names of partition 0, where a processor's own keys are (`keys.own`)."""
-        return self.partitions[0].keys
-
-    @property
-    def redis(self) -> redis.asyncio.Redis:
-        """The client (bytes in, bytes out) for a processor's own keys, never for the engine's."""
-        return self.partitions[0].redis
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        await self.aclose()
+        super().__init__(settings, claims)
+        self._envelope = Envelope(self)
+        self._router = Router(self.partitions, middleware)
+        self._publish = self._router.add if self.claims is None else self._check_in_and_add
 
     async def aclose(self) -> None:
         """Waits for publishes on their way and closes every connection; in the event loop in which it was used, or when
@@ -91,37 +63,8 @@ class Streams(Steering):
         """
         if not self.connections.is_over:
             self.connections.enter()
-        for partition in self.partitions:
-            await partition.aclose()
-        await self.connections.aclose()
-
-    async def check(self) -> None:
-        """Raises `Refused` when a server is not safe for events, `Unreachable` when one does not answer."""
-        self.connections.enter()
-        async with self._checking:
-            if not self._checked:
-                for connections in dict.fromkeys(partition.connections for partition in self.partitions):
-                    await boot.check(connections.client, self.settings, connections.place)
-                await agree(self)
-                self._checked = True
-
-    async def _make_sure(self) -> None:
-        """As `check`, and tries again for as long as a publish may take."""
-        loop = asyncio.get_running_loop()
-        give_up, limit, pause = loop.time() + self.settings.publish_timeout, self.settings.publish_timeout / 4, 0.02
-        problem: StreamsError | None = None
-        while True:
-            try:
-                async with asyncio.timeout_at(min(give_up, loop.time() + limit)):
-                    return await self.check()
-            except TimeoutError as error:
-                problem = problem or refusal(error, self.connections.place)
-            except Unreachable as error:
-                problem = error
-            if loop.time() + pause >= give_up:
-                raise problem
-            await asyncio.sleep(pause * random.uniform(0.5, 1.5))
-            limit, pause = limit * 2, min(1.0, pause * 2)
+        await self._router.aclose()
+        await super().aclose()
 
     async def publish(
         self,
@@ -150,12 +93,14 @@ class Streams(Steering):
         that of the first use.
         """
         when = moment(delay, at)
-        message = self.message(event, when=when, key=key, priority=priority, once=once, expires=expiry(expires, when))
+        message = self._envelope.wrap(
+            event, when=when, key=key, priority=priority, once=once, expires=expiry(expires, when)
+        )
         message.replicated = self.settings.replicated if replicated is None else replicated
         if not self._checked:
             await self._make_sure()
         await self._publish((message,))
-        return Receipt(message.id, type(event).stream, self._routing.number(message.target))
+        return Receipt(message.id, type(event).stream, self.partition_of(message.target))
 
     async def publish_many(
         self,
@@ -176,11 +121,11 @@ class Streams(Steering):
         if not self._checked:
             await self._make_sure()
         wait = self.settings.replicated if replicated is None else replicated
-        return await self._routing.add_many(messages, self._publish, replicated=wait)
+        return await self._router.add_many(messages, self._publish, replicated=wait)
 
     def _wrapped(self, events: Iterable[Event], key: str, priority: Priority | None) -> Iterator[tuple[str, Message]]:
         for event in events:
-            message = self.message(event, key=key, priority=priority)
+            message = self._envelope.wrap(event, key=key, priority=priority)
             yield type(event).stream, message
 
     async def append(self, messages: Sequence[Message]) -> None:
@@ -192,66 +137,118 @@ class Streams(Steering):
             await self._make_sure()
         await self._publish(messages)
 
+    def message(self, event: Event, **options: Any) -> Message:
+        """Wraps an event for its stream without publishing it: see `Envelope.wrap`."""
+        return self._envelope.wrap(event, **options)
+
     def address(self, message: Message, stream: str, *, priority: Priority = "normal", once: str = "") -> None:
         """Gives a message that was made elsewhere its `target`, and the key of its `once`."""
-        partition = self.partitions[self._routing.choose(message.key or once or message.id)]
-        message.target = partition.keys.stream(stream, priority)
-        message.once = partition.keys.once(once) if once else ""
-
-    def partition_of(self, key: str) -> int:
-        """The number of the partition that a Redis key belongs to."""
-        return self._routing.number(key)
+        self._envelope.address(message, stream, priority=priority, once=once)
 
     async def _check_in_and_add(self, messages: Sequence[Message]) -> None:
         assert self.claims is not None
         await self.claims.check_in(messages, self.settings.max_bytes)
-        await self._routing.add(messages)
+        await self._router.add(messages)
 
-    def message(
-        self,
-        event: Event,
-        *,
-        when: str = "",
-        key: str = "",
-        priority: Priority | None = None,
-        once: str = "",
-        cause: Message | None = None,
-        id: str = "",
-        partition: int | None = None,
-        expires: str = "",
-    ) -> Message:
-        """Wraps an event for its stream; inside a handler it names the handled event as its cause.
+    def dead_letters(self, group: str) -> DeadLetters:
+        """What one group gave up."""
+        from streams.dead_letters import DeadLetters
 
-        Its partition is that of its key; of its `once` name, so that the same name always meets; or of its id.
+        return DeadLetters(self, group)
+
+    async def trim(
+        self, *streams: str, keep: int | None = None, older_than: timedelta | None = None, dry_run: bool = False
+    ) -> list[Trimmed]:
+        """Removes what every group is through with, beyond `keep` or older than `older_than`: see `retention.trim`."""
+        from streams.retention import trim
+
+        return await trim(self, streams, keep=keep, older_than=older_than, dry_run=dry_run)
+
+    async def release(self, messages: Sequence[Message]) -> int:
+        """Removes from the claim store what removed messages had there: see `orphans.release`."""
+        from streams.orphans import release
+
+        return await release(self, messages)
+
+    async def retire(self, group: str, *, apply: bool = False) -> Retired:
+        """Gives up a group that nobody runs any more, or says what that would give up: see `retention.retire`."""
+        from streams.retention import retire
+
+        return await retire(self, group, apply=apply)
+
+    @property
+    def replays(self) -> Replays:
+        """Replays from history to one group."""
+        from streams.replays import Replays
+
+        return Replays(self)
+
+    async def replay(self, stream: str, *, group: str, rate: float | None = None, **which: Any) -> Replay:
+        """Delivers a stream's history again to one group; `which` as for `Replays.plan`, `rate`: a most per second."""
+        return await self.replays.begin(await self.replays.plan(stream, group=group, **which), rate=rate)
+
+    async def accounts(self) -> Accounts:
+        """What was published against what became of it: see `Accounts`."""
+        from streams.accounting import Accounts
+
+        return await Accounts.take(self)
+
+    async def snapshot(self) -> Snapshot:
+        """How it stands now: see `take_snapshot`."""
+        from streams.snapshot_reader import take_snapshot
+
+        return await take_snapshot(self)
+
+    async def cancel(self, id: str) -> Cancellation:
+        """Calls off one event in every group that has not finished it: see `Cancellation`."""
+        from streams.cancellation import cancel
+
+        return await cancel(self, id)
+
+    async def pause(self, group: str) -> bool:
+        """Stops a group's consumers from beginning anything; what runs is finished. False if it was paused already.
+
+        Raises `NotFound` for a group that no consumer has ever made.
         """
-        if cause is None:
-            delivery = current_delivery.get(None)  # None in a batch too: which event of it would be the cause?
-            cause = delivery.message if delivery is not None else None
-        if key != "":
-            checked_key(key)
-        if once != "":
-            checked_once(once)
-        if partition is None:
-            id = id or new_id()
-            partition = self._routing.choose(key or once or id)
-        kind = type(event)
-        if priority is not None:
-            checked_priority(priority)
-        target = self._targets.get((partition, kind, priority))
-        if target is None:  # the first of its class
-            checked_event(event)
-            keys = self.partitions[partition].keys
-            target = self._targets[partition, kind, priority] = keys.stream(
-                kind.stream, priority or kind.usual_priority
-            )
-        message = Message.for_event(
-            event, source=self._source, target=target, when=when, key=key, cause=cause, id=id, expires=expires
-        )
-        message.once = self.partitions[partition].keys.once(once) if once else ""
-        most = self.settings.max_bytes if self.claims is None else self.claims.most
-        if len(message.data) > most:
-            raise TooLarge(
-                f"{kind.type}: {len(message.data)} bytes are over the cap of {most}; set STORAGE_URL, or store "
-                "the large part elsewhere and publish a reference (or raise STREAMS_MAX_BYTES here and at consumers)"
-            )
-        return message
+        from streams.pausing import pause
+
+        return await pause(self, group, on=True)
+
+    async def resume(self, group: str) -> bool:
+        """Lets a paused group go on. False if it was not paused."""
+        from streams.pausing import pause
+
+        return await pause(self, group, on=False)
+
+    @property
+    def schedules(self) -> Schedules:
+        """The schedules that processors have: list, pause, resume, run."""
+        from streams.schedules import Schedules
+
+        return Schedules(self)
+
+    def progress(self, id: str, *, group: str = "") -> AsyncGenerator[Step, None]:
+        """The steps of one event until every group (or the one) is through with it: see `follow`."""
+        from streams.step import follow
+
+        return follow(self, id, group=group)
+
+    async def event(self, id: str) -> Trail:
+        """Where one event is: see `Trail.find`."""
+        from streams.trail import Trail
+
+        return await Trail.find(self, id, follow_ups=True)
+
+    async def why(self, id: str) -> tuple[Reason, ...]:
+        """Why one event is not done, group by group, and what mends it: see `why.why`."""
+        from streams.why import why
+
+        return await why(self, id)
+
+
+def CurrentStreams() -> Streams:
+    """The client of the running consumer: publish further events, or keep own keys with a TTL in its Redis.
+
+    What is published through it is not part of the ack; return events from the handler for that.
+    """
+    return cast("Streams", Current(current_app))

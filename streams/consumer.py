@@ -19,7 +19,7 @@ from streams.batches import Batches
 from streams.breaker import Breaker
 from streams.children import end_child
 from streams.delivery import suspect_from
-from streams.dependencies import current_streams
+from streams.dependencies import current_app
 from streams.errors import LoginRefused, Refused, StreamsError, Unreachable
 from streams.executor import Executor
 from streams.failure import Failure
@@ -27,6 +27,7 @@ from streams.gate import Gate
 from streams.keys import partition_of
 from streams.logger import get_logger
 from streams.membership import new_consumer_name
+from streams.schedule_calls import ScheduleCalls
 from streams.scheduler import Scheduler
 from streams.seat import Seat
 from streams.slots import Slots
@@ -135,9 +136,11 @@ class Consumer(Service):
             seat.join(self._slots, batches)
         self._upkeep = Upkeep(client, processor)
         self._schedulers = [
-            Scheduler(processor, client, partition, schedules, seat.reconnect, middleware)
-            for partition, seat in zip(client.partitions, self._seats, strict=True)
-            if (schedules := _schedules_in(partition.number, len(self._seats), processor))
+            Scheduler(
+                processor.name, client, part, schedules, ScheduleCalls(processor, client), seat.reconnect, middleware
+            )
+            for part, seat in zip(client.partitions, self._seats, strict=True)
+            if (schedules := _schedules_in(part.number, len(self._seats), processor))
         ]
         self._sharing: asyncio.Task[None] | None = None
         self._shared_ready, self._shared_done = asyncio.Event(), asyncio.Event()
@@ -166,19 +169,16 @@ class Consumer(Service):
         _ = self._spawn(self._upkeep.run())
         log.info(
             "consumer.started",
-            group=self._group,
-            consumer=self.name,
-            redis=self._client.connections.place,
-            partitions=len(self._seats),
+            group=self._group, consumer=self.name, redis=self._client.connections.place, partitions=len(self._seats),
             events=sorted(self.processor.subscriptions),
-        )
+        )  # fmt: skip
 
     async def _share(self) -> None:
         """Keeps what handlers share open; a task of its own, as it must be opened and closed in one context, and the
         slots inherit that context.
         """
         async with SharedContext():
-            current_streams.set(self._client)
+            current_app.set(self._client)
             self._slots.start()
             for scheduler in self._schedulers:
                 _ = self._spawn(scheduler.run())

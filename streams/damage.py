@@ -17,7 +17,7 @@ from streams.tolerant import text, whole
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from streams.client import Streams
+    from streams.app import App
     from streams.partition import Partition
 
 _AHEAD_MS: Final = 86_400_000  # that an entry id may be ahead of Redis' clock: clocks are set back by less
@@ -40,7 +40,7 @@ class Damage:
     severe: bool
 
 
-async def damage(client: Streams) -> list[Damage]:
+async def damage(client: App) -> list[Damage]:
     """What is wrong, in all partitions. Raises `Unreachable` or `Refused`."""
     found: list[Damage] = []
     for partition in client.partitions:

@@ -17,10 +17,11 @@ from streams.kind import Kind
 from streams.letter import Letter
 from streams.letters import Letters
 from streams.message import DATA, Message
+from streams.orphans import release
 
 if TYPE_CHECKING:
     from schemas.event import Event
-    from streams.client import Streams
+    from streams.app import App
     from streams.partition import Partition
 
 _CHUNK: Final = 100  # dead letters in one script call
@@ -70,7 +71,7 @@ EVERYTHING: Final = Filter()
 class DeadLetters:
     """The dead letters of one group. Every method raises `NotFound` for a group that nobody has registered."""
 
-    def __init__(self, client: Streams, group: str) -> None:
+    def __init__(self, client: App, group: str) -> None:
         self.group = checked_name("group", group)
         self._client = client
         self._found = Letters(client, group)
@@ -244,7 +245,7 @@ class DeadLetters:
                 books=keys.books(),
                 letters=[(letter.entry_id, letter.record("discarded", by)) for letter in chunk],
             )
-        await self._client.release([letter.message for letter in chunk])
+        await release(self._client, [letter.message for letter in chunk])
         return dropped
 
 

@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from contextvars import ContextVar
+from typing import Any, Protocol
 
 from streams.message import Carried, Message
 
-if TYPE_CHECKING:
-    from streams.executor import Route
-    from streams.gate import Admitted
+current_delivery: ContextVar[Delivery | None] = ContextVar("current_delivery")  # None while a batch is handled
+current_batch: ContextVar[Sequence[Delivery]] = ContextVar("current_batch")
+
+
+class Permit(Protocol):
+    """That a limit let a delivery start: which limit, when (monotonic), for how many seconds that is good, and whether
+    the delivery holds a place there until it is settled.
+    """
+
+    name: str
+    at: float
+    good_for: float
+    holds: bool
 
 
 def suspect_from(limit: int) -> int:
@@ -50,8 +62,8 @@ class Delivery:
         self.spared = 0  # 1: Redis counted when it was read, and a suspect is counted when it starts
         self.failures = message.carried.failures if message.carried else 0
         self.attempt = self.failures + 1
-        self.route: Route | None = None  # the handler it is for and its policy; set when its turn has come
-        self.admitted: Admitted | None = None  # by the limit of its handler
+        self.route: Any = None  # an `executor.Route`: the handler it is for and its policy; set when its turn has come
+        self.admitted: Permit | None = None  # by the limit of its handler
         self.settling = False  # on its way to Redis: whether it was still ours, the settlement will say
         self.deadline = 0.0  # monotonic; 0 while no handler runs. After it the lease is not renewed any more, unless:
         self.thread = (

@@ -13,20 +13,20 @@ from typing import TYPE_CHECKING, Any, cast
 from uncalled_for import Dependency as _Dependency
 from uncalled_for import Depends, Shared, SharedContext, get_dependency_parameters
 
+from streams.delivery import Delivery, current_batch, current_delivery
 from streams.errors import StreamsError
 
 if TYPE_CHECKING:
-    from streams.client import Streams
-    from streams.delivery import Delivery
+    from streams.app import App
 
-__all__ = ["CurrentBatch", "CurrentDelivery", "CurrentStreams", "Depends", "Shared", "SharedContext"]
+__all__ = ["CurrentApp", "CurrentBatch", "CurrentDelivery", "Depends", "Shared", "SharedContext"]
 
-current_delivery: ContextVar[Delivery | None] = ContextVar("current_delivery")  # None while a batch is handled
-current_batch: ContextVar[Sequence[Delivery]] = ContextVar("current_batch")
-current_streams: ContextVar[Streams] = ContextVar("current_streams")
+current_app: ContextVar[App] = ContextVar("current_app")
 
 
-class _Current(_Dependency[Any]):
+class Current(_Dependency[Any]):
+    """What a context variable has while a handler runs."""
+
     def __init__(self, variable: ContextVar[Any], *, single: bool = False, batch: bool = False) -> None:
         self._variable = variable
         self.single = single  # what only a handler of one event has
@@ -38,26 +38,23 @@ class _Current(_Dependency[Any]):
 
 def CurrentDelivery() -> Delivery:
     """The delivery being handled: its message, attempt and deliveries."""
-    return cast("Delivery", _Current(current_delivery, single=True))
+    return cast("Delivery", Current(current_delivery, single=True))
 
 
 def CurrentBatch() -> Sequence[Delivery]:
     """In a batch handler: the deliveries of its events, in their order."""
-    return cast("Sequence[Delivery]", _Current(current_batch, batch=True))
+    return cast("Sequence[Delivery]", Current(current_batch, batch=True))
 
 
-def CurrentStreams() -> Streams:
-    """The client of the running consumer: publish further events, or keep own keys with a TTL in its Redis.
-
-    What is published through it is not part of the ack; return events from the handler for that.
-    """
-    return cast("Streams", _Current(current_streams))
+def CurrentApp() -> App:
+    """The app of the running consumer, as the engine's own dependencies need it; handlers take `CurrentStreams()`."""
+    return cast("App", Current(current_app))
 
 
 def check_dependencies(handler: Callable[..., Any], *, is_batch: bool) -> None:
     """Raises `StreamsError` when a handler depends, directly or through a factory, on what it cannot be given."""
     for dependency in dependencies_of(handler):
-        if isinstance(dependency, _Current):
+        if isinstance(dependency, Current):
             if is_batch and dependency.single:
                 raise StreamsError(
                     "a batch handler has many deliveries, not one, nor the progress of one: take CurrentBatch()"

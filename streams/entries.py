@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 from redis.exceptions import ResponseError
 
@@ -16,8 +16,7 @@ from streams.message import Message
 from streams.refusal import refusal, takes_no_writes
 
 if TYPE_CHECKING:
-    from streams.client import Streams
-    from streams.partition import Partition
+    import redis.asyncio
 
 PAGE: Final = 200  # entries to a round trip: with the largest bodies (256 KiB) still only 50 MiB
 _STEP: Final = 500  # entries looked through in one script call: about 1 ms in which Redis serves nobody else
@@ -43,12 +42,24 @@ def refusing(connections: Connections) -> Iterator[None]:
         raise
 
 
+class Reachable(Protocol):
+    """A partition, or whatever else has connections and a client."""
+
+    @property
+    def connections(self) -> Connections:
+        """How its server is reached."""
+
+    @property
+    def redis(self) -> redis.asyncio.Redis:
+        """The client of that server."""
+
+
 class Entries:
     """The entries of any stream of one partition (of a client: its first). Raises `Unreachable` or `Refused` when Redis
     does not serve them.
     """
 
-    def __init__(self, client: Partition | Streams) -> None:
+    def __init__(self, client: Reachable) -> None:
         self._connections = client.connections
         self._redis: Any = client.redis  # its annotations are unions
 

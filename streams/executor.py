@@ -18,7 +18,7 @@ from streams import clock
 from streams.batch import BatchFailed
 from streams.children import in_parent
 from streams.claims import MARK
-from streams.dependencies import current_batch, current_delivery
+from streams.delivery import Delivery, current_batch, current_delivery
 from streams.failure import Failure, describe, passes
 from streams.follow_ups import FollowUps
 from streams.logger import get_logger
@@ -31,9 +31,8 @@ from streams.tolerant import written
 from streams.verdict import judge
 
 if TYPE_CHECKING:
+    from streams.app import App
     from streams.breaker import Breaker
-    from streams.client import Streams
-    from streams.delivery import Delivery
     from streams.processor import Processor, Subscription
 
 log = get_logger("streams.executor")
@@ -88,7 +87,7 @@ class Executor:
     """Executes the deliveries of one processor."""
 
     def __init__(
-        self, processor: Processor, client: Streams, breaker: Breaker, middleware: Sequence[Middleware] = ()
+        self, processor: Processor, client: App, breaker: Breaker, middleware: Sequence[Middleware] = ()
     ) -> None:
         settings = client.settings
         self.threads = Threads(processor.name)  # of `def` handlers: one for each slot that has one
@@ -122,7 +121,8 @@ class Executor:
         return route.timeout
 
     async def _deliver(self, delivery: Delivery) -> Outcome:
-        message, route = delivery.message, delivery.route
+        message = delivery.message
+        route: Route | None = delivery.route
         if message.problem:
             return DeadLettered("invalid", message.problem)
         if len(message.values) > EXPIRES and (late := expired(message)) is not None:

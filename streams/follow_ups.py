@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from streams.envelope import Envelope
 from streams.errors import TooLarge, Unpublishable
 from streams.failure import describe
 from streams.logger import get_logger
@@ -13,8 +14,9 @@ from streams.returned import RETURNS, events_in
 
 if TYPE_CHECKING:
     from schemas.event import Event
-    from streams.client import Streams
+    from streams.app import App
     from streams.delivery import Delivery
+    from streams.executor import Route
     from streams.message import Message
 
 log = get_logger("streams.follow_ups")
@@ -23,8 +25,9 @@ log = get_logger("streams.follow_ups")
 class FollowUps:
     """Those of one processor."""
 
-    def __init__(self, client: Streams, middleware: Sequence[Middleware]) -> None:
+    def __init__(self, client: App, middleware: Sequence[Middleware]) -> None:
         self._client = client
+        self._envelope = Envelope(client)
         self._stage = publish_chain(middleware, _staged)
 
     async def of(self, delivery: Delivery, result: Any) -> tuple[Message, ...]:
@@ -32,7 +35,8 @@ class FollowUps:
         handler: its effect is done, and another try would repeat it. Raises `TooLarge` and `Unpublishable`.
         """
         events, other = await events_in(result)
-        route, client = delivery.route, self._client
+        route: Route | None = delivery.route
+        client = self._client
         if other and route is not None and not route.returned:
             route.returned = True
             about = {"id": delivery.message.id, "handler": route.subscription.name, "returned": other}
@@ -49,7 +53,7 @@ class FollowUps:
 
     def _message(self, event: Event, cause: Message, partition: int) -> Message:
         try:
-            return self._client.message(event, cause=cause, partition=partition)
+            return self._envelope.wrap(event, cause=cause, partition=partition)
         except TooLarge:
             raise
         except Unpublishable as error:  # its text begins with the event's type

@@ -14,7 +14,7 @@ from streams.missing import unless_odd
 from streams.tolerant import text
 
 if TYPE_CHECKING:
-    from streams.client import Streams
+    from streams.app import App
     from streams.dead_letters import Filter
     from streams.partition import Partition
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class Letters:
     """The dead letters of one group, to be walked through and to be found."""
 
-    def __init__(self, client: Streams, group: str) -> None:
+    def __init__(self, client: App, group: str) -> None:
         self._client = client
         self._group = group
 

@@ -17,7 +17,7 @@ from streams.missing import unless_odd
 from streams.tolerant import text, written
 
 if TYPE_CHECKING:
-    from streams.client import Streams
+    from streams.app import App
     from streams.partition import Partition
 
 _MOST: Final = 1_000  # of each partition: to know that there are some is enough
@@ -37,7 +37,7 @@ class Newer:
     since: datetime
 
 
-async def newer_than_code(client: Streams) -> list[Newer]:
+async def newer_than_code(client: App) -> list[Newer]:
     """What waits for a deploy, by group, type and version, among the 1,000 of each partition that are due first."""
     found: dict[tuple[str, str, int], list[datetime]] = {}
     for partition in client.partitions:

@@ -23,7 +23,7 @@ from streams.tolerant import text
 from streams.trail import Trail
 
 if TYPE_CHECKING:
-    from streams.client import Streams
+    from streams.app import App
 
 log = get_logger("streams.orphans")
 
@@ -47,7 +47,7 @@ class Swept:
         return asdict(self)
 
 
-async def release(client: Streams, messages: Sequence[Message]) -> int:
+async def release(client: App, messages: Sequence[Message]) -> int:
     """Removes the objects of messages that were removed just now, unless something still has them; returns how many.
 
     A store that is away is no reason to fail what was done: it is logged, and the objects are left to `sweep`.
@@ -63,7 +63,7 @@ async def release(client: Streams, messages: Sequence[Message]) -> int:
     return removed
 
 
-async def sweep(client: Streams, *, older_than: timedelta = OLD_ENOUGH, apply: bool = False) -> Swept:
+async def sweep(client: App, *, older_than: timedelta = OLD_ENOUGH, apply: bool = False) -> Swept:
     """Looks for objects that no event of this app has any more; with `apply` removes them.
 
     Only those stored longer ago than `older_than`. The URL must be this app's alone: another app's objects would look
@@ -84,7 +84,7 @@ async def sweep(client: Streams, *, older_than: timedelta = OLD_ENOUGH, apply: b
     return Swept(objects, orphans, size, apply)
 
 
-async def _is_needed(client: Streams, event_id: str) -> bool:
+async def _is_needed(client: App, event_id: str) -> bool:
     """Whether anything still has the event; when that cannot be told, it is."""
     try:
         trail = await Trail.find(client, event_id)
@@ -95,7 +95,7 @@ async def _is_needed(client: Streams, event_id: str) -> bool:
     return any(group.state not in _OVER for group in trail.groups) or await _is_dead(client, event_id)
 
 
-async def _is_dead(client: Streams, event_id: str) -> bool:
+async def _is_dead(client: App, event_id: str) -> bool:
     """Whether a group that was retired has it among its dead letters, which stay."""
     for partition in client.partitions:
         redis: Any = partition.redis  # redis-py's annotations are unions over both protocols

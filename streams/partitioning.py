@@ -11,10 +11,10 @@ from streams.missing import unless_odd
 from streams.tolerant import whole
 
 if TYPE_CHECKING:
-    from streams.client import Streams
+    from streams.app import App
 
 
-async def agree(client: Streams) -> None:
+async def agree(client: App) -> None:
     """Raises `Refused` when `STREAMS_PARTITIONS` is not what the app has; a new app has what its first process says."""
     number = client.settings.partitions
     holds = await settle_on(client, number)
@@ -25,7 +25,7 @@ async def agree(client: Streams) -> None:
         )
 
 
-async def registered(client: Streams) -> int:
+async def registered(client: App) -> int:
     """How many the app has; what the settings say where nothing was ever published."""
     first = client.partitions[0]
     with refusing(first.connections):
@@ -35,7 +35,7 @@ async def registered(client: Streams) -> int:
         return 1 if await first.redis.exists(first.keys.books()) else client.settings.partitions
 
 
-async def settle_on(client: Streams, number: int, *, change: bool = False) -> int:
+async def settle_on(client: App, number: int, *, change: bool = False) -> int:
     """The number that holds: `number` if the app is new, or to be changed."""
     first = client.partitions[0]
     with refusing(first.connections):

@@ -9,10 +9,10 @@ from streams.entries import refusing
 from streams.errors import NotFound
 
 if TYPE_CHECKING:
-    from streams.client import Streams
+    from streams.app import App
 
 
-async def pause(client: Streams, group: str, *, on: bool) -> bool:
+async def pause(client: App, group: str, *, on: bool) -> bool:
     """Pauses a group or lets it go on; False if it was so already. Raises `NotFound` for a group nobody has made."""
     known = changed = False
     for partition in client.partitions:

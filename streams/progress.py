@@ -13,12 +13,12 @@ from redis.exceptions import RedisError
 
 from streams import clock, scripts
 from streams.connection import LOST
-from streams.dependencies import CurrentDelivery, CurrentStreams, Depends
+from streams.dependencies import CurrentApp, CurrentDelivery, Depends
 from streams.logger import get_logger
 from streams.scrub import scrub
 
 if TYPE_CHECKING:
-    from streams.client import Streams
+    from streams.app import App
     from streams.delivery import Delivery
 
 log = get_logger("streams.progress")
@@ -34,8 +34,8 @@ class Progress:
     Kept for an hour after the last report.
     """
 
-    def __init__(self, delivery: Delivery, client: Streams) -> None:
-        partition = client.partitions[client.partition_of(delivery.source)]
+    def __init__(self, delivery: Delivery, app: App) -> None:
+        partition = app.partitions[app.partition_of(delivery.source)]
         self._call = partition.redis.execute_command
         self._key = partition.keys.progress(delivery.message.id)
         self._group, self._attempt = delivery.group, delivery.attempt
@@ -108,9 +108,9 @@ class Progress:
 @asynccontextmanager
 async def _progress(
     delivery: Delivery = CurrentDelivery(),
-    client: Streams = CurrentStreams(),
+    app: App = CurrentApp(),
 ) -> AsyncGenerator[Progress, None]:
-    progress = Progress(delivery, client)
+    progress = Progress(delivery, app)
     try:
         yield progress
     finally:

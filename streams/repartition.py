@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Final
 
 from streams.errors import StreamsError
 from streams.partitioning import registered, settle_on
-from streams.snapshot import Snapshot
+from streams.snapshot_reader import snapshot_each
 
 if TYPE_CHECKING:
-    from streams.client import Streams
+    from streams.app import App
 
 _MOST: Final = 1024
 
 
-async def repartition(client: Streams, to: int) -> int:
+async def repartition(client: App, to: int) -> int:
     """Gives the app `to` partitions; returns how many it had. All processes are to be restarted with that number.
 
     More: any time. Fewer: only when those that go have nothing left that somebody may miss (no unread, pending, waiting
@@ -27,11 +27,11 @@ async def repartition(client: Streams, to: int) -> int:
     settings = client.settings.model_copy(update={"partitions": max(had, to)})
     async with type(client)(settings=settings) as whole:
         if to < had:
-            for part in await Snapshot.each(whole):
+            for part in await snapshot_each(whole):
                 alive = sum(group.alive for group in part.groups)
                 if alive:
                     raise StreamsError(f"{alive} consumer(s) are alive; stop every process before there are fewer")
-            for number, part in enumerate(await Snapshot.each(whole)):
+            for number, part in enumerate(await snapshot_each(whole)):
                 left = part.waiting.total + sum(group.lag + group.pending + group.dead for group in part.groups)
                 if number >= to and left:
                     raise StreamsError(

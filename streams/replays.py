@@ -21,7 +21,7 @@ from streams.replay import Replay, joined
 from streams.replaying import Replaying, stamp
 
 if TYPE_CHECKING:
-    from streams.client import Streams
+    from streams.app import App
 
 _CHUNK: Final = 100  # messages in one step
 _KEPT: Final = 100  # finished replays that are remembered
@@ -32,7 +32,7 @@ Progress = Callable[[Replay], None]
 class Replays:
     """The replays of one client's app. With several partitions a replay is a job in each, under one id."""
 
-    def __init__(self, client: Streams) -> None:
+    def __init__(self, client: App) -> None:
         self._client = client
         self._parts = [Replaying(partition) for partition in client.partitions]
 

@@ -114,5 +114,5 @@ def _runs(delivery: Delivery) -> bool:
 
 def _ran(delivery: Delivery, now: float) -> float:
     """Seconds since its handler began: the deadline is its time-out after that."""
-    assert delivery.route is not None
-    return max(0.0, delivery.route.timeout - (delivery.deadline - now))
+    timeout: float = delivery.route.timeout
+    return max(0.0, timeout - (delivery.deadline - now))

@@ -18,9 +18,11 @@ from streams.claims import MARK
 from streams.entries import Entries, decode, refusing
 from streams.errors import NotFound, StreamsError
 from streams.keys import LANES, checked_name
+from streams.orphans import release
+from streams.snapshot_reader import take_snapshot
 
 if TYPE_CHECKING:
-    from streams.client import Streams
+    from streams.app import App
     from streams.message import Message
     from streams.partition import Partition
 
@@ -64,7 +66,7 @@ Progress = Callable[[str, int], None]
 
 
 async def trim(
-    client: Streams,
+    client: App,
     streams: Sequence[str] = (),
     *,
     keep: int | None = None,
@@ -96,7 +98,7 @@ async def trim(
 
 
 async def _trim(
-    client: Streams,
+    client: App,
     partition: Partition,
     key: str,
     keep: int | None,
@@ -119,7 +121,7 @@ async def _trim(
             dry_run=dry_run,
             tell=MARK if client.claims is not None else b"",
         )
-        await client.release([decode((entry_id, fields)) for entry_id, fields in step.told])
+        await release(client, [decode((entry_id, fields)) for entry_id, fields in step.told])
         removed += step.removed
         if progress is not None:
             progress(partition.keys.short(key), removed)
@@ -160,7 +162,7 @@ async def _is_old(partition: Partition, key: str, step: chores.Trimmed, removed:
     return False
 
 
-async def _lanes(client: Streams, streams: Iterable[str]) -> list[list[str]]:
+async def _lanes(client: App, streams: Iterable[str]) -> list[list[str]]:
     """The keys of the lanes that exist, of these streams or of all, by partition."""
     known = {event.stream for event in filter(None, map(registered, registered_types()))}
     existing: list[set[str]] = []  # the short names, by partition
@@ -181,7 +183,7 @@ async def _lanes(client: Streams, streams: Iterable[str]) -> list[list[str]]:
     ]
 
 
-def _wanted(client: Streams, streams: list[str], known: set[str], existing: set[str]) -> list[str]:
+def _wanted(client: App, streams: list[str], known: set[str], existing: set[str]) -> list[str]:
     """The lanes that are meant, by their short names. Raises `NotFound` for one that nobody knows."""
     keys = client.keys
     names = [name.partition(":")[0] for name in streams] or sorted(known)
@@ -196,7 +198,7 @@ def _wanted(client: Streams, streams: list[str], known: set[str], existing: set[
     return [lane for lane in lanes if lane in streams or lane.partition(":")[0] in streams]
 
 
-async def retire(client: Streams, group: str, *, apply: bool = False) -> Retired:
+async def retire(client: App, group: str, *, apply: bool = False) -> Retired:
     """Gives up a group that nobody runs any more, so that it holds no retention; without `apply` only says what that
     would give up.
 
@@ -207,7 +209,7 @@ async def retire(client: Streams, group: str, *, apply: bool = False) -> Retired
     checked_name("group", group)
     if apply:
         await client.check()
-    groups = (await client.snapshot()).groups
+    groups = (await take_snapshot(client)).groups
     account = next((found for found in groups if found.name == group), None)
     lanes = await _lanes(client, ())
     # A look at all of them first: a consumer that is alive in one partition keeps the group in each.
@@ -227,7 +229,7 @@ async def retire(client: Streams, group: str, *, apply: bool = False) -> Retired
     for partition in client.partitions:
         with refusing(partition.connections):
             waiting += await _waiting(partition, group, apply=apply)
-    await client.release(carried)
+    await release(client, carried)
     unread = account.lag if account else 0
     dead = account.dead if account else 0
     return Retired(

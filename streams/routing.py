@@ -1,4 +1,4 @@
-"""Routing: which partition an event belongs to, and how a batch gets to the partitions."""
+"""Router: how messages get to the publishers of their partitions."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from streams.errors import StreamsError
-from streams.keys import partition_of
 from streams.message import Message
+from streams.middleware import Middleware
+from streams.publisher import Publisher
 from streams.receipt import Receipt
 
 if TYPE_CHECKING:
@@ -17,21 +18,18 @@ if TYPE_CHECKING:
 _MANY: Final = 500
 
 
-class Routing:
-    """The routing of one client. With one partition it costs nothing."""
+class Router:
+    """The publishers of one client. With one partition it costs nothing."""
 
-    def __init__(self, partitions: Sequence[Partition]) -> None:
-        self._partitions = partitions
+    def __init__(self, partitions: Sequence[Partition], middleware: Sequence[Middleware] = ()) -> None:
+        self._keys = partitions[0].keys
+        self.publishers = tuple(Publisher(part.connections, part.keys, middleware) for part in partitions)
         self.one = len(partitions) == 1
-        self.add = partitions[0].publisher.publish if self.one else self._add
+        self.add = self.publishers[0].publish if self.one else self._add
 
-    def choose(self, name: str) -> int:
-        """The partition for an event, by its ordering key, `once` name or id."""
-        return 0 if self.one else partition_of(name, len(self._partitions))
-
-    def number(self, key: str) -> int:
+    def _number(self, key: str) -> int:
         """The number of the partition that a Redis key belongs to."""
-        return 0 if self.one else self._partitions[0].keys.number_in(key)
+        return 0 if self.one else self._keys.number_in(key)
 
     async def add_many(
         self, messages: Iterable[tuple[str, Message]], publish: Publish, *, replicated: bool = False
@@ -42,7 +40,7 @@ class Routing:
         sent: set[str] = set()
         try:
             for stream, message in messages:
-                number = self.number(message.target)
+                number = self._number(message.target)
                 message.replicated = replicated
                 receipts.append(Receipt(message.id, stream, number))
                 batch = batches.setdefault(number, [])
@@ -62,6 +60,11 @@ class Routing:
         """Adds each partition's messages in their order; those of one partition are all or nothing."""
         batches: dict[int, list[Message]] = {}
         for message in messages:
-            batches.setdefault(self.number(message.target), []).append(message)
+            batches.setdefault(self._number(message.target), []).append(message)
         for number, batch in batches.items():
-            await self._partitions[number].publisher.publish(batch)
+            await self.publishers[number].publish(batch)
+
+    async def aclose(self) -> None:
+        """Waits for publishes on their way."""
+        for publisher in self.publishers:
+            await publisher.aclose()

@@ -7,7 +7,6 @@ when a process started, so that all processes agree on them. They are millisecon
 from __future__ import annotations
 
 import difflib
-import inspect
 import re
 from collections import deque
 from collections.abc import Callable
@@ -15,14 +14,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cached_property
 from hashlib import blake2b
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal, Protocol, get_args
 from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
-from uncalled_for import get_dependency_parameters
 
 from schemas.event import Priority
-from streams.calling import is_coroutine_function, parameters_of, takes_position
 from streams.errors import StreamsError
 from streams.keys import LANES
 from streams.outcome import Duration, seconds
@@ -211,28 +208,6 @@ class Schedule:
         if len(self.key.encode()) > _LONGEST_KEY:
             raise StreamsError(f"schedule {self.name}: the ordering key is longer than {_LONGEST_KEY} bytes")
 
-    @cached_property
-    def is_async(self) -> bool:
-        """Whether the function is a coroutine function; a plain one runs in a thread."""
-        return is_coroutine_function(self.function)
-
-    @cached_property
-    def argument(self) -> str:
-        """The name of the parameter that takes the `Slot`; empty when the function wants none."""
-        return self._own.name if self._own is not None else ""
-
-    @cached_property
-    def by_position(self) -> bool:
-        """Whether the `Slot` is given by its position."""
-        return self._own is not None and takes_position(self._own)
-
-    @cached_property
-    def _own(self) -> inspect.Parameter | None:
-        parameters = parameters_of(self.function) or ()
-        given = get_dependency_parameters(self.function) if parameters else ()
-        own = [each for each in parameters if each.name not in given and each.kind is not each.VAR_KEYWORD]
-        return own[0] if own else None
-
     def due(self, last: int, now: int) -> Due:
         """What is to be done when `last` was the last slot that was decided, after the misfire policy.
 
@@ -271,6 +246,16 @@ class Schedule:
             "priority": self.priority,
             "key": self.key,
         }
+
+
+class Calls(Protocol):
+    """What runs the functions of schedules."""
+
+    async def call(self, schedule: Schedule, slot: Slot) -> Any:
+        """Returns or raises what the function of a schedule does for a slot."""
+
+    def close(self) -> None:
+        """Ends the threads of plain functions."""
 
 
 def timing_of(definition: dict[str, Any]) -> Cron | Every:

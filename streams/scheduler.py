@@ -16,22 +16,20 @@ from redis.exceptions import RedisError
 
 from streams import clock, timetable
 from streams.connection import LOST
+from streams.envelope import Envelope
 from streams.errors import Refused
 from streams.failure import Failure, describe, passes
 from streams.keys import RUN_TTL_MS
 from streams.logger import get_logger
 from streams.middleware import Middleware, publish_chain
 from streams.returned import events_in
-from streams.schedule import Schedule, Slot, event_id
-from streams.schedule_call import call_schedule
-from streams.threads import Threads
+from streams.schedule import Calls, Schedule, Slot, event_id
 from streams.tolerant import is_time
 
 if TYPE_CHECKING:
-    from streams.client import Streams
+    from streams.app import App
     from streams.message import Message
     from streams.partition import Partition
-    from streams.processor import Processor
     from streams.reconnect import Reconnect
 
 log = get_logger("streams.scheduler")
@@ -48,17 +46,17 @@ class Scheduler:
 
     def __init__(
         self,
-        processor: Processor,
-        client: Streams,
+        processor: str,
+        client: App,
         partition: Partition,
         schedules: Mapping[str, Schedule],
+        calls: Calls,
         reconnect: Reconnect,
         middleware: Sequence[Middleware] = (),
     ) -> None:
         self._schedules = schedules
-        self._processor = processor.name
-        self._timeout = processor.timeout or client.settings.timeout
-        self._client = client
+        self._processor = processor
+        self._envelope = Envelope(client)
         self._partition = partition.number
         self._keys = partition.keys
         self._call = partition.redis.execute_command
@@ -72,7 +70,7 @@ class Scheduler:
         # Who fired a schedule's last slot goes first, the others a moment later: they find it done, and its function
         # is called once and not once in each process. If the first has died, the next is that moment late.
         self._first = set[str]()
-        self._threads = Threads(f"{processor.name}-schedules")
+        self._calls = calls
         self._behind = random.uniform(*HEAD_START)
 
     async def run(self) -> None:
@@ -94,7 +92,7 @@ class Scheduler:
                 except TimeoutError:
                     pass
         finally:
-            self._threads.close()
+            self._calls.close()
             for task in self._busy.values():
                 task.cancel()
             if self._busy:
@@ -102,7 +100,7 @@ class Scheduler:
 
     def close(self) -> None:
         """Ends the threads of plain functions, for one that does not `run`."""
-        self._threads.close()
+        self._calls.close()
 
     async def fire_all(self) -> None:
         """Fires what has come by now, and returns when that is done: for one that is alone, on a clock that stands
@@ -241,13 +239,12 @@ class Scheduler:
         return decided
 
     async def _make(self, schedule: Schedule, slot: Slot, kind: str, at: int) -> list[Message]:
-        async with asyncio.timeout(self._timeout):
-            result = await call_schedule(schedule, slot, self._threads)
+        result = await self._calls.call(schedule, slot)
         events, other = await events_in(result)
         if other:  # its work is to make an event, and is done again without harm
             raise TypeError(_RETURNS.format(given=other))
         return [
-            self._client.message(
+            self._envelope.wrap(
                 event, key=schedule.key, priority=schedule.priority, partition=self._partition,
                 id=event_id(self._keys.app, schedule.name, kind, at, index),
             )

@@ -18,7 +18,7 @@ from streams.schedule import Cron, Every, event_id, timing_of
 from streams.tolerant import moment, text, whole
 
 if TYPE_CHECKING:
-    from streams.client import Streams
+    from streams.app import App
     from streams.partition import Partition
 
 _POLL: Final = 0.1  # seconds between two looks whether a run has happened
@@ -74,7 +74,7 @@ class Run:
 class Schedules:
     """The schedules of one app. Every method that takes a name raises `NotFound` for one that no processor declares."""
 
-    def __init__(self, client: Streams) -> None:
+    def __init__(self, client: App) -> None:
         self._client = client
 
     async def ls(self) -> list[ScheduleState]:

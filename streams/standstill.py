@@ -11,7 +11,7 @@ from streams.report import Question, Report, ask
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from streams.client import Streams
+    from streams.app import App
     from streams.partition import Partition
     from streams.snapshot import GroupState, Snapshot
 
@@ -26,7 +26,7 @@ class Answer(NamedTuple):
     report: Report | None
 
 
-async def ask_holders(client: Streams, parts: Sequence[Snapshot]) -> list[Answer]:
+async def ask_holders(client: App, parts: Sequence[Snapshot]) -> list[Answer]:
     """Asks in each partition those that hold something, all at once: one message a group, at most 2 s. One that has
     missed two heartbeats is not asked: it was stopped or killed, and others have what it held in a moment. Raises
     `Unreachable` or `Refused`.

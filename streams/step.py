@@ -14,7 +14,7 @@ from streams.reached import Reached
 from streams.trail import Trail
 
 if TYPE_CHECKING:
-    from streams.client import Streams
+    from streams.app import App
     from streams.whereabouts import GroupTrail
 
 _SETTLED: Final = ("acked", "dead", "discarded", "cancelled", "expired", "missed")
@@ -50,7 +50,7 @@ class Step:
         }
 
 
-async def follow(client: Streams, id: str, *, group: str = "") -> AsyncGenerator[Step, None]:
+async def follow(client: App, id: str, *, group: str = "") -> AsyncGenerator[Step, None]:
     """The steps of an event in every group, or in one, until each is through with it; the last one of each group has
     its final state. While nobody reads its stream it waits. Raises `NotFound`, `Unreachable` or `Refused`.
     """
@@ -79,7 +79,7 @@ async def follow(client: Streams, id: str, *, group: str = "") -> AsyncGenerator
 class _Watch:
     """What was seen of an event so far."""
 
-    def __init__(self, client: Streams, trail: Trail, group: str) -> None:
+    def __init__(self, client: App, trail: Trail, group: str) -> None:
         self._client = client
         self._partition = client.partitions[trail.partition]
         self._trail = trail

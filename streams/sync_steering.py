@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from streams.dead_letters import DeadLetters
 from streams.face import Face, iterates, waits
@@ -12,15 +12,22 @@ from streams.replays import Replays
 from streams.schedules import Schedules
 
 if TYPE_CHECKING:
-    from streams.sync import SyncStreams
+    from streams.client import Streams
 
 _T = TypeVar("_T")
+
+
+class Asked(Protocol):
+    """What has a client, and waits for what is asked of it: `SyncStreams`."""
+
+    def call(self, ask: Callable[[Streams], Coroutine[Any, Any, _T]]) -> _T:
+        """Asks the client for anything."""
 
 
 class SyncDeadLetters(Face[DeadLetters]):
     """What one group gave up: the face of `DeadLetters`."""
 
-    def __init__(self, streams: SyncStreams, group: str) -> None:
+    def __init__(self, streams: Asked, group: str) -> None:
         self.group = checked_name("group", group)
         self._streams = streams
 
@@ -40,7 +47,7 @@ class SyncDeadLetters(Face[DeadLetters]):
 class SyncReplays(Face[Replays]):
     """Replays from history to one group: the face of `Replays`."""
 
-    def __init__(self, streams: SyncStreams) -> None:
+    def __init__(self, streams: Asked) -> None:
         self._streams = streams
 
     def call(self, ask: Callable[[Replays], Coroutine[Any, Any, _T]]) -> _T:
@@ -57,7 +64,7 @@ class SyncReplays(Face[Replays]):
 class SyncSchedules(Face[Schedules]):
     """The schedules that processors have: the face of `Schedules`."""
 
-    def __init__(self, streams: SyncStreams) -> None:
+    def __init__(self, streams: Asked) -> None:
         self._streams = streams
 
     def call(self, ask: Callable[[Schedules], Coroutine[Any, Any, _T]]) -> _T:

@@ -26,7 +26,7 @@ from streams.tolerant import text, wire
 from streams.whereabouts import GroupTrail, Whereabouts
 
 if TYPE_CHECKING:
-    from streams.client import Streams
+    from streams.app import App
     from streams.message import Message
     from streams.partition import Partition
 
@@ -66,7 +66,7 @@ class Trail:
     cancelled: dict[str, str] | None = None
 
     @classmethod
-    async def find(cls, client: Streams, id: str, *, follow_ups: bool = False) -> Trail:
+    async def find(cls, client: App, id: str, *, follow_ups: bool = False) -> Trail:
         """Finds an event by its id (or, for a foreign entry, its entry id) and, which takes most of the time, what it
         led to. Raises `NotFound`, naming what was looked through, `Unreachable` or `Refused`.
         """

@@ -24,7 +24,7 @@ from streams.retention import trim
 from streams.turns import Turns
 
 if TYPE_CHECKING:
-    from streams.client import Streams
+    from streams.app import App
     from streams.partition import Partition
     from streams.processor import Processor
 
@@ -38,7 +38,7 @@ _FULL: Final = 0.8  # the share of STREAMS_DEAD_MOST from which it is said
 class Upkeep:
     """The upkeep of one consumer."""
 
-    def __init__(self, client: Streams, processor: Processor) -> None:
+    def __init__(self, client: App, processor: Processor) -> None:
         self._client = client
         self._settings = client.settings
         self._group = processor.name

@@ -96,7 +96,7 @@ def judge(
 
 
 def _delay(delivery: Delivery, error: BaseException, random: Callable[[], float]) -> float | None:
-    policy = delivery.route.retry if delivery.route else _WITHOUT_POLICY
+    policy: Backoff = delivery.route.retry if delivery.route else _WITHOUT_POLICY
     try:
         delay = policy.next_delay(delivery.attempt, error, random)
         return None if delay is None else seconds(delay)

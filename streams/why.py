@@ -19,7 +19,7 @@ from streams.tolerant import scores, text, texts, whole
 from streams.trail import Trail
 
 if TYPE_CHECKING:
-    from streams.client import Streams
+    from streams.app import App
     from streams.partition import Partition
     from streams.whereabouts import GroupTrail
 
@@ -31,7 +31,7 @@ _OPEN: Final = ("unread", "running", "retrying", "snoozed")
 _ENTRY: Final = re.compile(r"\d{1,20}-\d{1,20}")
 
 
-async def why(client: Streams, id: str) -> tuple[Reason, ...]:
+async def why(client: App, id: str) -> tuple[Reason, ...]:
     """One reason for every group that reads the event's stream; for an event that cannot be found, or that nobody
     reads, one with no group. Asks the consumers that hold it, which may take 2 s. Raises `Unreachable` or `Refused`.
     """
@@ -174,7 +174,7 @@ class _Inquiry:
         return Reason(name, "trimmed", text)
 
 
-async def _unknown(client: Streams, id: str) -> Reason:
+async def _unknown(client: App, id: str) -> Reason:
     """It is nowhere: whether it was never here, or may have been trimmed, as far as that can be proven."""
     made = made_at(id) or (milliseconds(id) if _ENTRY.fullmatch(id) else 0)
     app, full, holes, now = client.settings.app, "", list[str](), 0

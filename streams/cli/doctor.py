@@ -104,14 +104,14 @@ async def _doctor(json: bool) -> None:
 async def _examine(streams: Streams) -> list[Finding]:
     from streams.damage import damage
     from streams.newer import newer_than_code
-    from streams.snapshot import Snapshot
+    from streams.snapshot_reader import snapshot_each
     from streams.standstill import ask_holders
 
     began = time.time()
     seconds, microseconds = await streams.redis.time()
     difference = (began + time.time()) / 2 - (seconds + microseconds / 1e6)
     snapshot = await streams.snapshot()
-    answers = await ask_holders(streams, await Snapshot.each(streams))
+    answers = await ask_holders(streams, await snapshot_each(streams))
     return [
         *check_connection(streams.connections),
         *check_settings(streams.settings, os.environ),

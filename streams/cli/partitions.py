@@ -36,10 +36,10 @@ async def _set(to: int) -> None:
 
 
 async def _partitions(json: bool) -> None:
-    from streams.snapshot import Snapshot
+    from streams.snapshot_reader import snapshot_each
 
     async with opened() as streams:
-        found = list(enumerate(await Snapshot.each(streams)))
+        found = list(enumerate(await snapshot_each(streams)))
     rows: list[dict[str, Any]] = [
         {
             "partition": number,

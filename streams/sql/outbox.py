@@ -12,7 +12,7 @@ from sqlalchemy import Executable, Integer, cast, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from streams.claims import MOST
-from streams.dependencies import current_delivery
+from streams.delivery import current_delivery
 from streams.errors import TooLarge, Unpublishable
 from streams.keys import checked_priority
 from streams.message import TRACEPARENT, TRACESTATE, Message

@@ -139,9 +139,9 @@ class Harness(Streams):
         """What the clock shows, in UTC."""
         return self._clock.now()
 
-    def message(self, event: Event, *, id: str = "", **options: Any) -> Message:
-        """As `Streams.message`; its id is of this clock and this seed."""
-        return super().message(event, id=id or new_id(self._clock.ms, self._dice), **options)
+    def new_id(self) -> str:
+        """An id of this clock and this seed."""
+        return new_id(self._clock.ms, self._dice)
 
     async def add_entry(self, stream: str, fields: Mapping[str, Any]) -> str:
         """Adds an entry as a publisher in another language would, by XADD; returns its id."""

@@ -16,7 +16,7 @@ from streams import admission, clock, scripts
 from streams.budget import whole_up_to
 from streams.consumer import Consumer, end_tasks
 from streams.delivery import Delivery, suspect_from
-from streams.dependencies import current_streams
+from streams.dependencies import current_app
 from streams.message import Message
 from streams.testing.crash import Crash
 
@@ -88,7 +88,7 @@ class Member(Consumer):
 
     async def _share(self) -> None:
         async with SharedContext():
-            current_streams.set(self._client)
+            current_app.set(self._client)
             await self._open_shared()
             self._context = copy_context()
             self._slots.start()

@@ -21,7 +21,7 @@ def home(request: pytest.FixtureRequest, partitions: int, monkeypatch: pytest.Mo
     """
     number = zlib.crc32(request.node.name.encode()) % partitions
     if partitions > 1 and not request.node.get_closest_marker("spread"):
-        for module in ("routing", "consumer", "trail"):
+        for module in ("app", "consumer", "trail"):
             monkeypatch.setattr(f"streams.{module}.partition_of", lambda name, count: number % count)
         at_home = property(lambda self: self.partitions[number % len(self.partitions)])
         monkeypatch.setattr(Streams, "keys", property(lambda self: at_home.fget(self).keys))

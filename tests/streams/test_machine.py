@@ -157,7 +157,7 @@ class Machine(RuleBasedStateMachine):
         """The publisher asks again with the number of the batch; it was there already."""
         self.n += 1
         message = Message.for_event(Noted(n=self.n), source="/m", target=self.keys.stream("notes"))
-        publisher = self.streams.partitions[0].publisher
+        publisher = self.streams._router.publishers[0]
         self.run(self.streams.append([message]))
         again = PendingPublish([message], deadline=float("inf"))
         self.run(publisher._send_until_answered([again], publisher._sequence))

@@ -10,7 +10,7 @@ import pytest
 
 from streams import Processor, PublishUncertain, Refused, Streams, StreamsError, TooLarge, Unreachable
 from streams.message import FIELDS, Message
-from streams.routing import Routing
+from streams.routing import Router
 from tests.conftest import RedisFactory
 from tests.events import Noted
 from tests.proxy import Proxy
@@ -72,7 +72,7 @@ async def test_an_error_has_the_receipts_of_what_is_in(streams: Streams, fails_a
 
     messages = [("notes", streams.message(Noted(n=n))) for n in range(1203)]
     with pytest.raises(StreamsError, match="no") as caught:
-        await Routing(streams.partitions[:1]).add_many(messages, publish)
+        await Router(streams.partitions[:1]).add_many(messages, publish)
     assert sizes == [500] * fails_at
     assert [one.id for one in caught.value.published] == [message.id for _, message in messages[: 500 * fails_at]]
 

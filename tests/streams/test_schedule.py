@@ -16,6 +16,7 @@ from uncalled_for import Dependency
 
 from streams import Depends, Processor, Slot, StreamsError
 from streams.schedule import ON_TIME, Cron, Due, Every, Schedule, event_id, timing_of
+from streams.schedule_calls import slot_parameter
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "schedules.md"
 MINUTE: Final = 60_000
@@ -257,7 +258,8 @@ def test_the_function_takes_the_slot_and_dependencies() -> None:
     @processor.every(60, name="again")
     def given_alone(given: int = Depends(lambda: 1)) -> None: ...
 
-    assert [s.argument for s in processor.schedules.values()] == ["", "slot", ""]
+    own = [slot_parameter(each.function) for each in processor.schedules.values()]
+    assert [each.name if each else "" for each in own] == ["", "slot", ""]
     assert list(processor.schedules) == ["p.without", "p.with_both", "p.again"]
     with pytest.raises(StreamsError, match="takes the slot and dependencies, not slot, other"):
         processor.every(60, name="two")(lambda slot, other: None)

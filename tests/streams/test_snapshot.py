@@ -7,7 +7,8 @@ import redis.asyncio
 
 from schemas import StockBelowThreshold
 from streams import Streams
-from streams.snapshot import GroupState, Snapshot
+from streams.snapshot import GroupState
+from streams.snapshot_reader import take_snapshot
 from tests.cli.consuming import Desk, registered
 from tests.streams.conftest import MakeSettings, StartConsumer
 from tests.waiting import wait_until
@@ -151,7 +152,7 @@ async def test_taking_one_changes_nothing(streams: Streams, redis_client: redis.
     await streams.publish_many([registered(9)] * 3)
     await redis_client.xgroup_create(streams.keys.stream("users"), "email", "0")
     before = await _writes(redis_client)
-    await Snapshot.take(streams)
+    await take_snapshot(streams)
     assert await _writes(redis_client) == before
 
 

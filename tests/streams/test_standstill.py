@@ -7,7 +7,7 @@ import asyncio
 from streams import Batch, Processor, Streams
 from streams.cli.checks import Finding, check_standstill
 from streams.report import Report
-from streams.snapshot import Snapshot
+from streams.snapshot_reader import snapshot_each
 from streams.standstill import ask_holders
 from tests.events import Noted
 from tests.streams.conftest import StartConsumer
@@ -16,7 +16,7 @@ from tests.waiting import wait_until
 
 async def findings(streams: Streams, lease: float) -> list[Finding]:
     """What `doctor` finds."""
-    return list(check_standstill(await ask_holders(streams, await Snapshot.each(streams)), lease))
+    return list(check_standstill(await ask_holders(streams, await snapshot_each(streams)), lease))
 
 
 async def test_what_is_held_and_not_begun(streams: Streams, start: StartConsumer) -> None:

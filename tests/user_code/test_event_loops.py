@@ -163,7 +163,7 @@ async def test_a_loop_that_cancels_everything(redis_factory: RedisFactory, app: 
             await asyncio.sleep(0.05)
             publishes[0].cancel()  # the client sees its batch through, in a task of its own
             await asyncio.sleep(0.05)
-            (own,) = streams.partitions[0].publisher._tasks
+            (own,) = streams._router.publishers[0]._tasks
             own.cancel()
             async with asyncio.timeout(2):
                 found = await asyncio.gather(*publishes, return_exceptions=True)

@@ -44,7 +44,8 @@ from schemas import (
     UserRegistered,
 )
 from streams.client import Streams
-from streams.dependencies import current_delivery, current_streams
+from streams.delivery import current_delivery
+from streams.dependencies import current_app
 from streams.outcome import DeadLetter, Retry
 from tests.processors.email.conftest import Deliver, OpenMailer
 
@@ -82,7 +83,7 @@ async def test_its_dependencies_resolve_and_the_mailer_is_shared_and_closed(
 ) -> None:
     monkeypatch.setenv("SMTP_URL", f"smtp://127.0.0.1:{sink.port}")
     event = UserRegistered(user_id=1, email=ADA, name="Ada")
-    current_streams.set(streams)
+    current_app.set(streams)
     current_delivery.set(deliver(event))
     async with SharedContext():
         for _ in range(2):
