@@ -30,9 +30,9 @@ from processors.database.migration import upgrade
 from processors.database.tables import businesses
 from processors.file import store_upload
 from processors.storage import Storages, StorageSettings
-from schemas import Event, InventoryExported, InventoryExportRequested, InventoryImported
+from schemas import InventoryExported, InventoryExportRequested, InventoryImported
 from schemas.files import ExportFormat
-from streams import Settings, Streams
+from streams import Event, Settings, Streams
 from streams.embedded import EmbeddedRedis, find_servers
 
 CHUNK: Final = 5_000

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from schemas import Event
+from streams import Event
 
 
 class Benched(Event, stream="bench", version=1):

@@ -11,8 +11,8 @@ from typing import Final
 from opentelemetry.semconv._incubating.attributes import cloudevents_attributes as cloudevents
 from opentelemetry.semconv._incubating.attributes import messaging_attributes as messaging
 
-from schemas import registered
 from streams.delivery import Delivery
+from streams.events import registered
 from streams.message import Message
 from streams.outcome import Acked, Cancelled, DeadLettered, Expired, Outcome, Released, Retried, Snoozed
 

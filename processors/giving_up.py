@@ -8,8 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from schemas import Event
-from streams import DeadLetter, Delivery, Snooze, Streams, Unavailable
+from streams import DeadLetter, Delivery, Event, Snooze, Streams, Unavailable
 from streams.verdict import signal
 
 log = structlog.get_logger(__name__)

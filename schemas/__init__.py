@@ -1,12 +1,10 @@
-"""The contracts: what may be published, in which version, and what is private in it.
+"""The domain events of Planning Bord: what may be published, in which version, and what is private in it.
 
-Other services may depend on this package alone: it knows no Redis and no engine. Importing it registers every
-domain event, which is how a message's `type` finds its class.
+Importing it registers every one of them, which is how a message's `type` finds its class. Of the engine it imports
+`streams.events` alone, which knows no Redis.
 """
 
-from schemas.definition import SchemaError
 from schemas.emails import DailyDigestDue, EmailRefused, StockAlertsDue
-from schemas.event import Event, registered, registered_types, upcast
 from schemas.files import (
     ExportsCleanupDue,
     InventoryExported,
@@ -26,15 +24,12 @@ from schemas.inventory import (
     StockBelowThreshold,
     StockCheckDue,
 )
-from schemas.privacy import PII, Secret, redact
 from schemas.reports import ReportFailed, ReportGenerated, ReportRequested, ReportsCleanupDue
 from schemas.users import PasswordResetRequested, UserRegistered
 
 __all__ = [
-    "PII",
     "DailyDigestDue",
     "EmailRefused",
-    "Event",
     "ExportsCleanupDue",
     "InventoryBulkUpdateRequested",
     "InventoryExportFailed",
@@ -53,14 +48,8 @@ __all__ = [
     "ReportGenerated",
     "ReportRequested",
     "ReportsCleanupDue",
-    "SchemaError",
-    "Secret",
     "StockAlertsDue",
     "StockBelowThreshold",
     "StockCheckDue",
     "UserRegistered",
-    "redact",
-    "registered",
-    "registered_types",
-    "upcast",
 ]

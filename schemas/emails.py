@@ -7,9 +7,9 @@ from typing import Annotated
 
 from pydantic import Field
 
-from schemas.event import Event
 from schemas.inventory import BusinessId
-from schemas.privacy import PII
+from streams.events.event import Event
+from streams.events.privacy import PII
 
 
 class EmailRefused(Event, stream="emails", version=1):

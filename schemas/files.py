@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import EmailStr, Field, HttpUrl
 
-from schemas.event import Event, upcast
 from schemas.inventory import BusinessId
-from schemas.privacy import PII
+from streams.events.event import Event, upcast
+from streams.events.privacy import PII
 
 FileReference = Annotated[
     str,

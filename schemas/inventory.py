@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.event import Event
+from streams.events.event import Event
 
 MOST_ITEMS: Final = 100
 """Items of one bulk update: one transaction, and one event far below the size cap."""

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, EmailStr, Field, HttpUrl
 
-from schemas.event import Event, upcast
 from schemas.files import FileReference
 from schemas.inventory import BusinessId
-from schemas.privacy import PII
+from streams.events.event import Event, upcast
+from streams.events.privacy import PII
 
 ReportType = Literal["inventory-summary", "sales-analysis", "stock-forecast"]
 ReportFormat = Literal["csv", "xlsx", "html", "pdf"]

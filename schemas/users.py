@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, EmailStr, Field
 
-from schemas.event import Event
-from schemas.privacy import PII
+from streams.events.event import Event
+from streams.events.privacy import PII
 
 
 class UserRegistered(Event, stream="users", version=1):

@@ -7,7 +7,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from schemas.event import Event
     from streams.batch import Batch, BatchFailed
     from streams.cancellation import Cancellation
     from streams.client import CurrentStreams, Streams
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
         Unpublishable,
         Unreachable,
     )
+    from streams.events import PII, Event, SchemaError, Secret
     from streams.limit import Limit
     from streams.middleware import Middleware
     from streams.outcome import DeadLetter, Retry, Snooze, Unavailable
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from streams.sync import SyncStreams
 
 __all__ = [
+    "PII",
     "Backoff",
     "Batch",
     "BatchFailed",
@@ -61,6 +62,8 @@ __all__ = [
     "Receipt",
     "Refused",
     "Retry",
+    "SchemaError",
+    "Secret",
     "Settings",
     "Shared",
     "Slot",
@@ -77,7 +80,7 @@ __all__ = [
 ]
 
 _HOMES: Final = {
-    "schemas.event": ("Event",),
+    "streams.events": ("PII", "Event", "SchemaError", "Secret"),
     "streams.batch": ("Batch", "BatchFailed"),
     "streams.cancellation": ("Cancellation",),
     "streams.client": ("CurrentStreams", "Streams"),

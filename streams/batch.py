@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from schemas.event import Event
+from streams.events.event import Event
 from streams.outcome import Duration, seconds
 
 LARGEST: Final = 10_000

@@ -26,8 +26,8 @@ from streams.slot import until_sure
 from streams.verdict import signal
 
 if TYPE_CHECKING:
-    from schemas.event import Event
     from streams.collector import Bundle
+    from streams.events.event import Event
     from streams.slot import Slot
 
 log = get_logger("streams.batches")

@@ -6,11 +6,11 @@ from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
-from schemas.event import Event, Priority
 from streams.app import App
 from streams.claims import ClaimStore
 from streams.dependencies import Current, current_app
 from streams.envelope import Envelope
+from streams.events.event import Event, Priority
 from streams.message import Message
 from streams.middleware import Middleware
 from streams.moment import expiry, moment

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic_core import from_json
 
-from schemas.event import registered
 from streams.errors import StreamsError, TooLarge
+from streams.events.event import registered
 from streams.publishable import checked_event, encoded
 
 if TYPE_CHECKING:
-    from schemas.event import Event
+    from streams.events.event import Event
     from streams.letter import Letter
 
 

@@ -20,8 +20,8 @@ from streams.message import DATA, Message
 from streams.orphans import release
 
 if TYPE_CHECKING:
-    from schemas.event import Event
     from streams.app import App
+    from streams.events.event import Event
     from streams.partition import Partition
 
 _CHUNK: Final = 100  # dead letters in one script call

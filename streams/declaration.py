@@ -13,10 +13,10 @@ from typing import Annotated, Any, Final, ForwardRef, TypeVar, Union, get_args, 
 
 from uncalled_for import get_dependency_parameters, validate_dependencies
 
-from schemas.event import Event
 from streams.calling import function_of, is_required, parameters_of, short_name_of, shown, takes_position
 from streams.dependencies import check_dependencies, dependencies_of
 from streams.errors import StreamsError
+from streams.events.event import Event
 
 _NOTHING_FOR: Final = (str, bytes, bytearray, int, float, bool, complex)
 _LISTS: Final = "a handler with batch=Batch(...) takes a list; write (events: list[{event}])"

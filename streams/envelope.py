@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from schemas.event import Event, Priority
 from streams.delivery import current_delivery
 from streams.errors import TooLarge
+from streams.events.event import Event, Priority
 from streams.keys import checked_priority
 from streams.message import Message
 from streams.publishable import checked_event, checked_key, checked_once

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from uncalled_for import FailedDependency, resolved_dependencies
 
-from schemas.event import Event, registered
 from streams import clock
 from streams.batch import BatchFailed
 from streams.children import in_parent
 from streams.claims import MARK
 from streams.delivery import Delivery, current_batch, current_delivery
+from streams.events.event import Event, registered
 from streams.failure import Failure, describe, passes
 from streams.follow_ups import FollowUps
 from streams.logger import get_logger

@@ -13,9 +13,9 @@ from streams.middleware import Middleware, publish_chain
 from streams.returned import RETURNS, events_in
 
 if TYPE_CHECKING:
-    from schemas.event import Event
     from streams.app import App
     from streams.delivery import Delivery
+    from streams.events.event import Event
     from streams.executor import Route
     from streams.message import Message
 

@@ -43,8 +43,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, get_args
 
-from schemas.event import Priority
 from streams.errors import StreamsError, Unpublishable
+from streams.events.event import Priority
 
 LANES: Final[tuple[Priority, ...]] = get_args(Priority)
 

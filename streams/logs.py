@@ -15,9 +15,9 @@ import orjson
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
-from schemas.event import Event
-from schemas.privacy import REDACTED, redact
 from streams.errors import StreamsError
+from streams.events.event import Event
+from streams.events.privacy import REDACTED, redact
 from streams.redaction import redact_text
 
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")

@@ -17,9 +17,9 @@ from typing import Any, Final
 
 import orjson
 
-from schemas.event import Event
 from streams import clock
 from streams.event_ids import new_id
+from streams.events.event import Event
 from streams.publishable import encoded
 from streams.tolerant import count, entry_time, failures, pairs
 

@@ -8,11 +8,11 @@ from typing import Any, Final, TypeVar
 
 from uncalled_for import get_dependency_parameters
 
-from schemas.event import Event, Priority
 from streams.batch import Batch
 from streams.calling import is_coroutine_function, name_of, parameters_of, shown
 from streams.declaration import check_handler, check_schedule
 from streams.errors import StreamsError
+from streams.events.event import Event, Priority
 from streams.keys import checked_name
 from streams.limit import Limit
 from streams.outcome import Duration

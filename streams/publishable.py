@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Final
 
-from schemas.definition import SchemaError
-from schemas.event import Event
 from streams.errors import Unpublishable
+from streams.events.definition import SchemaError
+from streams.events.event import Event
 
 MOST_KEY: Final = 200  # bytes
 MOST_ONCE: Final = 1_000  # bytes

@@ -1,6 +1,6 @@
 """Redaction of free text for logs and traces: messages quote what they were given.
 
-The fields of an event are redacted by `schemas.redact`; this is for text without a schema.
+The fields of an event are redacted by `streams.events.redact`; this is for text without a schema.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from schemas.privacy import REDACTED
+from streams.events.privacy import REDACTED
 
 ERROR_LENGTH: Final = 500
 

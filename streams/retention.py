@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
-from schemas.event import registered, registered_types
 from streams import chores, scripts
 from streams.claims import MARK
 from streams.entries import Entries, decode, refusing
 from streams.errors import NotFound, StreamsError
+from streams.events.event import registered, registered_types
 from streams.keys import LANES, checked_name
 from streams.orphans import release
 from streams.snapshot_reader import take_snapshot

@@ -12,7 +12,7 @@ from collections.abc import AsyncGenerator, Generator
 from itertools import islice
 from typing import Any, Final
 
-from schemas.event import Event
+from streams.events.event import Event
 from streams.failure import name_of_class
 
 RETURNS: Final = "return None, an event, or a list of events"

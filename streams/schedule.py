@@ -19,8 +19,8 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
 
-from schemas.event import Priority
 from streams.errors import StreamsError
+from streams.events.event import Priority
 from streams.keys import LANES
 from streams.outcome import Duration, seconds
 

@@ -59,7 +59,8 @@ class Settings(BaseSettings):
     )  # prefix of every key
     partitions: int = Field(1, ge=1, le=1024)  # STREAMS_PARTITIONS: the same for every process; see docs/operations.md
     source: str = ""  # STREAMS_SOURCE: CloudEvents `source` of what this process publishes; `/app` unless set
-    events: Names = frozenset({"schemas"})  # STREAMS_EVENTS: modules whose import registers the events
+    # STREAMS_EVENTS: modules whose import registers the events; those of installed applications unless set
+    events: Names = frozenset()
 
     # Publishing.
     max_bytes: int = Field(256 * 1024, ge=1024)  # STREAMS_MAX_BYTES: cap of one event's data

@@ -10,9 +10,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from schemas.event import registered, registered_types
 from streams.accounting import Accounts
 from streams.entries import Entries, milliseconds, position, refusing
+from streams.events.event import registered, registered_types
 from streams.keys import LANES, LIMITED_MS, NEVER_MS, is_name
 from streams.missing import unless_missing, unless_odd
 from streams.partitioning import registered as registered_partitions

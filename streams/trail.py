@@ -12,12 +12,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from schemas.event import registered, registered_types
 from streams import scripts
 from streams.cancelled import find_cancelled
 from streams.entries import Entries, Entry, decode, milliseconds, refusing
 from streams.errors import NotFound
 from streams.event_ids import made_at
+from streams.events.event import registered, registered_types
 from streams.keys import HISTORY_LENGTH, is_name, partition_of
 from streams.message import CAUSATION, FIELDS, ID
 from streams.missing import unless_odd

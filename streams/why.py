@@ -6,11 +6,11 @@ import asyncio
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from schemas.event import registered
 from streams.duration import told
 from streams.entries import Entries, milliseconds, position, refusing
 from streams.errors import NotFound
 from streams.event_ids import made_at
+from streams.events.event import registered
 from streams.facts import Facts, Reason
 from streams.missing import unless_missing, unless_odd
 from streams.reason import delayed, explain

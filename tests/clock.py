@@ -8,8 +8,7 @@ from __future__ import annotations
 import os
 import sys
 
-from schemas import Event
-from streams import Processor, Slot, run, scheduler
+from streams import Event, Processor, Slot, run, scheduler
 
 
 class Struck(Event, stream="clock", version=1):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from schemas import Event, upcast
+from streams import Event
+from streams.events import upcast
 
 
 class Noted(Event, stream="notes", version=1):

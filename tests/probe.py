@@ -15,8 +15,7 @@ from typing import Literal
 
 import orjson
 
-from schemas import Event
-from streams import Backoff, CurrentDelivery, DeadLetter, Delivery, Processor, Snooze, Unavailable, run
+from streams import Backoff, CurrentDelivery, DeadLetter, Delivery, Event, Processor, Snooze, Unavailable, run
 
 
 class Probed(Event, stream="probes", version=1):

@@ -29,7 +29,6 @@ from processors.file import store_upload
 from processors.storage import Area, Storages, StorageSettings
 from processors.storage.file_name import safe_file_name
 from schemas import (
-    Event,
     InventoryBulkUpdateRequested,
     InventoryExported,
     InventoryExportRequested,
@@ -42,11 +41,11 @@ from schemas import (
     StockBelowThreshold,
     StockCheckDue,
 )
-from schemas.event import registered
 from schemas.inventory import StockChange
-from streams import Streams
+from streams import Event, Streams
 from streams.entries import Entries, decode
 from streams.event_ids import made_at
+from streams.events.event import registered
 
 _E = TypeVar("_E", bound=Event)
 

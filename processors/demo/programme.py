@@ -8,7 +8,8 @@ from typing import Final
 from pydantic import HttpUrl
 
 from processors.demo.script import Rule, Script
-from schemas import Event, PasswordResetRequested, ReportGenerated, StockBelowThreshold, UserRegistered
+from schemas import PasswordResetRequested, ReportGenerated, StockBelowThreshold, UserRegistered
+from streams import Event
 
 ADA: Final = "ada@example.com"
 GRACE: Final = "grace@example.com"

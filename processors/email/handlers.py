@@ -25,7 +25,6 @@ from processors.email.tries import Ambiguous, Deferred, MailBackoff
 from schemas import (
     DailyDigestDue,
     EmailRefused,
-    Event,
     InventoryExported,
     InventoryExportFailed,
     InventoryImported,
@@ -37,7 +36,7 @@ from schemas import (
     StockBelowThreshold,
     UserRegistered,
 )
-from streams import DeadLetter, Depends, Processor, Shared, Slot, Snooze
+from streams import DeadLetter, Depends, Event, Processor, Shared, Slot, Snooze
 
 if TYPE_CHECKING:
     from processors.database import Database

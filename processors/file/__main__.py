@@ -41,9 +41,9 @@ from processors.waiting import (
     wait_for_outcome,
     write_outcome,
 )
-from schemas import Event, InventoryExportRequested
+from schemas import InventoryExportRequested
 from schemas.files import ExportFormat
-from streams import Streams, StreamsError, Unavailable, run
+from streams import Event, Streams, StreamsError, Unavailable, run
 from streams.failure import describe
 
 

@@ -16,7 +16,6 @@ from processors.file.upload_order import place_among_uploads
 from processors.giving_up import give_up, is_last_try
 from processors.storage import Storages, open_storages
 from schemas import (
-    Event,
     ExportsCleanupDue,
     InventoryExported,
     InventoryExportFailed,
@@ -32,6 +31,7 @@ from streams import (
     CurrentStreams,
     DeadLetter,
     Delivery,
+    Event,
     Processor,
     Progress,
     Retry,

@@ -15,14 +15,13 @@ from processors.inventory.settings import InventorySettings
 from processors.inventory.supplier import Suppliers, open_suppliers
 from processors.inventory.sync import begin_sync, take_page
 from schemas import (
-    Event,
     InventoryBulkUpdateRequested,
     InventorySyncPageDue,
     InventorySyncRequested,
     InventoryUpdated,
     StockCheckDue,
 )
-from streams import Backoff, CurrentDelivery, DeadLetter, Delivery, Processor, Shared
+from streams import Backoff, CurrentDelivery, DeadLetter, Delivery, Event, Processor, Shared
 from streams.limit import Limit
 from streams.sql import CurrentTransaction
 

@@ -14,8 +14,8 @@ from processors.giving_up import give_up, is_last_try, reason_of
 from processors.inventory.page import Page
 from processors.inventory.supplier import Expired, Suppliers, Unchanged, open_suppliers
 from processors.inventory.sync import find_sync, is_next, note_failure
-from schemas import Event, InventorySyncFailed, InventorySyncPageDue
-from streams import CurrentStreams, Retry, Shared, Snooze, Streams, Unavailable
+from schemas import InventorySyncFailed, InventorySyncPageDue
+from streams import CurrentStreams, Event, Retry, Shared, Snooze, Streams, Unavailable
 
 if TYPE_CHECKING:
     from streams.delivery import Delivery

@@ -17,9 +17,9 @@ from processors.database.stock import change_stock
 from processors.database.tables import products, stock_levels, sync_states
 from processors.inventory.page import Page, SupplierItem
 from processors.inventory.supplier import Expired, Unchanged
-from schemas import Event, InventorySynced, InventorySyncPageDue, InventorySyncRequested, InventoryUpdated
+from schemas import InventorySynced, InventorySyncPageDue, InventorySyncRequested, InventoryUpdated
 from schemas.inventory import StockChange
-from streams import DeadLetter
+from streams import DeadLetter, Event
 
 log = structlog.get_logger("processors.inventory")
 

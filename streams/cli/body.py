@@ -15,8 +15,8 @@ def body(type: str, data: bytes, *, reveal: bool) -> Any:
     Of data that is no JSON object nothing can be marked as personal, so only its size is shown; with `reveal` it is
     shown as text with escapes, at most 2,000 characters of it.
     """
-    from schemas.event import registered
-    from schemas.privacy import REDACTED, redact
+    from streams.events.event import registered
+    from streams.events.privacy import REDACTED, redact
 
     try:
         document = from_json(data, allow_inf_nan=False)  # which keeps every digit of an integer

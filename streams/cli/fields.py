@@ -16,12 +16,12 @@ from streams.cli.ending import Usage
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
 
-    from schemas.event import Event
+    from streams.events.event import Event
 
 
 def event_class(type: str) -> type[Event]:
     """The class of a wire type; raises `Usage` with close matches for an unknown one."""
-    from schemas.event import registered, registered_types
+    from streams.events.event import registered, registered_types
 
     found = registered(type)
     if found is not None:
@@ -94,7 +94,7 @@ def _adapter(model: type[Event], name: str) -> TypeAdapter[Any]:
 
 
 def _told(model: type[Event], error: ValidationError) -> str:
-    from schemas.privacy import PII, Secret, marked_fields
+    from streams.events.privacy import PII, Secret, marked_fields
 
     private = marked_fields(model, PII) | marked_fields(model, Secret)
     told = []

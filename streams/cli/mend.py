@@ -16,9 +16,9 @@ from streams.publishable import encoded
 if TYPE_CHECKING:
     from datetime import timedelta
 
-    from schemas.event import Event
     from streams.canary import Stage
     from streams.dead_letters import Filter
+    from streams.events.event import Event
 
 _ENDINGS: Final = {
     "passed": "all settled",
@@ -70,7 +70,7 @@ async def _edit(
 
 def _changes(before: bytes, event: Event) -> dict[str, tuple[Any, Any]]:
     """Each field that changes, before and after, with personal values hidden."""
-    from schemas.privacy import redact
+    from streams.events.privacy import redact
 
     try:
         document = from_json(before, allow_inf_nan=False)

@@ -13,7 +13,7 @@ from streams.cli.ending import Usage
 from streams.cli.fields import event_class, make_event
 
 if TYPE_CHECKING:
-    from schemas.event import Event
+    from streams.events.event import Event
 
 _LONGEST: Final = 4 * 1024 * 1024
 

@@ -19,8 +19,8 @@ from streams.cli.output import Lenient, json_array, write, write_json
 from streams.cli.session import opened
 
 if TYPE_CHECKING:
-    from schemas.event import Event
     from streams.client import Streams
+    from streams.events.event import Event
     from streams.receipt import Receipt
 
 _BATCH: Final = 500

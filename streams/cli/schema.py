@@ -48,7 +48,7 @@ def schema(
 
 
 def _events() -> list[Any]:
-    from schemas.event import registered, registered_types
+    from streams.events.event import registered, registered_types
 
     load_events(settings())
     return [event for event in map(registered, registered_types()) if event is not None]
@@ -71,7 +71,7 @@ async def _schema(type: str, json: bool) -> None:
 
 async def _contracts(directory: Path, *, accept: bool, json: bool) -> None:
     """Ends with 1 when something breaks, or is not accepted yet."""
-    from schemas import contract
+    from streams.events import contract
 
     events = _events()
     try:
@@ -97,7 +97,7 @@ def _tell(found: list[Any], lines: Sequence[object], *, json: bool) -> None:
 
 
 async def _asyncapi(modules: list[str], *, yaml: bool) -> None:
-    from schemas.asyncapi import document
+    from streams.events.asyncapi import document
 
     groups: dict[str, set[str]] = {}
     for processor in load_processors(modules):

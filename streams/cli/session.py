@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from streams.settings import Settings
 
 GROUP: Final = "streams.processors"
+EVENTS_GROUP: Final = "streams.events"
 
 
 def settings() -> Settings:
@@ -47,13 +48,19 @@ def _variable(model: type[Settings], place: tuple[int | str, ...]) -> str:
 
 
 def load_events(settings: Settings) -> None:
-    """Imports the modules that register the events (`STREAMS_EVENTS`); raises `Usage` for one that cannot be."""
-    for module in sorted(settings.events):
+    """Imports the modules that register the events: those of `STREAMS_EVENTS`, or, unless it is set, those that
+    installed applications name as entry points of `streams.events`. Raises `Usage` for one that cannot be imported.
+    """
+    source, modules = "STREAMS_EVENTS", settings.events
+    if not modules:
+        source = f"the entry points {EVENTS_GROUP}"
+        modules = frozenset(point.value for point in entry_points(group=EVENTS_GROUP))
+    for module in sorted(modules):
         try:
             importlib.import_module(module)
         except Exception as error:
             raise Usage(
-                f"STREAMS_EVENTS: the module {module} cannot be imported ({error.__class__.__name__}: {error})"
+                f"{source}: the module {module} cannot be imported ({error.__class__.__name__}: {error})"
             ) from error
 
 

@@ -66,8 +66,8 @@ async def _tail(stream: str, start: str, limit: int | None, follow: bool, reveal
 
 async def _keys(streams: Streams, name: str) -> list[str]:
     """The stream keys meant; raises `NotFound` for a stream that neither exists nor belongs to a registered event."""
-    from schemas.event import registered, registered_types
     from streams.errors import NotFound
+    from streams.events.event import registered, registered_types
     from streams.keys import LANES
 
     base, _, lane = name.partition(":")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
     from sqlalchemy.orm import Session
 
-    from schemas.event import Event, Priority
+    from streams.events.event import Event, Priority
 
 _CONTEXT: Final = TraceContextTextMapPropagator()
 

@@ -16,13 +16,13 @@ from typing import Any, Final, Self, TypeVar
 
 from pydantic import SecretStr
 
-from schemas.event import Event
 from streams import clock, scripts
 from streams.calling import shown
 from streams.claims import ClaimStore
 from streams.client import Streams
 from streams.errors import NotFound, StreamsError
 from streams.event_ids import new_id
+from streams.events.event import Event
 from streams.keys import NEVER_MS
 from streams.message import Message
 from streams.middleware import Middleware

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import Field
 
-from schemas import Event
+from streams import Event
 from tests.cli.conftest import Command
 
 pytestmark = pytest.mark.newest_redis

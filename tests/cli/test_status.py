@@ -9,11 +9,12 @@ from dataclasses import replace
 
 import pytest
 
-from schemas import UserRegistered, registered_types
+from schemas import UserRegistered
 from streams import Consumer, Processor, Settings, Streams
 from streams.account import Gap
 from streams.accounting import Accounts
 from streams.cli.status import picture
+from streams.events import registered_types
 from tests.child import Spawn
 from tests.cli.conftest import Cli
 from tests.cli.consuming import Desk, consuming, registered
@@ -138,7 +139,7 @@ async def test_schema(cli: Cli) -> None:
 
 
 def _is_domain(type: str) -> bool:
-    from schemas import registered
+    from streams.events import registered
 
     event = registered(type)
     return event is not None and event.__module__.startswith("schemas")

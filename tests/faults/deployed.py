@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from schemas import Event, upcast
-from streams import Processor, run
+from streams import Event, Processor, run
+from streams.events import upcast
 from tests.faults.soak.journal import Journal
 
 VERSION = int(os.environ.get("VERSION", "2"))

@@ -7,8 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from schemas import Event
-from streams import Backoff, CurrentDelivery, CurrentStreams, Delivery, Limit, Processor, Streams, run
+from streams import Backoff, CurrentDelivery, CurrentStreams, Delivery, Event, Limit, Processor, Streams, run
 from tests.faults.soak.journal import Journal
 
 RATE = 50

@@ -18,12 +18,12 @@ from typing import Any, Final
 import redis
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from schemas import Event
 from streams import (
     Backoff,
     Consumer,
     CurrentDelivery,
     Delivery,
+    Event,
     Processor,
     Settings,
     Streams,

@@ -7,8 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-from schemas import Event
-from streams import Backoff, CurrentDelivery, Delivery, Processor, run
+from streams import Backoff, CurrentDelivery, Delivery, Event, Processor, run
 from tests.faults.soak.journal import Journal
 
 

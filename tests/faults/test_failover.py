@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from schemas import Event
-from streams import Consumer, NotReplicated, Processor, PublishUncertain, Settings, Streams, Unreachable
+from streams import Consumer, Event, NotReplicated, Processor, PublishUncertain, Settings, Streams, Unreachable
 from streams.embedded import ServerBinary
 from tests.redis_cluster import RedisCluster
 from tests.redis_sentinels import RedisSentinels

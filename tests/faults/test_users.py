@@ -19,7 +19,6 @@ from processors.database.tables import businesses
 from processors.demo.sink import Sink
 from schemas import (
     DailyDigestDue,
-    Event,
     InventoryBulkUpdateRequested,
     InventoryExportRequested,
     PasswordResetRequested,
@@ -30,6 +29,7 @@ from schemas import (
 from schemas.inventory import StockChange
 from streams import (
     Consumer,
+    Event,
     Limit,
     NotReplicated,
     Processor,

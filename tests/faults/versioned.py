@@ -6,8 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-from schemas import Event
-from streams import Processor, run
+from streams import Event, Processor, run
 from tests.faults.soak.journal import Journal
 
 VERSION = int(os.environ.get("VERSION", "2"))

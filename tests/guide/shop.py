@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from schemas import Event, upcast
-from streams import NotFound, Receipt, Streams
+from streams import Event, NotFound, Receipt, Streams
+from streams.events import upcast
 from streams.letter import Letter
 from streams.whereabouts import GroupTrail
 from tests.waiting import wait_until

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from schemas import Event, SchemaError, event, upcast
-from schemas.contract import accept, compare
+from streams import Event, SchemaError
+from streams.events import event, upcast
+from streams.events.contract import accept, compare
 
 
 @pytest.fixture(autouse=True)

@@ -6,8 +6,7 @@ import asyncio
 from collections import Counter
 from itertools import pairwise
 
-from schemas import Event
-from streams import CurrentDelivery, Delivery, Limit, Processor, Streams
+from streams import CurrentDelivery, Delivery, Event, Limit, Processor, Streams
 from tests.guide.shop import becomes
 from tests.streams.conftest import StartConsumer
 from tests.waiting import wait_until

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 
-from schemas import Event
-from streams import Backoff, CurrentDelivery, Delivery, Processor, Streams
+from streams import Backoff, CurrentDelivery, Delivery, Event, Processor, Streams
 from tests.streams.conftest import StartConsumer
 from tests.waiting import wait_until
 

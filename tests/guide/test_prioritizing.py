@@ -6,8 +6,7 @@ import asyncio
 
 import pytest
 
-from schemas import Event
-from streams import Processor, Streams, StreamsError
+from streams import Event, Processor, Streams, StreamsError
 from tests.streams.conftest import StartConsumer
 from tests.waiting import wait_until
 

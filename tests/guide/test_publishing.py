@@ -7,8 +7,7 @@ from typing import Annotated
 import pytest
 from pydantic import ValidationError
 
-from schemas import Event, SchemaError, Secret
-from streams import Streams, TooLarge
+from streams import Event, SchemaError, Secret, Streams, TooLarge
 from tests.guide.shop import OrderPlaced
 
 

@@ -7,8 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import orjson
 import pytest
 
-from schemas import Event
-from streams import NotFound, Settings, StreamsError, SyncStreams
+from streams import Event, NotFound, Settings, StreamsError, SyncStreams
 from tests.conftest import RedisFactory
 
 

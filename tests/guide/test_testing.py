@@ -7,13 +7,13 @@ from datetime import UTC, datetime
 
 import pytest
 
-from schemas import Event
 from streams import (
     Backoff,
     Batch,
     BatchFailed,
     CurrentProgress,
     DeadLetter,
+    Event,
     Limit,
     Processor,
     Progress,

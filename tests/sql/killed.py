@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING
 import orjson
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from schemas import Event
-from streams import Consumer, Processor, Settings, Streams
+from streams import Consumer, Event, Processor, Settings, Streams
 from streams.sql import CurrentTransaction, Outbox, SqlInbox, make_engine
 from streams.sql.relay import Relay, Row
 from tests.sql.ledger import enter

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy import insert, inspect, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
-from schemas import Event
-from streams import Backoff, DeadLetter, Delivery, Processor, Streams, Unavailable
+from streams import Backoff, DeadLetter, Delivery, Event, Processor, Streams, Unavailable
 from streams.message import DATA, EXPIRES, FIELDS, TYPE, VERSION, Message
 from streams.sql import CurrentTransaction, SqlInbox, create_tables, make_engine
 from streams.sql.inbox import _digest

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from schemas import Event
 from streams import (
     Backoff,
     Batch,
@@ -19,6 +18,7 @@ from streams import (
     DeadLetter,
     Delivery,
     Depends,
+    Event,
     Middleware,
     Processor,
     Retry,

@@ -13,7 +13,6 @@ from unittest.mock import ANY
 import pytest
 from redis.exceptions import ResponseError
 
-from schemas import Event
 from streams import (
     Backoff,
     Batch,
@@ -21,6 +20,7 @@ from streams import (
     CurrentStreams,
     Delivery,
     Depends,
+    Event,
     NotFound,
     Processor,
     Settings,

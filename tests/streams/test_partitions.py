@@ -11,8 +11,7 @@ from datetime import timedelta
 import pytest
 import redis.asyncio
 
-from schemas import Event
-from streams import CurrentDelivery, Delivery, Processor, Refused, Streams, StreamsError
+from streams import CurrentDelivery, Delivery, Event, Processor, Refused, Streams, StreamsError
 from streams.canary import canary
 from streams.keys import partition_of
 from streams.partitioning import registered

@@ -9,8 +9,7 @@ import sys
 import orjson
 import polars as pl
 
-from schemas import Event
-from streams import Backoff, DeadLetter, Processor, run
+from streams import Backoff, DeadLetter, Event, Processor, run
 
 
 class Tried(Event, stream="trials", version=1):

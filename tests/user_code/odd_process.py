@@ -23,8 +23,7 @@ from typing import Annotated, Any
 import orjson
 import structlog
 
-from schemas import PII, Event
-from streams import Backoff, CurrentDelivery, Delivery, Processor, run
+from streams import PII, Backoff, CurrentDelivery, Delivery, Event, Processor, run
 
 
 class Odd(Event, stream="odd", version=1):

@@ -15,8 +15,7 @@ from typing import Final, Literal
 
 import orjson
 
-from schemas import Event
-from streams import Backoff, Processor, run
+from streams import Backoff, Event, Processor, run
 
 
 class Slept(Event, stream="sleeps", version=1):

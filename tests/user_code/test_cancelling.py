@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from schemas import Event
 from streams import (
     Backoff,
     Batch,
@@ -20,6 +19,7 @@ from streams import (
     CurrentStreams,
     Delivery,
     Depends,
+    Event,
     Processor,
     Settings,
     Streams,

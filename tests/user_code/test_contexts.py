@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import structlog
 
-from schemas import Event
 from streams import (
     Backoff,
     Batch,
@@ -21,6 +20,7 @@ from streams import (
     CurrentStreams,
     Delivery,
     Depends,
+    Event,
     Middleware,
     Processor,
     Shared,

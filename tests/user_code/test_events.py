@@ -29,8 +29,8 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from typing_extensions import TypedDict
 
-from schemas import PII, Event, upcast
-from streams import Processor
+from streams import PII, Event, Processor
+from streams.events import upcast
 from streams.testing import Harness
 
 

@@ -17,8 +17,7 @@ import pytest
 import structlog
 from pydantic import BaseModel, computed_field
 
-from schemas import PII, Event
-from streams import Backoff, Delivery, Middleware, Processor, Settings, Streams
+from streams import PII, Backoff, Delivery, Event, Middleware, Processor, Settings, Streams
 from streams.logger import get_logger
 from streams.logs import StderrHandler, configure_unless_done
 from streams.middleware import Deliver

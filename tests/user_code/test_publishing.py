@@ -12,8 +12,7 @@ import pytest
 from pydantic import BaseModel, SecretStr
 from sqlalchemy import create_engine, func, select
 
-from schemas import Event
-from streams import Backoff, Processor, Settings, StreamsError, SyncStreams, Unpublishable
+from streams import Backoff, Event, Processor, Settings, StreamsError, SyncStreams, Unpublishable
 from streams.sql.outbox import Outbox
 from streams.sql.tables import metadata, outbox
 from streams.testing import Harness

@@ -26,8 +26,7 @@ import sqlalchemy
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from structlog.contextvars import bind_contextvars, get_contextvars
 
-from schemas import Event
-from streams import Backoff, Consumer, CurrentDelivery, Delivery, Processor, Settings, Slot, Streams
+from streams import Backoff, Consumer, CurrentDelivery, Delivery, Event, Processor, Settings, Slot, Streams
 from streams.errors import PublishUncertain, StreamsError
 from streams.middleware import Deliver, Middleware
 from streams.outcome import Outcome

@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 from processors.demo.sink import Sink
 from processors.email.mailer import Mailer
 from processors.email.settings import EmailSettings
-from schemas import Event
+from streams import Event
 from streams.client import Streams
 from streams.delivery import Delivery
 from streams.message import Message

@@ -21,8 +21,10 @@ from processors.email.post import Post
 from processors.storage import Storages, StorageSettings
 from processors.storage.download import download_app
 from processors.storage.file_key import FileKey
-from schemas import Event, InventoryExported, InventoryImported, InventoryImportFailed, ReportGenerated, redact
+from schemas import InventoryExported, InventoryImported, InventoryImportFailed, ReportGenerated
+from streams import Event
 from streams.client import Streams
+from streams.events import redact
 from streams.message import TIME
 from streams.outcome import DeadLetter, Unavailable
 from tests.processors.email.conftest import Deliver

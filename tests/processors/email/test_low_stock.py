@@ -17,7 +17,8 @@ from processors.email.handlers import send_stock_alert, send_stock_alerts
 from processors.email.low_stock import Alert, LowStock
 from processors.email.mailer import Mailer, open_mailer
 from processors.email.post import Post
-from schemas import EmailRefused, Event, StockAlertsDue, StockBelowThreshold
+from schemas import EmailRefused, StockAlertsDue, StockBelowThreshold
+from streams import Event
 from streams.client import Streams
 from streams.outcome import DeadLetter, Snooze
 from streams.testing import Harness

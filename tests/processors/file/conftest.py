@@ -14,8 +14,8 @@ from processors.database import Database
 from processors.database.tables import businesses, import_errors, products, stock_levels, stock_movements
 from processors.file import file, store_upload
 from processors.storage import Storages, StorageSettings
-from schemas import Event, InventoryImportUploaded
-from streams import Streams
+from schemas import InventoryImportUploaded
+from streams import Event, Streams
 from tests.processors.database.conftest import business
 from tests.sql.conftest import database_url, postgres, postgres_url
 from tests.streams.conftest import StartConsumer, make_settings, start, streams

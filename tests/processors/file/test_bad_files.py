@@ -18,14 +18,8 @@ from processors.file import FileRefused, store_upload
 from processors.storage import Storages
 from processors.storage.file_key import FileKey
 from processors.storage.file_writer import FileTooLarge
-from schemas import (
-    Event,
-    InventoryExportRequested,
-    InventoryImported,
-    InventoryImportFailed,
-    InventoryImportUploaded,
-)
-from streams import Streams, StreamsError
+from schemas import InventoryExportRequested, InventoryImported, InventoryImportFailed, InventoryImportUploaded
+from streams import Event, Streams, StreamsError
 from tests.processors.file.conftest import SHOP, levels, put, put_unseen
 from tests.waiting import wait_until
 

@@ -13,8 +13,7 @@ from sqlalchemy import func, insert, select, update
 from processors.database import Database
 from processors.database.tables import businesses, products, stock_levels, stock_movements
 from processors.inventory.demo_supplier import DemoSupplier
-from schemas import Event
-from streams import Streams
+from streams import Event, Streams
 from tests.processors.database.conftest import business
 from tests.sql.conftest import database_url, postgres, postgres_url
 from tests.streams.conftest import make_settings, start, streams

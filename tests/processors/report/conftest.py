@@ -20,9 +20,9 @@ from processors.report.document import Document
 from processors.report.extract import Extract, extract
 from processors.report.generating import _KINDS
 from processors.storage import Storages, StorageSettings
-from schemas import Event, ReportRequested
+from schemas import ReportRequested
 from schemas.reports import ReportFilters
-from streams import Streams
+from streams import Event, Streams
 from tests.processors.database.conftest import business
 from tests.sql.conftest import database_url, postgres, postgres_url
 from tests.streams.conftest import StartConsumer, make_settings, start, streams

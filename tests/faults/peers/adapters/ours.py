@@ -6,8 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
-from schemas import Event
-from streams import Processor, Streams, run
+from streams import Event, Processor, Streams, run
 from tests.faults.peers import load
 
 AGAIN = True  # a name is published under once in 24 hours

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic_core import to_json
 
-from schemas.definition import SchemaError
+from streams.events.definition import SchemaError
 
 if TYPE_CHECKING:
-    from schemas.event import Event
+    from streams.events.event import Event
 
 _MOST: Final = 8  # examples of an event
 _LONGEST: Final = 64  # characters of a text: longer ones say no more, and nobody reads them

@@ -27,8 +27,8 @@ from pydantic import Secret as PydanticSecret
 from pydantic.alias_generators import to_camel
 from typing_extensions import TypedDict
 
-from schemas import Event, SchemaError, Secret
-from schemas import event as registry
+from streams import Event, SchemaError, Secret
+from streams.events import event as registry
 
 pytestmark = pytest.mark.filterwarnings("ignore:Field name .* shadows an attribute")
 

@@ -39,8 +39,8 @@ from pydantic import (
 )
 from typing_extensions import TypedDict
 
-from schemas import Event, SchemaError
-from schemas import event as registry
+from streams import Event, SchemaError
+from streams.events import event as registry
 
 
 class Colour(enum.Enum):
@@ -233,7 +233,7 @@ def own_classes() -> Iterator[None]:
 
 
 def shape(value: Any) -> Any:
-    """All that one may see of a value, and nothing that `schemas.roundtrip` is asked about."""
+    """All that one may see of a value, and nothing that `streams.events.roundtrip` is asked about."""
     kind = type(value)
     if isinstance(value, BaseModel):
         return kind, [(name, shape(value.__dict__[name])) for name in kind.model_fields]

@@ -21,10 +21,10 @@ from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
 from pydantic import Secret as PydanticSecret
 from pydantic_core import PydanticSerializationError
 
-from schemas.definition import SchemaError
+from streams.events.definition import SchemaError
 
 if TYPE_CHECKING:
-    from schemas.event import Event
+    from streams.events.event import Event
 
 _PLAIN: Final = (str, bytes, int, float)
 _SIMPLE: Final = frozenset((str, bytes, int, bool, type(None), date, timedelta, UUID))

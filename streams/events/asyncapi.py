@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from schemas.contract import binding
-from schemas.definition import SchemaError
-from schemas.event import Event
-from schemas.examples import examples_of
+from streams.events.contract import binding
+from streams.events.definition import SchemaError
+from streams.events.event import Event
+from streams.events.examples import examples_of
 
 _LANES: Final = {"high": ":high", "normal": "", "low": ":low"}
 _HEADERS: Final[dict[str, tuple[str, bool]]] = {

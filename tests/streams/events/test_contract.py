@@ -13,13 +13,14 @@ from hypothesis import HealthCheck, given, seed, settings
 from pydantic import AfterValidator, AwareDatetime, BaseModel, EmailStr, Field, HttpUrl
 from pydantic_core import to_json
 
-from schemas import Event, SchemaError, event, upcast
-from schemas.contract import accept, binding, compare
-from schemas.event import Upcaster, registered
-from schemas.examples import examples_of
-from schemas.privacy import PII
+from streams import Event, SchemaError
+from streams.events import event, upcast
+from streams.events.contract import accept, binding, compare
+from streams.events.event import Upcaster, registered
+from streams.events.examples import examples_of
+from streams.events.privacy import PII
 from tests.faults.conftest import ROOT
-from tests.schemas.generated import messages
+from tests.streams.events.generated import messages
 
 CONTRACTS = ROOT / "schemas" / "contracts"
 

@@ -11,9 +11,9 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.json_schema import DEFAULT_REF_TEMPLATE
 from pydantic_core import PydanticSerializationError, from_json
 
-from schemas.definition import SchemaError, check, check_names
-from schemas.privacy import PII, REDACTED, marked_fields
-from schemas.roundtrip import proved
+from streams.events.definition import SchemaError, check, check_names
+from streams.events.privacy import PII, REDACTED, marked_fields
+from streams.events.roundtrip import proved
 
 _STREAM_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _WIRE_TYPE: Final = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,127}")
@@ -100,7 +100,10 @@ class Event(BaseModel):
             raise SchemaError(f"{cls.__name__}: priority={priority!r} must be one of {', '.join(get_args(Priority))}")
         known = _registry.get(wire)
         if known is not None and (known.__module__, known.__qualname__) != (cls.__module__, cls.__qualname__):
-            raise SchemaError(f"{cls.__name__}: type {wire!r} is already {known.__module__}.{known.__qualname__}")
+            raise SchemaError(
+                f"{cls.__name__}: type {wire!r} is already {known.__module__}.{known.__qualname__}; "
+                "give one of the two another with type="
+            )
         cls.type, cls.stream, cls.version, cls.usual_priority = wire, stream, version, priority
         cls.upcasters = {}
         for member in list(vars(cls).values()):

@@ -17,10 +17,10 @@ from typing import Any, Final
 import orjson
 from pydantic_core import to_json
 
-from schemas.compatibility import Difference, Harm, differences
-from schemas.definition import SchemaError
-from schemas.event import Event
-from schemas.examples import examples_of
+from streams.events.compatibility import Difference, Harm, differences
+from streams.events.definition import SchemaError
+from streams.events.event import Event
+from streams.events.examples import examples_of
 
 _FILE: Final = re.compile(r"(?P<type>.+)\.v(?P<version>[1-9][0-9]*)\.json")
 _ACCEPT: Final = "run streams schema --accept"

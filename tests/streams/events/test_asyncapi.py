@@ -12,9 +12,9 @@ import pytest
 from pydantic import BaseModel
 
 from processors.email import email
-from schemas import Event
-from schemas.asyncapi import document
-from schemas.event import _registry, registered, registered_types
+from streams import Event
+from streams.events.asyncapi import document
+from streams.events.event import _registry, registered, registered_types
 from tests.events import Renamed
 from tests.faults.conftest import ROOT
 
@@ -24,7 +24,7 @@ OURS = ("EmailRefused", "PasswordResetRequested", "ReportGenerated", "StockBelow
 @pytest.fixture(scope="module")
 def validator() -> jsonschema.Draft7Validator:
     """Checks a document as AsyncAPI 3.0.0."""
-    return jsonschema.Draft7Validator(orjson.loads((ROOT / "tests/schemas/asyncapi/3.0.0.json").read_bytes()))
+    return jsonschema.Draft7Validator(orjson.loads((ROOT / "tests/streams/events/asyncapi/3.0.0.json").read_bytes()))
 
 
 @pytest.fixture

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 import schemas
-from schemas import Event, SchemaError, Secret, redact, registered, registered_types, upcast
-from schemas.event import _registry
+from streams import Event, SchemaError, Secret
+from streams.events import redact, registered, registered_types, upcast
+from streams.events.event import _registry
 from tests.events import Renamed
 
 

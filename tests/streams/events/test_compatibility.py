@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, ConfigDict, Field, create_model
 from pydantic_core import to_json
 
-from schemas import PII, Event
-from schemas.compatibility import Difference, differences
-from schemas.contract import binding
-from schemas.event import _registry
-from tests.schemas.generated import messages
+from streams import PII, Event
+from streams.events.compatibility import Difference, differences
+from streams.events.contract import binding
+from streams.events.event import _registry
+from tests.streams.events.generated import messages
 
 
 class Address(BaseModel):

@@ -1,7 +1,8 @@
 """Definition: what a class of events may not have, because its events would not arrive as they were published.
 
 What can be seen in the class is refused here, with a `SchemaError` that says what to write. What depends on the values
-is proved for each event (`schemas.roundtrip`), unless the class is exact: then nothing in it can change on the way.
+is proved for each event (`streams.events.roundtrip`), unless the class is exact: then nothing in it can change
+on the way.
 """
 
 from __future__ import annotations
@@ -15,10 +16,10 @@ from pydantic import BaseModel, EmailStr, SecretBytes, SecretStr, ValidationErro
 from pydantic import Secret as PydanticSecret
 from pydantic_core import SchemaValidator, core_schema
 
-from schemas.privacy import Secret
+from streams.events.privacy import Secret
 
 if TYPE_CHECKING:
-    from schemas.event import Event
+    from streams.events.event import Event
 
 _WORD: Final = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+")
 _SECRETS: Final = (SecretStr, SecretBytes, PydanticSecret)
