@@ -7,13 +7,14 @@ WORKDIR /app
 ENV UV_COMPILE_BYTECODE=1
 # The libraries first: they change less often than the code, and this layer is kept.
 COPY pyproject.toml uv.lock ./
-RUN uv sync --frozen --no-default-groups --extra email --extra inventory --extra file --extra report --extra uvloop --no-install-project
+COPY deploy/application deploy/application
+RUN uv sync --frozen --no-default-groups --all-packages --extra email --extra inventory --extra file --extra report --extra uvloop --no-install-workspace
 COPY README.md LICENSE ./
 COPY schemas schemas
 COPY streams streams
 COPY processors processors
 COPY observability observability
-RUN uv sync --frozen --no-default-groups --extra email --extra inventory --extra file --extra report --extra uvloop --no-editable
+RUN uv sync --frozen --no-default-groups --extra email --extra inventory --extra file --extra report --extra uvloop --all-packages --no-editable
 
 FROM python:3.11-slim
 RUN useradd --system --uid 10001 --no-create-home streams \

@@ -15,7 +15,7 @@ export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo picture test test-cluster slow check format bench bench-processors soak soak-long mutants mutate peers lock clean
+.PHONY: help demo picture test test-cluster slow check format bench bench-processors soak soak-long mutants mutate peers wheels lock clean
 
 help: ## Shows these targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -71,6 +71,10 @@ soak-long: $(READY) ## The same for an hour.
 	$(BIN)/python -m tests.faults.soak $(if $(SEED),--seed $(SEED)) --seconds 3600 --events 2000000 \
 		--kill 1000 --redis 200 --network 200 --stop 100 --deploy 20 $(ARGS)
 
+wheels: $(READY) ## Builds the wheels of the engine and of the application into dist/.
+	$(BIN)/uv build --quiet --wheel --all-packages --out-dir dist
+	@ls dist/*.whl
+
 lock: $(BIN)/uv ## Resolves the dependencies anew into uv.lock.
 	$(BIN)/uv lock --upgrade
 	@! grep -Eo '(https?|file)://[^/"]*' uv.lock | grep -Ev '^https://(pypi\.org|files\.pythonhosted\.org)$$' \
@@ -88,6 +92,6 @@ $(BIN)/uv:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.9"
 
 # --frozen: what is tested is what is locked. The stamp makes every later call free.
-$(READY): pyproject.toml uv.lock | $(BIN)/uv
-	$(BIN)/uv sync --quiet --frozen --all-extras
+$(READY): pyproject.toml deploy/application/pyproject.toml uv.lock | $(BIN)/uv
+	$(BIN)/uv sync --quiet --frozen --all-packages --all-extras
 	@touch $@

@@ -4,6 +4,9 @@
 OpenTelemetry.
 """
 
-from observability.instrumentation import flush, instrument
+from streams.extras import extra
+
+with extra("tracing", for_="observability.instrument"):
+    from observability.instrumentation import flush, instrument
 
 __all__ = ["flush", "instrument"]

@@ -9,6 +9,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from streams.errors import StreamsError
+from streams.extras import extra
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -21,13 +22,11 @@ def open_store(url: str, *, user: str, **options: Any) -> ObjectStore:
     """Opens `s3://bucket/prefix` or `file:///directory` (made if it is missing) for a `user`, who is named in errors.
 
     `options` go to `obstore.store.from_url`; S3 also reads `AWS_*` from the environment. Raises `StreamsError` for a
-    URL that is none, and where the extra `storage` is not installed.
+    URL that is none, and `MissingExtra` without the extra `storage`.
     """
-    try:
+    with extra("storage", for_=user):
         from obstore.exceptions import BaseError
         from obstore.store import from_url
-    except ImportError:
-        raise StreamsError(f"{user} needs obstore; install planning-bord-streams[storage]") from None
     if url.startswith("s3://"):
         options.setdefault("retry_config", _TRIES)
     elif url.startswith("file:///"):

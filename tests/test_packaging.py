@@ -14,52 +14,67 @@ from pathlib import Path
 
 import pytest
 
+from tests.installed import build_wheels
+
 ROOT = Path(__file__).parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-PACKAGES = ("schemas", "streams", "processors", "observability")
+PACKAGES = {"planning-bord-streams": ("streams", "observability"), "planning-bord": ("schemas", "processors")}
+PROJECTS = {
+    "planning-bord-streams": tomllib.loads((ROOT / "pyproject.toml").read_text()),
+    "planning-bord": tomllib.loads((ROOT / "deploy/application/pyproject.toml").read_text()),
+}
+VERSION = PROJECTS["planning-bord-streams"]["project"]["version"]
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
-    """The wheel, built as a release builds it; hatchling is installed, so nothing is fetched."""
-    directory = tmp_path_factory.mktemp("dist")
-    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(directory)]
-    result = subprocess.run(build, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stderr
-    return zipfile.ZipFile(next(directory.glob("*.whl")))
+def wheels(tmp_path_factory: pytest.TempPathFactory) -> dict[str, zipfile.ZipFile]:
+    """Both wheels by the name of their distribution."""
+    built = build_wheels(tmp_path_factory.mktemp("dist"))
+    return {path.name.split("-")[0].replace("_", "-"): zipfile.ZipFile(path) for path in built}
 
 
 def _metadata(wheel: zipfile.ZipFile, name: str) -> str:
     return wheel.read(next(entry for entry in wheel.namelist() if entry.endswith(f".dist-info/{name}"))).decode()
 
 
-def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel: zipfile.ZipFile) -> None:
+@pytest.mark.parametrize("name", PACKAGES)
+def test_a_wheel_holds_every_file_of_its_packages_and_nothing_else(
+    wheels: dict[str, zipfile.ZipFile], name: str
+) -> None:
     """Scripts, templates and type markers too: without one of them it would fail only where it is installed."""
-    shipped = {name for name in wheel.namelist() if ".dist-info/" not in name}
+    shipped = {entry for entry in wheels[name].namelist() if ".dist-info/" not in entry}
     written = {
         path.relative_to(ROOT).as_posix()
-        for package in PACKAGES
+        for package in PACKAGES[name]
         for path in (ROOT / package).rglob("*")
         if path.is_file() and path.suffix != ".pyc"
     }
 
     assert shipped == written
-    assert {f"{package}/py.typed" for package in PACKAGES} <= shipped
-    assert any(name.startswith("streams/lua/") for name in shipped)
-    assert any(name.startswith("processors/email/templates/") for name in shipped)
+    assert {f"{package}/py.typed" for package in PACKAGES[name]} <= shipped
+    if name == "planning-bord":
+        assert any(entry.startswith("processors/email/templates/") for entry in shipped)
+    else:
+        assert any(entry.endswith(".lua") for entry in shipped)
 
 
-def test_the_wheel_says_what_it_offers(wheel: zipfile.ZipFile) -> None:
-    """The command, its plug-ins, the extras and the licence."""
+def test_the_wheels_say_what_they_offer(wheels: dict[str, zipfile.ZipFile]) -> None:
+    """The command, its plug-ins, the extras and the licence; one version, which the application asks of the engine."""
     entries = configparser.ConfigParser()
-    entries.read_string(_metadata(wheel, "entry_points.txt"))
-    metadata = Parser().parsestr(_metadata(wheel, "METADATA"))
-
+    for wheel in wheels.values():
+        entries.read_string(_metadata(wheel, "entry_points.txt"))
     assert entries["console_scripts"]["streams"] == "streams.cli:main"
     assert entries["streams.commands"]["demo"] == "processors.demo:command"
-    assert set(metadata.get_all("Provides-Extra", [])) == set(PROJECT["project"]["optional-dependencies"])
-    assert metadata["License-Expression"] == "MIT"
-    assert metadata["Requires-Python"] == ">=3.11"
+    assert entries["streams.events"]["planning-bord"] == "schemas"
+    for name, wheel in wheels.items():
+        metadata = Parser().parsestr(_metadata(wheel, "METADATA"))
+        assert set(metadata.get_all("Provides-Extra", [])) == set(PROJECTS[name]["project"]["optional-dependencies"])
+        assert metadata["License-Expression"] == "MIT"
+        assert metadata["Requires-Python"] == ">=3.11"
+        assert metadata["Version"] == VERSION
+    asked = PROJECTS["planning-bord"]["project"]["dependencies"]
+    assert [line for line in asked if line.endswith(f"=={VERSION}")] == [
+        f"planning-bord-streams[cli,tracing]=={VERSION}"
+    ]
 
 
 def test_the_lock_names_the_public_index_only() -> None:
@@ -69,20 +84,23 @@ def test_the_lock_names_the_public_index_only() -> None:
     assert hosts == {"pypi.org", "files.pythonhosted.org"}
 
 
-def test_the_lock_has_what_the_project_asks_for() -> None:
+@pytest.mark.parametrize("name", PROJECTS)
+def test_the_lock_has_what_the_project_asks_for(name: str) -> None:
     """Every dependency of the project, its extras and its groups is in the lock, which is therefore not an old one."""
     lock = tomllib.loads((ROOT / "uv.lock").read_text())
-    own = next(package for package in lock["package"] if package["name"] == "planning-bord-streams")["metadata"]
+    own = next(package for package in lock["package"] if package["name"] == name)["metadata"]
     locked = {entry["name"]: entry.get("specifier", "") for entry in own["requires-dist"]}
-    locked |= {entry["name"]: entry.get("specifier", "") for group in own["requires-dev"].values() for entry in group}
-    project = PROJECT["project"]
+    groups = own.get("requires-dev", {}).values()
+    locked |= {entry["name"]: entry.get("specifier", "") for group in groups for entry in group}
+    project = PROJECTS[name]["project"]
     asked = [*project["dependencies"], *(line for lines in project["optional-dependencies"].values() for line in lines)]
-    asked += [line for group in PROJECT["dependency-groups"].values() for line in group if isinstance(line, str)]
+    groups = PROJECTS[name].get("dependency-groups", {}).values()
+    asked += [line for group in groups for line in group if isinstance(line, str)]
 
     for line in asked:
-        name, specifier = re.fullmatch(r"([\w.-]+)(?:\[[^\]]*\])?([^;]*)(?:;.*)?", line.strip()).groups()  # type: ignore[union-attr]
-        if name != "planning-bord-streams":
-            assert sorted(locked[name].split(",")) == sorted(specifier.strip().split(",")), line
+        package, specifier = re.fullmatch(r"([\w.-]+)(?:\[[^\]]*\])?([^;]*)(?:;.*)?", line.strip()).groups()  # type: ignore[union-attr]
+        if package not in PROJECTS:
+            assert sorted(locked[package].split(",")) == sorted(specifier.strip().split(",")), line
 
 
 def test_the_email_processor_does_not_hide_the_standard_library() -> None:

@@ -14,6 +14,7 @@ import typer
 
 from streams.cli.ending import EXIT_NOBODY_READS
 from streams.errors import StreamsError
+from streams.extras import APPLICATION, extra
 
 if TYPE_CHECKING:
     from processors.demo.cast import Cast
@@ -45,7 +46,8 @@ def demo(
     if stop is not None:
         _stop(stop)
         return
-    from processors.demo.cast import Cast
+    with extra("demo", of=APPLICATION, for_="streams demo"):
+        from processors.demo.cast import Cast
 
     directory = _directory(dir)
     try:

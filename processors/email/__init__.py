@@ -3,6 +3,9 @@
 `processors.email` is a package inside `processors`; the standard library's `email` stays what `import email` gives.
 """
 
-from processors.email.handlers import email
+from streams.extras import APPLICATION, extra
+
+with extra("email", of=APPLICATION, for_="processors.email"):
+    from processors.email.handlers import email
 
 __all__ = ["email"]

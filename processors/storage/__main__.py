@@ -11,6 +11,7 @@ from observability import instrument
 from processors.storage.settings import StorageSettings
 from processors.storage.storages import Storages
 from streams import StreamsError
+from streams.extras import APPLICATION, extra
 
 
 def main() -> int:
@@ -19,14 +20,11 @@ def main() -> int:
         prog="python -m processors.storage", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     ).parse_args()
     try:
-        import uvicorn
+        with extra("downloads", of=APPLICATION, for_="processors.storage"):
+            import uvicorn
 
-        from processors.storage.bounded import HEAD_BYTES, BoundedProtocol
-        from processors.storage.download import download_app
-    except ImportError:
-        sys.stderr.write("error: links need starlette and uvicorn; install planning-bord-streams[downloads]\n")
-        return 2
-    try:
+            from processors.storage.bounded import HEAD_BYTES, BoundedProtocol
+            from processors.storage.download import download_app
         settings = StorageSettings.load()
         application = download_app(Storages(settings))
     except StreamsError as error:

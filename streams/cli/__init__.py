@@ -8,12 +8,18 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
+from streams.extras import MissingExtra, extra
+
 
 def main() -> NoReturn:
     """Runs the command line and exits: 0 ok, 1 failure, 2 wrong usage, 78 Redis refuses or must not be used,
     130 interrupted, 141 when nobody reads the output any more.
     """
-    from streams.cli.commands import application
-    from streams.cli.ending import ending
-
+    try:
+        with extra("cli", for_="streams"):
+            from streams.cli.commands import application
+            from streams.cli.ending import ending
+    except MissingExtra as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
     sys.exit(ending(application()))

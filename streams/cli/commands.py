@@ -27,6 +27,7 @@ from streams.cli.status import status
 from streams.cli.tail import tail
 from streams.cli.trim import orphans, retire, trim
 from streams.errors import StreamsError
+from streams.extras import MissingExtra
 
 GROUP: Final = "streams.commands"
 _ORDER: Final = (
@@ -60,6 +61,8 @@ class Plugin(TyperCommand):
                 host.command(self.name)(found)
             host.callback()(_nothing)  # with a callback it stays a group, also with one command
             return typer.main.get_group(host).commands[self.name or ""]
+        except MissingExtra:
+            raise
         except Exception as error:
             raise StreamsError(
                 f"the command {self.name} ({self._entry_point.value}) cannot be loaded: "

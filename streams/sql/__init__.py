@@ -4,10 +4,13 @@ what they tell of was committed (`Outbox`, and the relay that `python -m streams
 `streams.sql.relay` is not imported here, because it is a program as well.
 """
 
-from streams.sql.engine import make_engine
-from streams.sql.inbox import CurrentTransaction, SqlInbox
-from streams.sql.outbox import Outbox
-from streams.sql.settings import SqlSettings
-from streams.sql.tables import create_tables, metadata
+from streams.extras import extra
+
+with extra("sql", for_="streams.sql"):
+    from streams.sql.engine import make_engine
+    from streams.sql.inbox import CurrentTransaction, SqlInbox
+    from streams.sql.outbox import Outbox
+    from streams.sql.settings import SqlSettings
+    from streams.sql.tables import create_tables, metadata
 
 __all__ = ["CurrentTransaction", "Outbox", "SqlInbox", "SqlSettings", "create_tables", "make_engine", "metadata"]

@@ -1,11 +1,11 @@
 """Testing: processors in unit tests, without a server and without waiting: `Harness`. See docs/testing.md."""
 
-from importlib.util import find_spec
+from streams.extras import extra
 
-if find_spec("fakeredis") is None or find_spec("lupa") is None:
-    raise ImportError("streams.testing needs the extra `testing`: pip install 'planning-bord-streams[testing]'")
+with extra("testing", for_="streams.testing"):
+    import lupa as _  # type: ignore[import-untyped]  # fakeredis without its Lua would fail at the first script
 
-from streams.testing.crash import Crash
-from streams.testing.harness import Harness
+    from streams.testing.crash import Crash
+    from streams.testing.harness import Harness
 
 __all__ = ["Crash", "Harness"]
