@@ -59,6 +59,19 @@ class ImportRecord:
         """Rows that were written and found their product as they say."""
         return max(0, self.written - self.new - self.changed)
 
+    @property
+    def missing(self) -> int:
+        """Rows that were read, and are neither written nor refused. An import that ends has none."""
+        rows = self.options.get("rows")
+        return 0 if rows is None else int(rows) - self.written - self.refused
+
+    @property
+    def later(self) -> int:
+        """The least place among the uploads whose levels are left as they are: those of later files, and after a second
+        check those of this one. A sale may have changed them since.
+        """
+        return self.uploaded if self.options.get("again") else self.uploaded + 1
+
     def rows_key(self, business_id: int) -> FileKey:
         """Where its checked rows are, while it is not over."""
         return FileKey.new(business_id, "arrow", made_from=f"rows of import {self.id}")
@@ -172,20 +185,27 @@ async def _make(
 
 
 async def checked(
-    connection: AsyncConnection, record: ImportRecord, dialect: Dialect, bytes: int, problems: Sequence[Problem]
-) -> None:
-    """Notes that the whole file was checked, and that its checked rows, which take `bytes`, may be written."""
-    record.options |= {"dialect": dialect.as_json(), "bytes": bytes}
+    connection: AsyncConnection, record: ImportRecord, dialect: Dialect, *, rows: int, bytes: int,
+    problems: Sequence[Problem],
+) -> None:  # fmt: skip
+    """Notes that the whole file was checked, which has `rows`, and that its checked rows, which take `bytes`, may be
+    written.
+    """
+    record.options |= {"dialect": dialect.as_json(), "rows": rows, "bytes": bytes}
     await replace_problems(connection, record, problems)
     await _step(
-        connection, record, status="running", position=0, line=0, rows_done=0, rows_new=0, rows_changed=0,
+        connection, record, status="running", position=0, line=0, rows_done=0,
         rows_refused=len({problem["line"] for problem in problems}), options=orjson.dumps(record.options).decode(),
     )  # fmt: skip
 
 
 async def check_again(connection: AsyncConnection, record: ImportRecord) -> None:
-    """Notes that the checked rows are gone, and the file must be checked anew."""
-    await _step(connection, record, status="checking", position=0, line=0)
+    """Notes that the checked rows are gone, and the file must be checked anew. What was written so far stands, and so
+    does how many products it made and changed.
+    """
+    record.options["again"] = True
+    options = orjson.dumps(record.options).decode()
+    await _step(connection, record, status="checking", position=0, line=0, options=options)
 
 
 async def advance(

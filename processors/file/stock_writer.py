@@ -68,7 +68,7 @@ _UNKNOWN: Final = "SELECT line FROM import_rows WHERE product_id IS NULL ORDER B
 _NEW: Final = "UPDATE import_rows SET is_new = 1 WHERE product_id IS NULL AND name IS NOT NULL"
 _ARE_NEW: Final = "SELECT COALESCE(SUM(merged), 0) FROM import_rows WHERE is_new = 1 AND product_id IS NOT NULL"
 _LATER: Final = """
-    DELETE FROM import_rows WHERE product_id IN (SELECT l.product_id FROM stock_levels l WHERE l.uploaded > :uploaded)
+    DELETE FROM import_rows WHERE product_id IN (SELECT l.product_id FROM stock_levels l WHERE l.uploaded >= :later)
 """
 _ARE_CHANGED: Final = """
     SELECT COALESCE(SUM(r.merged), 0) FROM import_rows r JOIN products p ON p.id = r.product_id
@@ -91,13 +91,13 @@ class Written:
 
 
 async def write_stock(
-    connection: AsyncConnection, business_id: int, rows: pl.DataFrame, reference: str, uploaded: int
+    connection: AsyncConnection, business_id: int, rows: pl.DataFrame, reference: str, uploaded: int, later: int
 ) -> Written:
     """Writes checked rows, in the caller's transaction.
 
     A product that is new is made if its row has a name. The stock of a product becomes what its row says, unless a file
-    that was uploaded after `uploaded` has set it; what changes is a movement with `reference`. `below_since` is left to
-    whoever looks for stock below its threshold.
+    whose place among the uploads is `later` or behind it has set it; `uploaded` is this file's place. What changes is a
+    movement with `reference`. `below_since` is left to whoever looks for stock below its threshold.
     """
     if rows.is_empty():
         return Written()
@@ -113,7 +113,7 @@ async def write_stock(
     unknown = list(await connection.scalars(text(_UNKNOWN)))
     if connection.dialect.name == "postgresql":
         await connection.execute(text(_LOCKED))
-    await _run(connection, _LATER, uploaded=uploaded)
+    await _run(connection, _LATER, later=later)
     changed = 0
     if new < rows["merged"].sum():
         changed = int(await connection.scalar(text(_ARE_CHANGED)) or 0)
@@ -128,7 +128,10 @@ async def write_stock(
 async def _run(connection: AsyncConnection, statement: str, **values: Any) -> None:
     if connection.dialect.name == "postgresql":
         # asyncpg asks the server for the type of each parameter, which a bare one in a SELECT does not have.
-        kinds = {":now": "TIMESTAMPTZ", ":business": "INTEGER", ":reference": "TEXT", ":uploaded": "BIGINT"}
+        kinds = {
+            ":now": "TIMESTAMPTZ", ":business": "INTEGER", ":reference": "TEXT", ":uploaded": "BIGINT",
+            ":later": "BIGINT",
+        }  # fmt: skip
         for name, kind in kinds.items():
             statement = statement.replace(name, f"CAST({name} AS {kind})")
     prepared = text(statement)

@@ -34,6 +34,7 @@ from schemas import (
     UserRegistered,
 )
 from streams.testing import Harness
+from tests.processors.file.conservation import assert_conserved
 from tests.processors.inventory.conftest import SHOP, levels
 
 ADA = "ada@example.com"
@@ -41,13 +42,15 @@ NOW = datetime.now(UTC)
 
 
 @pytest.fixture
-async def shop(tmp_path: Path) -> AsyncIterator[Database]:
-    """A database with business 1 and a product that has been sold."""
+async def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Database]:
+    """A database with business 1 and a product that has been sold. No row of an import is unaccounted for."""
+    monkeypatch.setenv("STREAMS_HOME", str(tmp_path / "home"))
     database = Database(f"sqlite:///{tmp_path}/business.db")
     await upgrade(database.engine)
     async with database.engine.begin() as connection:
         await connection.execute(insert(businesses).values(id=SHOP, name="Shop", currency="EUR", created_at=NOW))
     yield database
+    await assert_conserved(database, Storages(StorageSettings.load()))
     await database.aclose()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,9 +14,10 @@ from processors.database import Database
 from processors.database.tables import businesses, import_errors, products, stock_levels, stock_movements
 from processors.file import file, store_upload
 from processors.storage import Storages, StorageSettings
-from schemas import InventoryImportUploaded
+from schemas import InventoryImported, InventoryImportFailed, InventoryImportUploaded
 from streams import Event, Streams
 from tests.processors.database.conftest import business
+from tests.processors.file.conservation import assert_conserved
 from tests.sql.conftest import database_url, postgres, postgres_url
 from tests.streams.conftest import StartConsumer, make_settings, start, streams
 from tests.waiting import wait_until
@@ -48,13 +49,17 @@ def storages(environment: Mapping[str, str]) -> Storages:
 
 
 @pytest.fixture
-async def shop(business: Database) -> Database:
-    """A database with business 1 in it."""
+async def shop(business: Database, storages: Storages, streams: Streams) -> AsyncIterator[Database]:
+    """A database with business 1 in it. When the test has ended, no row of any import of it is unaccounted for."""
     async with business.engine.begin() as connection:
         await connection.execute(
             insert(businesses).values(id=SHOP, name="Shop & Söhne", currency="EUR", created_at=NOW)
         )
-    return business
+    yield business
+    events: list[Event] = [*await published(streams, InventoryImported)]
+    events += await published(streams, InventoryImportFailed)
+    # The settings as they are now: a test may have chosen another storage.
+    await assert_conserved(business, Storages(StorageSettings.load()), events)
 
 
 async def levels(database: Database) -> dict[str, int]:

@@ -6,24 +6,17 @@ import csv
 import io
 import os
 import random
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
-import polars as pl
 import pytest
 
-from processors.file.checked_rows import SCHEMA, PartWriter, read_parts
 from processors.file.import_options import ImportOptions
 from processors.file.refused import FileRefused
-from processors.file.survey import Survey, survey
-from processors.file.upload_source import LocalSource
 from processors.storage import Storages
-from processors.storage.file_key import FileKey
-from tests.processors.file.conftest import SHOP
+from tests.processors.file.conservation import surveyed
 
 HEADERS: Final = {
     "en": ("SKU", "Name", "On hand", "Price", "Min. stock"),
@@ -108,20 +101,6 @@ def write(dice: random.Random) -> Written:
     return Written(text.getvalue().encode(encoding), meant, how)
 
 
-async def _read(path: Path, storages: Storages) -> tuple[Survey, pl.DataFrame]:
-    key = FileKey.new(SHOP, "arrow", made_from="a test")
-
-    @asynccontextmanager
-    async def parts() -> AsyncIterator[PartWriter]:
-        async with storages.exports.write(key) as file:
-            yield PartWriter(file, 7)
-
-    made = await survey(LocalSource(path), ImportOptions(), open_parts=parts)
-    found = [part.rows async for part in read_parts(storages.exports, key, 0)]
-    lines = [problem["line"] for problem in made.problems]
-    return made, pl.concat(found).filter(~pl.col("line").is_in(lines)) if found else pl.DataFrame(schema=SCHEMA)
-
-
 @pytest.mark.parametrize(
     "examples",
     [100, pytest.param(2000, marks=[pytest.mark.slow, pytest.mark.timeout(900)])],
@@ -138,7 +117,7 @@ async def test_a_number_is_never_wrong(examples: int, storages: Storages, tmp_pa
         path.write_bytes(table.data)
         total += len(table.meant)
         try:
-            made, rows = await _read(path, storages)
+            made, rows = await surveyed(path, ImportOptions(), storages)
         except FileRefused as refusal:
             refused += 1
             words.append(str(refusal))

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from processors.database import Database
 from processors.database.atomically import atomically
+from processors.database.stock import change_stock
 from processors.database.tables import imports, products
 from processors.file.importing import StockImport
 from processors.file.settings import FileSettings
@@ -23,6 +24,7 @@ from schemas import (
     InventoryImportFailed,
     InventoryImportUploaded,
 )
+from schemas.inventory import StockChange
 from streams import DeadLetter, Delivery, Progress, Retry, Snooze, Streams
 from streams.message import Message
 from tests.processors.file.conftest import SHOP, levels, put
@@ -133,16 +135,19 @@ async def test_a_file_that_is_changed_meanwhile(shop: Database, storages: Storag
 async def test_checked_rows_that_are_gone_are_checked_again(
     shop: Database, storages: Storages, importing: Make
 ) -> None:
-    """Somebody has tidied up the exports: the import begins anew, and ends as it would have."""
+    """After a clean-up of the exports the import begins anew, and ends as it would have. What was sold stays sold."""
     event = await put(storages, FILE)
     with pytest.raises(asyncio.CancelledError):
         await importing(event, kind=Interrupted).run()
+    async with AsyncSession(shop.engine) as session, session.begin():
+        await change_stock(session, SHOP, [StockChange(sku="S005", delta=-2)], reason="sale", reference="order-1")
     kept = [found async for found in storages.exports.ls()]
     assert [found.key[-6:] for found in kept] == [".arrow"]
     await storages.exports.remove(kept[0].key)
     record = await importing(event).run()
     assert (record.status, record.written, record.refused) == ("done", ROWS, 0)
-    assert await levels(shop) == STOCK
+    assert (record.new, record.changed, record.unchanged) == (ROWS, 0, 0)
+    assert await levels(shop) == {**STOCK, "S005": STOCK["S005"] - 2}
     assert [found async for found in storages.exports.ls()] == []
 
 
