@@ -25,6 +25,7 @@ FileReference = Annotated[
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", examples=["0123456789abcdef" * 4])]
 ExportFormat = Literal["csv", "json", "ndjson", "xlsx", "parquet"]
 ImportField = Literal["sku", "quantity", "name", "category", "price", "threshold", "location"]
+BlankQuantity = Literal["refuse", "keep", "zero"]
 Whom = Annotated[EmailStr | None, PII]
 """Who asked, and is to be told; nobody when it is left out."""
 
@@ -50,6 +51,9 @@ class InventoryImportUploaded(Event, stream="files", version=1):
     """The names of columns, by what they hold. It is remembered for the business' files with the same first line."""
     location: str = Field("", max_length=100)
     """One of the locations in the file, or `sum` for all of them together. It is remembered likewise."""
+
+    blank_quantity: BlankQuantity = "refuse"
+    """What a row means whose quantity is blank or a dash: `refuse` it, `keep` the stock as it is, or `zero`."""
 
     @property
     def mapping(self) -> dict[str, str]:

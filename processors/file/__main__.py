@@ -42,7 +42,7 @@ from processors.waiting import (
     write_outcome,
 )
 from schemas import InventoryExportRequested
-from schemas.files import ExportFormat
+from schemas.files import BlankQuantity, ExportFormat
 from streams import Event, Streams, StreamsError, Unavailable, run
 from streams.failure import describe
 
@@ -67,6 +67,10 @@ def _arguments(arguments: list[str]) -> argparse.Namespace:
             help="the column of a field: --map sku='Custom SKU'; an empty one leaves the field out",
         )  # fmt: skip
         command.add_argument("--location", default="", metavar="NAME", help="one of the file's locations, or sum")
+        command.add_argument(
+            "--blank-quantity", default="refuse", choices=get_args(BlankQuantity),
+            help="what a row without a quantity means: refuse it (the default), keep the stock, or zero",
+        )  # fmt: skip
     export = commands.add_parser("export", help="publishes InventoryExportRequested")
     export.add_argument("--format", choices=get_args(ExportFormat), default="csv")
     for command in (upload, export):
@@ -91,7 +95,7 @@ def _mapped(text: str) -> tuple[str, str]:
 def _options(asked: argparse.Namespace) -> dict[str, Any]:
     return {
         "encoding": asked.encoding, "decimal": asked.decimal, "sheet": asked.sheet, "map": dict(asked.map),
-        "location": asked.location,
+        "location": asked.location, "blank_quantity": asked.blank_quantity,
     }  # fmt: skip
 
 

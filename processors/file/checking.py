@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from processors.database import Database
 from processors.file.import_choices import remembered
-from processors.file.import_options import ImportOptions
+from processors.file.import_options import REFUSE, ImportOptions
 from processors.file.problems import cure_of
 from processors.file.refused import FileRefused
 from processors.file.settings import FileSettings
@@ -72,6 +72,8 @@ async def check_file(
     except FileRefused as refusal:
         return Checked({"file": path.name, "refused_because": str(refusal)}, NOTHING_IMPORTED)
     result = _described(path, made, knows=database is not None)
+    if chosen.blank_quantity != REFUSE:
+        result["read_as"]["blank quantity"] = chosen.blank_quantity
     if made.is_too_bad(settings):
         return Checked({**result, "why": made.why()}, NOTHING_IMPORTED)
     return Checked(result, SOME_REFUSED if made.problems else ALL_GOOD)

@@ -99,7 +99,7 @@ class CsvRows:
         lines = self._lines[:rows]
         text = "\n".join(lines)
         if "\r" in text or (self._dialect.newline == "\r" and any("\n" in line for line in lines)):
-            lines = [line.removesuffix("\r").replace("\r", _BROKEN).replace("\n", _BROKEN) for line in lines]
+            lines = [line.rstrip("\r").replace("\r", _BROKEN).replace("\n", _BROKEN) for line in lines]
             text = "\n".join(lines)
         frame, taken = None, len(lines)
         if '"' not in text and self._is_plain(lines):
@@ -201,7 +201,7 @@ class CsvRows:
 
     def _lines_and_end(self) -> Iterator[str]:
         for line in self._lines:
-            yield f"{line.removesuffix(chr(13)).replace(chr(13), _BROKEN).replace(chr(10), _BROKEN)}\n"
+            yield f"{line.rstrip(chr(13)).replace(chr(13), _BROKEN).replace(chr(10), _BROKEN)}\n"
         yield _END
 
     def _frame(self, cells: list[list[str | None]], lines: pl.Series, numbers: pl.Series) -> pl.DataFrame:

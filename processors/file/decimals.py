@@ -23,9 +23,8 @@ _NAMES: Final = {".": "point", ",": "comma"}
 _OTHER_DIGITS: Final = r"[\p{Nd}--0-9]"
 _SIMPLE: Final = r"^[0-9]*$"
 _NOT_BARE: Final = r"[^0-9.,]|[0-9],$"
-_SIGNS: Final = (
-    r"\p{Sc}|[A-Z]{3}|R\$|US\$|A\$|C\$|S/|kr\.?|zł|Kč|Ft|lei|Lei|Fr\.?|SFr\.?|Rs\.?|EUR|Euro|euro"  # of currencies
-)
+# Of currencies. A cent is none of them: 99¢ are not 99.
+_SIGNS: Final = r"[\p{Sc}--[¢￠]]|[A-Z]{3}|R\$|US\$|A\$|C\$|S/|kr\.?|zł|Kč|Ft|lei|Lei|Fr\.?|SFr\.?|Rs\.?|EUR|Euro|euro"
 _GROUPED: Final = r"-?[0-9]{1,3}(?:(?: [0-9]{3})+|(?:'[0-9]{3})+)"
 _WHOLE: Final = rf"^(?:-?[0-9]+|{_GROUPED})$"
 
@@ -45,20 +44,35 @@ _INDIAN: Final = r"|^-?[0-9]{1,2}(?:,[0-9]{2})+,[0-9]{3}(?:\.[0-9]+)?$"  # 12,34
 _POINT: Final = _definite(r"\.", ",") + _INDIAN
 _COMMA: Final = _definite(",", r"\.")
 _EITHER: Final = r"^-?[1-9][0-9]{0,2}[.,][0-9]{3}$"
+_DAY: Final = r"^-?0[0-9]+[.,][0-9]{1,2}$"  # 01.02 is a day
+# What has a part behind its decimal sign, by the sign.
+_PARTS: Final = {".": r"\.[0-9]*[1-9][0-9]*$", ",": r",[0-9]*[1-9][0-9]*$"}
 
 
 @dataclass(slots=True)
 class Evidence:
     """Where a file writes a decimal point, and where a comma: line and cell of the first of each.
 
-    `weak` is the same of columns that are not imported. `decimal` is None while nothing says which it is.
+    `weak` is the same of columns that are not imported, `doubtful` of cells that are no whole number and should be:
+    `10.05` may be a day. `thousands` has, by column and sign, the first cell that is a whole number with one reading of
+    its sign. `decimal` is None while nothing says which it is.
     """
 
     found: dict[str, tuple[int, str]] = field(default_factory=dict)
     weak: dict[str, tuple[int, str]] = field(default_factory=dict)
+    doubtful: dict[str, tuple[int, str]] = field(default_factory=dict)
+    thousands: dict[str, dict[str, tuple[int, str]]] = field(default_factory=dict)
 
     def contradiction(self) -> str:
         """The words for the sender of a file that does both; empty when it does not."""
+        for cells in self.thousands.values():
+            if len(cells) == 2:
+                (point_line, point), (comma_line, comma) = cells["."], cells[","]
+                return (
+                    f"line {point_line} has {point[:30]!r} and line {comma_line} has {comma[:30]!r}: one of them is a "
+                    "thousand, or both are; write all numbers in one way, or choose the decimal sign (decimal='.' or "
+                    "decimal=',')"
+                )
         if len(self.found) < 2:
             return ""
         (point_line, point), (comma_line, comma) = self.found["."], self.found[","]
@@ -71,6 +85,9 @@ class Evidence:
         """The sign, from the strongest evidence; `is_comma` is what the delimiter and the language of the header
         say.
         """
+        if self.doubtful and not self.found:
+            signs = {*self.doubtful, *self.weak, *((",",) if is_comma else ())}
+            return signs.pop() if len(signs) == 1 else None
         for known in (self.found, self.weak):
             if len(known) == 1:
                 return next(iter(known))
@@ -128,6 +145,8 @@ def kinds(cells: pl.Series) -> pl.Series:
         .then(pl.lit("whole"))
         .when(cell.str.contains(_EITHER))
         .then(pl.lit("either"))
+        .when(cell.str.contains(_DAY))
+        .then(pl.lit("odd"))
         .when(cell.str.contains(_POINT))
         .then(pl.lit("."))
         .when(cell.str.contains(_COMMA))
@@ -174,6 +193,26 @@ def collect(found: dict[str, tuple[int, str]], lines: pl.Series, cells: pl.Serie
         place = (kind == sign).arg_true()
         if len(place):
             found[sign] = (lines[place[0]], cells[place[0]])
+
+
+def collect_whole(evidence: Evidence, column: str, lines: pl.Series, cells: pl.Series, kind: pl.Series) -> None:
+    """The same for a column of whole numbers."""
+    if not kind.is_in([".", ",", "either"]).any():
+        return
+    frame = pl.DataFrame({"line": lines, "cell": cells, "kind": kind})
+    cell = pl.col("cell")
+    for sign, part in _PARTS.items():
+        is_part = cell.str.contains(part)
+        for known, rows in (
+            (evidence.doubtful, frame.filter((pl.col("kind") == sign) & is_part)),
+            (evidence.found, frame.filter((pl.col("kind") == sign) & ~is_part)),
+            (
+                evidence.thousands.setdefault(column, {}),
+                frame.filter((pl.col("kind") == "either") & cell.str.contains(sign, literal=True)),
+            ),
+        ):
+            if rows.height:
+                known.setdefault(sign, rows.select("line", "cell").row(0))
 
 
 def _with_ascii_digits(cell: str) -> str:

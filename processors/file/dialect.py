@@ -194,13 +194,15 @@ def _newline(text: str) -> str:
             before = text[match.start() - 1 : match.start()]
             is_quoted = not is_quoted if is_quoted or before in ("", ";", ",", "\t", "|", '"', "\r", "\n") else False
         elif not is_quoted:
+            if text.startswith("\r\r\n", match.start()):
+                return "\n"  # a program has written each line's end twice
             return "\n" if sign == "\n" or text[match.start() + 1 : match.start() + 2] == "\n" else "\r"
     return "\r" if "\r" in text and "\n" not in text else "\n"
 
 
 def _records(lines: Sequence[str], delimiter: str) -> tuple[list[list[str]], list[int]]:
     """The first records, and after how many lines each of them ends."""
-    reader = csv.reader((f"{line.removesuffix(chr(13))}\n".replace("\r", " ") for line in lines), delimiter=delimiter)
+    reader = csv.reader((f"{line.rstrip(chr(13))}\n".replace("\r", " ") for line in lines), delimiter=delimiter)
     records: list[list[str]] = []
     ends: list[int] = []
     try:

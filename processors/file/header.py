@@ -48,9 +48,20 @@ for _field in (*FIELDS, "location"):
 _CURRENT: Final = sorted(_names(_DATA["wide"]["current"]), key=len, reverse=True)
 _NEW: Final = _names(_DATA["wide"]["new"])
 _NEVER: Final = _names(_DATA["wide"]["never"])
+_FLAGS: Final = frozenset(_names(_DATA["flags"]["names"]))
 _NUMBERS: Final = frozenset(_names(_DATA["numbers"]["words"]))
 _NO_NUMBERS: Final = frozenset(_names(_DATA["numbers"]["never"]))
 _OTHER_SKUS: Final = frozenset(_names(_DATA["sku_other"]["names"]))
+
+
+def is_name_of(field: str, cell: str) -> bool:
+    """Whether a cell is a name that columns of a field have."""
+    return plain(cell[:_LONGEST_NAME]) in _RANKS[field]
+
+
+def may_be_flag(cell: str) -> bool:
+    """Whether a column of this name may as well say yes or no, as 1 and 0."""
+    return plain(cell[:_LONGEST_NAME]) in _FLAGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +92,9 @@ def read_header(cells: Sequence[str], mapping: Mapping[str, str] | None = None, 
     What only its sender can say is the header's `question`, which makes it incomplete. Raises `FileRefused` when the
     mapping names what is not there.
     """
+    cells = list(cells)
+    while len(cells) > _MOST_COLUMNS and not cells[-1].strip():
+        cells.pop()
     if len(cells) > _MOST_COLUMNS:
         raise FileRefused(f"the file has {len(cells)} columns; {_MOST_COLUMNS} is the most")
     given = [cell.strip()[:_LONGEST_NAME] for cell in cells]

@@ -11,12 +11,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import orjson
-import polars as pl
 from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from processors.database.tables import businesses, import_errors, imports
 from processors.file.dialect import Dialect
+from processors.file.import_options import REFUSE
+from processors.file.import_problems import replace_problems
 from processors.file.problems import Problem
 from processors.file.upload_order import OVER, wait_for_earlier
 from processors.storage.file_key import FileKey
@@ -80,6 +81,8 @@ class ImportRecord:
 def asked(event: InventoryImportUploaded) -> str:
     """What its sender has said of a file, as one text: the same file with other words is another import."""
     given = [event.encoding, event.decimal, event.sheet, event.location, sorted(event.map.items())]
+    if event.blank_quantity != REFUSE:
+        given.append(event.blank_quantity)
     return hashlib.sha256(orjson.dumps(given)).hexdigest() if any(given) else ""
 
 
@@ -192,7 +195,7 @@ async def checked(
     written.
     """
     record.options |= {"dialect": dialect.as_json(), "rows": rows, "bytes": bytes}
-    await replace_problems(connection, record, problems)
+    await replace_problems(connection, record.id, problems)
     await _step(
         connection, record, status="running", position=0, line=0, rows_done=0,
         rows_refused=len({problem["line"] for problem in problems}), options=orjson.dumps(record.options).decode(),
@@ -228,36 +231,6 @@ async def end(
         connection, record, status=status, error=error or None, error_file=error_file or None,
         finished_at=datetime.now(UTC), rows_refused=refused,
     )  # fmt: skip
-
-
-async def note_problems(connection: AsyncConnection, record: ImportRecord, problems: Sequence[Problem]) -> None:
-    """Keeps what is wrong with rows, for the report."""
-    if problems:
-        rows = [
-            {
-                "import_id": record.id, "line": problem["line"], "field": problem["field"], "row": problem["row"],
-                "sku": (problem["sku"] or "")[:64], "value": (problem["value"] or "")[:100],
-                "problem": problem["problem"][:500],
-            }
-            for problem in problems
-        ]  # fmt: skip
-        await connection.execute(insert(import_errors), rows)
-
-
-async def replace_problems(connection: AsyncConnection, record: ImportRecord, problems: Sequence[Problem]) -> None:
-    """The same instead of what was kept before, by a process that died."""
-    await connection.execute(delete(import_errors).where(import_errors.c.import_id == record.id))
-    await note_problems(connection, record, problems)
-
-
-async def refused_lines(connection: AsyncConnection, record: ImportRecord, lines: pl.Series) -> list[int]:
-    """Those of the lines that have something wrong."""
-    found = await connection.scalars(
-        select(import_errors.c.line)
-        .where(import_errors.c.import_id == record.id, import_errors.c.line.between(lines.min(), lines.max()))
-        .distinct()
-    )
-    return list(found)
 
 
 async def give_up(connection: AsyncConnection, event_id: str, reason: str) -> ImportRecord | None:

@@ -21,13 +21,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from processors.database import Database
 from processors.database.atomically import atomically
 from processors.database.tables import import_errors
-from processors.file import import_record
+from processors.file import import_problems, import_record
 from processors.file.checked_rows import CheckedPart, PartWriter, read_parts
 from processors.file.error_report import Report, report_keys, write_error_report
 from processors.file.import_choices import remember, remembered
 from processors.file.import_options import ImportOptions
 from processors.file.import_record import ImportRecord
-from processors.file.problems import UNKNOWN
+from processors.file.problems import UNCOUNTED, UNKNOWN
 from processors.file.refused import FileRefused
 from processors.file.settings import FileSettings
 from processors.file.stock_writer import write_stock
@@ -126,7 +126,7 @@ class StockImport:
         async def note(connection: AsyncConnection) -> ImportRecord:
             await wait_for_earlier(connection, business_id, record.uploaded, [record.id])
             if is_too_bad:
-                await import_record.replace_problems(connection, record, made.problems)
+                await import_problems.replace_problems(connection, record.id, made.problems)
             else:
                 await import_record.checked(
                     connection, record, made.dialect, rows=made.rows, bytes=kept, problems=made.problems
@@ -176,16 +176,23 @@ class StockImport:
 
         async def write(connection: AsyncConnection) -> ImportRecord:
             # What the report names is not written, and what is not written is named by the report.
-            refused = await import_record.refused_lines(connection, record, part.rows["line"])
+            refused = await import_problems.refused_lines(connection, record.id, part.rows["line"])
             good = part.rows.filter(~pl.col("line").is_in(refused)) if refused else part.rows
             made = await write_stock(connection, self.event.business_id, good, record.id, record.uploaded, record.later)
             # Products that went away since the check.
             lost = good.filter(pl.col("line").is_in(made.unknown))
             problems = [
-                {"line": line, "row": row, "field": "sku", "sku": sku, "value": sku, "problem": UNKNOWN}
-                for line, row, sku in lost.select("line", "row", "sku").iter_rows()
+                {
+                    "line": line,
+                    "row": row,
+                    "field": "sku",
+                    "sku": sku,
+                    "value": sku,
+                    "problem": UNKNOWN if name is None else UNCOUNTED,
+                }
+                for line, row, sku, name in lost.select("line", "row", "sku", "name").iter_rows()
             ]
-            await import_record.note_problems(connection, record, problems)
+            await import_problems.note_problems(connection, record.id, problems)
             gone = int(lost["merged"].sum())
             await import_record.advance(
                 connection, record, position=part.position, line=max(part.last_line, record.line),

@@ -12,7 +12,7 @@ from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from processors.database.tables import products
-from processors.file.problems import LOST_ZEROS, UNKNOWN, Problem
+from processors.file.problems import LOST_ZEROS, TWIN, UNCOUNTED, UNKNOWN, Problem
 from processors.file.sku_text import folded
 
 _PAGE: Final = 20_000
@@ -53,8 +53,14 @@ class KnownSkus:
                     unknown = good.filter(pl.col("sku").is_in(names)) if names else good.clear()
         if unknown.is_empty():
             return []
-        nameless = pl.lit(UNKNOWN) if self._engine is not None else pl.lit(None, pl.String)
-        wrong = unknown.with_columns(problem=pl.coalesce("suspicion", pl.when(pl.col("name").is_null()).then(nameless)))
+        knows = pl.lit(self._engine is not None)
+        wrong = unknown.with_columns(
+            problem=pl.coalesce(
+                "suspicion",
+                pl.when(knows & pl.col("name").is_null()).then(pl.lit(UNKNOWN)),
+                pl.when(knows & pl.col("quantity").is_null()).then(pl.lit(UNCOUNTED)),
+            )
+        )
         found = wrong.filter(pl.col("problem").is_not_null())
         if self._engine is not None and not self._is_empty:
             self._unknown.append(wrong.select("line", "row", "sku", "problem", fold=folded(pl.col("sku"))))
@@ -87,6 +93,21 @@ class KnownSkus:
                     break
         return found
 
+    async def twins(self, rows: pl.DataFrame, most: int) -> list[Problem]:
+        """The problems of SKUs that the business does not have, and of which the file has two that differ by what
+        spreadsheets change. `rows` are those of `Twice.twins`.
+        """
+        if rows.is_empty():
+            return []
+        if self._engine is not None:
+            async with self._engine.connect() as connection:
+                names = await self._without(connection, rows["sku"].unique())
+            rows = rows.filter(pl.col("sku").is_in(names))
+        return [
+            _problem(line, row, sku, TWIN.format(twin))
+            for line, row, sku, twin in rows.head(most).select("line", "row", "sku", "twin").iter_rows()
+        ]
+
     async def _without(self, connection: AsyncConnection, skus: pl.Series) -> list[str]:
         """Those of the SKUs that the business does not have."""
         statement = _UNKNOWN_ON_SQLITE if connection.dialect.name == "sqlite" else _UNKNOWN_ON_POSTGRESQL
@@ -95,4 +116,6 @@ class KnownSkus:
 
 
 def _problem(line: int, row: int, sku: str, problem: str) -> dict[str, Any]:
+    if problem == UNCOUNTED:
+        return {"line": line, "row": row, "field": "quantity", "sku": sku, "value": "", "problem": problem}
     return {"line": line, "row": row, "field": "sku", "sku": sku, "value": sku, "problem": problem}

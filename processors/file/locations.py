@@ -81,9 +81,18 @@ class Locations:
             for line, row, sku in lost.select("line", "row", "sku").iter_rows()
         ]
         kept = rows.filter(~pl.col("sku").is_in(list(at_fault)))
+        # Stock that is to be kept is that of all locations: with a count of some, the sum is not known.
+        uncounted = pl.col("quantity").is_null()
+        mixed = kept.filter(uncounted.any().over("sku") & ~uncounted.all().over("sku"))
+        wrong += [
+            _problem(line, row, sku, "is blank for another location, and the sum is not known")
+            for line, row, sku in mixed.select("line", "row", "sku").iter_rows()
+        ]
+        kept = kept.filter(~pl.col("sku").is_in(mixed["sku"].unique().to_list()))
         known = pl.col("name", "category", "price", "threshold").drop_nulls().first()
+        quantity = pl.when(uncounted.any()).then(None).otherwise(pl.col("quantity").sum()).alias("quantity")
         sums = kept.group_by("sku", maintain_order=True).agg(
-            pl.col("line", "row", "location", "suspicion").first(), known, pl.col("quantity", "merged").sum()
+            pl.col("line", "row", "location", "suspicion").first(), known, quantity, pl.col("merged").sum()
         )
         much = sums.filter(pl.col("quantity") > MOST_STOCK)["sku"]
         for line, row, sku in kept.filter(pl.col("sku").is_in(much)).select("line", "row", "sku").iter_rows():

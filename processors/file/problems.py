@@ -10,7 +10,12 @@ Problem = dict[str, Any]
 UNKNOWN: Final = "is unknown, and a new product needs a name"
 LOST_ZEROS: Final = "is unknown, and is {!r} but for what a spreadsheet may have changed"
 
+TWIN: Final = "differs from {!r}, which is in the file as well, by no more than a spreadsheet may change"
+UNCOUNTED: Final = "is missing, and a new product needs one"
+
 _CURES: Final = (
+    ("is missing, and a new", "enter the quantity of the new product"),
+    ("is blank for another", "enter the quantity of each location, or choose one of them"),
     ("could be", "write it without thousands, as 1000, or with both signs, as 1.000,00; or choose the decimal sign"),
     ("has a decimal", "write it as the other numbers, or choose the other decimal sign"),
     ("is unknown, and a new", "correct the SKU, or give the product a name"),
@@ -27,6 +32,12 @@ _CURES: Final = (
     ("is no amount", "enter an amount, as 12.50, without other signs"),
     ("is more than", "enter a smaller number"),
     ("has more than", "shorten it"),
+    ("may be cut off", "put the number into quotes, or write it without a comma"),
+    ("is no SKU", "enter the SKU"),
+    ("is shown as", "give the column the type Text in the spreadsheet, and enter the SKU as it is to be"),
+    ("begins with an", "remove the apostrophe"),
+    ("looks like yes", "give the column the type Text in the spreadsheet, and enter the SKU anew"),
+    ("differs from", "write the SKU in one way"),
     ("has more fields", "remove what stands behind the last column, or put quotes around text with a delimiter"),
     ("has control", "remove line breaks and invisible characters"),
     ("is a formula", "enter the value in its place"),

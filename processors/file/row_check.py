@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal
 from functools import reduce
 from typing import Final
 
@@ -15,13 +14,13 @@ from processors.file.decimals import (
     Evidence,
     clean_numbers,
     collect,
-    either_problem,
     kinds,
-    other_sign_problem,
-    plain_number,
 )
 from processors.file.dialect import Dialect
 from processors.file.header import FIELDS
+from processors.file.import_options import KEEP, REFUSE, ZERO
+from processors.file.misplaced import cut_numbers
+from processors.file.number_columns import NumberColumn
 from processors.file.sku_text import clean_skus, clean_text, suspicion, unguarded
 from schemas.inventory import MOST_STOCK
 
@@ -32,11 +31,12 @@ _CONTROLS: Final = r"[\x00-\x1f\x7f-\x9f\x{2028}\x{2029}]"
 # What a spreadsheet would calculate, and what calls a program from one (DDE) behind a sign. Text that merely begins
 # with a sign is text: an export guards it.
 _FORMULA: Final = r"^(?:=|[+\-@].*\|.*!|[+\-@][A-Za-z][A-Za-z.]*\()"
-_ERROR: Final = r"^#(?:N/A|NV|REF!|BEZUG!|VALUE!|WERT!|DIV/0!|NAME\?|NULL!|NUM!|ZAHL!|¡.*!)$"
+_ERROR: Final = r"^#(?:N/A|NV|N/D|[NZ]\.A\.|GETTING_DATA|[\p{Lu}\p{Lo}¡¿/_0-9]{2,20}[!?])$|^Err:[0-9]{3}$"
 
-# What nothing can be wrong with.
-_FEW_DIGITS: Final = r"^[0-9]{1,9}$"
-_SMALL_AMOUNT: Final = r"^(?:0|[1-9][0-9]{0,9})(?:\.[0-9]{1,2})?$"
+# What counts as blank where its sender has said what a blank quantity means. A dash is how a spreadsheet shows zero, or
+# nothing; "not available" is no zero.
+_BLANKS: Final = {KEEP: r"(?i)^\s*(?:[-\u2013\u2014]+|n/?a|n\.a\.)\s*$", ZERO: r"^\s*[-\u2013\u2014]+\s*$"}
+
 
 PROBLEMS: Final = {
     "line": pl.Int64, "row": pl.Int64, "field": pl.String, "sku": pl.String, "value": pl.String, "problem": pl.String,
@@ -60,12 +60,14 @@ class RowCheck:
     is_open: bool
 
 
-def check_rows(rows: pl.DataFrame, dialect: Dialect, decimal: str | None, evidence: Evidence) -> RowCheck:
+def check_rows(
+    rows: pl.DataFrame, dialect: Dialect, decimal: str | None, evidence: Evidence, blank: str = REFUSE
+) -> RowCheck:
     """Checks the rows of a chunk. Numbers are read with the sign `decimal`; without one, those that have one reading.
 
-    `evidence` takes what the chunk shows of the sign.
+    `evidence` takes what the chunk shows of the sign; `blank` is what a blank quantity means.
     """
-    raw = _raw(rows, dialect)
+    raw = _raw(rows, dialect, blank)
     lines = raw["line"]
     read: dict[str, pl.Series] = {
         "sku": clean_skus(raw["sku"]),
@@ -79,13 +81,13 @@ def check_rows(rows: pl.DataFrame, dialect: Dialect, decimal: str | None, eviden
     }
     read |= {name: unguarded(cells) for name, cells in read.items()}
     parts = [
-        _Numbers.read(raw[name], lines, decimal, evidence.found)
+        NumberColumn.read(raw[name], lines, decimal, evidence, name)
         for name in raw.columns if name.startswith("quantity")
     ]  # fmt: skip
-    read["quantity"], wrong["quantity"] = _sum([part.whole(MOST_STOCK) for part in parts])
-    threshold = _Numbers.read(raw["threshold"], lines, decimal, evidence.found)
+    read["quantity"], wrong["quantity"] = _sum([part.whole(MOST_STOCK) for part in parts], blank)
+    threshold = NumberColumn.read(raw["threshold"], lines, decimal, evidence, "threshold")
     read["threshold"], wrong["threshold"] = threshold.whole(_MOST_THRESHOLD)
-    price = _Numbers.read(raw["price"], lines, decimal, evidence.found, is_price=True)
+    price = NumberColumn.read(raw["price"], lines, decimal, evidence, "price", is_price=True)
     read["price"], wrong["price"] = price.amount()
     for column in dialect.numbers:
         cells = clean_numbers(rows[str(column)], is_price=True)
@@ -97,6 +99,8 @@ def check_rows(rows: pl.DataFrame, dialect: Dialect, decimal: str | None, eviden
         pl.when(raw[EXTRA].is_not_null()).then(pl.lit("has more fields than the first line"))
     ).to_series()
     values = {**{name: raw[name] for name in FIELDS}, "row": raw[EXTRA]}
+    if dialect.delimiter == ",":
+        wrong["quantity"] = wrong["quantity"].zip_with(wrong["quantity"].is_not_null(), cut_numbers(raw, dialect))
     problems = _problems(raw, read["sku"], values, wrong)
     is_good = reduce(lambda held, one: held & one.is_null(), wrong.values(), pl.repeat(True, raw.height, eager=True))
     good = pl.DataFrame({
@@ -107,7 +111,7 @@ def check_rows(rows: pl.DataFrame, dialect: Dialect, decimal: str | None, eviden
     return RowCheck(good, problems, raw.height, is_open)
 
 
-def _raw(rows: pl.DataFrame, dialect: Dialect) -> pl.DataFrame:
+def _raw(rows: pl.DataFrame, dialect: Dialect, blank: str) -> pl.DataFrame:
     """The cells of the fields as they are, null where they are blank, without rows that are blank."""
 
     def cell(column: int) -> pl.Expr:
@@ -119,7 +123,8 @@ def _raw(rows: pl.DataFrame, dialect: Dialect) -> pl.DataFrame:
     for number, column in enumerate(dialect.quantities):
         new = dialect.instead.get(column)
         name = f"quantity_{number}" if number else "quantity"
-        cells[name] = pl.coalesce(cell(new), cell(column)) if new is not None else cell(column)
+        found = pl.coalesce(cell(new), cell(column)) if new is not None else cell(column)
+        cells[name] = found if blank == REFUSE else pl.when(~found.str.contains(_BLANKS[blank])).then(found)
     extra = pl.when(pl.col(EXTRA).str.strip_chars() != "").then(pl.col(EXTRA))
     location = cell(dialect.columns["location"]) if "location" in dialect.columns else nothing
     raw = rows.select("line", "row", extra.alias(EXTRA), location=location, **cells)
@@ -160,109 +165,8 @@ def _text_problem(cells: pl.Series, name: str, *, required: bool = False) -> pl.
     return pl.DataFrame({"cell": cells}).select(problem.alias("problem")).to_series()
 
 
-def _nothing(cells: pl.Series) -> pl.Series:
-    return pl.Series("problem", [None], pl.String).new_from_index(0, len(cells))
-
-
-@dataclass(frozen=True, slots=True)
-class _Numbers:
-    """The cells of a column of numbers: as they are, what kind they are, and as Python writes them."""
-
-    cells: pl.Series
-    kinds: pl.Series
-    numbers: pl.Series
-    decimal: str | None
-
-    @classmethod
-    def read(
-        cls, raw: pl.Series, lines: pl.Series, decimal: str | None, found: dict[str, tuple[int, str]], *,
-        is_price: bool = False,
-    ) -> _Numbers:  # fmt: skip
-        cells = clean_numbers(raw, is_price=is_price)
-        kind = kinds(cells)
-        collect(found, lines, cells, kind)
-        if not kind.is_in(["either", ".", ",", "typed", "odd"]).any() and not cells.str.contains("[ ']").any():
-            return cls(cells, kind, cells, decimal)
-        frame = pl.DataFrame({"cell": cells, "kind": kind})
-        return cls(
-            cells, kind, frame.select(plain_number(pl.col("cell"), pl.col("kind"), decimal)).to_series(), decimal
-        )
-
-    @property
-    def is_open(self) -> bool:
-        """Whether a cell has two readings, and none was chosen."""
-        return self.decimal is None and bool((self.kinds == "either").any())
-
-    def _are(self, pattern: str) -> bool:
-        """Whether all of them are of a form with which nothing can be wrong, as in most files."""
-        other = {".": ",", ",": "."}.get(self.decimal or "", "either")
-        return not (self.kinds == other).any() and bool(self.numbers.str.contains(pattern).all())
-
-    def _frame(self) -> pl.DataFrame:
-        return pl.DataFrame({"cell": self.cells, "kind": self.kinds, "number": self.numbers})
-
-    def _sign_problem(self) -> pl.Expr:
-        """What is wrong with cells that have the other sign, or two readings."""
-        kind = pl.col("kind")
-        if self.decimal is None:
-            return pl.when(kind == "either").then(either_problem(pl.col("cell")))
-        other = "," if self.decimal == "." else "."
-        return pl.when(kind == other).then(pl.lit(other_sign_problem(self.decimal)))
-
-    def whole(self, most: int) -> tuple[pl.Series, pl.Series]:
-        """Whole numbers from 0 to `most`, and what is wrong with the others. Null is null."""
-        if self._are(_FEW_DIGITS):
-            return self.numbers.cast(pl.Int64), _nothing(self.numbers)
-        number = pl.col("number").str.replace(r"\.0*$", "")
-        frame = self._frame().with_columns(number=number)
-        cell = pl.col("number")
-        problem = pl.coalesce(
-            self._sign_problem(),
-            pl.when(cell.str.contains(r"^-0*[1-9][0-9]*$"))
-            .then(pl.lit("is negative"))
-            .when(~cell.str.contains(r"^-?[0-9]+$"))
-            .then(pl.lit("is not a whole number"))
-            .when(cell.str.strip_chars_start("-0").str.len_chars() > len(str(most)))
-            .then(pl.lit(f"is more than {most}"))
-            .when(cell.str.strip_chars_start("-0").str.head(len(str(most))).cast(pl.Int64, strict=False) > most)
-            .then(pl.lit(f"is more than {most}")),
-        )
-        read = frame.select(number, problem.alias("problem"))
-        return read["number"].cast(pl.Int64, strict=False).alias("value"), read["problem"]
-
-    def amount(self) -> tuple[pl.Series, pl.Series]:
-        """Amounts with at most two decimals, as text, and what is wrong with the others. A workbook's numbers are
-        rounded, as the workbook shows them.
-        """
-        if self._are(_SMALL_AMOUNT):
-            return self.numbers, _nothing(self.numbers)
-        long = self._frame().filter(
-            (pl.col("kind") == "typed") & pl.col("number").str.contains(r"^-?[0-9]+\.[0-9]{3,}$")
-        )
-        frame = self._frame()
-        if long.height:
-            rounded = {
-                text: str(Decimal(text).quantize(Decimal("0.01"), ROUND_HALF_UP)) for text in long["number"].unique()
-            }
-            typed = pl.when(pl.col("kind") == "typed").then(pl.col("number").replace(rounded)).otherwise("number")
-            frame = frame.with_columns(number=typed)
-        cell = pl.col("number")
-        problem = pl.coalesce(
-            self._sign_problem(),
-            pl.when(cell.str.contains(r"^-(?:[0-9]*[1-9][0-9]*(?:\.[0-9]+)?|0*\.[0-9]*[1-9][0-9]*)$"))
-            .then(pl.lit("is negative"))
-            .when(~cell.str.contains(r"^-?(?:[0-9]+(?:\.[0-9]{1,2}0*)?|\.[0-9]{1,2}0*)$"))
-            .then(pl.lit("is no amount with at most two decimals"))
-            .when(cell.str.contains(r"^0*[1-9][0-9]{10,}"))
-            .then(pl.lit("is more than 9999999999.99")),
-        )
-        shown = cell.str.strip_prefix("-").str.replace(r"^\.", "0.").str.replace(r"^0+([0-9])", "$1")
-        read = frame.select(shown.str.replace(r"(\.[0-9]{2})0+$", "$1").alias("number"), problem.alias("problem"))
-        return read["number"], read["problem"]
-
-
-def _sum(parts: list[tuple[pl.Series, pl.Series]]) -> tuple[pl.Series, pl.Series]:
-    """The quantity of a row that has one in each of several columns; blank everywhere is missing."""
+def _sum(parts: list[tuple[pl.Series, pl.Series]], blank: str) -> tuple[pl.Series, pl.Series]:
+    """The quantity of a row that has one in each of several columns; blank everywhere is what `blank` says."""
     (values, problems), *others = parts
     for more, wrong in others:
         pair = pl.DataFrame({"a": values, "b": more, "p": problems, "q": wrong})
@@ -273,6 +177,12 @@ def _sum(parts: list[tuple[pl.Series, pl.Series]]) -> tuple[pl.Series, pl.Series
         ).to_series()  # fmt: skip
         problems = pair.select(pl.coalesce("p", "q")).to_series()
     pair = pl.DataFrame({"value": values, "problem": problems})
-    missing = pl.when(pl.col("value").is_null() & pl.col("problem").is_null()).then(pl.lit("is missing"))
+    if blank == KEEP:
+        missing = pl.lit(None, pl.String)
+    elif blank == ZERO:
+        values = pair.select(pl.when(pl.col("problem").is_null()).then(pl.col("value").fill_null(0))).to_series()
+        missing = pl.lit(None, pl.String)
+    else:
+        missing = pl.when(pl.col("value").is_null() & pl.col("problem").is_null()).then(pl.lit("is missing"))
     much = pl.when(pl.col("value") > MOST_STOCK).then(pl.lit(f"is more than {MOST_STOCK}"))
     return values, pair.select(pl.coalesce("problem", missing, much).alias("problem")).to_series()

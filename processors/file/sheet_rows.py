@@ -1,6 +1,6 @@
 """SheetRows: the rows of an Excel workbook (XLSX) as frames of text, a chunk at a time, as `CsvRows` has them.
 
-The sheet is read as a stream; of what is packed in the file no more is unpacked than `MOST_UNPACKED`.
+The sheet is read as a stream; of what is packed in the file no more is unpacked than `open_book.MOST_UNPACKED`.
 """
 
 from __future__ import annotations
@@ -13,82 +13,32 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
-from xml.etree.ElementTree import ParseError
 
 import polars as pl
 
 from processors.file.csv_rows import EXTRA
 from processors.file.decimals import TYPED
-from processors.file.dialect import HEADER_WITHIN, Dialect, find_header, what_it_is
+from processors.file.dialect import HEADER_WITHIN, Dialect, find_header
 from processors.file.header import missing
 from processors.file.import_options import ImportOptions
+from processors.file.open_book import BROKEN, OpenBook, damaged
 from processors.file.refused import FileRefused
 
-MARK: Final = b"PK\x03\x04"
-"""What a workbook begins with, as any ZIP archive does."""
-
-MOST_UNPACKED: Final = 400 * 1024 * 1024  # bytes of a workbook's parts; 200,000 rows of ten columns have about 90 MB
-_MOST_STRINGS: Final = 100 * 1024 * 1024  # bytes: they are held in memory
-_MOST_PARTS: Final = 2_000
+_MOST_SHEETS: Final = 20  # that are looked at
 _DIGITS: Final = 15  # that a spreadsheet keeps of a number
-_BROKEN: Final = (
-    KeyError,
-    ValueError,
-    TypeError,
-    IndexError,
-    AttributeError,
-    OSError,
-    EOFError,
-    ParseError,
-    SyntaxError,
-)
-_DOCUMENT_TYPE: Final = (b"<!DOCTYPE", b"<!ENTITY", "<!DOCTYPE".encode("utf-16-le"), "<!DOCTYPE".encode("utf-16-be"))
-
-
-class OpenBook:
-    """A workbook that is read as a stream. Raises `FileRefused` for what is none, or unpacks to too much."""
-
-    def __init__(self, path: Path) -> None:
-        import openpyxl
-
-        _check_archive(path)
-        self._file = path.open("rb")  # by what it holds: the name says nothing
-        try:
-            self.book: Any = openpyxl.load_workbook(self._file, read_only=True, data_only=True, keep_links=False)
-        except (zipfile.BadZipFile, *_BROKEN) as error:
-            self._file.close()
-            raise FileRefused(_damaged(error)) from None
-
-    def close(self) -> None:
-        """Closes the file."""
-        self.book.close()
-        self._file.close()
-
-    def __enter__(self) -> Any:
-        return self.book
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def _damaged(error: Exception) -> str:
-    return f"the workbook is damaged ({type(error).__name__}): save it anew, or as CSV UTF-8"
 
 
 def read_sheet(path: Path, options: ImportOptions) -> Dialect:
     """Finds out how a workbook is written: which sheet is meant, and where its header is. Raises `FileRefused`."""
-    with OpenBook(path) as book:
+    with OpenBook(path) as opened:
+        book = opened.book
         sheet = _sheet(book, options.sheet)
         try:
-            records = [
-                ["" if value is None else str(value).strip() for value in row]
-                for row in islice(_values(sheet), HEADER_WITHIN * 2)
-            ]
-        except (zipfile.BadZipFile, *_BROKEN) as error:
-            raise FileRefused(_damaged(error)) from None
-        for record in records:
-            while record and not record[-1]:
-                record.pop()
+            records = _records(sheet)
+            others = [] if options.sheet else [other for other in _shown(book) if other.title != sheet.title]
+            stocks = [other.title for other in others[:_MOST_SHEETS] if _is_stock(other, options)]
+        except (zipfile.BadZipFile, *BROKEN) as error:
+            raise FileRefused(damaged(error)) from None
         if not any(records):
             raise FileRefused(f"the sheet {sheet.title!r} is empty{_others(book, sheet)}")
         _, header, last = find_header(records, options)
@@ -96,6 +46,9 @@ def read_sheet(path: Path, options: ImportOptions) -> Dialect:
             raise FileRefused(f"{missing(header)} (sheet {sheet.title[:40]!r}{_others(book, sheet)})")
         if len(records) <= last + 1:
             raise FileRefused(f"the sheet {sheet.title[:40]!r} has a first line, and no rows")
+        if stocks:
+            names = ", ".join(repr(title[:31]) for title in [sheet.title, *stocks][:8])
+            raise FileRefused(f"several sheets hold stock: {names}; choose one with sheet={sheet.title[:31]!r}")
     return Dialect(
         "", "", "", last + 1, last + 1, header.columns, header.cells, header.quantities, header.instead, header.numbers,
         sheet=sheet.title, location=options.for_header(header.cells)[1],
@@ -108,8 +61,9 @@ class SheetRows:
     def __init__(self, path: Path, dialect: Dialect) -> None:
         self._open = OpenBook(path)
         self._dialect = dialect
-        self._rows = enumerate(_cells(self._open.book[dialect.sheet]), 1)
+        self._rows = enumerate(_cells(self._open.book[dialect.sheet], is_stale=self._open.is_stale), 1)
         self._names = [str(number) for number in dialect.used]
+        self._sku = dialect.columns["sku"]
         self.bytes = 0  # not known of a packed file
 
     async def next(self, rows: int) -> pl.DataFrame | None:
@@ -127,13 +81,15 @@ class SheetRows:
                 if number <= self._dialect.row:
                     continue
                 texts = [_text(cells[column]) if column < len(cells) else None for column in used]
+                if self._sku < len(cells) and (shown := _shown_as(cells[self._sku])):
+                    texts[used.index(self._sku)] = f"{cells[self._sku].value} [shown as {shown}]"
                 if any(texts):
                     found.append([*texts, None])
                     numbers.append(number)
                     if len(found) == rows:
                         break
-        except (zipfile.BadZipFile, *_BROKEN) as error:
-            raise FileRefused(_damaged(error)) from None
+        except (zipfile.BadZipFile, *BROKEN) as error:
+            raise FileRefused(damaged(error)) from None
         if not found:
             return None
         schema = dict.fromkeys([*self._names, EXTRA], pl.String)
@@ -141,39 +97,30 @@ class SheetRows:
         return pl.DataFrame(found, schema=schema, orient="row").with_columns(line=lines, row=lines)
 
 
-def _check_archive(path: Path) -> None:
-    with path.open("rb") as file:
-        head = file.read(4096)
+def _records(sheet: Any) -> list[list[str]]:
+    """The first rows as text, without blank cells at their ends."""
+    records = [
+        ["" if value is None else str(value).strip() for value in row]
+        for row in islice(_values(sheet), HEADER_WITHIN * 2)
+    ]
+    for record in records:
+        while record and not record[-1]:
+            record.pop()
+    return records
+
+
+def _is_stock(sheet: Any, options: ImportOptions) -> bool:
+    """Whether a sheet that was not chosen could as well be the one that is meant."""
+    records = _records(sheet)
     try:
-        with zipfile.ZipFile(path) as archive:
-            parts = archive.infolist()
-            names = {part.filename for part in parts}
-            if "xl/workbook.bin" in names:
-                raise FileRefused("the file is an Excel workbook in binary (.xlsb): save it as .xlsx or CSV UTF-8")
-            if "content.xml" in names and "mimetype" in names:
-                raise FileRefused("the file is an OpenDocument spreadsheet (.ods): save it as .xlsx or CSV UTF-8")
-            if "xl/workbook.xml" not in names:
-                raise FileRefused(what_it_is(head))
-            strings = sum(part.file_size for part in parts if part.filename.lower().endswith("sharedstrings.xml"))
-            # What a part says of its size is what is read of it, not more.
-            if (
-                len(parts) > _MOST_PARTS
-                or sum(part.file_size for part in parts) > MOST_UNPACKED
-                or strings > _MOST_STRINGS
-            ):
-                raise FileRefused("the workbook holds too much to be unpacked: save the sheet as CSV UTF-8")
-            if len(names) != len(parts):
-                raise FileRefused("the workbook is damaged: it has two parts of one name")
-            for part in parts:
-                if part.filename.lower().endswith((".xml", ".rels")):
-                    with archive.open(part) as opened:
-                        begins = opened.read(4096)
-                    if any(mark in begins for mark in _DOCUMENT_TYPE):
-                        raise FileRefused("the workbook has a document type, which no workbook needs: save it anew")
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
-        if isinstance(error, FileRefused):
-            raise
-        raise FileRefused(what_it_is(head)) from None
+        _, header, last = find_header(records, options)
+    except FileRefused:
+        return False
+    return header.is_complete and len(records) > last + 1
+
+
+def _shown(book: Any) -> list[Any]:
+    return [sheet for sheet in book.worksheets if getattr(sheet, "sheet_state", "visible") == "visible"]
 
 
 def _sheet(book: Any, wanted: str) -> Any:
@@ -187,8 +134,7 @@ def _sheet(book: Any, wanted: str) -> Any:
                 f"there is no sheet {wanted[:40]!r}; the workbook has {', '.join(map(repr, list(sheets)[:8]))}"
             )
         return found[0]
-    shown = [sheet for sheet in sheets.values() if getattr(sheet, "sheet_state", "visible") == "visible"]
-    return (shown or list(sheets.values()))[0]
+    return (_shown(book) or list(sheets.values()))[0]
 
 
 def _others(book: Any, sheet: Any) -> str:
@@ -196,9 +142,39 @@ def _others(book: Any, sheet: Any) -> str:
     return f"; choose another one with sheet=: {', '.join(map(repr, others[:8]))}" if others else ""
 
 
-def _cells(sheet: Any) -> Iterator[tuple[Any, ...]]:
+def _cells(sheet: Any, *, is_stale: bool = False) -> Iterator[tuple[Any, ...]]:
+    """The rows. openpyxl gives no value for a formula without one, as for a blank cell: such a cell is `=` here."""
+    from openpyxl.worksheet._reader import FORMULA_TAG, VALUE_TAG, WorkSheetParser
+
+    class Parser(WorkSheetParser):
+        def parse_cell(self, element: Any) -> Any:
+            made = super().parse_cell(element)
+            if element.find(FORMULA_TAG) is not None:
+                # A formula whose text is empty is blank: that is a value.
+                is_text = element.get("t") == "str" and element.find(VALUE_TAG) is not None
+                if is_stale or (made["value"] is None and not is_text):
+                    made |= {"value": "=", "data_type": "s"}
+            return made
+
     sheet.reset_dimensions()  # what a sheet says of its own size may be a lie
-    return iter(sheet.iter_rows())
+    book, following = sheet.parent, 1
+    # As openpyxl's own reader of rows, with another parser; and what is out of order is refused and not left out.
+    with sheet._get_source() as source:  # noqa: SLF001
+        parser = Parser(
+            source,
+            sheet._shared_strings,  # noqa: SLF001
+            data_only=True,
+            epoch=book.epoch,
+            date_formats=book._date_formats,  # noqa: SLF001
+            timedelta_formats=book._timedelta_formats,  # noqa: SLF001
+        )
+        for number, row in parser.parse():
+            if number < following:
+                raise ValueError("the rows of a sheet stand in their order, each once")
+            for _ in range(following, number):
+                yield ()
+            yield sheet._get_row(row)  # noqa: SLF001
+            following = number + 1
 
 
 def _values(sheet: Any) -> Iterator[list[Any]]:
@@ -212,6 +188,8 @@ def _text(cell: Any) -> str | None:
     if value is None or value == "":
         return None
     kind = type(value)
+    if kind in (int, float) and "%" in (cell.number_format or ""):
+        return f"{value * 100:g}%"  # a share counts nothing
     if kind is str:
         return str(value.replace(TYPED, "\x1e"))
     if kind is int:
@@ -226,4 +204,13 @@ def _text(cell: Any) -> str | None:
         return TYPED + text
     if isinstance(value, dt.datetime | dt.date | dt.time):
         return TYPED + value.isoformat(" ") if isinstance(value, dt.datetime) else TYPED + value.isoformat()
-    return str(value)
+    return f"{TYPED}{value}"
+
+
+def _shown_as(cell: Any) -> str:
+    """The format of a number that is shown with other signs than its own, as ART-0012; nothing for any other."""
+    if type(cell.value) not in (int, float):
+        return ""
+    shown = re.sub(r"\[[^\]]*\]|_.|\*.", "", (cell.number_format or "General").partition(";")[0])
+    is_other = re.search(r'"[^"]*[^"\s]|\\[^ ]|[0#?][-/:][0#?]', shown)
+    return shown[:40] if is_other else ""

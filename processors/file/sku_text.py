@@ -21,12 +21,38 @@ _MONTHS: Final = (
 )
 _SUSPICIONS: Final = (
     (r"^[0-9](?:[.,][0-9]+)?[eE][+-]?[0-9]+$", "was shortened by a spreadsheet"),
+    (r"^[0-9]{2,}(?:[.,][0-9]+)?[eE]\+[0-9]+$", "was shortened by a spreadsheet"),
     (r"^[1-9][0-9]{14}0+$", "was shortened by a spreadsheet, which keeps 15 digits"),
     (r"^[0-9]+[.,]0+$", "was shortened to a number by a spreadsheet or a program"),
     (
         rf"(?i)^(?:[0-9]{{1,2}}[-. /]{{1,2}}(?:{_MONTHS})\.?(?:[-. /]{{1,2}}(?:[0-9]{{2}}|[12][0-9]{{3}}))?"
         rf"|(?:{_MONTHS})\.?[-. /]{{1,2}}(?:[0-9]{{1,2}}|[12][0-9]{{3}}))$",
         "looks like a date that a spreadsheet has made of it",
+    ),
+    (
+        r"^(?:(?:19|20)[0-9]{2}[-/.](?:0?[1-9]|1[0-2])[-/.](?:0?[1-9]|[12][0-9]|3[01])"
+        r"|(?:0?[1-9]|[12][0-9]|3[01])[-/.](?:0?[1-9]|[12][0-9]|3[01])[-/.](?:19|20)[0-9]{2}"
+        r"|(?:0?[1-9]|[12][0-9]|3[01])\.(?:0?[1-9]|1[0-2])\.)(?:[ T][0-9]{1,2}:[0-9]{2}(?::[0-9]{2})?)?$",
+        "looks like a date that a spreadsheet has made of it",
+    ),
+    (
+        r"(?i)^(?:true|false|wahr|falsch|vrai|faux|verdadero|falso)$",
+        "looks like yes or no, which a spreadsheet has made of it",
+    ),
+    (
+        r"(?i)^(?:[-\x{2013}\x{2014}.?*_/\\]+|0+|n/?a|n\.a\.|k\.? ?a\.?|none|null|nil|nan|undefined|tbd|"
+        r"tba|unknown|unbekannt|missing|no sku|keine?|sin sku|ninguno)$",
+        "is no SKU",
+    ),
+    (r"^'", "begins with an apostrophe, by which spreadsheets mark text"),
+    (r" \[shown as .*\]$", "is shown as another text in the spreadsheet"),
+    (
+        r"(?i)^(?:summe|gesamt|total|totals|grand total|sum|somme|suma|insgesamt)[ ]?[:(=].*$"
+        r"|(?i)^(?:gesamtbestand|gesamtmenge|gesamtanzahl|totaal|razem|suma|totalt|i alt|yhteensä|összesen|celkem|"
+        r"toplam|итого|всего|合计|总计|合計|Σ|summary|zusammenfassung|résumé|resumen)[ :]*$"
+        r"|(?i)^(?:end of (?:report|list|file)|ende der liste|ende des berichts|fin (?:de la liste|del informe)|"
+        r"(?:printed|generated|exported|created) (?:on|at|by) .*|(?:page|seite) [0-9]+(?: (?:of|von) [0-9]+)?)[ .:]*$",
+        "looks like a total, and is no product",
     ),
     (
         r"(?i)^(?:summe|zwischensumme|gesamtsumme|gesamt|insgesamt|total|totals|grand total|sub-?total|sum|totale?s?|"
@@ -41,6 +67,8 @@ _SUSPICIONS: Final = (
         "looks like a line of a template, and is no product",
     ),
 )  # fmt: skip
+
+_SUSPICIOUS: Final = "|".join(f"(?:{pattern})" for pattern, _ in _SUSPICIONS)
 
 
 def clean_text(cells: pl.Series) -> pl.Series:
@@ -70,7 +98,8 @@ def suspicion(skus: pl.Series, raw: pl.Series) -> pl.Series:
     """What is wrong with a SKU unless the business has it: a spreadsheet has changed it, or the row is no product."""
     sku = pl.col("sku")
     found: Any = pl.when(sku.is_null()).then(pl.lit(None, pl.String))
-    for pattern, problem in _SUSPICIONS:
+    # Most files have none: one look at each SKU says so.
+    for pattern, problem in _SUSPICIONS if skus.str.contains(_SUSPICIOUS).any() else ():
         found = found.when(sku.str.contains(pattern)).then(pl.lit(problem))
     frame = pl.DataFrame({"sku": skus, "raw": raw})
     if raw.str.starts_with(TYPED).any():

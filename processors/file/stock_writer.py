@@ -33,7 +33,8 @@ _MADE: Final = """
     INSERT INTO products (business_id, sku, name, category, price, threshold, created_at, updated_at)
     SELECT :business, r.sku, r.name, COALESCE(r.category, ''), COALESCE(r.price, 0), COALESCE(r.threshold, 0),
         :now, :now
-    FROM import_rows r WHERE r.product_id IS NULL AND r.name IS NOT NULL ORDER BY r.line
+    FROM import_rows r WHERE r.product_id IS NULL AND r.name IS NOT NULL AND r.quantity IS NOT NULL
+    ORDER BY r.line
     ON CONFLICT (business_id, sku) DO NOTHING
 """
 # In the order of the products, as everybody who changes stock locks them: no two wait for each other.
@@ -48,24 +49,26 @@ _MOVED: Final = """
     FROM import_rows r LEFT JOIN stock_levels l ON l.product_id = r.product_id
     WHERE r.product_id IS NOT NULL AND r.quantity <> COALESCE(l.quantity, 0) ORDER BY r.line
 """
-# A level that is as the file says is noted as set by this upload all the same: an earlier one must not change it.
+# A level that is as the file says is noted as set by this upload all the same: an earlier one must not change it. A row
+# without a quantity sets none.
 _CHANGED: Final = """
     UPDATE stock_levels SET
         quantity = r.quantity, uploaded = :uploaded,
         version = version + CASE WHEN stock_levels.quantity <> r.quantity THEN 1 ELSE 0 END,
         updated_at = CASE WHEN stock_levels.quantity <> r.quantity THEN :now ELSE stock_levels.updated_at END
-    FROM import_rows r WHERE stock_levels.product_id = r.product_id AND (
+    FROM import_rows r WHERE stock_levels.product_id = r.product_id AND r.quantity IS NOT NULL AND (
         stock_levels.quantity <> r.quantity OR stock_levels.uploaded IS NULL OR stock_levels.uploaded < :uploaded)
 """
 # Not ON CONFLICT: had somebody made the level just now, the movement above would be wrong. All is done again then.
 _OPENED: Final = """
     INSERT INTO stock_levels (product_id, quantity, version, uploaded, updated_at)
     SELECT r.product_id, r.quantity, 1, :uploaded, :now FROM import_rows r
-    WHERE r.product_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM stock_levels l WHERE l.product_id = r.product_id)
+    WHERE r.product_id IS NOT NULL AND r.quantity IS NOT NULL
+        AND NOT EXISTS (SELECT 1 FROM stock_levels l WHERE l.product_id = r.product_id)
     ORDER BY r.product_id
 """
 _UNKNOWN: Final = "SELECT line FROM import_rows WHERE product_id IS NULL ORDER BY line"
-_NEW: Final = "UPDATE import_rows SET is_new = 1 WHERE product_id IS NULL AND name IS NOT NULL"
+_NEW: Final = "UPDATE import_rows SET is_new = 1 WHERE product_id IS NULL AND name IS NOT NULL AND quantity IS NOT NULL"
 _ARE_NEW: Final = "SELECT COALESCE(SUM(merged), 0) FROM import_rows WHERE is_new = 1 AND product_id IS NOT NULL"
 _LATER: Final = """
     DELETE FROM import_rows WHERE product_id IN (SELECT l.product_id FROM stock_levels l WHERE l.uploaded >= :later)

@@ -19,14 +19,17 @@ from processors.file.csv_rows import CsvRows
 from processors.file.decimals import Evidence
 from processors.file.dialect import HEAD, Dialect, read_dialect
 from processors.file.encoding import EncodingScan
+from processors.file.header import may_be_flag
 from processors.file.import_options import ImportOptions
 from processors.file.known_skus import KnownSkus
 from processors.file.locations import Locations
+from processors.file.misplaced import refuse_second_table
+from processors.file.open_book import MARK
 from processors.file.problems import Problem
 from processors.file.refused import FileRefused
 from processors.file.row_check import RowCheck, check_rows
 from processors.file.settings import FileSettings
-from processors.file.sheet_rows import MARK, SheetRows, read_sheet
+from processors.file.sheet_rows import SheetRows, read_sheet
 from processors.file.twice import Twice
 from processors.file.upload_source import UploadSource
 
@@ -92,11 +95,11 @@ async def survey(
     """
     dialect = await _look(source, options, sha256)
     evidence = Evidence()
-    made = _Pass(source, dialect, options.decimal or None, evidence, KnownSkus(engine, business_id), reading)
+    made = _Pass(source, dialect, options.decimal or None, evidence, KnownSkus(engine, business_id), reading, options)
     async with open_parts() if open_parts else nullcontext() as parts:
         result = await made.run(parts)
     if made.is_open and (decimal := evidence.decimal(is_comma=dialect.is_comma)):
-        made = _Pass(source, dialect, decimal, Evidence(), KnownSkus(engine, business_id), reading)
+        made = _Pass(source, dialect, decimal, Evidence(), KnownSkus(engine, business_id), reading, options)
         async with open_parts() if open_parts else nullcontext() as parts:
             result = await made.run(parts)
     return result
@@ -131,14 +134,16 @@ class _Pass:
 
     def __init__(
         self, source: UploadSource, dialect: Dialect, decimal: str | None, evidence: Evidence, known: KnownSkus,
-        reading: Reading | None,
+        reading: Reading | None, options: ImportOptions,
     ) -> None:  # fmt: skip
         self._source, self._decimal, self._evidence, self._known = source, decimal, evidence, known
         self._is_chosen = decimal is not None
-        self._reading = reading
+        self._reading, self._blank = reading, options.blank_quantity
+        self._is_mapped = "quantity" in options.for_header(dialect.cells)[0]
         self._made = Survey(dialect)
         self._twice = Twice()
         self._locations = Locations(dialect)
+        self._is_counted = False  # a row has more than one
         self.is_open = False
 
     async def run(self, parts: PartWriter | None) -> Survey:
@@ -152,8 +157,10 @@ class _Pass:
         if made.rows == 0:
             self._locations.refuse_unknown()
             raise FileRefused("the file has a first line, and no rows")
+        self._refuse_flags()
         made.problems += await asyncio.to_thread(self._twice.problems, self._locations, MOST_PROBLEMS)
         made.problems += await self._known.damaged(MOST_PROBLEMS)
+        made.problems += await self._known.twins(await asyncio.to_thread(self._twice.twins), MOST_PROBLEMS)
         if self._locations.is_summed:
             summed, wrong = await asyncio.to_thread(self._locations.summed, made.problems)
             made.problems += wrong
@@ -177,12 +184,15 @@ class _Pass:
         rows = self._locations.chosen(rows)
         check = await asyncio.to_thread(self._check, rows)
         made.rows += check.rows
+        before = len(made.problems)
         if len(made.problems) <= 2 * MOST_PROBLEMS:
             made.problems += check.problems.to_dicts()
         if contradiction := self._evidence.contradiction() if not self._is_chosen else "":
             raise FileRefused(contradiction)
+        refuse_second_table(made.problems[before:])
         made.problems += await self._known.check(check.good)
         self._twice.add(check.good)
+        self._is_counted = self._is_counted or bool((check.good["quantity"] > 1).any())
         if made.preview is None or made.preview.height < _PREVIEW:
             held = [made.preview] if made.preview is not None else []
             made.preview = pl.concat([*held, check.good.head(_PREVIEW)]).head(_PREVIEW)
@@ -192,12 +202,21 @@ class _Pass:
             await parts.add(check.good)
 
     def _check(self, rows: pl.DataFrame) -> RowCheck:
-        check = check_rows(rows, self._made.dialect, self._decimal, self._evidence)
+        check = check_rows(rows, self._made.dialect, self._decimal, self._evidence, self._blank)
         self.is_open = self.is_open or check.is_open
         if self._decimal is None and len(self._evidence.found) == 1:
             # What comes is read so; what came before is read again, if it had two readings.
             self._decimal = next(iter(self._evidence.found))
         return check
+
+    def _refuse_flags(self) -> None:
+        """Raises `FileRefused` for a column of which nobody can say whether it counts, or says yes and no."""
+        name = self._made.dialect.column_name("quantity")
+        if not self._is_mapped and self._made.rows > 1 and not self._is_counted and may_be_flag(name):
+            raise FileRefused(
+                f"the column {name[:40]!r} holds nothing but 0 and 1, and may say whether there is any, and not how "
+                f"many: if it is the quantity, say so: map quantity={name[:40]!r}"
+            )
 
     @asynccontextmanager
     async def _chunks(self) -> AsyncIterator[AsyncIterator[pl.DataFrame]]:

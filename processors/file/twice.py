@@ -6,6 +6,7 @@ import polars as pl
 
 from processors.file.locations import Locations
 from processors.file.problems import Problem
+from processors.file.sku_text import folded
 
 
 class Twice:
@@ -21,6 +22,19 @@ class Twice:
             pl.lit(None, pl.UInt64) if good["location"].null_count() == good.height else pl.col("location").hash()
         )
         self._seen.append(good.select(place, "sku", location=location))
+
+    def twins(self) -> pl.DataFrame:
+        """Rows whose SKU is another row's but for case, spaces and leading zeros: `line`, `row`, `sku`, `twin`."""
+        hashes = pl.concat([_plain(chunk["sku"]) for chunk in self._seen]).sort()
+        repeated = hashes.filter(hashes == hashes.shift()).unique()
+        schema = {"line": pl.UInt32, "row": pl.UInt32, "sku": pl.String}
+        if repeated.is_empty():
+            return pl.DataFrame(schema={**schema, "twin": pl.String})
+        rows = pl.concat([chunk.filter(_plain(chunk["sku"]).is_in(repeated.implode())) for chunk in self._seen])
+        rows = rows.select("line", "row", "sku", fold=folded(pl.col("sku"))).sort("line")
+        rows = rows.filter(pl.col("sku").n_unique().over("fold") > 1)
+        first, last = pl.col("sku").min().over("fold"), pl.col("sku").max().over("fold")
+        return rows.with_columns(twin=pl.when(pl.col("sku") == first).then(last).otherwise(first)).drop("fold")
 
     def problems(self, locations: Locations, most: int) -> list[Problem]:
         """A problem for each of the rows. Where locations are summed up, a SKU may be there once in each.
@@ -59,3 +73,12 @@ class Twice:
             }
             for line, row, sku, other in named.iter_rows()
         ]  # fmt: skip
+
+
+def _plain(skus: pl.Series) -> pl.Series:
+    """A hash of what may be left of each SKU: a cheap one, which is the same for more of them than `folded` is."""
+    sku = pl.col("sku")
+    if skus.str.contains(r"[^\x00-\x7f]").any():
+        sku = folded(sku)
+    plain = sku.str.to_lowercase().str.replace_all("[ '-]", "").str.strip_chars_start("0")
+    return skus.to_frame("sku").select(plain.hash().alias("hash")).to_series()

@@ -12,12 +12,14 @@ from processors.database import Database
 from processors.file.dialect import HEAD, read_dialect
 from processors.file.import_choices import remembered
 from processors.file.import_options import ImportOptions
-from processors.file.sheet_rows import MARK, read_sheet
+from processors.file.open_book import MARK
+from processors.file.sheet_rows import read_sheet
 from processors.storage import Storages
 from processors.storage.file_key import FileKey
 from processors.storage.file_name import safe_file_name
 from processors.storage.file_writer import FileTooLarge
 from schemas import InventoryImportUploaded
+from schemas.files import BlankQuantity
 from streams import StreamsError
 
 _BLOCK: Final = 256 * 1024
@@ -36,13 +38,14 @@ async def store_upload(
     sheet: str = "",
     map: Mapping[str, str] | None = None,
     location: str = "",
+    blank_quantity: BlankQuantity = "refuse",
     database: Database | None = None,
 ) -> InventoryImportUploaded:
     """Stores a file (a path, or its bytes as they arrive) and returns the event that asks for its import; publish it.
 
     Its beginning is looked at before anything is stored, which blocks no event loop. `name` is what its user calls
-    it: it is kept for people and is never a path. `encoding`, `decimal`, `sheet`, `map` and `location` are the
-    event's: see docs/files.md. With a `database`, what the business has chosen before for such files counts here too.
+    it: it is kept for people and is never a path. The options from `encoding` to `blank_quantity` are the event's: see
+    docs/files.md. With a `database`, what the business has chosen before for such files counts here too.
     Raises `FileRefused` for what is no file of stock, or leaves a question open that only its sender can answer, and
     `FileTooLarge` over `MAX_FILE_SIZE`.
     """
@@ -51,7 +54,13 @@ async def store_upload(
         async with database.engine.connect() as connection:
             before = await remembered(connection, business_id)
     options = ImportOptions.checked(
-        encoding=encoding, decimal=decimal, sheet=sheet, map=map, location=location, remembered=before
+        encoding=encoding,
+        decimal=decimal,
+        sheet=sheet,
+        map=map,
+        location=location,
+        blank_quantity=blank_quantity,
+        remembered=before,
     )
     blocks = _from_path(source) if isinstance(source, Path) else source
     head = b""
@@ -82,7 +91,7 @@ async def store_upload(
     return InventoryImportUploaded(
         business_id=business_id, file=key, sha256=file.sha256, name=shown, again=again, user_email=user_email,
         encoding=options.encoding, decimal=decimal, sheet=options.sheet, map=dict(options.map),
-        location=options.location,
+        location=options.location, blank_quantity=blank_quantity,
     )  # fmt: skip
 
 

@@ -13,11 +13,13 @@ from sqlalchemy import func, insert, select
 from processors.database import Database
 from processors.database.tables import businesses, import_errors, products, stock_levels, stock_movements
 from processors.file import file, store_upload
+from processors.file.import_options import ImportOptions
+from processors.file.survey import Survey
 from processors.storage import Storages, StorageSettings
 from schemas import InventoryImported, InventoryImportFailed, InventoryImportUploaded
 from streams import Event, Streams
 from tests.processors.database.conftest import business
-from tests.processors.file.conservation import assert_conserved
+from tests.processors.file.conservation import assert_conserved, surveyed
 from tests.sql.conftest import database_url, postgres, postgres_url
 from tests.streams.conftest import StartConsumer, make_settings, start, streams
 from tests.waiting import wait_until
@@ -60,6 +62,18 @@ async def shop(business: Database, storages: Storages, streams: Streams) -> Asyn
     events += await published(streams, InventoryImportFailed)
     # The settings as they are now: a test may have chosen another storage.
     await assert_conserved(business, Storages(StorageSettings.load()), events)
+
+
+@pytest.fixture
+def read(tmp_path: Path, storages: Storages) -> Any:
+    """Surveys bytes; the options are those of an upload. No row is unaccounted for."""
+
+    async def read_it(data: bytes | str, **options: Any) -> Survey:
+        path = tmp_path / "file.csv"
+        path.write_bytes(data.encode() if isinstance(data, str) else data)
+        return (await surveyed(path, ImportOptions.checked(**options), storages))[0]
+
+    return read_it
 
 
 async def levels(database: Database) -> dict[str, int]:

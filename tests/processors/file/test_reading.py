@@ -4,32 +4,16 @@ from __future__ import annotations
 
 import time
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from processors.file.decimals import clean_numbers, kinds
 from processors.file.dialect import HEAD, read_dialect
-from processors.file.import_options import ImportOptions
 from processors.file.refused import FileRefused
 from processors.file.survey import Survey
-from processors.storage import Storages
-from tests.processors.file.conservation import surveyed
 
 Rows = list[tuple[Any, ...]]
-
-
-@pytest.fixture
-def read(tmp_path: Path, storages: Storages) -> Any:
-    """Surveys bytes; the options are those of an upload. No row is unaccounted for."""
-
-    async def read_it(data: bytes | str, **options: Any) -> Survey:
-        path = tmp_path / "file.csv"
-        path.write_bytes(data.encode() if isinstance(data, str) else data)
-        return (await surveyed(path, ImportOptions.checked(**options), storages))[0]
-
-    return read_it
 
 
 def stock(made: Survey) -> dict[str, int]:

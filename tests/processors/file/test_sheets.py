@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from processors.database import Database
 from processors.database.tables import products
-from processors.file import FileRefused, sheet_rows
+from processors.file import FileRefused, open_book
 from processors.storage import Storages
 from schemas import InventoryImported
 from tests.processors.file.conftest import levels, problems, put
@@ -147,4 +147,4 @@ async def test_a_cell_far_away_takes_no_memory(storages: Storages) -> None:
         ),
     )
     assert (await put(storages, data)).file.endswith(".xlsx")
-    assert sheet_rows.MOST_UNPACKED < 2**30
+    assert open_book.MOST_UNPACKED < 2**30
