@@ -45,6 +45,7 @@ _POINT: Final = _definite(r"\.", ",") + _INDIAN
 _COMMA: Final = _definite(",", r"\.")
 _EITHER: Final = r"^-?[1-9][0-9]{0,2}[.,][0-9]{3}$"
 _DAY: Final = r"^-?0[0-9]+[.,][0-9]{1,2}$"  # 01.02 is a day
+_PLAIN: Final = rf"^{TYPED}?[1-9][0-9]{{0,2}}$"
 # What has a part behind its decimal sign, by the sign.
 _PARTS: Final = {".": r"\.[0-9]*[1-9][0-9]*$", ",": r",[0-9]*[1-9][0-9]*$"}
 
@@ -54,14 +55,15 @@ class Evidence:
     """Where a file writes a decimal point, and where a comma: line and cell of the first of each.
 
     `weak` is the same of columns that are not imported, `doubtful` of cells that are no whole number and should be:
-    `10.05` may be a day. `thousands` has, by column and sign, the first cell that is a whole number with one reading of
-    its sign. `decimal` is None while nothing says which it is.
+    `10.05` may be a day. For columns of whole numbers `thousands` has, by column and sign, the first cell that is whole
+    in one reading of its sign, as `1.000`, and `plain` the first one below a thousand without any sign.
     """
 
     found: dict[str, tuple[int, str]] = field(default_factory=dict)
     weak: dict[str, tuple[int, str]] = field(default_factory=dict)
     doubtful: dict[str, tuple[int, str]] = field(default_factory=dict)
     thousands: dict[str, dict[str, tuple[int, str]]] = field(default_factory=dict)
+    plain: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     def contradiction(self) -> str:
         """The words for the sender of a file that does both; empty when it does not."""
@@ -74,7 +76,7 @@ class Evidence:
                     "decimal=',')"
                 )
         if len(self.found) < 2:
-            return ""
+            return self._mixed(next(iter(self.found), ""))
         (point_line, point), (comma_line, comma) = self.found["."], self.found[","]
         return (
             f"line {point_line} has a decimal point ({point[:30]!r}) and line {comma_line} a decimal comma "
@@ -82,16 +84,24 @@ class Evidence:
         )
 
     def decimal(self, *, is_comma: bool) -> str | None:
-        """The sign, from the strongest evidence; `is_comma` is what the delimiter and the language of the header
-        say.
+        """The sign, from the strongest evidence; `is_comma` is what the delimiter and the language of the header say.
+        What is weaker counts where none of it contradicts the rest.
         """
-        if self.doubtful and not self.found:
-            signs = {*self.doubtful, *self.weak, *((",",) if is_comma else ())}
-            return signs.pop() if len(signs) == 1 else None
-        for known in (self.found, self.weak):
-            if len(known) == 1:
-                return next(iter(known))
-        return "," if is_comma and not self.weak else None
+        signs = set(self.found) or {*self.doubtful, *self.weak, *((",",) if is_comma else ())}
+        sign = signs.pop() if len(signs) == 1 else None
+        return sign if sign and not self._mixed(sign) else None
+
+    def _mixed(self, sign: str) -> str:
+        """The words for a column in which `1.000` would be 1 beside a plain 3: decimals are written always."""
+        for column, cells in self.thousands.items():
+            if sign in cells and column in self.plain:
+                (line, cell), (plain_line, plain) = cells[sign], self.plain[column]
+                return (
+                    f"line {line} has {cell[:30]!r} and line {plain_line} has {plain[:30].strip(TYPED)!r} in the same "
+                    f"column: is {cell[:30]!r} a thousand? Write all numbers in one way, or choose the decimal sign "
+                    "(decimal='.' or decimal=',')"
+                )
+        return ""
 
 
 def clean_numbers(cells: pl.Series, *, is_price: bool = False) -> pl.Series:
@@ -197,6 +207,8 @@ def collect(found: dict[str, tuple[int, str]], lines: pl.Series, cells: pl.Serie
 
 def collect_whole(evidence: Evidence, column: str, lines: pl.Series, cells: pl.Series, kind: pl.Series) -> None:
     """The same for a column of whole numbers."""
+    if column not in evidence.plain and len(place := cells.str.contains(_PLAIN).arg_true()):
+        evidence.plain[column] = (lines[place[0]], cells[place[0]])
     if not kind.is_in([".", ",", "either"]).any():
         return
     frame = pl.DataFrame({"line": lines, "cell": cells, "kind": kind})

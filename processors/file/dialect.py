@@ -61,7 +61,20 @@ class Dialect:
     @property
     def used(self) -> list[int]:
         """The columns that are read."""
-        return sorted({*self.columns.values(), *self.quantities, *self.instead.values(), *self.numbers})
+        named = {*self.columns.values(), *self.quantities, *self.instead.values(), *self.numbers}
+        return sorted(named | set(self.beside.values()))
+
+    @property
+    def beside(self) -> dict[str, int]:
+        """By field, the columns without a name to the right of numbers, if commas stand between the cells: what was cut
+        off a number at its comma stands there.
+        """
+        if self.delimiter != ",":
+            return {}
+        behind = {name: self.columns[name] + 1 for name in ("quantity", "price", "threshold") if name in self.columns}
+        return {
+            name: column for name, column in behind.items() if column < self.width and not self.cells[column].strip()
+        }
 
     def column_name(self, name: str) -> str:
         """What the file calls a field, or the field's own name."""

@@ -11,6 +11,9 @@ from processors.file.header import is_name_of
 from processors.file.problems import Problem
 from processors.file.refused import FileRefused
 
+BESIDE: Final = "beside_"
+"""Before the name of a field: the cells to the right of its own, in a column without a name."""
+
 _NUMBERS: Final = ("quantity", "price", "threshold")
 
 
@@ -25,6 +28,8 @@ def cut_numbers(raw: pl.DataFrame, dialect: Dialect) -> pl.Series:
         right = places.get(left + 1, "") if left is not None else ""
         # A name of digits alone, three digits that begin with 0: they are what is left of a number, or may be.
         rest = {"name": r"^[0-9]+$", "category": "^0[0-9]{2}$", "price": "^0[0-9]{2}$"}.get(right)
+        if number in dialect.beside:
+            right, rest = BESIDE + number, r"^[0-9]+$"
         if rest is None:
             continue
         is_cut = pl.col(number).str.contains(r"^-?[0-9]+$") & pl.col(right).str.contains(rest)

@@ -19,7 +19,7 @@ from processors.file.decimals import (
 from processors.file.dialect import Dialect
 from processors.file.header import FIELDS
 from processors.file.import_options import KEEP, REFUSE, ZERO
-from processors.file.misplaced import cut_numbers
+from processors.file.misplaced import BESIDE, cut_numbers
 from processors.file.number_columns import NumberColumn
 from processors.file.sku_text import clean_skus, clean_text, suspicion, unguarded
 from schemas.inventory import MOST_STOCK
@@ -123,12 +123,16 @@ def _raw(rows: pl.DataFrame, dialect: Dialect, blank: str) -> pl.DataFrame:
     for number, column in enumerate(dialect.quantities):
         new = dialect.instead.get(column)
         name = f"quantity_{number}" if number else "quantity"
-        found = pl.coalesce(cell(new), cell(column)) if new is not None else cell(column)
-        cells[name] = found if blank == REFUSE else pl.when(~found.str.contains(_BLANKS[blank])).then(found)
+        cells[name] = pl.coalesce(cell(new), cell(column)) if new is not None else cell(column)
     extra = pl.when(pl.col(EXTRA).str.strip_chars() != "").then(pl.col(EXTRA))
     location = cell(dialect.columns["location"]) if "location" in dialect.columns else nothing
-    raw = rows.select("line", "row", extra.alias(EXTRA), location=location, **cells)
-    return raw.filter(pl.any_horizontal(pl.col(*cells, EXTRA).is_not_null()))
+    beside = {BESIDE + name: cell(column) for name, column in dialect.beside.items()}
+    raw = rows.select("line", "row", extra.alias(EXTRA), location=location, **cells, **beside)
+    raw = raw.filter(pl.any_horizontal(pl.col(*cells, EXTRA).is_not_null()))
+    if blank == REFUSE:
+        return raw
+    quantities = pl.col([name for name in cells if name.startswith("quantity")])
+    return raw.with_columns(pl.when(~quantities.str.contains(_BLANKS[blank])).then(quantities))
 
 
 def _problems(

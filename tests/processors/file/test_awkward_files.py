@@ -19,11 +19,12 @@ from tests.processors.file.test_sheets import HEAD, book
         (["A;x;10.05", "B;y;1.000"], {}),  # it may be a day, and contradicts the language
         (["A;x;0,125", "B;y;1.000"], {"B": 1000}),
         (["A;x;10.05;1,50", "B;y;1.000;2"], {"B": 1000}),  # a price is one
+        (["A;x;1.000;0.5", "B;y;2;1.25"], {"B": 2}),  # a weight with a point, in a language with a comma
     ],
 )
 async def test_what_is_no_stock_turns_no_other_cell(read: Any, rows: list[str], expected: dict[str, int]) -> None:
     """A quantity that is refused for its decimals is weaker evidence than the language of the file."""
-    header = "SKU;Bezeichnung;Bestand" + (";Preis" if rows[0].count(";") == 3 else "")
+    header = "SKU;Bezeichnung;Bestand" + (";Preis" if "1,50" in rows[0] else ";Gewicht" if "0.5" in rows[0] else "")
     made = await read("\n".join([header, *rows]) + "\n")
     assert stock(made) == expected
     assert made.refused == len(rows) - len(expected)
@@ -39,6 +40,25 @@ async def test_two_kinds_of_thousands_in_one_column(read: Any, order: tuple[str,
     assert sorted(stock(made).values()) == [1, 1000]
 
 
+@pytest.mark.parametrize("plain", ["3", "12", "999"])
+@pytest.mark.parametrize(
+    ("cell", "price", "decimal"), [("1.000", "12.50", "."), ("5,000", "8,25", ","), ("12.500", "0.75", ".")]
+)
+async def test_a_thousand_beside_plain_numbers(read: Any, plain: str, cell: str, price: str, decimal: str) -> None:
+    """Who writes quantities with three decimals writes all of them so: among plain ones it may be a thousand, whatever
+    the prices are.
+    """
+    rows = [f"A;x;{cell};{price}", f"B;y;{plain};{price}"]
+    for order in (rows, rows[::-1]):
+        with pytest.raises(FileRefused, match=rf"line . has '{cell}' and line . has '{plain}' in the same column: is "):
+            await read("\n".join(["SKU;Name;Quantity;Price", *order]) + "\n")
+    chosen = await read("\n".join(["SKU;Name;Quantity;Price", *rows]) + "\n", decimal=decimal)
+    assert stock(chosen)["B"] == int(plain)
+    assert (await read(f"SKU;Name;Quantity;Price\nA;x;{cell};{price}\nB;y;0;1\nC;z;2500;1\n")).rows == 3
+    weak = await read(f"SKU;Name;Quantity;Cost\nA;x;{cell};{price}\nB;y;{plain};{price}\n")
+    assert (stock(weak), weak.refused) == ({"B": int(plain)}, 1)
+
+
 @pytest.mark.parametrize(
     ("header", "row", "field"),
     [
@@ -47,6 +67,7 @@ async def test_two_kinds_of_thousands_in_one_column(read: Any, order: tuple[str,
         ("sku,name,quantity,price,note", "A,x,1,000,5", "quantity"),
         ("sku,quantity,category,note", "A,1,050,x", "quantity"),
         ("sku,quantity,price,name,note", "A,5,1,50,x", "quantity"),
+        ("sku,name,quantity,", "A,x,1,000", "quantity"),
     ],
 )
 async def test_numbers_that_were_cut_at_their_comma(read: Any, header: str, row: str, field: str) -> None:
