@@ -80,5 +80,8 @@ def _plain(skus: pl.Series) -> pl.Series:
     sku = pl.col("sku")
     if skus.str.contains(r"[^\x00-\x7f]").any():
         sku = folded(sku)
-    plain = sku.str.to_lowercase().str.replace_all("[ '-]", "").str.strip_chars_start("0")
+    plain = sku.str.to_lowercase()
+    if skus.str.contains("[ ']").any():
+        plain = plain.str.replace_all("[ ']", "")
+    plain = plain.str.strip_chars_start("0")
     return skus.to_frame("sku").select(plain.hash().alias("hash")).to_series()
