@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from datetime import date, timedelta
 from typing import Any
 
 import pytest
+import xlsxwriter
 
 from processors.file.refused import FileRefused
 from tests.processors.file.test_reading import prices, stock, wrong
@@ -177,6 +180,31 @@ async def test_formulas_without_a_value(read: Any) -> None:
             (3, "price", "is a formula"),
             (4, "sku", "is a formula"),
         ]
+
+
+@pytest.mark.parametrize("is_calculated", [True, False])
+async def test_formulas_that_nobody_has_calculated(read: Any, is_calculated: bool) -> None:
+    """XlsxWriter writes a value beside each formula, 0 unless it is given one, and has the workbook calculated when it
+    is opened. One that Excel has saved does not say so: its values count.
+    """
+    packed = io.BytesIO()
+    made = xlsxwriter.Workbook(packed)
+    sheet = made.add_worksheet()
+    sheet.write_row(0, 0, HEAD)
+    sheet.write_row(1, 0, ["A", "x"])
+    sheet.write_formula(1, 2, "=3+4", None, 7 if is_calculated else 0)
+    sheet.write_row(2, 0, ["B", "y", 2])
+    made.close()
+    data = packed.getvalue()
+    if is_calculated:
+        source, again = zipfile.ZipFile(packed), io.BytesIO()
+        with source, zipfile.ZipFile(again, "w") as archive:
+            for part in source.namelist():
+                archive.writestr(part, source.read(part).replace(b' fullCalcOnLoad="1"', b""))
+        data = again.getvalue()
+    found = await read(data)
+    assert stock(found) == ({"A": 7, "B": 2} if is_calculated else {"B": 2})
+    assert wrong(found) == ([] if is_calculated else [(2, "quantity", "is a formula")])
 
 
 async def test_cells_that_are_shown_as_something_else(read: Any) -> None:
