@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import EmailStr, Field, HttpUrl
+from pydantic import Field, HttpUrl
 
 from schemas.inventory import BusinessId
+from schemas.whom import Whom
 from streams.events.event import Event, upcast
 from streams.events.privacy import PII
 
@@ -25,8 +26,6 @@ FileReference = Annotated[
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", examples=["0123456789abcdef" * 4])]
 ExportFormat = Literal["csv", "json", "ndjson", "xlsx", "parquet"]
 ImportField = Literal["sku", "quantity", "name", "category", "price", "threshold", "location"]
-Whom = Annotated[EmailStr | None, PII]
-"""Who asked, and is to be told; nobody when it is left out."""
 
 
 class InventoryImportUploaded(Event, stream="files", version=1):

@@ -29,6 +29,7 @@ from schemas import (
     InventoryExportFailed,
     InventoryImported,
     InventoryImportFailed,
+    InventorySyncFailed,
     PasswordResetRequested,
     ReportFailed,
     ReportGenerated,
@@ -215,6 +216,21 @@ async def send_export_failed(event: InventoryExportFailed, post: Post = Depends(
     link = post.settings.link(f"/businesses/{event.business_id}/stock")
     values = {"kind": f"export of your stock as {event.format.upper()}", "what": "export", "link": link}
     return await post.send("report_failed", (event.user_email,), problem=event.problem, **values)
+
+
+@email.on(InventorySyncFailed, timeout=_TIMEOUT)
+async def send_sync_failed(event: InventorySyncFailed, post: Post = Depends(post_of)) -> list[EmailRefused]:
+    """Sends the person who asked for a sync, else those who receive the business' digest, the reason why it stopped."""
+    settings = post.settings
+    asked = event.user_email is not None
+    recipients = (event.user_email,) if event.user_email else settings.digest_recipients(event.business_id)
+    if not recipients:
+        about = {"event_id": post.delivery.message.id, "business_id": event.business_id}
+        log.warning("sync.no_recipient", **about, set="EMAIL_DIGEST_TO")
+        return []
+    link = settings.link(f"/businesses/{event.business_id}/stock")
+    values = {"system": event.external_system, "problem": event.problem or "no reason was given", "link": link}
+    return await post.send("sync_failed", recipients, asked=asked, **values)
 
 
 @email.on(InventoryExported, timeout=_TIMEOUT)

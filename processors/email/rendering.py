@@ -24,7 +24,7 @@ from processors.email.shown import shown
 
 TemplateName = Literal[
     "welcome", "password_reset", "stock_alert", "report_ready", "import_done", "import_failed", "export_ready",
-    "daily_digest", "report_failed", "stock_alerts",
+    "daily_digest", "report_failed", "stock_alerts", "sync_failed",
 ]  # fmt: skip
 
 _SUBJECTS: Final[dict[TemplateName, str]] = {
@@ -38,6 +38,7 @@ _SUBJECTS: Final[dict[TemplateName, str]] = {
     "{% elif nothing %}Not imported: {{ name }}{% else %}Imported: {{ name }}"
     "{% if refused %} ({{ refused }} refused){% endif %}{% endif %}",
     "import_failed": "Not imported: {{ name }}",
+    "sync_failed": "Stock sync with {{ system }} has stopped",
     "export_ready": "Your export is ready",
     "daily_digest": "{{ business }}: {{ revenue }} on {{ day }}",
 }

@@ -124,10 +124,13 @@ def _generated(row: Row[Any], asked: Asked, name: str, storages: Storages) -> Ge
 async def note_failed(database: Database, id: str, reason: str) -> None:
     """Notes in its row that a report failed, and why. One that is there already stays."""
     values = {"status": "failed", "error": reason, "finished_at": datetime.now(UTC)}
-    async with database.engine.begin() as connection:
+
+    async def note(connection: AsyncConnection) -> None:
         await connection.execute(
             update(reports).where(reports.c.id == id, reports.c.status.not_in(("done", "removed"))).values(values)
         )
+
+    await atomically(database.engine, note)
 
 
 async def _begin(connection: AsyncConnection, event: ReportRequested, id: str, event_id: str) -> Row[Any]:

@@ -26,6 +26,7 @@ VALUES: dict[TemplateName, dict[str, Any]] = {
     },
     "report_ready": {"report": "Sales analysis, October 2026", "link": LINK},
     "report_failed": {"kind": "sales analysis", "problem": "nothing was sold", "link": LINK},
+    "sync_failed": {"system": "acme", "problem": "supplier acme: 503", "asked": False, "link": LINK},
     "import_done": {
         "name": "stock.csv", "written": "1,200", "refused": "34", "repeated": False, "nothing": False,
         "is_report": True, "link": LINK,
@@ -90,6 +91,7 @@ def test_html_and_text_lead_to_the_same_place(template: TemplateName) -> None:
         ("stock_alerts", ["60 items are running low", "Shop & Söhne", "Elm board", "ELM-2", "3 left", "and 59 more"]),
         ("report_ready", ["Sales analysis, October 2026"]),
         ("report_failed", ["sales analysis", "nothing was sold"]),
+        ("sync_failed", ["sync with acme has stopped", "supplier acme: 503", "daily digest of this business"]),
         ("import_done", ["stock.csv", "Rows imported:  1,200", "Rows refused:      34"]),
         ("import_failed", ["stock.csv could not be imported", "the file is empty"]),
         ("export_ready", ["XLSX, 48.2 kB", "1,234"]),
