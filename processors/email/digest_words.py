@@ -5,6 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
+from processors.shown import name_shown
+
 if TYPE_CHECKING:
     from processors.email.digest import Digest
 
@@ -15,17 +17,17 @@ def words_of(digest: Digest) -> dict[str, Any]:
     """The values of the template `daily_digest`, but for the link."""
     sold, before = digest.sold, digest.week_before
     return {
-        "business": digest.business,
+        "business": name_shown(digest.business) or "Your business",
         "day": f"{digest.day:%A}, {digest.day.day} {digest.day:%B %Y}",
         "revenue": f"{sold.revenue:,} {digest.currency}",
         "sold": f"{_count(sold.pieces, 'piece')} in {_count(sold.sales, 'sale')}" if sold.sales else "",
         "change": _change(sold.revenue, before.revenue, f"{digest.day:%A}"),
         "best": [
-            {"sku": sku, "name": name, "pieces": f"{pieces:,}", "revenue": f"{revenue:,}"}
+            {"sku": sku, "name": name_shown(name) or sku, "pieces": f"{pieces:,}", "revenue": f"{revenue:,}"}
             for sku, name, pieces, revenue in digest.best
         ],
         "below": [
-            {"sku": sku, "name": name, "quantity": f"{quantity:,}", "threshold": f"{threshold:,}"}
+            {"sku": sku, "name": name_shown(name) or sku, "quantity": f"{quantity:,}", "threshold": f"{threshold:,}"}
             for sku, name, quantity, threshold in digest.below
         ],
         "below_count": f"{digest.below_count:,}" if digest.below_count else "",

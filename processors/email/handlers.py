@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from processors.email import reset_tokens
 from processors.email.business import open_business
 from processors.email.digest_times import digests_due
 from processors.email.digest_words import words_of
@@ -18,10 +17,11 @@ from processors.email.file_links import FileLinks, link_to_errors, link_to_file,
 from processors.email.low_stock import Alert
 from processors.email.post import Post, post_of
 from processors.email.replies import Held
+from processors.email.reset_mail import send_reset
 from processors.email.settings import EmailSettings
-from processors.email.shown import file_shown, name_shown
 from processors.email.stock_mails import gathered, send_list, send_one, window_of
-from processors.email.tries import Ambiguous, Deferred, MailBackoff
+from processors.email.tries import Ambiguous, MailBackoff
+from processors.shown import file_shown, name_shown
 from schemas import (
     DailyDigestDue,
     EmailRefused,
@@ -68,21 +68,7 @@ async def send_password_reset(event: PasswordResetRequested, post: Post = Depend
     A reset that has expired on the way (an outage, a replay) or was used is settled without a mail: its link would not
     work. One that was asked for under another address before is a dead letter.
     """
-    token = await reset_tokens.mint(
-        post.streams.redis, post.streams.keys, event.reset_id, event.email, event.expires_at
-    )
-    if token is None:
-        log.info("reset.expired", event_id=post.delivery.message.id, expires_at=event.expires_at.isoformat())
-        return []
-    try:
-        return await post.send(
-            "password_reset",
-            (event.email,),
-            link=post.settings.link(f"/reset-password/{event.reset_id}?token={token.text}"),
-            until=f"{token.until.day} {token.until:%B %Y, %H:%M} UTC",
-        )
-    except Deferred as refused:
-        raise Deferred(str(refused), until=token.until) from None
+    return await send_reset(event, post)
 
 
 @email.on(StockBelowThreshold, timeout=_TIMEOUT)

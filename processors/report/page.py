@@ -11,6 +11,7 @@ from markupsafe import Markup
 from processors.report.document import TONES, Chart, Document, Kind, Table
 from processors.report.drawing import draw
 from processors.report.wording import as_headline, in_words
+from processors.shown import text_shown
 
 _WIDE, _NARROW = 720, 328
 NUMBERS: Final = ("count", "decimal", "money", "share", "change", "day")
@@ -20,6 +21,7 @@ _html: Final = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,
     undefined=StrictUndefined,
+    finalize=lambda value: text_shown(value) if type(value) is str else value,  # names are anybody's; Markup is ours
     trim_blocks=True,
     lstrip_blocks=True,
 )

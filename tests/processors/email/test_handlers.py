@@ -73,7 +73,7 @@ def test_the_processor_handles_its_events() -> None:
     assert set(email.subscriptions) == {
         "UserRegistered", "PasswordResetRequested", "StockBelowThreshold", "ReportGenerated", "ReportFailed",
         "InventoryImported", "InventoryImportFailed", "InventoryExportFailed", "InventoryExported", "DailyDigestDue",
-        "StockAlertsDue",
+        "StockAlertsDue", "InventorySyncFailed",
     }  # fmt: skip
     assert email.streams == ["emails", "files", "inventory", "reports", "users"]
 
@@ -120,7 +120,7 @@ async def test_a_name_is_no_link(sink: Sink, mailer: Mailer, deliver: Deliver, s
     await send_welcome(event, Post(mailer, deliver(event), streams))
     (mail,) = sink.mails()
     (welcome,) = [line for line in text_of(mail).splitlines() if line.startswith("Welcome")]
-    assert not re.search(r"\w[.\u2024\u3002\uff0e\uff61]+\u200d?[^\W\d]|:/|//\w|@|:\w", welcome), welcome
+    assert not re.search(r"\w[.\u2024\u3002\uff0e\uff61]+\u200d?[^\W\d]{2}|:/|//\w|@|:\w", welcome), welcome
     assert len(welcome) < 110
     html = mail.get_body(("html",))
     assert html is not None
@@ -252,9 +252,9 @@ async def test_nobody_to_tell_is_said_and_settled(
 @pytest.mark.parametrize(
     ("sku", "subject"),
     [
-        ("a\r\nBcc: eve@evil.example", "Low stock: a Bcc: eve@evil.example (3 left)"),
+        ("a\r\nBcc: eve@evil.example", "Low stock: a Bcc: eve at evil. example (3 left)"),
         ("=?UTF-8?Q?=0A?=", "Low stock: =?UTF-8?Q?=0A?= (3 left)"),
-        ("=?utf-8?q?=0aBcc:x?=", "Low stock: =?utf-8?q?=0aBcc:x?= (3 left)"),
+        ("=?utf-8?q?=0aBcc:x?=", "Low stock: =?utf-8?q?=0aBcc: x?= (3 left)"),
         ("a\x00", "Low stock: a\ufffd (3 left)"),
         ("A\u009615", "Low stock: A\ufffd15 (3 left)"),
         ("A\u202815", "Low stock: A 15 (3 left)"),
