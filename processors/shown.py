@@ -60,6 +60,11 @@ def name_shown(text: str) -> Shown:
     return Shown(" ".join(text_shown(name).split()))
 
 
+def business_shown(name: str, business_id: int) -> Shown:
+    """The name of a business: likewise; one without a name has its number."""
+    return name_shown(name) or Shown(f"Business {business_id}")
+
+
 def file_shown(text: str) -> Shown:
     """The name of a file: likewise, but that it may end like a file."""
     found = _FILE.fullmatch(text)

@@ -17,7 +17,7 @@ def words_of(digest: Digest) -> dict[str, Any]:
     """The values of the template `daily_digest`, but for the link."""
     sold, before = digest.sold, digest.week_before
     return {
-        "business": name_shown(digest.business) or "Your business",
+        "business": digest.business,
         "day": f"{digest.day:%A}, {digest.day.day} {digest.day:%B %Y}",
         "revenue": f"{sold.revenue:,} {digest.currency}",
         "sold": f"{_count(sold.pieces, 'piece')} in {_count(sold.sales, 'sale')}" if sold.sales else "",

@@ -45,8 +45,12 @@ def write_page(document: Document, path: Path) -> None:
     def rows(table: Table) -> list[tuple[Any, ...]]:
         return table.rows.select(column.key for column in table.columns).rows()
 
+    def headline(value: float | None, kind: Kind) -> Markup:
+        # A long amount may break behind a comma, and nowhere else.
+        return Markup(",<wbr>").join(as_headline(value, kind, document.currency).split(","))
+
     template = _html.get_template("report.html.j2")
     text = template.render(
-        document=document, chart=chart, cell=cell, rows=rows, headline=as_headline, numbers=NUMBERS, tones=TONES,
+        document=document, chart=chart, cell=cell, rows=rows, headline=headline, numbers=NUMBERS, tones=TONES,
     )  # fmt: skip
     path.write_text(text, encoding="utf-8", errors="replace")
