@@ -24,6 +24,7 @@ from processors.email.handlers import (
     send_report_failed,
     send_report_ready,
     send_stock_alert,
+    send_sync_failed,
     send_welcome,
 )
 from processors.email.mailer import Mailer
@@ -37,6 +38,7 @@ from schemas import (
     InventoryExportFailed,
     InventoryImported,
     InventoryImportFailed,
+    InventorySyncFailed,
     PasswordResetRequested,
     ReportFailed,
     ReportGenerated,
@@ -410,3 +412,22 @@ async def test_who_did_not_say_whom_to_tell_gets_no_mail(
     assert await send_import_failed(failed, Post(mailer, deliver(failed), streams)) == []
     assert await send_export_ready(exported, Post(mailer, deliver(exported), streams)) == []
     assert sink.events("connect") == []
+
+
+@pytest.mark.parametrize(
+    ("asked_by", "digest_to", "to"),
+    [("eve@example.com", "7=bob@example.com", ["eve@example.com"]), (None, "7=bob@example.com", ["bob@example.com"]),
+     (None, "8=bob@example.com", [])],
+)  # fmt: skip
+async def test_a_sync_that_has_stopped_is_mailed(
+    sink: Sink, open_mailer: OpenMailer, deliver: Deliver, streams: Streams, asked_by: str | None, digest_to: str,
+    to: list[str],
+) -> None:  # fmt: skip
+    """To the person who asked for it, else to those who have the business' digest."""
+    event = InventorySyncFailed(
+        business_id=7, external_system="acme", sync_id="s", page=2, problem="supplier acme: 503", user_email=asked_by
+    )
+    async with open_mailer(email_digest_to=digest_to) as mailer:
+        assert await send_sync_failed(event, Post(mailer, deliver(event), streams)) == []
+    assert [str(mail["To"]) for mail in sink.mails()] == to
+    assert all("supplier acme: 503" in text_of(mail) for mail in sink.mails())
