@@ -37,5 +37,5 @@ async def noted(note: Awaitable[_T]) -> _T | None:
     except Unavailable:
         raise
     except Exception:
-        log.exception("dead_letter.not_noted")
+        log.exception("delivery.failure_not_noted")
         return None

@@ -121,5 +121,5 @@ class DeadLetterCalls:
     def _failed(self, delivery: Delivery, letter: DeadLettered, error: BaseException) -> DeadLettered:
         failure = Failure(error)
         about = {"id": delivery.message.id, "error": failure.text, "exception": failure.traceback}
-        log.error("dead_letter.call_failed", group=delivery.group, **about)
+        log.error("delivery.dead_letter_call_failed", group=delivery.group, **about)
         return letter

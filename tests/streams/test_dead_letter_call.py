@@ -244,7 +244,7 @@ async def test_a_function_that_fails_costs_no_dead_letter(
 
     await wait_until(there, 20, "dead letters")
     assert [each.n for each in await answers(streams)] == [8]
-    assert capsys.readouterr().out.count("dead_letter.call_failed") == 7
+    assert capsys.readouterr().out.count("delivery.dead_letter_call_failed") == 7
 
 
 async def test_it_waits_for_what_is_away(streams: Streams, start: StartConsumer) -> None:
