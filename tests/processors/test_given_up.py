@@ -17,8 +17,8 @@ from processors.database.tables import exports, imports, reports
 from processors.demo.sink import Sink
 from processors.file.uploading import store_upload
 from processors.storage import Storages
-from schemas import Event, InventoryExportRequested, ReportRequested
-from streams import Streams
+from schemas import InventoryExportRequested, ReportRequested
+from streams import Event, Streams
 from tests.child import Child, Spawn
 from tests.processors.report.conftest import (
     ADA,

@@ -11,7 +11,6 @@ import pytest
 from opentelemetry.sdk.trace import TracerProvider
 
 from observability.tracing import TracingMiddleware
-from schemas import Event
 from streams import (
     Backoff,
     Batch,
@@ -20,6 +19,7 @@ from streams import (
     DeadLettered,
     Delivery,
     Depends,
+    Event,
     Processor,
     Shared,
     Snooze,

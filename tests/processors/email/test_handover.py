@@ -228,7 +228,9 @@ async def test_of_resets_whose_fate_is_unknown_each_link_works(
         with pytest.raises(Ambiguous):
             await send_password_reset(RESET, Post(mailer, deliver(RESET, "event-2"), streams))
     tokens = [link_of(mail) for mail in sink.mails()]
-    stored = await streams.redis.smembers(next(iter([key async for key in streams.redis.scan_iter("*:tokens")])))
+    stored = await streams.redis.smembers(
+        next(iter([key async for key in streams.redis.scan_iter(f"{{{streams.keys.app}:*:tokens")]))
+    )
     assert len(stored) == len(tokens) == 2
     assert await works(streams, tokens[0])
 
@@ -241,7 +243,7 @@ async def test_a_reset_that_may_not_be_written_has_no_token(
         with capture_logs() as logs:
             await send_password_reset(RESET, Post(mailer, deliver(RESET, "event-1"), streams))
     assert sink.mails() == []
-    assert [key async for key in streams.redis.scan_iter("*:tokens")] == []
+    assert [key async for key in streams.redis.scan_iter(f"{{{streams.keys.app}:*:tokens")] == []
     (line,) = logs
     assert line == {
         "event": "mail.held", "log_level": "info", "event_id": "event-1", "held": 1,
