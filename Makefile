@@ -92,6 +92,6 @@ $(BIN)/uv:
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.9"
 
 # --frozen: what is tested is what is locked. The stamp makes every later call free.
-$(READY): pyproject.toml deploy/application/pyproject.toml uv.lock | $(BIN)/uv
+$(READY): pyproject.toml deploy/application/pyproject.toml deploy/application/hatch_build.py uv.lock | $(BIN)/uv
 	$(BIN)/uv sync --quiet --frozen --all-packages --all-extras
 	@touch $@

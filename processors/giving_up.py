@@ -1,49 +1,41 @@
-"""give_up: the requester hears of a failure that no retry will change. The last try of a delivery ends as an event, and
-as a dead letter for the operator.
-"""
+"""What the requester hears of an event that was given up: the reason in words, and a note in the database."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
+from typing import Final, TypeVar
 
 import structlog
 
-from streams import DeadLetter, Delivery, Event, Snooze, Streams, Unavailable
-from streams.verdict import signal
+from streams import DeadLettered, Delivery, Retry, Unavailable
 
 log = structlog.get_logger(__name__)
 
-
-def is_last_try(delivery: Delivery, error: Exception) -> bool:
-    """Whether what a handler raised makes its delivery a dead letter."""
-    decides = signal(error)
-    if isinstance(decides, DeadLetter):
-        return True
-    if isinstance(decides, Snooze | Unavailable):
-        return False
-    return delivery.route is None or delivery.route.retry.next_delay(delivery.attempt, error) is None
+_T = TypeVar("_T")
+_LONGEST: Final = 400  # characters
 
 
-def reason_of(delivery: Delivery, error: Exception) -> str:
-    """What the requester is told. What went wrong in the code is for the operator, and may quote data."""
-    decides = signal(error)
-    if isinstance(decides, DeadLetter):
-        return str(decides)[:400]
-    tries = "once" if delivery.attempt == 1 else f"{delivery.attempt} times"
-    return (
-        f"something went wrong at our side ({type(decides).__name__}), and was tried {tries}; "
-        f"the operator finds it as event {delivery.message.id}"
-    )[:400]
+def reason_of(delivery: Delivery, letter: DeadLettered) -> str:
+    """Why it was given up, for the requester. What went wrong in the code is for the operator, and may quote data."""
+    what, _, why = letter.error.partition(": ")
+    if letter.reason == "rejected" or what == Retry.__name__:  # words of our own
+        return (why or letter.error)[:_LONGEST]
+    if letter.reason == "crashed":
+        found = f": each of {delivery.crashes} processes ended while it worked on this"
+    else:
+        found = f" ({what}), and was tried {'once' if delivery.attempt == 1 else f'{delivery.attempt} times'}"
+    where = f"the operator finds it as event {delivery.message.id}"
+    return f"something went wrong at our side{found}; {where}"[:_LONGEST]
 
 
-async def give_up(
-    streams: Streams, delivery: Delivery, error: Exception, failed: Callable[[str], Awaitable[Event]]
-) -> None:
-    """Publishes the event that `failed` makes of a reason, once for each time the delivery is given up. What keeps it
-    from being published is logged: the error itself is what counts.
+async def noted(note: Awaitable[_T]) -> _T | None:
+    """What a note in the database returns; None when it cannot be made, which is logged: the requester hears all the
+    same. Raises `Unavailable` while the database is away.
     """
     try:
-        event = await failed(reason_of(delivery, error))
-        await streams.publish(event, once=f"gave-up:{delivery.group}:{delivery.message.id}:{delivery.replays}")
+        return await note
+    except Unavailable:
+        raise
     except Exception:
-        log.exception("delivery.failure_not_published", group=delivery.group, id=delivery.message.id)
+        log.exception("delivery.failure_not_noted")
+        return None

@@ -14,6 +14,7 @@ from sqlalchemy import select
 from processors.database.database import Database
 from processors.database.migration import prepare
 from processors.database.tables import businesses
+from processors.shown import business_shown
 from streams import NotFound, Streams, StreamsError
 
 DONE: Final = 0
@@ -46,7 +47,7 @@ async def require_business(database: Database, business_id: int) -> None:
         rows = await connection.execute(select(businesses.c.id, businesses.c.name).order_by(businesses.c.id))
         there = {row.id: row.name for row in rows}
     if business_id not in there:
-        listed = [f"{number} ({name})" for number, name in there.items()]
+        listed = [f"{number} ({business_shown(name, number)})" for number, name in there.items()]
         more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
         raise StreamsError(
             f"there is no business {business_id}; there {'is' if len(listed) == 1 else 'are'} "

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import EmailStr, Field, HttpUrl
+from pydantic import Field, HttpUrl
 
 from schemas.inventory import BusinessId
+from schemas.whom import Whom
 from streams.events.event import Event, upcast
 from streams.events.privacy import PII
 
@@ -26,8 +27,6 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$", examples=["0123456789ab
 ExportFormat = Literal["csv", "json", "ndjson", "xlsx", "parquet"]
 ImportField = Literal["sku", "quantity", "name", "category", "price", "threshold", "location"]
 BlankQuantity = Literal["refuse", "keep", "zero"]
-Whom = Annotated[EmailStr | None, PII]
-"""Who asked, and is to be told; nobody when it is left out."""
 
 
 class InventoryImportUploaded(Event, stream="files", version=1):

@@ -6,6 +6,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from schemas.whom import Whom
 from streams.events.event import Event
 
 MOST_ITEMS: Final = 100
@@ -66,6 +67,7 @@ class InventorySyncRequested(Event, stream="inventory", version=1):
     business_id: BusinessId
     external_system: SystemName
     sync_type: Literal["full", "incremental"] = "incremental"
+    user_email: Whom = None
 
 
 class InventorySyncPageDue(Event, stream="inventory", version=1):
@@ -75,6 +77,7 @@ class InventorySyncPageDue(Event, stream="inventory", version=1):
     external_system: SystemName
     sync_id: str = Field(min_length=1, max_length=128)
     page: int = Field(ge=0)
+    user_email: Whom = None
 
 
 class InventorySynced(Event, stream="inventory", version=1):
@@ -101,6 +104,7 @@ class InventorySyncFailed(Event, stream="inventory", version=1):
     sync_id: str
     page: int
     problem: str = Field(max_length=500)
+    user_email: Whom = None
 
 
 class InventoryBulkUpdateRequested(Event, stream="inventory", version=1):

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from streams.events import PII, Event, SchemaError, Secret
     from streams.limit import Limit
     from streams.middleware import Middleware
-    from streams.outcome import DeadLetter, Retry, Snooze, Unavailable
+    from streams.outcome import DeadLetter, DeadLettered, Retry, Snooze, Unavailable
     from streams.processor import Processor
     from streams.progress import CurrentProgress, Progress
     from streams.receipt import Receipt
@@ -49,6 +49,7 @@ __all__ = [
     "CurrentProgress",
     "CurrentStreams",
     "DeadLetter",
+    "DeadLettered",
     "Delivery",
     "Depends",
     "Event",
@@ -93,7 +94,7 @@ _HOMES: Final = {
     ),
     "streams.limit": ("Limit",),
     "streams.middleware": ("Middleware",),
-    "streams.outcome": ("DeadLetter", "Retry", "Snooze", "Unavailable"),
+    "streams.outcome": ("DeadLetter", "DeadLettered", "Retry", "Snooze", "Unavailable"),
     "streams.processor": ("Processor",),
     "streams.progress": ("CurrentProgress", "Progress"),
     "streams.receipt": ("Receipt",),

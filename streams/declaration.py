@@ -13,7 +13,15 @@ from typing import Annotated, Any, Final, ForwardRef, TypeVar, Union, get_args, 
 
 from uncalled_for import get_dependency_parameters, validate_dependencies
 
-from streams.calling import function_of, is_required, parameters_of, short_name_of, shown, takes_position
+from streams.calling import (
+    function_of,
+    is_coroutine_function,
+    is_required,
+    parameters_of,
+    short_name_of,
+    shown,
+    takes_position,
+)
 from streams.dependencies import check_dependencies, dependencies_of
 from streams.errors import StreamsError
 from streams.events.event import Event
@@ -58,6 +66,29 @@ def check_schedule(function: Any, slot: type) -> None:
         if not _fits(hint, slot):
             raise StreamsError(f"{name}() takes {_hinted(hint)}, but is given the slot; write (slot: Slot), or ()")
     _check_returns(name, function)
+
+
+def check_dead_letter_function(function: Any, event: type[Event], letter: type) -> tuple[str, str]:
+    """The names of the first two arguments of a function that takes an event and its dead letter; raises
+    `StreamsError` for one that cannot.
+    """
+    _check_callable(function)
+    write, name = f"async def (event: {event.__name__}, letter: {letter.__name__})", short_name_of(function)
+    if not is_coroutine_function(function):
+        raise StreamsError(f"{name}() must be a coroutine function; write {write}")
+    given = _check_dependencies(function, is_batch=False)
+    parameters = parameters_of(function) or []
+    first = parameters[:2]
+    if len(first) < 2 or any(not takes_position(each) or each.name in given for each in first):
+        raise StreamsError(f"{name}() takes the event and its dead letter first; write {write}")
+    if any(each.kind is inspect.Parameter.VAR_POSITIONAL for each in first):
+        raise StreamsError(f"{name}() takes its arguments as *{first[-1].name}; write {write}")
+    _check_rest(name, parameters[2:], given, write)
+    _check_annotation(name, function, first[0], event, is_batch=False)
+    if not _fits(hint := _hint(function, first[1].annotation), letter):
+        raise StreamsError(f"{name}() takes {_hinted(hint)}, but is given {letter.__name__}; write {write}")
+    _check_returns(name, function)
+    return first[0].name, first[1].name
 
 
 def _check_callable(handler: Any) -> None:

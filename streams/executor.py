@@ -33,7 +33,7 @@ from streams.verdict import judge
 if TYPE_CHECKING:
     from streams.app import App
     from streams.breaker import Breaker
-    from streams.processor import Processor, Subscription
+    from streams.processor import DeadLetterFunction, Processor, Subscription
 
 log = get_logger("streams.executor")
 
@@ -64,8 +64,8 @@ class Route:
     """A subscription with its policy filled in, ready for the hot path."""
 
     __slots__ = (
-        "call", "call_batch", "decode", "newer", "retry", "returned", "subscription", "timeout", "transaction",
-        "version",
+        "call", "call_batch", "decode", "newer", "on_dead_letter", "retry", "returned", "subscription", "timeout",
+        "transaction", "version",
     )  # fmt: skip
 
     def __init__(self, subscription: Subscription, retry: Backoff, timeout: float, threads: Threads) -> None:
@@ -77,6 +77,7 @@ class Route:
         self.newer: dict[int, int] = {}  # versions that this code does not know, and how many messages had them
         self.returned = False  # something that is no event, and it was logged
         self.decode = subscription.event.decode
+        self.on_dead_letter: DeadLetterFunction | None = None
         self.call = _call_of(subscription, timeout, threads)
         self.call_batch: Call | None = None
         if subscription.batch is not None:
@@ -99,6 +100,8 @@ class Executor:
             )
             for type, subscription in processor.subscriptions.items()
         }
+        for type, function in processor.dead_letter_functions.items():
+            self.routes[type.encode()].on_dead_letter = function
         self._timeout = timeout
         self.max_bytes = settings.max_bytes
         self._settings = settings

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
 
 from streams.envelope import Envelope
 from streams.errors import TooLarge, Unpublishable
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 log = get_logger("streams.follow_ups")
 
+_NOTHING: Final[Mapping[int, bytes]] = {}
+
 
 class FollowUps:
     """Those of one processor."""
@@ -30,9 +32,10 @@ class FollowUps:
         self._envelope = Envelope(client)
         self._stage = publish_chain(middleware, _staged)
 
-    async def of(self, delivery: Delivery, result: Any) -> tuple[Message, ...]:
+    async def of(self, delivery: Delivery, result: Any, carries: Mapping[int, bytes] = _NOTHING) -> tuple[Message, ...]:
         """Makes the messages of the events in what a handler returned. What is none is left out, and logged once for a
-        handler: its effect is done, and another try would repeat it. Raises `TooLarge` and `Unpublishable`.
+        handler: its effect is done, and another try would repeat it. They are made with the
+        attributes that `carries` has. Raises `TooLarge` and `Unpublishable`.
         """
         events, other = await events_in(result)
         route: Route | None = delivery.route
@@ -46,6 +49,9 @@ class FollowUps:
         # In the partition of their cause: they and its ack are one script, which touches one slot.
         partition = client.partition_of(delivery.source)
         messages = tuple(self._message(event, delivery.message, partition) for event in events)
+        for message in messages if carries else ():
+            for attribute, value in carries.items():
+                message.values[attribute] = value
         if client.claims is not None:
             await client.claims.check_in(messages, client.settings.max_bytes)
         await self._stage(messages)

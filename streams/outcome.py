@@ -79,12 +79,13 @@ class Snoozed:
 @dataclass(frozen=True, slots=True)
 class DeadLettered:
     """Given up, kept with its reason: `failed`, `invalid`, `unknown_type`, `too_large`, `unsupported`, `crashed` or
-    `rejected` (the handler said so).
+    `rejected` (the handler said so). `follow_ups` are published in the same script call.
     """
 
     reason: str
     error: str
     traceback: str = ""
+    follow_ups: tuple[Message, ...] = ()
 
     def __post_init__(self) -> None:
         _scrub(self, "reason", LONGEST)

@@ -10,12 +10,12 @@ from uncalled_for import get_dependency_parameters
 
 from streams.batch import Batch
 from streams.calling import is_coroutine_function, name_of, parameters_of, shown
-from streams.declaration import check_handler, check_schedule
+from streams.declaration import check_dead_letter_function, check_handler, check_schedule
 from streams.errors import StreamsError
 from streams.events.event import Event, Priority
 from streams.keys import checked_name
 from streams.limit import Limit
-from streams.outcome import Duration
+from streams.outcome import DeadLettered, Duration
 from streams.policy import (
     checked_batch,
     checked_limit,
@@ -52,6 +52,18 @@ class Subscription:
     def name(self) -> str:
         """The handler's name for people: `processors.email.handlers.send_welcome`."""
         return name_of(self.handler)
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetterFunction:
+    """The function that runs before an event becomes a dead letter, and the names of its first two arguments."""
+
+    function: Handler
+    arguments: tuple[str, str]
+
+    def given(self, event: Event, letter: DeadLettered) -> dict[str, Any]:
+        """Those arguments, by name."""
+        return dict(zip(self.arguments, (event, letter), strict=True))
 
 
 class Processor:
@@ -93,6 +105,7 @@ class Processor:
         self.transaction = transaction
         self.ordered = ordered
         self.subscriptions: dict[str, Subscription] = {}
+        self.dead_letter_functions: dict[str, DeadLetterFunction] = {}
         self.schedules: dict[str, Schedule] = {}
 
     def on(
@@ -159,6 +172,39 @@ class Processor:
             return handler
 
         return subscribe
+
+    def on_dead_letter(self, event: type[Event]) -> Callable[[_H], _H]:
+        """Makes the decorated coroutine function what runs before `event` becomes a dead letter of this processor.
+
+        It takes the event and the letter (`streams.DeadLettered`: its `reason` and `error`), then dependencies. What it
+        returns, None, an event or a list of events, is published in the same step in which the dead letter is written.
+        It runs in whichever process writes the letter, whatever the reason is: the last try has failed or took too
+        long, a dependency cannot be made, or each process that handled the event was killed. Only an event that cannot
+        be read (`invalid`, `too_large`, `unsupported`) has none. It may run more than once, and has 60 s. `Unavailable`
+        lets the event wait; anything else that it raises is logged, and the dead letter is written without it.
+        Raises `StreamsError` when the processor does not handle the event, or in batches, and for a function that
+        cannot take both.
+        """
+        if not _is_event(event):
+            raise StreamsError(_NOT_AN_EVENT.format(processor=f"{self.name}", given=shown(event)))
+        about = f"processor {self.name}, {event.type}"
+        subscription = self.subscriptions.get(event.type)
+        if subscription is None:
+            raise StreamsError(f"{about}: on_dead_letter needs a handler; declare it below the function with @on(...)")
+        if subscription.batch is not None:
+            raise StreamsError(f"{about}: batch= and on_dead_letter exclude each other")
+        if event.type in self.dead_letter_functions:
+            raise StreamsError(f"{about}: there is a function for its dead letters already")
+
+        def declare(function: _H) -> _H:
+            try:
+                names = check_dead_letter_function(function, event, DeadLettered)
+            except StreamsError as error:
+                raise StreamsError(f"{about}: {error}") from error
+            self.dead_letter_functions[event.type] = DeadLetterFunction(function, names)
+            return function
+
+        return declare
 
     def _check_unhandled(self, event: type[Event]) -> None:
         if event.type in self.subscriptions:

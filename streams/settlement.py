@@ -215,10 +215,7 @@ class Settlement:
                     follow_ups = ()
                 elif shared:
                     told.add(id(outcome))
-                operation = [b"g" if shared else b"f", len(follow_ups)]
-                for follow_up in follow_ups:
-                    target = index.setdefault(follow_up.target, len(index) + 1)
-                    operation += (target, *_counted(follow_up.encode()))
+                operation = [b"g" if shared else b"f", *_published(follow_ups, index)]
                 return [*operation, *self._record(delivery, "acked", now)] if delivery.failures else [*operation, 0]
             case Retried(after=after, error=error):
                 carried = delivery.carried(ran=True).failed(error, now)
@@ -235,8 +232,8 @@ class Settlement:
                     *operation,
                     *(self._record(delivery, "snoozed", now, reason=reason, after=after) if noted else [0]),
                 ]
-            case DeadLettered():
-                return [b"d", *_counted(self._letter(delivery, outcome, now)),
+            case DeadLettered(follow_ups=follow_ups):
+                return [b"d", *_published(follow_ups, index), *_counted(self._letter(delivery, outcome, now)),
                         *self._record(delivery, "dead_lettered", now, outcome.reason, outcome.error)]  # fmt: skip
             case Released():
                 target = index.setdefault(inbox, len(index) + 1)
@@ -278,22 +275,22 @@ class Settlement:
         """The line of a delivery in the group's history (see `Keys.history`)."""
         return _counted(
             record(
-                delivery.message,
-                outcome,
-                attempt=delivery.attempt,
-                deliveries=delivery.deliveries,
-                by=self._consumer,
-                reason=reason,
-                error=error,
-                after=after,
-                at=at,
+                delivery.message, outcome, attempt=delivery.attempt, deliveries=delivery.deliveries, by=self._consumer,
+                reason=reason, error=error, after=after, at=at,
             )
-        )
+        )  # fmt: skip
 
     async def aclose(self) -> None:
         """Closes the connection."""
         self._aside.stop()
         await self._connection.aclose()
+
+
+def _published(follow_ups: Sequence[Message], index: dict[str, int]) -> list[Value]:
+    published: list[Value] = [len(follow_ups)]
+    for follow_up in follow_ups:
+        published += (index.setdefault(follow_up.target, len(index) + 1), *_counted(follow_up.encode()))
+    return published
 
 
 def _counted(fields: list[bytes]) -> list[Value]:

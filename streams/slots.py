@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Final
 
 from streams.collector import Bundle
 from streams.contexts import Contexts, go_on_in, run_in
+from streams.dead_letter_call import DeadLetterCalls
 from streams.delivery import Delivery
 from streams.executor import Executor
 from streams.lanes import Lanes
 from streams.middleware import NoOutcome
-from streams.outcome import OUTCOMES, RELEASED, Cancelled, Outcome
+from streams.outcome import OUTCOMES, RELEASED, Cancelled, DeadLettered, Outcome
 from streams.slot import UNINTERRUPTED, Slot, finish, until_sure, watch_deadlines
 from streams.suspects import Suspects
 
@@ -66,6 +67,7 @@ class Slots:
         self._shared = concurrency - reserved
         self._idle: deque[asyncio.Future[None]] = deque()
         self.ready = Lanes()
+        self._dead_letter_calls = DeadLetterCalls(executor, limit=limit)
         self._suspects = Suspects(executor, limit=limit, begin=begin, lost=lost)
         self._alone = self._waking = self.paused = False
         self._taking = True
@@ -197,6 +199,8 @@ class Slots:
                     outcome = executor.failed_around(delivery, NoOutcome(outcome))
                 if slot.interruption is not None:
                     outcome = slot.late(outcome)
+            if outcome.__class__ is DeadLettered:
+                outcome = await self._dead_letter_calls.run(slot, delivery, outcome, new_context)
             slot.delivery = None
             self.running -= 1
             if not breaker.closed:

@@ -8,6 +8,7 @@ from operator import attrgetter
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from streams.dead_letter_call import has_call
 from streams.delivery import Delivery, suspect_from
 from streams.outcome import DeadLettered, Outcome
 
@@ -55,10 +56,18 @@ class Suspects:
     async def run(self, delivery: Delivery) -> Outcome | None:
         """Runs one; None when its lease was lost, so that nothing of it may be settled."""
         if delivery.crashes >= self._limit:
+            if has_call(delivery, self._limit) and not await self._count(delivery):
+                return None
             return DeadLettered("crashed", f"its process died {delivery.crashes} times while it was being handled")
-        delivery.deadline = 0.0  # it waits for the others' settlement first, and that has no deadline
-        if not await self._begin(delivery):
-            self._lost(delivery)
+        if not await self._count(delivery):
             return None
         delivery.deadline = monotonic() + self._executor.route(delivery)
         return await self._executor.execute(delivery)
+
+    async def _count(self, delivery: Delivery) -> bool:
+        """Makes a delivery count before something runs that may kill the process; False when its lease was lost."""
+        delivery.deadline = 0.0  # it waits for the others' settlement first, and that has no deadline
+        if await self._begin(delivery):
+            return True
+        self._lost(delivery)
+        return False

@@ -17,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from processors.database import migration
+from processors.database.business_day import zone_named
 from processors.database.database import open_database
 from processors.database.seed import seed as fill
 from processors.database.tables import businesses
@@ -81,7 +82,12 @@ def zone(
 
     Exit code 2 for a business or a time zone that is not there.
     """
-    if name not in available_timezones():
+    try:
+        zone_named(name)
+        is_zone = name in available_timezones()
+    except StreamsError:
+        is_zone = False
+    if not is_zone:
         close = get_close_matches(name, available_timezones(), 3)
         hint = f"; is it {' or '.join(close)}?" if close else ""
         sys.stderr.write(f"error: {name!r} is no time zone{hint}\n")

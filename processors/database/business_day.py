@@ -12,11 +12,14 @@ from zoneinfo import ZoneInfo
 from streams import StreamsError
 
 UTC_ZONE: Final = ZoneInfo("UTC")
+_NOT_A_PLACE: Final = ("localtime", "Factory", "posixrules")  # another zone on each machine, or none
 
 
 def zone_named(name: str) -> ZoneInfo:
     """The time zone of a name such as `Europe/Berlin`; raises `StreamsError` for what is none."""
     try:
+        if name in _NOT_A_PLACE:
+            raise ValueError(name)
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):  # not found, not a name at all, a directory
         raise StreamsError(

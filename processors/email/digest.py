@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from processors.database.atomically import atomically
 from processors.database.business_day import midnight, zone_named
 from processors.database.tables import businesses, exports, imports, products, sales, stock_levels, sync_states
+from processors.shown import business_shown
 
 _SHOWN: Final = 8
 """Rows of each list in the mail: it is to be read, not to be worked through."""
@@ -69,7 +70,7 @@ class Digest:
             zone = zone_named(business.time_zone)
             reading = _Reading(connection, business_id, *_span(day, zone))
             return cls(
-                business=business.name,
+                business=business_shown(business.name, business_id),
                 currency=business.currency,
                 day=day,
                 sold=await reading.sold(),

@@ -5,6 +5,8 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
+from processors.shown import name_shown
+
 if TYPE_CHECKING:
     from processors.email.digest import Digest
 
@@ -21,11 +23,11 @@ def words_of(digest: Digest) -> dict[str, Any]:
         "sold": f"{_count(sold.pieces, 'piece')} in {_count(sold.sales, 'sale')}" if sold.sales else "",
         "change": _change(sold.revenue, before.revenue, f"{digest.day:%A}"),
         "best": [
-            {"sku": sku, "name": name, "pieces": f"{pieces:,}", "revenue": f"{revenue:,}"}
+            {"sku": sku, "name": name_shown(name) or sku, "pieces": f"{pieces:,}", "revenue": f"{revenue:,}"}
             for sku, name, pieces, revenue in digest.best
         ],
         "below": [
-            {"sku": sku, "name": name, "quantity": f"{quantity:,}", "threshold": f"{threshold:,}"}
+            {"sku": sku, "name": name_shown(name) or sku, "quantity": f"{quantity:,}", "threshold": f"{threshold:,}"}
             for sku, name, quantity, threshold in digest.below
         ],
         "below_count": f"{digest.below_count:,}" if digest.below_count else "",

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Final
 
 import structlog
 
-from processors.email import reset_tokens
 from processors.email.business import open_business
 from processors.email.digest_times import digests_due
 from processors.email.digest_words import words_of
@@ -18,10 +17,11 @@ from processors.email.file_links import FileLinks, link_to_errors, link_to_file,
 from processors.email.low_stock import Alert
 from processors.email.post import Post, post_of
 from processors.email.replies import Held
+from processors.email.reset_mail import send_reset
 from processors.email.settings import EmailSettings
-from processors.email.shown import file_shown, name_shown
 from processors.email.stock_mails import gathered, send_list, send_one, window_of
-from processors.email.tries import Ambiguous, Deferred, MailBackoff
+from processors.email.tries import Ambiguous, MailBackoff
+from processors.shown import file_shown, name_shown
 from schemas import (
     DailyDigestDue,
     EmailRefused,
@@ -29,6 +29,7 @@ from schemas import (
     InventoryExportFailed,
     InventoryImported,
     InventoryImportFailed,
+    InventorySyncFailed,
     PasswordResetRequested,
     ReportFailed,
     ReportGenerated,
@@ -67,21 +68,7 @@ async def send_password_reset(event: PasswordResetRequested, post: Post = Depend
     A reset that has expired on the way (an outage, a replay) or was used is settled without a mail: its link would not
     work. One that was asked for under another address before is a dead letter.
     """
-    token = await reset_tokens.mint(
-        post.streams.redis, post.streams.keys, event.reset_id, event.email, event.expires_at
-    )
-    if token is None:
-        log.info("reset.expired", event_id=post.delivery.message.id, expires_at=event.expires_at.isoformat())
-        return []
-    try:
-        return await post.send(
-            "password_reset",
-            (event.email,),
-            link=post.settings.link(f"/reset-password/{event.reset_id}?token={token.text}"),
-            until=f"{token.until.day} {token.until:%B %Y, %H:%M} UTC",
-        )
-    except Deferred as refused:
-        raise Deferred(str(refused), until=token.until) from None
+    return await send_reset(event, post)
 
 
 @email.on(StockBelowThreshold, timeout=_TIMEOUT)
@@ -215,6 +202,21 @@ async def send_export_failed(event: InventoryExportFailed, post: Post = Depends(
     link = post.settings.link(f"/businesses/{event.business_id}/stock")
     values = {"kind": f"export of your stock as {event.format.upper()}", "what": "export", "link": link}
     return await post.send("report_failed", (event.user_email,), problem=event.problem, **values)
+
+
+@email.on(InventorySyncFailed, timeout=_TIMEOUT)
+async def send_sync_failed(event: InventorySyncFailed, post: Post = Depends(post_of)) -> list[EmailRefused]:
+    """Sends the person who asked for a sync, else those who receive the business' digest, the reason why it stopped."""
+    settings = post.settings
+    asked = event.user_email is not None
+    recipients = (event.user_email,) if event.user_email else settings.digest_recipients(event.business_id)
+    if not recipients:
+        about = {"event_id": post.delivery.message.id, "business_id": event.business_id}
+        log.warning("sync.no_recipient", **about, set="EMAIL_DIGEST_TO")
+        return []
+    link = settings.link(f"/businesses/{event.business_id}/stock")
+    values = {"system": event.external_system, "problem": event.problem or "no reason was given", "link": link}
+    return await post.send("sync_failed", recipients, asked=asked, **values)
 
 
 @email.on(InventoryExported, timeout=_TIMEOUT)

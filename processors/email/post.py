@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import structlog
 
@@ -19,16 +19,19 @@ from streams import CurrentDelivery, CurrentStreams, Delivery, Shared, Streams
 
 _FOR_GOOD: Final = 500  # and above: RFC 5321, 4.2.1
 
+Fate = Literal["not sent", "unknown", "sent"]
+
 log = structlog.get_logger(__name__)
 
 
 class Post:
-    """Sends the mails of one delivery."""
+    """Sends the mails of one delivery. `fate` is what is known of the last of them, whatever `send` came to."""
 
     def __init__(self, mailer: Mailer, delivery: Delivery, streams: Streams) -> None:
         self.settings = mailer.settings
         self.delivery = delivery
         self.streams = streams
+        self.fate: Fate = "not sent"
         self._mailer = mailer
 
     async def send(
@@ -61,7 +64,7 @@ class Post:
         # At a first try there is nothing to know, but of a mail that other events may have begun.
         reached = await have.of(mail.recipients) if once or self.delivery.failures else frozenset()
         if not holds and not once:  # a second copy is allowed: nothing to ask, nothing to remember
-            sent = await self._mailer.send(mail, event_id=event_id, reached=reached)
+            sent = await self._hand_over(mail, None, reached)
             if later := self._later(mail, sent):
                 await have.add(sent.reached)
                 raise later
@@ -74,7 +77,7 @@ class Post:
         if known == "begun" and holds:
             raise Held(mail.message_id, "its process ended before the server's reply, or another one is at it")
         try:
-            sent = await self._mailer.send(mail, handover, event_id=event_id, reached=reached)
+            sent = await self._hand_over(mail, handover, reached)
         except (Ambiguous, Taken) as unknown:
             why = str(unknown)
             raise (Held(mail.message_id, why) if holds else Ambiguous(why)) from None
@@ -83,6 +86,18 @@ class Post:
             await handover.undo()  # it is not sent, but to those who are noted
             raise later
         return _refusals(template, mail.message_id, sent.refused)
+
+    async def _hand_over(self, mail: Mail, handover: Handover | None, reached: frozenset[str]) -> Sent:
+        self.fate = "unknown"
+        try:
+            sent = await self._mailer.send(mail, handover, event_id=self.delivery.message.id, reached=reached)
+        except Ambiguous:
+            raise
+        except Exception:
+            self.fate = "not sent"
+            raise
+        self.fate = "sent" if sent.accepted else "not sent"
+        return sent
 
     def _later(self, mail: Mail, sent: Sent) -> Deferred | None:
         """The refusal to try again by, when some recipients were refused for now; None at the last try."""

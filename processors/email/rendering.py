@@ -20,11 +20,11 @@ from inscriptis.model.tag import CustomHtmlTagHandlerMapping
 from jinja2 import FileSystemLoader, StrictUndefined, Template
 from jinja2.sandbox import SandboxedEnvironment
 
-from processors.email.shown import shown
+from processors.shown import Shown, shown, text_shown
 
 TemplateName = Literal[
     "welcome", "password_reset", "stock_alert", "report_ready", "import_done", "import_failed", "export_ready",
-    "daily_digest", "report_failed", "stock_alerts",
+    "daily_digest", "report_failed", "stock_alerts", "sync_failed",
 ]  # fmt: skip
 
 _SUBJECTS: Final[dict[TemplateName, str]] = {
@@ -38,6 +38,7 @@ _SUBJECTS: Final[dict[TemplateName, str]] = {
     "{% elif nothing %}Not imported: {{ name }}{% else %}Imported: {{ name }}"
     "{% if refused %} ({{ refused }} refused){% endif %}{% endif %}",
     "import_failed": "Not imported: {{ name }}",
+    "sync_failed": "Stock sync with {{ system }} has stopped",
     "export_ready": "Your export is ready",
     "daily_digest": "{{ business }}: {{ revenue }} on {{ day }}",
 }
@@ -82,8 +83,11 @@ def _subject_template(template: TemplateName) -> Template:
 
 
 def render(template: TemplateName, **values: Any) -> Rendered:
-    """Renders a mail. Raises `jinja2.UndefinedError` for a value the template misses: that is a bug, not bad data."""
-    visible = {name: _visible(value) for name, value in values.items()}
+    """Renders a mail. Texts are made fit to be shown (`text_shown`), unless they are `Shown` already or the `link`.
+
+    Raises `jinja2.UndefinedError` for a value the template misses: that is a bug, not bad data.
+    """
+    visible = {name: shown(value) if name == "link" else _visible(value) for name, value in values.items()}
     subject = _subject_template(template).render(visible)
     source = _html.get_template(f"{template}.mjml.j2").render(visible, subject=subject)
     html = mrml.to_html(source, None, _OPTIONS).content
@@ -92,8 +96,10 @@ def render(template: TemplateName, **values: Any) -> Rendered:
 
 def _visible(value: Any) -> Any:
     match value:
+        case Shown():
+            return value
         case str():
-            return shown(value)
+            return text_shown(value)
         case list():
             return [_visible(part) for part in value]
         case dict():

@@ -5,8 +5,11 @@ holds, for each reset, two keys under `own:email:reset:<hash of reset_id>`:
 
 - `:address`, written first and never changed by another event: the SHA-256 of the address that the reset is for, and
   the time in ms after which no token of it works. It stays when the token is used, as `used`.
-- `:token`, the SHA-256 of the token in the newest mail. A token has 256 random bits, so a plain hash is enough:
-  there is nothing to guess.
+- `:tokens`, the SHA-256 of the token in the newest mail, and of the one in a mail that is on its way. A token has 256
+  random bits, so a plain hash is enough: there is nothing to guess.
+
+A mail may fail, or be held, after its token was made. So a new token works beside the earlier ones until it is known
+what became of its mail: `mailed` ends the earlier ones, `not_mailed` the new one.
 
 A `reset_id` is no secret: it stands in streams, logs and links. Without the first key, an event with the same
 `reset_id` and another address would send a working token there.
@@ -33,19 +36,19 @@ _USED: Final = b"used"
 
 
 class Token(NamedTuple):
-    """A token, and until when its link works."""
+    """A token, until when its link works, and the hashes of those that were made before it."""
 
     text: str
     until: datetime
+    earlier: frozenset[bytes] = frozenset()
 
 
 async def mint(redis: Redis, keys: Keys, reset_id: str, email: str, expires_at: datetime) -> Token | None:
     """Makes a token for this reset and address and stores its hash until `expires_at`, for 24 h at most; None when that
     has passed, or when the reset was used.
 
-    Redis' clock decides, because it also ends the keys. A token made earlier for the same reset is replaced: only the
-    link in the newest mail works, and no longer than 24 h from the first. Raises `DeadLetter` when the reset is for
-    another address.
+    Redis' clock decides, because it also ends the keys: no token works longer than 24 h from the first. Raises
+    `DeadLetter` when the reset is for another address.
     """
     client: Any = redis
     binding, place = _keys(keys, reset_id)
@@ -65,8 +68,23 @@ async def mint(redis: Redis, keys: Keys, reset_id: str, email: str, expires_at: 
         end = int(known_end)
     until = min(int(expires_at.timestamp() * 1000), end)
     token = secrets.token_urlsafe(_BYTES)
-    await client.set(place, _hash(token), pxat=until)
-    return Token(token, datetime.fromtimestamp(until / 1000, UTC))
+    async with client.pipeline(transaction=True) as pipeline:  # or a token without an end could be left
+        pipeline.smembers(place).sadd(place, _hash(token)).pexpireat(place, until)
+        earlier, *_ = await pipeline.execute()
+    return Token(token, datetime.fromtimestamp(until / 1000, UTC), frozenset(earlier))
+
+
+async def mailed(redis: Redis, keys: Keys, reset_id: str, token: Token) -> None:
+    """Ends the tokens that were made before this one: the mail server has the mail with it."""
+    if token.earlier:
+        client: Any = redis
+        await client.srem(_keys(keys, reset_id)[1], *token.earlier)
+
+
+async def not_mailed(redis: Redis, keys: Keys, reset_id: str, token: Token) -> None:
+    """Ends this token: no mail has it. Those that were mailed before work as they did."""
+    client: Any = redis
+    await client.srem(_keys(keys, reset_id)[1], _hash(token.text))
 
 
 async def verify(redis: Redis, keys: Keys, reset_id: str, token: str, *, email: str | None = None) -> bool:
@@ -78,8 +96,8 @@ async def verify(redis: Redis, keys: Keys, reset_id: str, token: str, *, email: 
     """
     client: Any = redis
     binding, place = _keys(keys, reset_id)
-    bound, stored = await client.get(binding), await client.get(place)
-    if bound is None or bound == _USED or stored is None or not compare_digest(stored, _hash(token)):
+    bound, stored, given = await client.get(binding), await client.smembers(place), _hash(token)
+    if bound is None or bound == _USED or not sum(compare_digest(each, given) for each in stored):
         return False
     if email is not None and not compare_digest(bound.partition(b" ")[0], _address_hash(email)):
         return False
@@ -91,7 +109,7 @@ async def verify(redis: Redis, keys: Keys, reset_id: str, token: str, *, email: 
 
 def _keys(keys: Keys, reset_id: str) -> tuple[str, str]:
     name = sha256(reset_id.encode(errors="surrogatepass")).hexdigest()
-    return keys.own("email", "reset", name, "address"), keys.own("email", "reset", name, "token")
+    return keys.own("email", "reset", name, "address"), keys.own("email", "reset", name, "tokens")
 
 
 def _address_hash(email: str) -> bytes:

@@ -7,8 +7,8 @@ from urllib.parse import quote
 
 from processors.email.low_stock import Alert, LowStock
 from processors.email.post import Post
-from processors.email.shown import name_shown
 from processors.email.stock_window import StockWindow
+from processors.shown import business_shown, name_shown
 from schemas import EmailRefused
 
 _SHOWN: Final = 50  # rows of a mail about many
@@ -41,7 +41,7 @@ async def send_one(post: Post, business_id: int, alert: Alert, *, subject_id: st
         name=name_shown(alert.name),
         quantity=f"{alert.quantity:,}",
         threshold=f"{alert.threshold:,}",
-        business=alert.business or f"Business {business_id}",
+        business=business_shown(alert.business, business_id),
         link=post.settings.link(f"/businesses/{business_id}/stock/{quote(alert.sku, safe='')}"),
         window=_spoken(post.settings.email_stock_window),
     )
@@ -55,7 +55,7 @@ async def send_list(post: Post, business_id: int, alerts: list[Alert]) -> list[E
         post.settings.email_stock_alerts_to,
         subject_id=post.delivery.message.id,
         count=f"{len(alerts):,}",
-        business=next((alert.business for alert in alerts if alert.business), f"Business {business_id}"),
+        business=business_shown(next((alert.business for alert in alerts if alert.business), ""), business_id),
         items=[
             {
                 "sku": alert.sku,

@@ -7,13 +7,15 @@ from typing import Final
 from sqlalchemy import select
 
 from processors.database import Database, open_database
+from processors.database.atomically import atomically
 from processors.database.tables import businesses
+from processors.file import import_record
 from processors.file.cleanup import clean_up, remove_uploads
 from processors.file.exporting import export_id, export_stock, note_failed
 from processors.file.importing import StockImport
 from processors.file.settings import FileSettings
 from processors.file.upload_order import place_among_uploads
-from processors.giving_up import give_up, is_last_try
+from processors.giving_up import noted, reason_of
 from processors.storage import Storages, open_storages
 from schemas import (
     ExportsCleanupDue,
@@ -28,19 +30,21 @@ from schemas import (
 from streams import (
     CurrentDelivery,
     CurrentProgress,
-    CurrentStreams,
     DeadLetter,
+    DeadLettered,
     Delivery,
     Event,
     Processor,
     Progress,
     Retry,
     Shared,
-    Streams,
 )
 
 # Large files take as long as they take; a process that stands still loses its lease.
 _TIMEOUT: Final = 6 * 3600.0
+
+_CRASHES: Final = 5
+"""Processes that an export may cost. An import may cost more, as each has left it further on; an export begins anew."""
 
 # Few at once: each holds a chunk in memory and keeps a core busy. Many deliveries, because each dead process has left
 # the import further on than it found it; one that gets no further is given up in import_record.begin. Ordered,
@@ -56,34 +60,41 @@ async def import_inventory(
     storages: Storages = Shared(open_storages),
     progress: Progress = CurrentProgress(),
     delivery: Delivery = CurrentDelivery(),
-    streams: Streams = CurrentStreams(),
 ) -> list[Event]:
     """Imports a file of stock; what is below its threshold then is looked for afterwards."""
-    importing = StockImport(
-        event, delivery.message.id, database, storages, FileSettings.load(), progress,
-        place_among_uploads(delivery.origin),
+    await _know(database, event.business_id)
+    return await _import(
+        event,
+        StockImport(
+            event, delivery.message.id, database, storages, FileSettings.load(), progress,
+            place_among_uploads(delivery.origin),
+        ),
     )  # fmt: skip
 
-    async def failed(reason: str) -> Event:
-        record = await importing.fail(reason)
-        return InventoryImportFailed(
-            business_id=event.business_id,
-            import_id=record.id if record else delivery.message.id,
-            file=event.file,
-            problem=reason,
-            name=event.name,
-            user_email=event.user_email,
-            written=record.written if record else 0,
-        )
 
-    try:
-        await _know(database, event.business_id)
-        return await _import(event, importing)
-    except Exception as error:
-        # A Retry is another process that is at work: what it does is not given up here.
-        if not isinstance(error, Retry) and is_last_try(delivery, error):
-            await give_up(streams, delivery, error, failed)
-        raise
+@file.on_dead_letter(InventoryImportUploaded)
+async def give_up_import(
+    event: InventoryImportUploaded,
+    letter: DeadLettered,
+    database: Database = Shared(open_database),
+    delivery: Delivery = CurrentDelivery(),
+) -> InventoryImportFailed | None:
+    """Notes that an import was given up for a reason that is not the file's; a mail to the sender follows."""
+    if letter.error.startswith(f"{Retry.__name__}: "):
+        return None  # another process is at work: what it does is not given up here
+    event_id, reason = delivery.message.id, reason_of(delivery, letter)
+    record = await noted(
+        atomically(database.engine, lambda connection: import_record.give_up(connection, event_id, reason))
+    )
+    return InventoryImportFailed(
+        business_id=event.business_id,
+        import_id=record.id if record else event_id,
+        file=event.file,
+        problem=reason,
+        name=event.name,
+        user_email=event.user_email,
+        written=record.written if record else 0,
+    )
 
 
 async def _import(event: InventoryImportUploaded, importing: StockImport) -> list[Event]:
@@ -130,28 +141,12 @@ async def export_inventory(
     storages: Storages = Shared(open_storages),
     progress: Progress = CurrentProgress(),
     delivery: Delivery = CurrentDelivery(),
-    streams: Streams = CurrentStreams(),
 ) -> InventoryExported:
     """Writes a business' products and stock into a file."""
-    event_id = delivery.message.id
-
-    async def failed(reason: str) -> Event:
-        await note_failed(database, event_id, reason)
-        return InventoryExportFailed(
-            business_id=event.business_id,
-            export_id=export_id(event_id),
-            format=event.format,
-            problem=reason,
-            user_email=event.user_email,
-        )
-
-    try:
-        name = await _know(database, event.business_id)
-        exported = await export_stock(event, event_id, name, database, storages, progress)
-    except Exception as error:
-        if is_last_try(delivery, error):
-            await give_up(streams, delivery, error, failed)
-        raise
+    if delivery.crashes >= _CRASHES:
+        raise DeadLetter(f"each of {delivery.crashes} processes that made this export ended while it was at it")
+    name = await _know(database, event.business_id)
+    exported = await export_stock(event, delivery.message.id, name, database, storages, progress)
     return InventoryExported(
         business_id=event.business_id,
         export_id=exported.id,
@@ -160,6 +155,25 @@ async def export_inventory(
         file_name=exported.file_name,
         rows=exported.rows,
         bytes=exported.bytes,
+        user_email=event.user_email,
+    )
+
+
+@file.on_dead_letter(InventoryExportRequested)
+async def give_up_export(
+    event: InventoryExportRequested,
+    letter: DeadLettered,
+    database: Database = Shared(open_database),
+    delivery: Delivery = CurrentDelivery(),
+) -> InventoryExportFailed:
+    """Notes that there will be no export; a mail to the requester follows."""
+    event_id, reason = delivery.message.id, reason_of(delivery, letter)
+    await noted(note_failed(database, event_id, reason))
+    return InventoryExportFailed(
+        business_id=event.business_id,
+        export_id=export_id(event_id),
+        format=event.format,
+        problem=reason,
         user_email=event.user_email,
     )
 

@@ -85,14 +85,6 @@ class StockImport:
             return await self._end(record, "failed", str(refusal))
         return await self._write(record) if record.status == "running" else record
 
-    async def fail(self, reason: str) -> ImportRecord | None:
-        """Notes that the import was given up for a reason that is not the file's; None when there is no import."""
-
-        async def note(connection: AsyncConnection) -> ImportRecord | None:
-            return await import_record.give_up(connection, self.event_id, reason)
-
-        return await atomically(self.database.engine, note)
-
     def report_files(self, record: ImportRecord) -> tuple[str | None, str | None]:
         """The report of what is wrong with the rows, in the file's format and as a workbook; None when nothing is."""
         return report_keys(self.event.business_id, record.id, record.error_file) if record.error_file else (None, None)

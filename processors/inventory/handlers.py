@@ -10,18 +10,20 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from processors.database import BusinessInbox, Database, open_database
 from processors.database.stock import change_stock, check_stock, has_business
+from processors.giving_up import noted, reason_of
 from processors.inventory.page_transaction import PageTransaction, fetched_page
 from processors.inventory.settings import InventorySettings
 from processors.inventory.supplier import Suppliers, open_suppliers
-from processors.inventory.sync import begin_sync, take_page
+from processors.inventory.sync import begin_sync, note_failure, take_page
 from schemas import (
     InventoryBulkUpdateRequested,
+    InventorySyncFailed,
     InventorySyncPageDue,
     InventorySyncRequested,
     InventoryUpdated,
     StockCheckDue,
 )
-from streams import Backoff, CurrentDelivery, DeadLetter, Delivery, Event, Processor, Shared
+from streams import Backoff, CurrentDelivery, DeadLetter, DeadLettered, Delivery, Event, Processor, Shared
 from streams.limit import Limit
 from streams.sql import CurrentTransaction
 
@@ -101,6 +103,41 @@ async def take(
         return []
     most = suppliers.settings.inventory_pages_most
     return await take_page(session, event, fetched, reference=delivery.message.id[:128], most=most)
+
+
+@inventory.on_dead_letter(InventorySyncRequested)
+async def give_up_beginning(
+    event: InventorySyncRequested, letter: DeadLettered, delivery: Delivery = CurrentDelivery()
+) -> InventorySyncFailed:
+    """Says that a sync did not begin."""
+    return InventorySyncFailed(
+        business_id=event.business_id,
+        external_system=event.external_system,
+        sync_id=delivery.message.id[:128],
+        page=0,
+        problem=reason_of(delivery, letter),
+        user_email=event.user_email,
+    )
+
+
+@inventory.on_dead_letter(InventorySyncPageDue)
+async def give_up_sync(
+    event: InventorySyncPageDue,
+    letter: DeadLettered,
+    database: Database = Shared(open_database),
+    delivery: Delivery = CurrentDelivery(),
+) -> InventorySyncFailed:
+    """Notes that a sync has stopped, and says so."""
+    reason = reason_of(delivery, letter)
+    await noted(note_failure(database.engine, event, reason))
+    return InventorySyncFailed(
+        business_id=event.business_id,
+        external_system=event.external_system,
+        sync_id=event.sync_id,
+        page=event.page,
+        problem=reason,
+        user_email=event.user_email,
+    )
 
 
 @inventory.cron("*/15 * * * *")

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING
 from uncalled_for import FailedDependency, resolved_dependencies
 
 from processors.database import Database, open_database
-from processors.giving_up import give_up, is_last_try, reason_of
 from processors.inventory.page import Page
 from processors.inventory.supplier import Expired, Suppliers, Unchanged, open_suppliers
 from processors.inventory.sync import find_sync, is_next, note_failure
-from schemas import InventorySyncFailed, InventorySyncPageDue
-from streams import CurrentStreams, Event, Retry, Shared, Snooze, Streams, Unavailable
+from schemas import InventorySyncPageDue
+from streams import DeadLetter, Retry, Shared, Snooze, Unavailable
 
 if TYPE_CHECKING:
     from streams.delivery import Delivery
@@ -50,7 +49,7 @@ class PageTransaction:
             except (Snooze, Unavailable):
                 raise
             except Exception as error:
-                await _note(error, event, delivery, database, found["streams"])
+                await _note(error, event, database)
                 raise
 
 
@@ -74,30 +73,12 @@ async def _fetch(database: Database, suppliers: Suppliers, event: InventorySyncP
     )
 
 
-async def _note(
-    error: Exception, event: InventorySyncPageDue, delivery: Delivery, database: Database, streams: Streams
-) -> None:
-    """Notes why the page was not had, whatever it is; after the last try an event says it as well."""
-    problem = str(error) if isinstance(error, Retry) else reason_of(delivery, error)
+async def _note(error: Exception, event: InventorySyncPageDue, database: Database) -> None:
+    """Notes why the page was not had at this try."""
+    ours = f"something went wrong at our side ({type(error).__name__})"
     with suppress(Exception):  # the database may be what is wrong: the error itself is what counts
-        await note_failure(database.engine, event, problem)
-
-    async def failed(_: str) -> Event:
-        return InventorySyncFailed(
-            business_id=event.business_id,
-            external_system=event.external_system,
-            sync_id=event.sync_id,
-            page=event.page,
-            problem=problem[:500],
-        )
-
-    if is_last_try(delivery, error):
-        await give_up(streams, delivery, error, failed)
+        await note_failure(database.engine, event, str(error) if isinstance(error, Retry | DeadLetter) else ours)
 
 
-def _needed(
-    database: Database = Shared(open_database),
-    suppliers: Suppliers = Shared(open_suppliers),
-    streams: Streams = CurrentStreams(),
-) -> None:
+def _needed(database: Database = Shared(open_database), suppliers: Suppliers = Shared(open_suppliers)) -> None:
     """What `run` needs, in the words of the resolver."""

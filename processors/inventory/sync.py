@@ -13,6 +13,7 @@ from sqlalchemy import Row, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
+from processors.database.atomically import atomically
 from processors.database.stock import change_stock
 from processors.database.tables import products, stock_levels, sync_states
 from processors.inventory.page import Page, SupplierItem
@@ -59,7 +60,10 @@ async def begin_sync(session: AsyncSession, event: InventorySyncRequested, sync_
     log.info("sync.began", business_id=business_id, system=system, sync_id=sync_id, type=event.sync_type, page=page)
     fresh = {"sync_type": event.sync_type, **_NOTHING_YET} if page == 0 else {"error": None}
     await _move(session, state, sync_id=sync_id, **fresh)
-    return [InventorySyncPageDue(business_id=business_id, external_system=system, sync_id=sync_id, page=page)]
+    first = InventorySyncPageDue(
+        business_id=business_id, external_system=system, sync_id=sync_id, page=page, user_email=event.user_email
+    )
+    return [first]
 
 
 def is_next(state: Row[Any] | None, event: InventorySyncPageDue) -> bool:
@@ -69,7 +73,8 @@ def is_next(state: Row[Any] | None, event: InventorySyncPageDue) -> bool:
 
 async def note_failure(engine: AsyncEngine, event: InventorySyncPageDue, error: str) -> None:
     """Notes why a page was not had; from then on a new request may take the sync over."""
-    async with engine.begin() as connection:
+
+    async def note(connection: AsyncConnection) -> None:
         await connection.execute(
             update(sync_states)
             .where(
@@ -78,8 +83,10 @@ async def note_failure(engine: AsyncEngine, event: InventorySyncPageDue, error: 
                 sync_states.c.sync_id == event.sync_id,
                 sync_states.c.pages == event.page,
             )
-            .values(error=error[:500])
+            .values(error=error[:500], updated_at=datetime.now(UTC))
         )
+
+    await atomically(engine, note)
 
 
 async def take_page(

@@ -40,6 +40,13 @@ from streams import Streams, StreamsError, Unavailable, run
 from streams.failure import describe
 
 
+def _day(text: str) -> date:
+    try:
+        return date.fromisoformat(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no day; write 2026-10-01") from None
+
+
 def _arguments(arguments: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m processors.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -52,10 +59,8 @@ def _arguments(arguments: list[str]) -> argparse.Namespace:
     )
     ask.add_argument("--email", required=True, metavar="ADDRESS", help="who is sent the link")
     ask.add_argument("--format", choices=get_args(ReportFormat), default="html")
-    ask.add_argument(
-        "--from", dest="first", type=date.fromisoformat, metavar="DAY", help="2026-10-01; of sales-analysis"
-    )
-    ask.add_argument("--to", dest="last", type=date.fromisoformat, metavar="DAY", help="the last day, itself included")
+    ask.add_argument("--from", dest="first", type=_day, metavar="DAY", help="2026-10-01; of sales-analysis")
+    ask.add_argument("--to", dest="last", type=_day, metavar="DAY", help="the last day, itself included")
     ask.add_argument("--category", action="append", default=[], metavar="NAME", help="as often as there are some")
     ask.add_argument("--days", type=int, default=30, metavar="N", help="that the stock shall last; of stock-forecast")
     ask.add_argument(

@@ -30,6 +30,11 @@ class Figure:
     tone: Tone = "plain"
 
 
+def alarm(label: str, count: int, note: str, tone: Tone) -> Figure:
+    """A count that is good while it is nothing."""
+    return Figure(label, count, "count", note=note, tone=tone if count else "plain")
+
+
 @dataclass(frozen=True, slots=True)
 class Column:
     """A column of a table; `minor` ones are left out where there is no room."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 from xml.sax.saxutils import escape
 
 from processors.report.document import Chart, Kind
 from processors.report.wording import in_short, in_words
+from processors.shown import text_shown
 
 _NOT_XML: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _LETTER: Final = 6.6  # width of a letter at 12 px, about
@@ -18,6 +20,11 @@ _TICKS: Final = 4
 
 def draw(chart: Chart, width: int, currency: str, *, name: str) -> str:
     """An `<svg>` of a width in pixels, whose text is of 12 pixels; `name` is what is read out instead of it."""
+    chart = replace(
+        chart,
+        labels=[text_shown(label) for label in chart.labels],
+        series=[replace(series, name=text_shown(series.name)) for series in chart.series],
+    )
     height, parts = {"line": _line, "columns": _columns, "bars": _bars, "shares": _shares}[chart.shape](
         chart, width, currency
     )

@@ -25,6 +25,7 @@ from processors.database.tables import businesses, products, sales, stock_levels
 from processors.report.asked import Asked
 from processors.report.period import Period
 from processors.report.refused import ReportRefused
+from processors.shown import business_shown
 from streams import Unavailable
 from streams.failure import describe
 from streams.sql.faults import is_away
@@ -96,11 +97,12 @@ async def _read(
     business = (await connection.execute(select(businesses).where(businesses.c.id == business_id))).one_or_none()
     if business is None:
         raise ReportRefused(f"there is no business {business_id}")
+    name = business_shown(business.name, business_id)
     products_read = _products(connection, business_id, asked.categories, asked.zone)
     goods = await _spool(directory / "products", PRODUCTS, products_read)
     if not goods.limit(1).collect().height:
         of = f" of {', '.join(asked.categories)}" if asked.categories else ""
-        raise ReportRefused(f"{business.name} has no products{of}")
+        raise ReportRefused(f"{name} has no products{of}")
     first_sale = await connection.scalar(select(func.min(sales.c.sold_at)).where(sales.c.business_id == business_id))
     sums = await _spool(
         directory / "sales",
@@ -112,7 +114,7 @@ async def _read(
     )
     amounts = sums.with_columns(sold=sold, refunds=refunds).with_columns(revenue=pl.col("sold") + pl.col("refunds"))
     first_day = first_sale and first_sale.astimezone(asked.zone).date()
-    return Extract(business.name, business.currency, asked.zone, first_day, goods, amounts.select(*SALES))
+    return Extract(name, business.currency, asked.zone, first_day, goods, amounts.select(*SALES))
 
 
 async def _products(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -124,10 +125,13 @@ def _generated(row: Row[Any], asked: Asked, name: str, storages: Storages) -> Ge
 async def note_failed(database: Database, id: str, reason: str) -> None:
     """Notes in its row that a report failed, and why. One that is there already stays."""
     values = {"status": "failed", "error": reason, "finished_at": datetime.now(UTC)}
-    async with database.engine.begin() as connection:
+
+    async def note(connection: AsyncConnection) -> None:
         await connection.execute(
             update(reports).where(reports.c.id == id, reports.c.status.not_in(("done", "removed"))).values(values)
         )
+
+    await atomically(database.engine, note)
 
 
 async def _begin(connection: AsyncConnection, event: ReportRequested, id: str, event_id: str) -> Row[Any]:
@@ -220,6 +224,7 @@ def _validity(storages: Storages) -> timedelta:
 
 def _file_name(business: str, asked: Asked, format: ReportFormat) -> str:
     """What it is called when it is saved: the report, the business and the days."""
-    slug = re.sub(r"[^a-z0-9]+", "-", business.lower()).strip("-")[:40] or "business"
+    # Letters of all scripts: a name without them would say nothing.
+    slug = re.sub(r"[\W_]+", "-", unicodedata.normalize("NFC", business).lower()).strip("-")[:40] or "business"
     days = f"{asked.period.first}-to-{asked.period.last}" if asked.type == "sales-analysis" else f"{asked.at:%Y-%m-%d}"
     return f"{asked.type}-{slug}-{days}.{format}"

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Final
 
 from processors.database import Database, open_database
-from processors.giving_up import give_up, is_last_try
+from processors.giving_up import noted, reason_of
 from processors.report.cleanup import clean_up
 from processors.report.generating import generate, note_failed, report_id
 from processors.report.refused import ReportRefused
@@ -14,21 +13,10 @@ from processors.report.regular import after_month, each_morning
 from processors.report.settings import ReportSettings
 from processors.storage import Storages, open_storages
 from schemas import ReportFailed, ReportGenerated, ReportRequested, ReportsCleanupDue
-from streams import (
-    CurrentDelivery,
-    CurrentProgress,
-    CurrentStreams,
-    Delivery,
-    Processor,
-    Progress,
-    Shared,
-    Slot,
-    Streams,
-)
+from streams import CurrentDelivery, CurrentProgress, DeadLettered, Delivery, Processor, Progress, Shared, Slot
 
 # Ten years of a large business take as long as they take; a process that stands still loses its lease.
 _TIMEOUT: Final = 3600.0
-_LONGEST: Final = _TIMEOUT - 60.0
 
 # Few at once: each keeps a core busy.
 report = Processor("report", concurrency=2)
@@ -42,27 +30,13 @@ async def generate_report(
     storages: Storages = Shared(open_storages),
     progress: Progress = CurrentProgress(),
     delivery: Delivery = CurrentDelivery(),
-    streams: Streams = CurrentStreams(),
 ) -> ReportGenerated | ReportFailed:
-    """Makes a report; a mail with a link to it follows. Whatever keeps it from being made at its last try is reported
-    to the requester, noted in its row, and kept as a dead letter.
-    """
+    """Makes a report; a mail with a link to it follows, or with the reason why there is none."""
     event_id = delivery.message.id
-
-    async def failed(reason: str) -> ReportFailed:
-        await note_failed(database, report_id(event, event_id), reason)
-        return _failed(event, event_id, reason)
-
     try:
-        # Before the engine's own deadline, which is a cancellation: of that the requester could not be told.
-        async with asyncio.timeout(_LONGEST):
-            made = await generate(event, event_id, database, storages, progress)
+        made = await generate(event, event_id, database, storages, progress)
     except ReportRefused as refused:
         return _failed(event, event_id, str(refused))
-    except Exception as error:
-        if is_last_try(delivery, error):
-            await give_up(streams, delivery, error, failed)
-        raise
     return ReportGenerated(
         report_id=made.id,
         file=made.file,
@@ -74,6 +48,19 @@ async def generate_report(
         format=event.format,
         expires_at=made.expires_at,
     )
+
+
+@report.on_dead_letter(ReportRequested)
+async def give_up(
+    event: ReportRequested,
+    letter: DeadLettered,
+    database: Database = Shared(open_database),
+    delivery: Delivery = CurrentDelivery(),
+) -> ReportFailed:
+    """Notes in its row that there is no report, whatever kept it from being made; a mail to the requester follows."""
+    event_id, reason = delivery.message.id, reason_of(delivery, letter)
+    await noted(note_failed(database, report_id(event, event_id), reason))
+    return _failed(event, event_id, reason)
 
 
 def _failed(event: ReportRequested, event_id: str, problem: str) -> ReportFailed:

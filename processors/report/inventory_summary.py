@@ -7,7 +7,7 @@ from typing import Final
 import polars as pl
 
 from processors.report.asked import SLOW_DAYS, Asked
-from processors.report.document import TONES, Chart, Column, Document, Figure, Section, Series, Table
+from processors.report.document import TONES, Chart, Column, Document, Figure, Section, Series, Table, alarm
 from processors.report.extract import Extract
 from processors.report.wording import in_words, plural
 
@@ -62,8 +62,8 @@ def inventory_summary(extract: Extract, asked: Asked) -> Document:
         figures=[
             Figure("Stock value", value, "money", note="at today's prices"),
             Figure("Pieces", int(by_category["quantity"].sum()), "count", note=f"of {plural(total, 'product')}"),
-            Figure("Running low", states.get("low", 0), "count", note="below their threshold", tone="warning"),
-            Figure("Out of stock", states.get("out", 0), "count", note="nothing left", tone="bad"),
+            alarm("Running low", states.get("low", 0), "below their threshold", "warning"),
+            alarm("Out of stock", states.get("out", 0), "nothing left", "bad"),
             Figure("Not selling", unsold_value, "money", note=f"{plural(unsold, 'product')} in stock"),
         ],
         sections=[

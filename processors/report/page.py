@@ -11,6 +11,7 @@ from markupsafe import Markup
 from processors.report.document import TONES, Chart, Document, Kind, Table
 from processors.report.drawing import draw
 from processors.report.wording import as_headline, in_words
+from processors.shown import text_shown
 
 _WIDE, _NARROW = 720, 328
 NUMBERS: Final = ("count", "decimal", "money", "share", "change", "day")
@@ -20,6 +21,7 @@ _html: Final = Environment(
     loader=FileSystemLoader(Path(__file__).parent / "templates"),
     autoescape=True,
     undefined=StrictUndefined,
+    finalize=lambda value: text_shown(value) if type(value) is str else value,  # names are anybody's; Markup is ours
     trim_blocks=True,
     lstrip_blocks=True,
 )
@@ -43,8 +45,12 @@ def write_page(document: Document, path: Path) -> None:
     def rows(table: Table) -> list[tuple[Any, ...]]:
         return table.rows.select(column.key for column in table.columns).rows()
 
+    def headline(value: float | None, kind: Kind) -> Markup:
+        # A long amount may break behind a comma, and nowhere else.
+        return Markup(",<wbr>").join(as_headline(value, kind, document.currency).split(","))
+
     template = _html.get_template("report.html.j2")
     text = template.render(
-        document=document, chart=chart, cell=cell, rows=rows, headline=as_headline, numbers=NUMBERS, tones=TONES,
+        document=document, chart=chart, cell=cell, rows=rows, headline=headline, numbers=NUMBERS, tones=TONES,
     )  # fmt: skip
     path.write_text(text, encoding="utf-8", errors="replace")

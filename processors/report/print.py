@@ -13,6 +13,7 @@ from processors.report.document import TONES, Column, Document, Section
 from processors.report.drawing import draw
 from processors.report.page import NUMBERS
 from processors.report.wording import as_headline, in_words
+from processors.shown import text_shown
 
 _WIDTH: Final = 640
 _SIZE: Final = 9.0  # points of a table's letters
@@ -32,13 +33,13 @@ _STYLE: Final = (
 def write_print(document: Document, path: Path) -> None:
     """Writes it."""
     data = {
-        "title": document.title, "about": document.about,
-        "business": document.business, "notes": document.notes,
+        "title": text_shown(document.title), "about": text_shown(document.about),
+        "business": text_shown(document.business), "notes": [text_shown(note) for note in document.notes],
         "made": f"{document.made_at.day} {document.made_at:%B %Y, %H:%M %Z}",
         "figures": [
             {
-                "label": figure.label, "value": as_headline(figure.value, figure.kind, document.currency),
-                "note": figure.note, "tone": figure.tone,
+                "label": text_shown(figure.label), "value": as_headline(figure.value, figure.kind, document.currency),
+                "note": text_shown(figure.note), "tone": figure.tone,
                 "change": "" if figure.change is None else in_words(figure.change, "change"),
                 "up": figure.change is not None and figure.change >= 0,
             }
@@ -71,7 +72,7 @@ def _section(section: Section, currency: str) -> dict[str, Any]:
             "rows": [
                 [
                     {
-                        "text": shown,
+                        "text": text_shown(shown),
                         "breaks": column.kind == "text",
                         "tone": TONES[value] if column.kind == "state" else _tone(value, column.kind),
                     }
@@ -79,10 +80,11 @@ def _section(section: Section, currency: str) -> dict[str, Any]:
                 ]
                 for words, row in zip(texts, rows, strict=True)
             ],
-            "note": section.table.note,
+            "note": text_shown(section.table.note),
         }
     return {
-        "title": section.title, "text": section.text, "chart": drawn[:start] + _STYLE + drawn[start:] if drawn else "",
+        "title": text_shown(section.title), "text": text_shown(section.text),
+        "chart": drawn[:start] + _STYLE + drawn[start:] if drawn else "",
         "table": table,
     }  # fmt: skip
 

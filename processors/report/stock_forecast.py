@@ -13,7 +13,7 @@ from typing import Final
 import polars as pl
 
 from processors.report.asked import TRIAL_WEEKS, WEEKS, Asked
-from processors.report.document import Chart, Column, Document, Figure, Section, Series, Table
+from processors.report.document import Chart, Column, Document, Figure, Section, Series, Table, alarm
 from processors.report.extract import Extract
 from processors.report.refused import ReportRefused
 from processors.report.wording import in_words, plural
@@ -70,7 +70,9 @@ def stock_forecast(extract: Extract, asked: Asked) -> Document:
             *_risks(ending),
             Section(
                 "What to order",
-                f"To last for {asked.days_ahead} days, nine times out of ten. What runs out first comes first.",
+                f"To last for {asked.days_ahead} days, nine times out of ten. What runs out first comes first."
+                if short.height
+                else f"Nothing: what is there lasts for {asked.days_ahead} days, nine times out of ten.",
                 table=Table(_columns(), short.head(_TOP), _rest(short.height)),
             ),
             *_trial(tried),
@@ -131,8 +133,8 @@ def _figures(goods: pl.DataFrame, ending: pl.DataFrame, asked: Asked) -> list[Fi
     soon = goods.filter((pl.col("cover") < 7) & (pl.col("quantity") > 0)).height
     out = goods.filter((pl.col("weekly") > 0) & (pl.col("quantity") <= 0)).height
     return [
-        Figure("Out already", out, "count", note="and they do sell", tone="bad"),
-        Figure("Out within a week", soon, "count", note="of what is there", tone="warning"),
+        alarm("Out already", out, "and they do sell", "bad"),
+        alarm("Out within a week", soon, "of what is there", "warning"),
         Figure(
             f"Out within {asked.days_ahead} days", ending.height, "count", note=f"of {plural(goods.height, 'product')}"
         ),
@@ -150,6 +152,8 @@ def _ends(goods: pl.DataFrame, asked: Asked) -> Section:
     starts = [asked.at.date() + timedelta(days=7 * week) for week in range(weeks)]
     labels = ["Now", *(f"{day.day} {day:%b}" for day in starts)]
     chart = Chart("columns", labels, [Series("Products", counts)], "count")
+    if not any(counts):
+        return Section("When products run out", f"None within {plural(weeks, 'week')}.")
     return Section(
         "When products run out", "Products by the week in which nothing will be left, if nothing comes.", chart
     )

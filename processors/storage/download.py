@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncIterator
+from html import escape
+from string import Template
 from typing import Final
 
 import structlog
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from processors.storage.file_name import as_attachment
@@ -29,6 +31,33 @@ _HEADERS: Final = {
     "Referrer-Policy": "no-referrer",  # the address is the right to fetch
 }
 
+_REMEDIES: Final = {
+    410: "Links end after some days. Ask for the file once more: a new link comes by mail.",
+    503: "Try again in some minutes: the link is in order.",
+}
+_PAGE: Final = Template("""\
+<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>$title</title>
+<style>
+body { margin: 0; min-height: 100vh; display: grid; place-items: center; background: #eef1f5; color: #3c4858;
+  font: 16px/1.6 -apple-system, BlinkMacSystemFont, "Segoe UI", Roboto, Helvetica, Arial, sans-serif; }
+main { box-sizing: border-box; width: min(480px, 100vw - 32px); padding: 32px; border-radius: 14px; background: #fff; }
+h1 { margin: 0 0 8px; color: #16202e; font-size: 24px; line-height: 1.3; overflow-wrap: anywhere; }
+p { margin: 0; }
+@media (prefers-color-scheme: dark) {
+  body { background: #0f141b; color: #c3ccd8; } main { background: #18202a; } h1 { color: #e8edf4; }
+}
+</style>
+</head>
+<body><main><h1>$title</h1><p>$remedy</p></main></body>
+</html>
+""")
+
 
 def download_app(storages: Storages) -> Starlette:
     """Answers GET and HEAD for links that were signed, and for nothing else."""
@@ -39,12 +68,12 @@ def download_app(storages: Storages) -> Starlette:
             storage = storages[target.area]
             found = await storage.find(target.key)
         except LinkRefused as refusal:
-            return _told(refusal.status, str(refusal))
+            return _refused(request, refusal.status, str(refusal))
         except (StreamsError, FileNotFoundError):
-            return _told(404, "the file is gone")
+            return _refused(request, 404, "the file is gone")
         except Unavailable as error:
             log.warning("download.unavailable", error=str(error)[:300])
-            return _told(503, "the file cannot be read now")
+            return _refused(request, 503, "the file cannot be read now")
         headers = {
             **_HEADERS,
             "Content-Disposition": as_attachment(target.name),
@@ -58,7 +87,7 @@ def download_app(storages: Storages) -> Starlette:
         try:
             start, end = _span(wanted, found.bytes)
         except ValueError:
-            return _told(416, "there is no such part", {"Content-Range": f"bytes */{found.bytes}"})
+            return _refused(request, 416, "there is no such part", {"Content-Range": f"bytes */{found.bytes}"})
         if wanted and (start, end) != (0, found.bytes):
             headers["Content-Range"] = f"bytes {start}-{end - 1}/{found.bytes}"
         headers["Content-Length"] = str(end - start)
@@ -88,5 +117,12 @@ def _span(header: str, size: int) -> tuple[int, int]:
     return start, end
 
 
-def _told(status: int, text: str, headers: dict[str, str] | None = None) -> Response:
-    return PlainTextResponse(f"{text}\n", status, {**_HEADERS, **(headers or {})})
+def _refused(request: Request, status: int, text: str, headers: dict[str, str] | None = None) -> Response:
+    """The reason, as a page for a person who has followed a link, and as a line for a program."""
+    headers = {**_HEADERS, **(headers or {})}
+    if "text/html" not in request.headers.get("accept", ""):
+        return PlainTextResponse(f"{text}\n", status, headers)
+    headers["Content-Security-Policy"] = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+    title = f"{text[0].upper()}{text[1:]}"
+    remedy = _REMEDIES.get(status, "Open the newest mail about it, or ask for the file once more.")
+    return HTMLResponse(_PAGE.substitute(title=escape(title), remedy=remedy), status, headers)

@@ -9,7 +9,8 @@
 --         f  done with follow-ups: number, per follow-up: stream, FIELDS      c  cancelled      x  expired
 --         g  the same, one of a batch: the first `g` has the follow-ups of all (the number is 0 in the others), which
 --            are published with the first of them that is still owned
---         w  wait: milliseconds, waiting id, FIELDS      d  dead letter: FIELDS      b  back to the inbox: stream, FIELDS
+--         w  wait: milliseconds, waiting id, FIELDS      b  back to the inbox: stream, FIELDS
+--         d  dead letter: number of follow-ups, per follow-up: stream, FIELDS; then FIELDS of the letter
 --       where FIELDS = number of strings, name, value, ...; every operation ends with the FIELDS of its history
 --       record (0 for none).
 -- Returns {positions (from 1, in the order given) of the deliveries that this consumer no longer owns, {position, why,
@@ -42,6 +43,12 @@ local function take_fields()
   for i = 1, count do fields[i] = ARGV[at + i - 1] end
   at = at + count
   return fields
+end
+
+local function take_messages()
+  local messages = {}
+  for i = 1, tonumber(take()) do messages[i] = {KEYS[5 + tonumber(take())], take_fields()} end
+  return messages
 end
 
 local now = now_ms()
@@ -116,8 +123,8 @@ while at <= #ARGV do
     elseif operation == 'x' then
       what = 'expired'
     elseif operation == 'f' or operation == 'g' then
-      local number, messages = tonumber(take()), {}
-      for i = 1, number do messages[i] = {KEYS[5 + tonumber(take())], take_fields()} end
+      local messages = take_messages()
+      local number = #messages
       if operation == 'g' then
         if number > 0 then shared = messages end
         add = function()
@@ -138,9 +145,13 @@ while at <= #ARGV do
         book('waited ' .. short(fields[1]), redis.call('ZADD', KEYS[1], due, waiting_id))
       end
     elseif operation == 'd' then
-      local fields = take_fields()
+      local messages, fields = take_messages(), take_fields()
       what = 'dead'
-      add = function() redis.call('XADD', KEYS[3], '*', unpack(fields)) end
+      add = function()
+        must_be('stream', KEYS[3])
+        append_all(messages)
+        redis.call('XADD', KEYS[3], '*', unpack(fields))
+      end
     elseif operation == 'b' then
       what, over = 'returned', false
       local key, fields = KEYS[5 + tonumber(take())], take_fields()

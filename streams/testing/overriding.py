@@ -31,6 +31,7 @@ class Overriding:
     def reach(self, processor: Processor) -> None:
         """Reaches what a processor's handlers and schedules depend on, directly or through a factory."""
         functions = [subscription.handler for subscription in processor.subscriptions.values()]
+        functions += [call.function for call in processor.dead_letter_functions.values()]
         functions += [schedule.function for schedule in processor.schedules.values()]
         for dependency in [found for function in functions for found in dependencies_of(function)]:
             factory = getattr(dependency, "factory", None)

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+import re
+from contextlib import nullcontext, suppress
+from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
 from processors.demo.script import Rule, Script
 from processors.demo.sink import Sink
-from processors.email.handlers import send_welcome
+from processors.email.handlers import send_password_reset, send_welcome
 from processors.email.handover import Handover, Taken
 from processors.email.mail import message_id
 from processors.email.mailer import Mailer
 from processors.email.post import Post
 from processors.email.replies import Held
+from processors.email.reset_tokens import verify
 from processors.email.tries import Ambiguous
-from schemas import UserRegistered
+from schemas import PasswordResetRequested, UserRegistered
 from streams.client import Streams
 from streams.delivery import Delivery
 from streams.message import Carried
@@ -140,3 +146,107 @@ async def test_the_mark_ends(streams: Streams) -> None:
     await handover.end()
     assert 6 * 86_400 < await streams.redis.ttl(key) <= 7 * 86_400
     assert [await Handover(streams.redis, streams.keys, IDENTITY, turn=turn).known() for turn in (2, 3)] == ["", "sent"]
+
+
+RESET = PasswordResetRequested(
+    user_id=1, email=ADA, reset_id="reset-12345", expires_at=datetime.now(UTC) + timedelta(hours=1)
+)
+
+
+def link_of(mail: EmailMessage) -> str:
+    """The token in a mail's link."""
+    body = mail.get_body(("plain",))
+    assert body is not None
+    (token,) = re.findall(r"\?token=([\w-]+)", body.get_content())
+    return str(token)
+
+
+async def works(streams: Streams, token: str) -> bool:
+    """Uses it up, if it does."""
+    return await verify(streams.redis, streams.keys, RESET.reset_id, token)
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "mails"),
+    [
+        (Rule(drop=True, times=1), Held, 1),  # it may have arrived, and the same event comes again
+        (Rule(times=0), None, 1),  # it was sent, and its process died before it was settled
+    ],
+)
+async def test_a_reset_that_is_held_leaves_the_mailed_link_alone(
+    sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver: Deliver, first: Rule, then: Any, mails: int
+) -> None:
+    """A delivery that sends no mail makes no token that works, and ends none."""
+    sink.follow(Script(recipients={ADA: first}))
+    async with open_mailer(email_ambiguous="hold") as mailer:
+        with suppress(Held):
+            await send_password_reset(RESET, Post(mailer, deliver(RESET, "event-1"), streams))
+        for _ in range(3):
+            with pytest.raises(then) if then else nullcontext():
+                await send_password_reset(RESET, Post(mailer, deliver(RESET, "event-1"), streams))
+    assert len(sink.mails()) == mails
+    assert await works(streams, link_of(sink.mails()[0]))
+
+
+@pytest.mark.parametrize("at", ["rcpt", "data"])
+@pytest.mark.parametrize("ambiguous", ["hold", "resend"])
+async def test_a_reset_that_is_refused_for_now_leaves_an_earlier_link_alone(
+    sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver: Deliver, at: str, ambiguous: str
+) -> None:
+    """The same reset is asked for again, and that mail waits for two hours: the first mail's link works meanwhile."""
+    async with open_mailer(email_ambiguous=ambiguous) as mailer:
+        await send_password_reset(RESET, Post(mailer, deliver(RESET, "event-1"), streams))
+        sink.follow(Script(recipients={ADA: Rule.model_validate({"code": 451, "at": at, "times": 3})}))
+        for _ in range(3):
+            with pytest.raises(Retry):
+                await send_password_reset(RESET, Post(mailer, deliver(RESET, "event-2"), streams))
+        sink.stop_listening()
+        with pytest.raises(Unavailable):
+            await send_password_reset(RESET, Post(mailer, deliver(RESET, "event-2"), streams))
+    (mail,) = sink.mails()
+    assert await works(streams, link_of(mail))
+
+
+async def test_of_resets_that_were_mailed_the_newest_works(
+    sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
+) -> None:
+    async with open_mailer() as mailer:
+        for event_id in ("event-1", "event-2"):
+            await send_password_reset(RESET, Post(mailer, deliver(RESET, event_id), streams))
+    first, second = [link_of(mail) for mail in sink.mails()]
+    assert not await works(streams, first)
+    assert await works(streams, second)
+
+
+async def test_of_resets_whose_fate_is_unknown_each_link_works(
+    sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
+) -> None:
+    """The first mail is with the server, the reply to the second is lost."""
+    async with open_mailer() as mailer:
+        await send_password_reset(RESET, Post(mailer, deliver(RESET, "event-1"), streams))
+        sink.follow(Script(recipients={ADA: Rule(drop=True, times=1)}))
+        with pytest.raises(Ambiguous):
+            await send_password_reset(RESET, Post(mailer, deliver(RESET, "event-2"), streams))
+    tokens = [link_of(mail) for mail in sink.mails()]
+    stored = await streams.redis.smembers(
+        next(iter([key async for key in streams.redis.scan_iter(f"{{{streams.keys.app}:*:tokens")]))
+    )
+    assert len(stored) == len(tokens) == 2
+    assert await works(streams, tokens[0])
+
+
+async def test_a_reset_that_may_not_be_written_has_no_token(
+    sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
+) -> None:
+    """Its address is in no domain of EMAIL_ALLOWED_RECIPIENTS; the log says so, and what to set."""
+    async with open_mailer(email_allowed_recipients="bord.example") as mailer:
+        with capture_logs() as logs:
+            await send_password_reset(RESET, Post(mailer, deliver(RESET, "event-1"), streams))
+    assert sink.mails() == []
+    assert [key async for key in streams.redis.scan_iter(f"{{{streams.keys.app}:*:tokens")] == []
+    (line,) = logs
+    assert line == {
+        "event": "mail.held", "log_level": "info", "event_id": "event-1", "held": 1,
+        "message_id": message_id("event-1", "password_reset", "bord.example"), "set": "EMAIL_ALLOWED_RECIPIENTS",
+    }  # fmt: skip
+    assert ADA not in repr(line)

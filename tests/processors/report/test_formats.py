@@ -25,6 +25,7 @@ from processors.report.page import write_page
 from processors.report.print import write_print
 from processors.report.wording import as_headline, in_short, in_words
 from processors.report.workbook import write_workbook
+from processors.shown import text_shown
 from tests.processors.report.conftest import HOSTILE, made, wanted
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -129,7 +130,8 @@ async def test_html(documents: dict[str, Document], tmp_path: Path) -> None:
         policy = next(given["content"] for tag, given in page.elements if given.get("http-equiv"))
         assert str(policy).startswith("default-src 'none'")
         assert tags.count("svg") == 2 * sum(section.chart is not None for section in document.sections)
-        assert HOSTILE in page.text
+        assert text_shown(HOSTILE) in page.text
+        assert not re.search(r"//evil|[\w]@|[\u202a-\u202e]", page.text)
         assert "Shop & <Söhne>" in page.text
         for figure in document.figures:
             assert as_headline(figure.value, figure.kind, "EUR") in page.text
@@ -148,6 +150,7 @@ async def test_pdf(documents: dict[str, Document], tmp_path: Path) -> None:
         for figure in document.figures:
             assert as_headline(figure.value, figure.kind, "EUR") in text
         assert "#eval(1) *x* $y$ {{ 7*7 }}" in text
+        assert "//evil" not in text  # a reader of PDFs would make a link of it
         assert "Säge No. " in text
         assert f"Page {len(reader.pages)} of {len(reader.pages)}" in text
         assert not any("/URI" in str(page.get("/Annots", "")) for page in reader.pages)

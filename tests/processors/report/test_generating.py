@@ -65,7 +65,7 @@ async def test_every_format_behind_its_link(ask: Ask, shop: Database, storages: 
         assert timedelta(days=6) < answer.expires_at - datetime.now(UTC) < timedelta(days=8)
         fetched = await fetch(storages, await link_to(storages, answer))
         assert fetched.content.startswith(start)
-        name = f'filename="sales-analysis-shop-s-hne-2026-10-01-to-2026-10-31.{format}"'
+        name = f'filename="sales-analysis-shop-sohne-2026-10-01-to-2026-10-31.{format}"'
         assert name in fetched.headers["content-disposition"]
         row = (await rows(shop))[-1]
         assert (row.id, row.status, row.bytes) == (answer.report_id, "done", len(fetched.content))

@@ -148,3 +148,10 @@ def test_a_recipient_that_cannot_be_meant_is_refused(
     monkeypatch.setenv(variable, wrong)
     with pytest.raises(StreamsError, match=variable):
         ReportSettings.load()
+
+
+@pytest.mark.parametrize("name", ["localtime", "Factory", "posixrules", "", "../../etc/passwd", "Mars/Phobos"])
+def test_a_zone_that_is_another_on_each_machine_is_none(name: str) -> None:
+    """Two processes would begin the same day at different moments."""
+    with pytest.raises(StreamsError, match="is no time zone"):
+        zone_named(name)

@@ -124,6 +124,20 @@ async def test_a_link_ends(local: Storages, client: httpx.AsyncClient) -> None:
     assert (await client.get(await local.exports.link(key, "x.csv"))).status_code == 404
 
 
+async def test_a_person_sees_a_page_and_a_program_a_line(local: Storages, client: httpx.AsyncClient) -> None:
+    """The page says what to do, needs nothing else, and repeats nothing of the address."""
+    link = await local.exports.link(FileKey.new(7, "csv"), "<script>alert(1)</script>.csv")
+    for wrong, status, title in ((link, 404, "The file is gone"), (f"{link}x", 403, "This link is not valid")):
+        line = await client.get(wrong)
+        assert (line.status_code, line.headers["content-type"]) == (status, "text/plain; charset=utf-8")
+        page = await client.get(wrong, headers={"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+        assert (page.status_code, page.headers["content-type"]) == (status, "text/html; charset=utf-8")
+        assert f"<h1>{title}</h1>" in page.text
+        assert "script" not in page.text
+        assert page.headers["content-security-policy"] == "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+        assert page.headers["x-content-type-options"] == "nosniff"
+
+
 async def test_the_server_as_a_process(tmp_path: Path, spawn: Spawn) -> None:
     """With the secret it finds where the processors keep it; it logs no link; SIGTERM ends it well."""
     with socket.socket() as probe:

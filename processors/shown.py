@@ -1,4 +1,4 @@
-"""Shown: text from outside as people may see it in a mail: no controls, no tricks with directions, no links in names.
+"""Shown: text from outside as people may see it in mails and reports: no controls, no turned directions, no links.
 
 What is not allowed is replaced and never refused: an alert about an oddly written SKU is an alert all the same.
 """
@@ -21,15 +21,21 @@ _CONTROLS: Final = re.compile(
 _INVISIBLE: Final = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\u3164\ufeff\uffa0]"
 )
-# Where mail readers see a link: a dot (also one of those that browsers take for one) before a letter, a colon before
-# anything, slashes before a name, an address.
-_DOTS: Final = re.compile("([.\u2024\u3002\ufe52\uff0e\uff61]+)(?=[\u200c\u200d]*[^\\W\\d_])")
-_COLONS: Final = re.compile("([:\ufe55\uff1a])(?=\\S)")
-_SLASHES: Final = re.compile(r"[/\\]{2,}(?=\S)")
+# Where readers of mails and PDFs see a link: a dot (also one of those that browsers take for one) before letters, a
+# colon before anything but a time of day, slashes before a name, an address.
+_DOTS: Final = re.compile("([.\u2024\u3002\ufe52\uff0e\uff61]+)(?=[\u200c\u200d]*[^\\W\\d_][^\\s!-@\\[-`{-~])")
+_COLONS: Final = re.compile("([:\ufe55\uff1a])(?=[^\\s\\d])")
+_SLASHES: Final = re.compile("[/\\\\\u2215\uff0f\uff3c]{2,}(?=\\S)")
 _AT: Final = re.compile("\\s*[@\uff20\ufe6b]\\s*")
 _FILE: Final = re.compile(
     r"(.*)(\.(?:csv|tsv|txt|xlsx|xls|ods|json|ndjson|parquet|pdf|html))", re.IGNORECASE | re.DOTALL
 )
+
+
+class Shown(str):
+    """Text that may be shown as it is."""
+
+    __slots__ = ()
 
 
 def shown(text: str) -> str:
@@ -41,16 +47,25 @@ def shown(text: str) -> str:
     return _INVISIBLE.sub("", _CONTROLS.sub("\ufffd", _GAPS.sub(" ", text)))
 
 
-def name_shown(text: str) -> str:
-    """A name that anybody may have typed, in which no mail reader sees a link or an address: `evil. example`."""
+def text_shown(text: str) -> Shown:
+    """Text in which no reader sees a link or an address that is not ours: `http: evil. example`."""
+    return Shown(_AT.sub(" at ", _SLASHES.sub(" ", _COLONS.sub(r"\1 ", _DOTS.sub(r"\1 ", shown(text))))))
+
+
+def name_shown(text: str) -> Shown:
+    """A name that anybody may have typed: likewise, in one line of at most 80 characters."""
     name = " ".join(shown(text).split())
     if len(name) > _LONGEST_NAME:
         name = f"{name[: _LONGEST_NAME - 1].rstrip()}\u2026"
-    name = _AT.sub(" at ", _SLASHES.sub(" ", _COLONS.sub(r"\1 ", _DOTS.sub(r"\1 ", name))))
-    return " ".join(name.split())
+    return Shown(" ".join(text_shown(name).split()))
 
 
-def file_shown(text: str) -> str:
+def business_shown(name: str, business_id: int) -> Shown:
+    """The name of a business: likewise; one without a name has its number."""
+    return name_shown(name) or Shown(f"Business {business_id}")
+
+
+def file_shown(text: str) -> Shown:
     """The name of a file: likewise, but that it may end like a file."""
     found = _FILE.fullmatch(text)
-    return name_shown(found[1]) + found[2] if found else name_shown(text)
+    return Shown(name_shown(found[1]) + shown(found[2])) if found else name_shown(text)
