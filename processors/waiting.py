@@ -1,4 +1,4 @@
-"""wait_for_outcome: what becomes of an event that a command has published, for `--wait`."""
+"""show_published: what becomes of an event that a command has published, for `--wait`."""
 
 from __future__ import annotations
 
@@ -82,10 +82,21 @@ async def wait_for_outcome(
         await asyncio.sleep(_PAUSE)
 
 
-def write_outcome(outcome: Outcome) -> int:
-    """Prints it, a line for each of its values, and returns its exit code."""
-    code, told = outcome
-    sys.stdout.write("".join(f"{name}: {value}\n" for name, value in told.items()))
+async def show_published(
+    streams: Streams,
+    event_id: str,
+    *,
+    group: str,
+    look: Callable[[], Awaitable[Outcome | None]],
+    seconds: float | None,
+) -> int:
+    """Prints the id of the event, and with `seconds` a line for each value of its outcome; returns the exit code."""
+    sys.stdout.write(f"{event_id}\n")
+    sys.stdout.flush()
+    if seconds is None:
+        return DONE
+    code, values = await wait_for_outcome(streams, event_id, group=group, look=look, seconds=seconds)
+    sys.stdout.write("".join(f"{name}: {value}\n" for name, value in values.items()))
     return code
 
 

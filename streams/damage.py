@@ -135,24 +135,24 @@ class _Look:
 
     async def registry(self) -> Any:
         """Names in the registry that no group can have."""
-        keys = self._keys
-        for name in await unless_odd(self._redis.hkeys(keys.groups())) or ():
+        key = self._keys.groups()
+        for name in await unless_odd(self._redis.hkeys(key)) or ():
             if not is_name(text(name)):
-                yield Damage(
-                    keys.groups(), f"{text(name)[:128]!r} is no name of a group",
-                    f"redis-cli HDEL '{keys.groups()}' and that name", False,
-                )  # fmt: skip
+                yield _to_delete(key, f"{text(name)[:128]!r} is no name of a group")
 
     async def books(self) -> Any:
         """Counts that are none."""
-        keys = self._keys
-        noted = await unless_odd(self._redis.hgetall(keys.books())) or {}
+        key = self._keys.books()
+        noted = await unless_odd(self._redis.hgetall(key)) or {}
         odd = [text(name) for name, value in noted.items() if text(name).startswith(_COUNTS) and whole(value, -1) == -1]
         if odd := [name for name in odd if noted.get(name.encode()) != b"-1"]:
-            yield Damage(
-                keys.books(), f"{len(odd):,} counts of the ledger are no numbers, the first is {odd[0][:128]!r}",
-                f"redis-cli HDEL '{keys.books()}' and that name; then streams gaps --accept all", False,
-            )  # fmt: skip
+            what = f"{len(odd):,} counts of the ledger are no numbers, the first is {odd[0][:128]!r}"
+            yield _to_delete(key, what, "; then streams gaps --accept all")
+
+
+def _to_delete(key: str, what: str, then: str = "") -> Damage:
+    """A field of a hash that means nothing, and keeps nothing else from going on."""
+    return Damage(key, what, f"redis-cli HDEL '{key}' and that name{then}", severe=False)
 
 
 def _span(milliseconds: int) -> str:

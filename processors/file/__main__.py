@@ -32,15 +32,7 @@ from processors.file import file, store_upload
 from processors.file.checking import Checked, check_file
 from processors.file.settings import FileSettings
 from processors.storage import Storages, StorageSettings
-from processors.waiting import (
-    DONE,
-    FAILED,
-    Outcome,
-    require_business,
-    seconds_to_wait,
-    wait_for_outcome,
-    write_outcome,
-)
+from processors.waiting import DONE, FAILED, Outcome, require_business, seconds_to_wait, show_published
 from schemas import InventoryExportRequested
 from schemas.files import BlankQuantity, ExportFormat
 from streams import Event, Streams, StreamsError, Unavailable, run
@@ -124,12 +116,8 @@ async def _publish(asked: argparse.Namespace) -> int:
             event = InventoryExportRequested(business_id=asked.business, format=asked.format, user_email=asked.email)
         # With the business as its key: its files are imported in the order in which they were sent.
         id = (await streams.publish(event, key=str(asked.business))).id
-        sys.stdout.write(f"{id}\n")
-        sys.stdout.flush()
-        if asked.wait is None:
-            return 0
         look = partial(_look, database, imports if asked.command == "upload" else exports, id)
-        return write_outcome(await wait_for_outcome(streams, id, group="file", look=look, seconds=asked.wait))
+        return await show_published(streams, id, group="file", look=look, seconds=asked.wait)
 
 
 async def _look(database: Database, table: Table, event_id: str) -> Outcome | None:

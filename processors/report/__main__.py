@@ -25,15 +25,7 @@ from processors.report import report
 from processors.report.generating import outcome_of
 from processors.report.settings import ReportSettings
 from processors.storage import Storages, StorageSettings
-from processors.waiting import (
-    DONE,
-    FAILED,
-    Outcome,
-    require_business,
-    seconds_to_wait,
-    wait_for_outcome,
-    write_outcome,
-)
+from processors.waiting import DONE, FAILED, Outcome, require_business, seconds_to_wait, show_published
 from schemas import ReportRequested
 from schemas.reports import ReportFilters, ReportFormat, ReportType
 from streams import Streams, StreamsError, Unavailable, run
@@ -81,14 +73,10 @@ async def _ask(asked: argparse.Namespace) -> int:
     event = ReportRequested(
         business_id=asked.business, report_type=asked.type, format=asked.format, filters=filters, user_email=asked.email
     )
+    storages = Storages(StorageSettings.load())  # a wrong setting is an error before anything is published
     async with open_database() as database, Streams() as streams:
         await require_business(database, asked.business)
         id = (await streams.publish(event)).id
-        sys.stdout.write(f"{id}\n")
-        sys.stdout.flush()
-        if asked.wait is None:
-            return 0
-        storages = Storages(StorageSettings.load())
 
         async def look() -> Outcome | None:
             found = await outcome_of(event, id, database, storages)
@@ -99,7 +87,7 @@ async def _ask(asked: argparse.Namespace) -> int:
             url = await storages.link("reports", found.file, found.file_name, made_at=datetime.now(UTC))
             return DONE, {"outcome": "done", "title": found.title, "bytes": found.bytes, "url": url}
 
-        return write_outcome(await wait_for_outcome(streams, id, group="report", look=look, seconds=asked.wait))
+        return await show_published(streams, id, group="report", look=look, seconds=asked.wait)
 
 
 def main() -> NoReturn:

@@ -76,6 +76,13 @@ def _apply(server: redis.Redis, remedy: str) -> list[str]:
     return arguments
 
 
+def _is_well_after(command: Command, server: redis.Redis, finding: dict[str, str]) -> str:
+    """Applies a remedy, after which the check finds nothing; returns the key that the damaged one has become."""
+    aside = _apply(server, finding["mend"])[-1]
+    assert [each["status"] for each in found(command)] == ["ok"]
+    return aside
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_key_of_another_type_is_named_and_well_after_the_remedy(
     command: Command, server: redis.Redis, keys: Keys, family: str
@@ -85,9 +92,8 @@ def test_a_key_of_another_type_is_named_and_well_after_the_remedy(
     server.set(key, "x")
     (finding,) = found(command)
     assert (finding["status"], finding["text"].startswith(f"{key}: it holds a string, not a ")) == ("fail", True)
-    _, aside = _apply(server, finding["mend"])[-2:]
+    aside = _is_well_after(command, server, finding)
     assert server.get(aside) == b"x"  # nothing is destroyed
-    assert [finding["status"] for finding in found(command)] == ["ok"]
     assert command(*PUBLISH).code == 0
     server.delete(aside)
 
@@ -103,8 +109,7 @@ def test_a_stream_that_takes_no_entry_is_named_and_well_after_the_remedy(
     assert f"{keys.short(key)} takes no more entries: its last id is the last possible one" in finding["text"]
     if family == "stream":
         command(*PUBLISH).refused(1, "takes no more entries")
-    _, aside = _apply(server, finding["mend"])[-2:]
-    assert [finding["status"] for finding in found(command)] == ["ok"]
+    aside = _is_well_after(command, server, finding)
     assert command(*PUBLISH).code == 0
     server.delete(aside)
 
@@ -121,8 +126,7 @@ def test_an_id_in_the_future_is_named_and_well_after_the_remedy(
     assert years
     assert years[1] == keys.short(key)
     assert abs(int(years[2].replace(",", "")) - (10_000 - time.gmtime().tm_year)) < 10
-    _, aside = _apply(server, finding["mend"])[-2:]
-    assert [finding["status"] for finding in found(command)] == ["ok"]
+    aside = _is_well_after(command, server, finding)
     server.delete(aside)
 
 

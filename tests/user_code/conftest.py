@@ -1,5 +1,35 @@
-"""The fixtures of the engine's tests: `streams` is a client, `start(processor)` starts a consumer of it."""
+"""The fixtures of these tests: those of the engine's own tests (`streams` is a client, `start(processor)` starts a
+consumer), and whole processes with odd handlers.
+"""
 
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.child import Child, Spawn
+from tests.faults.conftest import ROOT, ProbeLog
 from tests.streams.conftest import make_settings, start, streams
 
-__all__ = ["make_settings", "start", "streams"]
+__all__ = ["make_settings", "odd_log", "spawn_odd", "start", "streams"]
+
+SpawnOdd = Callable[..., Child]
+
+
+@pytest.fixture
+def odd_log(tmp_path: Path) -> ProbeLog:
+    """What the processes did."""
+    return ProbeLog(tmp_path / "odd.jsonl")
+
+
+@pytest.fixture
+def spawn_odd(spawn: Spawn, odd_log: ProbeLog) -> SpawnOdd:
+    """Starts consumers of the processor `odd`; settings by their environment name."""
+
+    def start(**settings: str) -> Child:
+        env = {"ODD_LOG": str(odd_log.path), "PYTHONPATH": str(ROOT), **settings}
+        return spawn("tests.user_code.odd_process", env=env)
+
+    return start

@@ -8,45 +8,27 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from streams import Settings, Streams
-from tests.child import Child, Spawn
+from streams import Streams
+from tests.child import Spawn
 from tests.faults.conftest import ROOT, ProbeLog
+from tests.user_code.conftest import SpawnOdd
 from tests.user_code.odd_process import Odd, OddForLong, OddInThread
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.newest_redis
 
-SpawnOdd = Callable[..., Child]
 HOLDERS = ["backtrack", "power", "sort", "parse", "wait_in_c"]
 
 
 @pytest.fixture
-def odd_log(tmp_path: Path) -> ProbeLog:
-    """What the processes did."""
-    return ProbeLog(tmp_path / "odd.jsonl")
-
-
-@pytest.fixture
-def spawn_odd(spawn: Spawn, odd_log: ProbeLog) -> SpawnOdd:
-    """Starts consumers; settings by their environment name."""
-
-    def start(**settings: str) -> Child:
-        env = {"ODD_LOG": str(odd_log.path), "PYTHONPATH": str(ROOT), "STREAMS_LEASE": "1", **settings}
-        return spawn("tests.user_code.odd_process", env=env)
-
-    return start
-
-
-@pytest.fixture
-async def streams(streams_env: Mapping[str, str], app: str) -> AsyncIterator[Streams]:
-    """A client of the test's Redis."""
-    async with Streams(settings=Settings(redis_url=streams_env["REDIS_URL"], app=app)) as client:
-        yield client
+def streams_env(streams_env: Mapping[str, str]) -> Mapping[str, str]:
+    """A shorter lease: each test waits for one."""
+    return {**streams_env, "STREAMS_LEASE": "1"}
 
 
 @pytest.mark.parametrize("act", HOLDERS)

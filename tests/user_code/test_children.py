@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from streams import Settings, Streams
-from tests.child import Child, Spawn
-from tests.faults.conftest import ROOT, ProbeLog
+from streams import Streams
+from tests.faults.conftest import ProbeLog
+from tests.user_code.conftest import SpawnOdd
 from tests.user_code.odd_process import Odd, OddInThread
 from tests.waiting import wait_until
 
 pytestmark = pytest.mark.newest_redis
 
-SpawnOdd = Callable[..., Child]
 LOOPS = ["asyncio", "uvloop"]
 ENDS: dict[str, dict[str, Any]] = {
     "terminated": {"code": -signal.SIGTERM},
@@ -30,30 +27,6 @@ ENDS: dict[str, dict[str, Any]] = {
     "preexec": {"code": -signal.SIGTERM},
 }
 """What each of them does, and how its child ends."""
-
-
-@pytest.fixture
-def odd_log(tmp_path: Path) -> ProbeLog:
-    """What the processes did."""
-    return ProbeLog(tmp_path / "odd.jsonl")
-
-
-@pytest.fixture
-def spawn_odd(spawn: Spawn, odd_log: ProbeLog) -> SpawnOdd:
-    """Starts consumers; settings by their environment name."""
-
-    def start(**settings: str) -> Child:
-        env = {"ODD_LOG": str(odd_log.path), "PYTHONPATH": str(ROOT), **settings}
-        return spawn("tests.user_code.odd_process", env=env)
-
-    return start
-
-
-@pytest.fixture
-async def streams(streams_env: Mapping[str, str], app: str) -> AsyncIterator[Streams]:
-    """A client of the test's Redis."""
-    async with Streams(settings=Settings(redis_url=streams_env["REDIS_URL"], app=app)) as client:
-        yield client
 
 
 @pytest.mark.parametrize("loop", LOOPS)

@@ -7,7 +7,7 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,19 +17,19 @@ import pytest
 import structlog
 from pydantic import BaseModel, computed_field
 
-from streams import PII, Backoff, Delivery, Event, Middleware, Processor, Settings, Streams
+from streams import PII, Backoff, Delivery, Event, Middleware, Processor, Streams
 from streams.logger import get_logger
 from streams.logs import StderrHandler, configure_unless_done
 from streams.middleware import Deliver
 from streams.outcome import Outcome
 from streams.sql import create_tables, make_engine
 from streams.testing import Harness
-from tests.child import Child, Spawn
+from tests.child import Spawn
 from tests.faults.conftest import ROOT, ProbeLog
+from tests.user_code.conftest import SpawnOdd
 from tests.user_code.odd_process import Odd
 from tests.waiting import wait_until
 
-SpawnOdd = Callable[..., Child]
 CANARY = "canary@example.com"
 
 
@@ -63,19 +63,6 @@ class Moved(Event, stream="odd", version=1):
     def greeting(self) -> str:
         """Made of it."""
         return f"Dear {self.email}"
-
-
-@pytest.fixture
-def odd_log(tmp_path: Path) -> ProbeLog:
-    """What the processes did."""
-    return ProbeLog(tmp_path / "odd.jsonl")
-
-
-@pytest.fixture
-async def streams(streams_env: Mapping[str, str], app: str) -> AsyncIterator[Streams]:
-    """A client of the test's Redis."""
-    async with Streams(settings=Settings(redis_url=streams_env["REDIS_URL"], app=app)) as client:
-        yield client
 
 
 @pytest.fixture
@@ -214,17 +201,6 @@ def test_only_what_nothing_has_set_up_is_set_up(untouched: logging.Logger, monke
     before = structlog.get_config()["processors"]
     configure_unless_done()
     assert structlog.get_config()["processors"] is before
-
-
-@pytest.fixture
-def spawn_odd(spawn: Spawn, odd_log: ProbeLog) -> SpawnOdd:
-    """Starts consumers; settings by their environment name."""
-
-    def start(**settings: str) -> Child:
-        env = {"ODD_LOG": str(odd_log.path), "PYTHONPATH": str(ROOT), **settings}
-        return spawn("tests.user_code.odd_process", env=env)
-
-    return start
 
 
 @pytest.mark.newest_redis

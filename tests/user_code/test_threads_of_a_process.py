@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 import orjson
 import pytest
 
-from streams import Settings, Streams
+from streams import Streams
 from tests.child import Child, Spawn
 from tests.user_code.sleepers import Slept, SleptInExecutor, SleptInOwnExecutor, Swept
 from tests.user_code.test_cancelling import all_settled
@@ -44,13 +43,6 @@ class Sleepers:
 def sleepers(spawn: Spawn, tmp_path: Path) -> Sleepers:
     """The processes."""
     return Sleepers(spawn, tmp_path / "sleepers.jsonl")
-
-
-@pytest.fixture
-async def streams(streams_env: Mapping[str, str], app: str) -> AsyncIterator[Streams]:
-    """A client of the test's Redis."""
-    async with Streams(settings=Settings(redis_url=streams_env["REDIS_URL"], app=app)) as client:
-        yield client
 
 
 @pytest.mark.parametrize("loop", ["uvloop", "asyncio"])

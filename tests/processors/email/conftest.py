@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -18,17 +19,22 @@ from pydantic import SecretStr
 from redis.exceptions import RedisError
 
 from processors.demo.sink import Sink
+from processors.email import email
+from processors.email.configured import configured
 from processors.email.mailer import Mailer
+from processors.email.mailer import open_mailer as open_mailer_of_handlers
 from processors.email.settings import EmailSettings
 from streams import Event
 from streams.client import Streams
 from streams.delivery import Delivery
 from streams.message import Message
 from streams.settings import Settings
+from streams.testing import Harness
 from tests.waiting import wait_until_sync
 
 MakeSettings = Callable[..., EmailSettings]
 OpenMailer = Callable[..., AbstractAsyncContextManager[Mailer]]
+OpenHarness = Callable[..., AbstractAsyncContextManager[Harness]]
 Deliver = Callable[..., Delivery]
 
 
@@ -89,6 +95,21 @@ def open_mailer(make_settings: MakeSettings) -> OpenMailer:
             await mailer.close()
 
     return open_mailer
+
+
+@pytest.fixture
+def open_harness(make_settings: MakeSettings, open_mailer: OpenMailer) -> OpenHarness:
+    """The email processor in the harness, with the sink as its mail server; keyword arguments override settings."""
+
+    @asynccontextmanager
+    async def opened(**overrides: Any) -> AsyncIterator[Harness]:
+        processor = configured(email, make_settings(**overrides))
+        async with Harness(
+            processor, overrides={open_mailer_of_handlers: partial(open_mailer, **overrides)}
+        ) as harness:
+            yield harness
+
+    return opened
 
 
 @pytest.fixture

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from email.message import EmailMessage
 
 import pytest
 
 from processors.demo.script import Rule, Script
 from processors.demo.sink import Sink
-from processors.email import email
-from processors.email.configured import configured
 from processors.email.handlers import send_stock_alert, send_stock_alerts
 from processors.email.low_stock import Alert, LowStock
-from processors.email.mailer import Mailer, open_mailer
 from processors.email.post import Post
 from schemas import EmailRefused, StockAlertsDue, StockBelowThreshold
 from streams import Event
 from streams.client import Streams
 from streams.outcome import DeadLetter, Snooze
 from streams.testing import Harness
-from tests.processors.email.conftest import Deliver, MakeSettings, OpenMailer
+from tests.processors.email.conftest import Deliver, MakeSettings, OpenHarness, OpenMailer
 from tests.waiting import wait_until
 
 ADA, BOB = "ada@example.com", "bob@example.com"
@@ -42,18 +38,8 @@ def text_of(mail: EmailMessage) -> str:
 
 
 @pytest.fixture
-async def harness(make_settings: MakeSettings) -> AsyncIterator[Harness]:
-    settings = make_settings(email_stock_alerts_to=ADA, email_stock_gather=30)
-
-    @asynccontextmanager
-    async def mailer() -> AsyncIterator[Mailer]:
-        made = Mailer(settings)
-        try:
-            yield made
-        finally:
-            await made.close()
-
-    async with Harness(configured(email, settings), overrides={open_mailer: mailer}) as streams:
+async def harness(open_harness: OpenHarness) -> AsyncIterator[Harness]:
+    async with open_harness(email_stock_alerts_to=ADA, email_stock_gather=30) as streams:
         yield streams
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,44 +12,17 @@ from pydantic import SecretStr
 
 from processors.demo.script import Rule, Script
 from processors.demo.sink import Sink
-from processors.email import email
-from processors.email.configured import configured
 from processors.email.handlers import send_welcome
-from processors.email.mailer import Mailer, open_mailer
 from processors.email.post import Post
 from processors.email.tries import Deferred, MailBackoff
 from schemas import EmailRefused, PasswordResetRequested, StockBelowThreshold, UserRegistered
 from streams.client import Streams
 from streams.outcome import Retry, Unavailable
-from streams.testing import Harness
-from tests.processors.email.conftest import Deliver, MakeSettings, OpenMailer
+from tests.processors.email.conftest import Deliver, OpenHarness, OpenMailer
 
 ADA, BOB, EVE = "ada@example.com", "bob@example.com", "eve@example.com"
 WELCOME = UserRegistered(user_id=1, email=ADA, name="Ada")
 LOW = StockBelowThreshold(business_id=7, sku="OAK-1", quantity=3, threshold=10)
-OpenHarness = Callable[..., AbstractAsyncContextManager[Harness]]
-
-
-@pytest.fixture
-def open_harness(make_settings: MakeSettings) -> OpenHarness:
-    """The email processor in the harness, with the sink as its mail server."""
-
-    @asynccontextmanager
-    async def opened(**overrides: object) -> AsyncIterator[Harness]:
-        settings = make_settings(**overrides)
-
-        @asynccontextmanager
-        async def mailer() -> AsyncIterator[Mailer]:
-            made = Mailer(settings)
-            try:
-                yield made
-            finally:
-                await made.close()
-
-        async with Harness(configured(email, settings), overrides={open_mailer: mailer}) as streams:
-            yield streams
-
-    return opened
 
 
 def codes(sink: Sink) -> list[int]:
