@@ -17,7 +17,6 @@ from uncalled_for import SharedContext
 
 from streams.batches import Batches
 from streams.breaker import Breaker
-from streams.children import end_child
 from streams.delivery import suspect_from
 from streams.dependencies import current_app
 from streams.errors import LoginRefused, Refused, StreamsError, Unreachable
@@ -269,8 +268,7 @@ class Consumer(Service):
 
     def forked(self) -> None:
         """In a child of this process: what comes back from the handler that forked it ends the child."""
-        self._slots._next = end_child  # type: ignore[method-assign]  # noqa: SLF001 - its look for more work is the end
-        self._executor.failed = lambda _, error: end_child(error)  # type: ignore[assignment, method-assign]
+        self._slots.forked()
 
     def _held(self) -> int:
         return sum(len(seat.leases.held) for seat in self._seats)

@@ -15,7 +15,7 @@ from uncalled_for import FailedDependency, resolved_dependencies
 
 from streams import clock
 from streams.batch import BatchFailed
-from streams.children import in_parent
+from streams.children import end_child, in_parent
 from streams.claims import MARK
 from streams.delivery import Delivery, current_batch, current_delivery
 from streams.events.event import Event, registered
@@ -108,6 +108,7 @@ class Executor:
         self._client = client
         self.claims = client.claims
         self._breaker = breaker
+        self.forked = False  # this is a child, which a handler has forked
         self.random = random.random  # of back-off
         self.longest = max([timeout, *(route.timeout for route in self.routes.values())])
         self.begins: Callable[[float], None] | None = None  # is given the timeout of a shorter one
@@ -219,6 +220,8 @@ class Executor:
 
     def failed(self, delivery: Delivery, error: BaseException) -> Outcome:
         """Decides what becomes of a delivery whose handler raised `error`."""
+        if self.forked:
+            end_child(error)
         return judge(delivery, error, opened=self._breaker.opened, random=self.random)
 
     def failed_around(self, delivery: Delivery, error: BaseException) -> Outcome:

@@ -13,6 +13,7 @@ from sys import getrefcount
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
+from streams.children import end_child
 from streams.collector import Bundle
 from streams.contexts import Contexts, go_on_in, run_in
 from streams.dead_letter_call import DeadLetterCalls
@@ -121,7 +122,7 @@ class Slots:
 
     def _next(self) -> Delivery | Bundle | None:
         if not self._taking or self._alone or self.paused:
-            return None
+            return end_child() if self._executor.forked else None
         if self._suspects.waiting:
             if self.running or not self._breaker.admits():
                 return None
@@ -243,9 +244,7 @@ class Slots:
         self._suspects.drop(deliveries)
 
     def call_off(self, delivery: Delivery) -> None:
-        """Stops one delivery because somebody called it off: `Cancelled`, unless its handler is done already. A batch
-        that runs goes on for the others, and what comes out for this one is `Acked` or `Cancelled`.
-        """
+        """Cancels one delivery, unless its handler is done. A batch that runs goes on for the others of it."""
         if any(slot.call_off(delivery) for slot in self._slots):
             return
         before = self._waiting()
@@ -277,6 +276,10 @@ class Slots:
     def in_handlers(self) -> int:
         """How many deliveries handlers have."""
         return sum(len(slot.deliveries) for slot in self._slots)
+
+    def forked(self) -> None:
+        """In a child that a handler has forked: nothing more begins, and what comes back from the handler ends it."""
+        self._taking, self._executor.forked = False, True
 
     async def drain(self, grace: float) -> None:
         """Hands back what has not started, lets the running handlers finish for `grace` seconds, then cancels them

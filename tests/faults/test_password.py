@@ -17,7 +17,7 @@ from tests.events import Noted
 from tests.probe import Probed
 from tests.redis_server import RedisServer
 from tests.streams.test_consumer import settled
-from tests.waiting import wait_until
+from tests.waiting import wait_until, wait_until_sync
 
 pytestmark = [pytest.mark.newest_redis, pytest.mark.timeout(90)]
 
@@ -26,6 +26,11 @@ def change_password(server: RedisServer, new: str) -> None:
     """On the server; what is connected stays connected."""
     server.cli("CONFIG", "SET", "requirepass", new)
     server.password = new
+
+
+def refused_logins(server: RedisServer) -> int:
+    """How many logins the server has refused since it was started."""
+    return int(server.cli("INFO", "stats")["acl_access_denied_auth"])
 
 
 def handled(log: Path) -> list[str]:
@@ -65,13 +70,14 @@ async def test_processes_outlive_a_new_password(
         server.cli("CLIENT", "KILL", "TYPE", "normal")
         server.cli("CLIENT", "KILL", "TYPE", "pubsub")
         publishing = asyncio.create_task(publish_and_see())
-        await asyncio.sleep(1.5)  # the server has the new one, the file has not
+        await wait_until(lambda: refused_logins(server) >= len(children), 20)  # the server has the new one alone
         assert all(child.running for child in children)
         file.write_text("third")
         await publishing
         file.write_text("fourth")
+        before = refused_logins(server)
         server.cli("CLIENT", "KILL", "TYPE", "normal")
-        await asyncio.sleep(0.5)
+        await wait_until(lambda: refused_logins(server) > before, 20)  # now the file has the new one alone
         change_password(server, "fourth")
         await publish_and_see()
         await wait_until(lambda: settled(streams, "probe"), 20)
@@ -129,12 +135,11 @@ def test_a_wrong_password_ends_a_process_after_some_tries(
     assert child.wait(30) == 78
     assert time.monotonic() - began > 2.5
     assert "refuses the login; set REDIS_PASSWORD" in child.stderr()
+    before = refused_logins(server)
     late = spawn("tests.probe", env=env, name="late")
-    server.cli("PING")
+    wait_until_sync(lambda: refused_logins(server) > before, 20, late.output)
     file.write_text("right")
-    deadline = time.monotonic() + 20
-    while "consumer.started" not in late.stdout() + late.stderr() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    wait_until_sync(lambda: "consumer.started" in late.stdout() + late.stderr(), 20, late.output)
     assert late.running, late.output()
     late.terminate()
     assert late.wait() == 0
@@ -179,7 +184,7 @@ async def test_what_was_handed_back_is_what_is_logged(redis_factory: RedisFactor
     @probe.on(Noted)
     async def note(event: Noted) -> None:
         begun.append(event.n)
-        await asyncio.sleep(30)
+        await asyncio.Event().wait()  # until it is cancelled
 
     settings = Settings(redis_url=server.url, app=app, block=0.2, grace=0.1, lease=1.0)
     async with Streams(settings=settings) as streams:
