@@ -46,6 +46,27 @@ class _Found(NamedTuple):
     schema: dict[str, Any]
 
 
+_RESERVED: Final = frozenset(name for name in vars(BaseModel) if not name.startswith("_"))
+
+
+def check_fields(class_name: str, fields: Mapping[str, Any], where: str = "") -> None:
+    """Refuses a field with the name of what every model has: pydantic refuses some of them, warns of others, and a
+    field hides what has its name.
+    """
+    for name in sorted(_RESERVED.intersection(fields)):
+        if "ClassVar" not in str(fields[name]):
+            raise _taken(class_name, name, where)
+
+
+def _taken(class_name: str, name: str, where: str) -> SchemaError:
+    word = _WORD.search(class_name)
+    other = f"{word[0].lower() if word else 'event'}_{name}"
+    return SchemaError(
+        f"{class_name}: {name!r}{where} is the name of what every event has, so it cannot be a field or a method; "
+        f"call it {other!r}, for example"
+    )
+
+
 def check_names(cls: type[Event], base: type[Event]) -> None:
     """Refuses a field, method or attribute with the name of what every event has: the engine would publish the event
     by it. Looks at the class and what is mixed in; its parents among the events were looked at before.
@@ -62,11 +83,8 @@ def check_names(cls: type[Event], base: type[Event]) -> None:
                     f"{cls.__name__}: {name}{where} is given where the class begins: class "
                     f"{cls.__name__}(Event, {name}=...)"
                 )
-            other = f"{_WORD.findall(cls.__name__)[0].lower()}_{name}"
-            raise SchemaError(
-                f"{cls.__name__}: {name!r}{where} is the name of what every event has, so it cannot be a field or a "
-                f"method; call it {other!r}, for example"
-            )
+            raise _taken(cls.__name__, name, where)
+        check_fields(cls.__name__, fields, "" if part is cls else f" (from {part.__name__})")
 
 
 def check(cls: type[Event], base: type[Event]) -> bool:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.json_schema import DEFAULT_REF_TEMPLATE
 from pydantic_core import PydanticSerializationError, from_json
 
+from streams.events.creation import EventMeta
 from streams.events.definition import SchemaError, check, check_names
 from streams.events.privacy import PII, REDACTED, marked_fields
 from streams.events.roundtrip import proved
@@ -46,7 +47,7 @@ def upcast(*, from_version: int) -> Callable[[_F], _F]:
     return mark
 
 
-class Event(BaseModel):
+class Event(BaseModel, metaclass=EventMeta):
     """The base of every domain event: frozen, validated where it is made, so a bad event fails at its publisher.
 
     Subclass with `class UserRegistered(Event, stream="users", version=1)`. `stream` is the domain area it is
@@ -88,14 +89,14 @@ class Event(BaseModel):
     ) -> None:
         super().__pydantic_init_subclass__(**kwargs)
         wire = type or cls.__name__
-        if not _STREAM_NAME.fullmatch(stream):
+        if not isinstance(stream, str) or not _STREAM_NAME.fullmatch(stream):  # type: ignore[redundant-expr]
             raise SchemaError(f"{cls.__name__}: stream={stream!r} must be 1-64 of a-z 0-9 _ . - (give stream=)")
-        if not _WIRE_TYPE.fullmatch(wire):
+        if not isinstance(wire, str) or not _WIRE_TYPE.fullmatch(wire):  # type: ignore[redundant-expr]
             raise SchemaError(
                 f"{cls.__name__}: type={wire!r} must be 1-128 of A-Z a-z 0-9 _ . - and start with a letter"
             )
-        if version < 1:
-            raise SchemaError(f"{cls.__name__}: version={version} must be at least 1")
+        if version.__class__ is not int or version < 1:
+            raise SchemaError(f"{cls.__name__}: version={version!r} must be a whole number of at least 1")
         if priority not in get_args(Priority):
             raise SchemaError(f"{cls.__name__}: priority={priority!r} must be one of {', '.join(get_args(Priority))}")
         known = _registry.get(wire)
@@ -112,7 +113,7 @@ class Event(BaseModel):
                 step = getattr(member, "__upcast_from__", None) or getattr(function, "__upcast_from__", None)
                 if step is not None:
                     cls.upcasters[step] = function
-        missing = [step for step in cls.upcasters if not 1 <= step < version]
+        missing = [step for step in cls.upcasters if step.__class__ is not int or not 1 <= step < version]
         if missing:
             raise SchemaError(f"{cls.__name__}: upcast from {missing} does not lead to version {version}")
         _registry[wire] = cls
