@@ -22,6 +22,7 @@ from streams.tolerant import text
 if TYPE_CHECKING:
     from streams.keys import Keys
     from streams.reconnect import Reconnect
+    from streams.turns import Turns
 
 log = get_logger("streams.reclaim")
 
@@ -47,6 +48,7 @@ class Reclaimer:
         fresh: Callable[[], bool],
         room: Callable[[str], int],
         feed: Callable[[list[Delivery]], None],
+        turns: Turns | None = None,
     ) -> None:
         self._keys = keys
         self._group = group
@@ -55,6 +57,7 @@ class Reclaimer:
         self._lease = connections.settings.lease
         self._suspect = suspect
         self._cut = whole_up_to(connections.settings)
+        self._order = turns.order if turns is not None else ()
         self._reconnect = reconnect
         self._fresh = fresh
         self._room = room
@@ -103,6 +106,7 @@ class Reclaimer:
                 most=min(_PAGE, room),
                 suspect=self._suspect,
                 cut=self._cut,
+                order=self._order,
             )
             self._cursors[source] = following
             if vanished:

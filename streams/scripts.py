@@ -206,10 +206,13 @@ async def reclaim(
     most: int,
     suspect: int,
     cut: int = UNCUT,
+    order: Sequence[str] = (),
 ) -> tuple[bytes, list[bytes], list[Taken]]:
-    """Takes over a page; returns (next cursor, ids that vanished while pending, what was taken)."""
-    arguments = (group, consumer, lease_ms, cursor, most, suspect, cut)
-    following, vanished, taken = await run(call, RECLAIM, (source,), arguments)
+    """Takes over a page; returns (next cursor, ids that vanished while pending, what was taken). `order` are the keys
+    that the turns of an ordered group need, after the script's first.
+    """
+    arguments = (group, consumer, lease_ms, cursor, most, suspect, cut, NEVER_MS, 2 * FIELDS_MOST, NAME_MOST)
+    following, vanished, taken = await run(call, RECLAIM, (source, *order), arguments)
     return following, vanished, taken
 
 

@@ -91,7 +91,7 @@ class Seat:
             ordered=processor.ordered,
             limited=processor.limited,
         )
-        turns = Turns(keys, group) if processor.ordered else None
+        self.turns = turns = Turns(keys, group) if processor.ordered else None
         self.readers: dict[str, Reader] = {}  # by source
         for position, lane in enumerate(LANES):
             sources = [keys.stream(stream, lane) for stream in processor.streams]
@@ -125,6 +125,7 @@ class Seat:
             fresh=self.leases.fresh,
             room=lambda source: self.readers[source].room_to_reclaim(),
             feed=self.feed,
+            turns=turns,
         )
         self._mover = Mover(connections, keys, self.reconnect)
         self.control = Control(

@@ -7,6 +7,7 @@ before gives it its turn.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from streams import chores, scripts
@@ -28,6 +29,12 @@ class Turns:
     def __init__(self, keys: Keys, group: str) -> None:
         self._keys = keys
         self._group = group
+
+    @property
+    def order(self) -> Sequence[str]:
+        """The keys with which reclaiming asks whose turn it is."""
+        keys = self._keys
+        return keys.due(), keys.waiting(), keys.turns(self._group), keys.inbox(self._group), keys.books()
 
     async def read(self, call: Call, consumer: str, sources: list[str], most: int, block_ms: int, cut: int) -> Any:
         """Reads what is there and whose turn it is, as XREADGROUP would answer; waits for more when there is nothing.

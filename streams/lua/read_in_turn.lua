@@ -19,28 +19,18 @@
 
 local READ_MOST = 8 * 1024 * 1024
 
-local due, waiting, turns, inbox, group = KEYS[1], KEYS[2], KEYS[3], KEYS[4], ARGV[1]
-must_be('zset', due)
-must_be('hash', waiting)
-must_be('hash', turns)
--- Whether it is the turn of an entry; if not, it stands in line now.
-local function take_turn(source, entry)
-  local id, fields = entry[1], entry[2]
-  local key = field_of(fields, 'partitionkey')
-  local whole = cut(fields, tonumber(ARGV[5]))
-  if whole ~= fields or #fields > tonumber(ARGV[6]) or #key > tonumber(ARGV[7]) then
-    entry[2] = whole
-    return true
-  end
-  if key == '' then return true end
-  local own = source == inbox and whose_turn(fields, source, id) or source .. ' ' .. id
-  local whose = redis.call('HGET', turns, key)
-  if not whose then redis.call('HSET', turns, key, own) end
-  if not whose or whose == own then return true end
-  local line = line_of(turns, key)
-  if not fits('list', line) then redis.call('DEL', line) end
-  redis.call('RPUSH', line, park(group, inbox, due, waiting, source, id, fields, ARGV[4]))
-  return false
+local group, order = ARGV[1], {
+  group = ARGV[1], due = KEYS[1], waiting = KEYS[2], turns = KEYS[3], inbox = KEYS[4], never = ARGV[4],
+  strings = tonumber(ARGV[6]), bytes = tonumber(ARGV[7]),
+}
+must_be('zset', order.due)
+must_be('hash', order.waiting)
+must_be('hash', order.turns)
+-- Whether it is the turn of an entry; if not, it waits for it now.
+local function may_begin(source, entry)
+  local fields = entry[2]
+  entry[2] = cut(fields, tonumber(ARGV[5]))
+  return entry[2] ~= fields or take_turn(order, source, entry[1], fields)
 end
 
 -- A little at first, and more while entries are small: Redis limits a read by entries alone, and holds it in memory.
@@ -58,9 +48,9 @@ while left > 0 and size < READ_MOST do
     for _, entry in ipairs(stream[2]) do
       number = number + 1
       for i = 2, #entry[2], 2 do size = size + #entry[2][i] end
-      local told, is_its_turn = pcall(take_turn, source, entry)
-      -- What could not stand in line is handed over: nobody would know of it otherwise.
-      if not told or is_its_turn then entries[#entries + 1] = entry end
+      local could, is_its_turn = pcall(may_begin, source, entry)
+      -- What could not be made to wait is handed over: nothing would know of it otherwise.
+      if not could or is_its_turn then entries[#entries + 1] = entry end
     end
     if #entries > 0 then found[#found + 1] = {source, entries} end
   end

@@ -18,6 +18,26 @@ local function whose_turn(fields, source, id)
   return (replays == '' or replays == '0') and origin or origin .. '#' .. replays
 end
 
+-- take_turn(order, source, id, fields, deliveries): whether an entry that is pending may be handed over now; if not, it
+-- waits behind the one of its key that has the turn, and is pending no more. `order` has the keys and names (group, due,
+-- waiting, turns, inbox), `never` the score of what is never due, and the most `strings` of an entry and `bytes` of a key.
+-- What no handler will run for, since it has more, has no turn. `deliveries` as for park.
+local function take_turn(order, source, id, fields, deliveries)
+  local key = field_of(fields, 'partitionkey')
+  if key == '' or #fields > order.strings or #key > order.bytes then return true end
+  local own = source == order.inbox and whose_turn(fields, source, id) or source .. ' ' .. id
+  local whose = redis.call('HGET', order.turns, key)
+  if not whose then redis.call('HSET', order.turns, key, own) end
+  if not whose or whose == own then return true end
+  local line = line_of(order.turns, key)
+  if not fits('list', line) then redis.call('DEL', line) end
+  local waiting_id = park(
+    order.group, order.inbox, order.due, order.waiting, source, id, fields, order.never, deliveries
+  )
+  redis.call('RPUSH', line, waiting_id)
+  return false
+end
+
 local function pass_turn(registry, due, waiting, turns, key, whose)
   if try('HGET', turns, key) ~= whose then return end
   local line = line_of(turns, key)

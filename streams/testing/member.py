@@ -109,7 +109,7 @@ class Member(Consumer):
         _, _, taken = await scripts.reclaim(
             self._call, source,
             group=self.group, consumer=self.name, lease_ms=0, cursor=b"0-0", most=1_000_000, suspect=self._suspect,
-            cut=whole_up_to(self._seat.settings),
+            cut=whole_up_to(self._seat.settings), order=self._seat.turns.order if self._seat.turns is not None else (),
         )  # fmt: skip
         found = [
             Delivery(

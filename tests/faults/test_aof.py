@@ -16,6 +16,7 @@ from streams import admission, chores, scripts, timetable
 from streams.embedded import ServerBinary
 from streams.keys import NEVER_MS, Keys
 from streams.message import CARRIED, Carried, Message
+from streams.turns import Turns
 from tests.events import Noted
 from tests.faults.cut_aof import Case, sweep
 
@@ -164,6 +165,18 @@ async def reclaim(client: Any) -> AsyncGenerator[None]:
         client.execute_command, NOTES, group="g", consumer="me", lease_ms=0, cursor=b"0-0", most=10, suspect=3
     )
     assert (vanished, len(taken)) == ([ids[1]], 3)
+
+
+@case
+async def reclaim__in_order(client: Any) -> AsyncGenerator[None]:
+    """The first of a key gets the turn, the others wait for it."""
+    await held(client, *(note(n, key="k") for n in range(3)), by="other")
+    yield
+    _, _, taken = await scripts.reclaim(
+        client.execute_command, NOTES, group="g", consumer="me", lease_ms=0, cursor=b"0-0", most=10, suspect=3,
+        order=Turns(KEYS, "g").order,
+    )  # fmt: skip
+    assert len(taken) == 1
 
 
 @case

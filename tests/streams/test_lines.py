@@ -197,8 +197,9 @@ class Model:
             cursor = b"0-0"
             while True:
                 cursor, vanished, taken = await scripts.reclaim(
-                    self.call, source, group=GROUP, consumer=consumer, lease_ms=0, cursor=cursor, most=100, suspect=99
-                )
+                    self.call, source, group=GROUP, consumer=consumer, lease_ms=0, cursor=cursor, most=100, suspect=99,
+                    order=Turns(self.keys, GROUP).order,
+                )  # fmt: skip
                 assert not vanished
                 for entry_id, count, _, fields in taken:
                     self.hands[consumer].append(

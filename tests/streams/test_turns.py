@@ -200,3 +200,60 @@ async def test_a_message_that_is_somewhere_keeps_its_turn(streams: Streams, star
         assert await streams.redis.xlen(streams.keys.inbox("probe")) == 1
     assert await Turns(streams.keys, "probe").mend(streams.redis) == 0
     gate.set()
+
+
+async def test_what_was_read_without_a_turn_is_reclaimed_by_the_order_of_its_key(
+    streams: Streams, start: StartConsumer
+) -> None:
+    """A deploy to `ordered=True` after a crash: ten of a key are pending and have no turn, a later one is running. They
+    are handled one at a time, in the order of the stream, and nothing is lost or left behind.
+    """
+    steps = Steps()
+    stream, redis = streams.keys.stream("notes"), streams.redis
+    await redis.hset(streams.keys.groups(), "probe", stream)
+    await redis.xgroup_create(stream, "probe", "0", mkstream=True)
+    await streams.publish_many([Noted(n=n) for n in range(10)], key="k")
+    await streams.publish_many([Noted(n=n) for n in range(10)], key="other")
+    await redis.xreadgroup("probe", "gone-1-ff", {stream: ">"})
+    steps.gates["k"] = asyncio.Event()
+    await start(steps.processor, lease=0.5)
+    await streams.publish(Noted(n=10), key="k")
+
+    async def waiting() -> int:
+        return int(await redis.zcount(streams.keys.due(), NEVER_MS, NEVER_MS))
+
+    await wait_until(lambda: _equals(waiting, 10))
+    await wait_until(lambda: steps.done["other"] == list(range(10)))
+    steps.gates["k"].set()
+    await wait_until(lambda: len(steps.done["k"]) == 11)
+    assert steps.together == []
+    assert [n for n in steps.done["k"] if n < 10] == list(range(10))
+    await wait_until(lambda: settled(streams))
+    assert await redis.keys(f"{streams.keys.turns('probe')}*") == []
+    assert [gap for gap in (await streams.accounts()).gaps() if gap.count] == []
+
+
+async def test_what_is_reclaimed_and_has_to_wait_keeps_its_deaths(streams: Streams, start: StartConsumer) -> None:
+    """Its hand-overs count wherever it waits: a message that has killed four processes runs alone, and is given up with
+    the fifth.
+    """
+    stream, redis = streams.keys.stream("notes"), streams.redis
+    await redis.hset(streams.keys.groups(), "probe", stream)
+    await redis.xgroup_create(stream, "probe", "0", mkstream=True)
+    await streams.publish_many([Noted(n=n) for n in range(2)], key="k")
+    ((_, (_, (second, _))),) = await redis.xreadgroup("probe", "gone-1-ff", {stream: ">"})
+    await redis.xclaim(stream, "probe", "gone-1-ff", 0, [second], retrycount=4)
+    seen: list[tuple[int, int]] = []
+    gate = asyncio.Event()
+    processor = Processor("probe", ordered=True, concurrency=8)
+
+    @processor.on(Noted)
+    async def note(event: Noted, delivery: Delivery = CurrentDelivery()) -> None:
+        seen.append((event.n, delivery.crashes))
+        await gate.wait()
+
+    await start(processor, lease=0.5)
+    await wait_until(lambda: seen == [(0, 1)])
+    gate.set()
+    await wait_until(lambda: seen == [(0, 1), (1, 4)])
+    await wait_until(lambda: settled(streams))
