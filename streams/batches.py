@@ -48,11 +48,10 @@ class Batches:
         *,
         wake: Callable[[], None],
         done: Callable[[list[Settled]], None],
-        sure_until: Callable[[Delivery], float],
     ) -> Batches | None:
         """Those of a processor that has batch handlers; None otherwise."""
         collector = Collector(executor.routes.values(), wake)
-        return cls(executor, collector, middleware, done, sure_until) if collector.sizes else None
+        return cls(executor, collector, middleware, done) if collector.sizes else None
 
     def __init__(
         self,
@@ -60,7 +59,6 @@ class Batches:
         collector: Collector,
         middleware: Sequence[Middleware],
         done: Callable[[list[Settled]], None],
-        sure_until: Callable[[Delivery], float],
     ) -> None:
         self.collector = collector
         self.running = 0  # deliveries in handlers: the readers hold as many more, so that the next batches fill
@@ -68,7 +66,6 @@ class Batches:
         self._executor = executor
         self._middleware = middleware
         self._done = done
-        self._sure_until = sure_until
 
     async def run(self, slot: Slot, bundle: Bundle) -> list[Outcome]:
         """Runs a bundle in a slot; returns the outcomes of `bundle.deliveries`, none when they are handled alone, or
@@ -79,7 +76,7 @@ class Batches:
         for told in self.began:
             told()
         try:
-            await until_sure(self._sure_until, bundle.deliveries[0])
+            await until_sure(bundle.deliveries, bundle.lost)
             if bundle.lost:
                 bundle.deliveries = [delivery for delivery in bundle.deliveries if delivery not in bundle.lost]
             if bundle.route.timeout < self._executor.longest and self._executor.begins is not None:

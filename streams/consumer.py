@@ -113,10 +113,7 @@ class Consumer(Service):
             for partition in client.partitions
         ]
         self._seat_of = {source: seat for seat in self._seats for source in seat.sources}
-        only = self._seats[0].leases
-        batches = Batches.of(
-            self._executor, middleware, wake=self._wake, done=self._done_together, sure_until=self._sure_until
-        )
+        batches = Batches.of(self._executor, middleware, wake=self._wake, done=self._done_together)
         self._slots = Slots(
             self._executor,
             self._breaker,
@@ -127,7 +124,6 @@ class Consumer(Service):
             begin=self._begin,
             lost=lambda delivery: self._seat_of[delivery.source].on_lost({delivery}),
             ended=self._on_loop_ended,
-            sure_until=self._sure_until if len(self._seats) > 1 else lambda _: only.sure_until,
             batches=batches,
             stops=self._stops if processor.limited else None,
         )
@@ -227,9 +223,6 @@ class Consumer(Service):
 
     def _done_together(self, settled: list[tuple[Delivery, Outcome]]) -> None:
         self._seat_of[settled[0][0].source].settlement.add_together(settled)
-
-    def _sure_until(self, delivery: Delivery) -> float:
-        return self._seat_of[delivery.source].leases.sure_until
 
     def _stops(self, delivery: Delivery) -> bool:
         gate = self._seat_of[delivery.source].gate

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextvars import ContextVar
+from math import inf
 from typing import Any, Protocol
 
 from streams.message import Carried, Message
@@ -23,6 +24,14 @@ class Permit(Protocol):
     holds: bool
 
 
+def begin_by(known_at: float, lease: float) -> float:
+    """Until when (monotonic) a delivery may begin that is known to have been this consumer's at a time: half a lease
+    before another may have it. So it never begins with a lease that is over, and seldom with one that ends before the
+    next renewal.
+    """
+    return known_at + lease / 2
+
+
 def suspect_from(limit: int) -> int:
     """The number of crashes from which a message runs alone; `limit` of them make it a dead letter."""
     return min(3, limit)
@@ -33,12 +42,13 @@ class Delivery:
 
     `source` is the key of the stream it was read from (a lane or the group's inbox) and `entry_id` its entry there.
     `count` is Redis' delivery count for this consumer's ownership: with the consumer's name it is the fence that
-    renewal and settlement check. `attempt` counts handler failures from 1, `deliveries` all hand-overs.
+    renewal and settlement check. `begin_by` is until when it may begin without another renewal; what has no lease to
+    lose has no such time. `attempt` counts handler failures from 1, `deliveries` all hand-overs.
     """
 
     __slots__ = (
-        "admitted", "attempt", "consumer", "count", "counted", "deadline", "entry_id", "failures", "group", "message",
-        "route", "settling", "source", "spared", "thread",
+        "admitted", "attempt", "begin_by", "consumer", "count", "counted", "deadline", "entry_id", "failures", "group",
+        "message", "route", "settling", "source", "spared", "thread",
     )  # fmt: skip
 
     def __init__(
@@ -51,8 +61,10 @@ class Delivery:
         entry_id: bytes,
         count: int,
         counted: bool = True,
+        begin_by: float = inf,
     ) -> None:
         self.message = message
+        self.begin_by = begin_by
         self.group = group
         self.consumer = consumer
         self.source = source

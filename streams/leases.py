@@ -9,7 +9,6 @@ given up, or what waits behind it would wait as long as it hangs.
 from __future__ import annotations
 
 import asyncio
-import math
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from redis.exceptions import NoScriptError, RedisError
 
 from streams import scripts
+from streams.delivery import begin_by
 from streams.logger import get_logger
 from streams.refusal import reason
 
@@ -60,8 +60,6 @@ class Leases:
         self._lease = lease
         self._every = lease / _RENEWALS
         self._renewed_at = 0.0
-        self.sure_until = time.monotonic() + lease  # until then nobody can have taken over what is held here
-        self._seen = math.inf  # when the event loop saw the first renewal after that had run out
         self._lost = lost  # called in the event loop
         self._patience = _RENEWALS * (1 + patience / lease)  # questions that may go unanswered while no handler runs
         self._blocked = blocked or _log_blocked  # called in the thread, when the event loop runs no more
@@ -125,8 +123,10 @@ class Leases:
                 pause = self._every
                 continue
             try:
-                pause = self._every if now <= self.sure_until else min(_RETRY, self._every)
-                lost = self._renew(client, now)
+                # What was taken into hand meanwhile, and has waited for half a lease, waits for the next one.
+                is_late = self._renewed_at and now > begin_by(self._renewed_at, self._lease)
+                pause = min(_RETRY, self._every) if is_late else self._every
+                renewed, lost = self._renew(client, now)
                 refused = 0
             except (RedisError, OSError) as error:
                 # The consumer's own loops log and back off; while Redis is away nobody else can reclaim either.
@@ -134,7 +134,7 @@ class Leases:
                 pause, refused = min(_RETRY * 2 ** min(refused, 2), self._every), refused + 1
                 continue
             if not self._stop.is_set() and not loop.is_closed():
-                loop.call_soon_threadsafe(self._renewed, now, lost)
+                loop.call_soon_threadsafe(self._on_renewed, now, renewed, lost)
         client.close()
 
     def _in_threads(self) -> bool:
@@ -175,17 +175,15 @@ class Leases:
     def _answer(self, asked: int) -> None:
         self._answered = asked
 
-    def _renewed(self, at: float, lost: set[Delivery]) -> None:
+    def _on_renewed(self, at: float, renewed: Iterable[Delivery], lost: set[Delivery]) -> None:
+        until = begin_by(at, self._lease)
+        for delivery in renewed:
+            delivery.begin_by = until
         if lost:
-            self._lost(lost)  # before the rest: whoever looks at `sure_until` knows by then what was lost
-        if at <= self.sure_until or self._seen <= at <= self._seen + self._lease:
-            self.sure_until, self._seen = at + self._lease, math.inf
-        else:
-            # This process stood still, perhaps while it took deliveries into hand, which this renewal then knew nothing
-            # of. By now it has them, so the next renewal is about all that can have been lost.
-            self._seen = time.monotonic()
+            self._lost(lost)
 
-    def _renew(self, client: Any, now: float) -> set[Delivery]:
+    def _renew(self, client: Any, now: float) -> tuple[list[Delivery], set[Delivery]]:
+        """Renews what is held; returns what is ours for another lease from `now` on, and what is another's."""
         by_source: dict[str, list[tuple[Delivery, int]]] = {}
         for delivery in self.held.copy():
             if delivery.thread or not (0 < delivery.deadline < now or self._stop.is_set()):
@@ -202,9 +200,11 @@ class Leases:
             positions = client.execute_command(*scripts.RENEW.by_source(keys, arguments))
         self._renewed_at = now
         in_order = [sent for deliveries in by_source.values() for sent in deliveries]
+        refused = set(positions)
+        renewed = [delivery for position, (delivery, _) in enumerate(in_order, 1) if position not in refused]
         found = (in_order[position - 1] for position in positions)
         # A suspect is counted when it begins, and that may come in between: whether it was ours is known by then.
-        return {delivery for delivery, count in found if delivery.counted and delivery.count == count}
+        return renewed, {delivery for delivery, count in found if delivery.counted and delivery.count == count}
 
     async def stop(self) -> None:
         """Ends the thread; what is still held can be reclaimed by others when its lease runs out. While a handler that

@@ -19,7 +19,7 @@ from redis.exceptions import NoPermissionError, RedisError, ResponseError
 from streams import scripts
 from streams.budget import Sizes, reply_most, whole_up_to
 from streams.connection import LOST, Connections, TooMuch
-from streams.delivery import Delivery
+from streams.delivery import Delivery, begin_by
 from streams.logger import get_logger
 from streams.message import Message
 
@@ -69,7 +69,8 @@ class Reader:
         self._most = max(concurrency, settings.prefetch)
         self._target = concurrency
         self._waits_below = waits_below
-        self._block = settings.block
+        # What a long read brings at its end would have to wait for a renewal: its lease may have begun with the read.
+        self._block = min(settings.block, settings.lease / 4)
         self._lease = settings.lease
         self._reconnect = reconnect
         self._ensure_groups = ensure_groups
@@ -170,9 +171,7 @@ class Reader:
                     self._active = len(reply)
                     self._sizes.met(sum(len(entries) for _, entries in reply), self._connection.received)
                     # It may have lain in the socket while this process was stopped, and be another's by now.
-                    self._unsure = monotonic() - asked > self._lease
-                    if not self._unsure:
-                        self._feed(self._deliveries(reply))
+                    self._feed(self._deliveries(reply, begin_by(asked, self._lease)))
 
     async def take(self) -> int:
         """Reads once what is there, as far as there is room, and returns how much that was: for one that is told when
@@ -198,12 +197,12 @@ class Reader:
     async def _call(self, *command: Any) -> Any:
         return await self._connection.call(*command, timeout=self._block + 5)
 
-    def _deliveries(self, reply: Any) -> list[Delivery]:
+    def _deliveries(self, reply: Any, until: float = float("inf")) -> list[Delivery]:
         group, consumer = self._group, self._consumer
         return [
             Delivery(
                 Message.decode(entry_id, fields, came_back=scripts.came_back(source)),
-                group=group, consumer=consumer, source=source, entry_id=entry_id, count=1,
+                group=group, consumer=consumer, source=source, entry_id=entry_id, count=1, begin_by=until,
             )
             for name, entries in reply
             for source in (self._names[name],)
@@ -265,6 +264,7 @@ class Reader:
         if not unseen:
             return []
         # Their lease may be over, and this consumer's own reclaim would take them over a second time.
+        until = begin_by(monotonic(), self._lease)
         lost = await self._renew(source, unseen)
         counts = dict(each for position, each in enumerate(unseen, 1) if position not in lost)
         ids, found, call = list(counts), [], self._connection.call
@@ -274,7 +274,7 @@ class Reader:
                 Delivery(
                     Message.decode(entry_id, fields, came_back=scripts.came_back(source)),
                     count=counts[entry_id], group=self._group, consumer=self._consumer, source=source,
-                    entry_id=entry_id,
+                    entry_id=entry_id, begin_by=until,
                 )
                 for entry_id, fields in page
             ]  # fmt: skip

@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from streams import scripts
 from streams.budget import whole_up_to
 from streams.connection import LOST, Connections
-from streams.delivery import Delivery
+from streams.delivery import Delivery, begin_by
 from streams.logger import get_logger
 from streams.message import Message
 from streams.tolerant import text
@@ -117,11 +117,11 @@ class Reclaimer:
                 )  # fmt: skip
             # An answer that lay in the socket for a lease may be about what others have by now: it is silent again.
             if taken and monotonic() - asked <= self._lease:
-                self._take(source, taken)
+                self._take(source, taken, begin_by(asked, self._lease))
             if following == b"0-0":
                 return
 
-    def _take(self, source: str, taken: list[scripts.Taken]) -> None:
+    def _take(self, source: str, taken: list[scripts.Taken], until: float) -> None:
         deliveries = [
             Delivery(
                 Message.decode(entry_id, fields, came_back=scripts.came_back(source)),
@@ -131,6 +131,7 @@ class Reclaimer:
                 entry_id=entry_id,
                 count=count,
                 counted=bool(counted),
+                begin_by=until,
             )
             for entry_id, count, counted, fields in taken
         ]

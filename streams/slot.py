@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import traceback
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -145,11 +145,12 @@ class Slot:
                 return outcome
 
 
-async def until_sure(sure_until: Callable[[Delivery], float], delivery: Delivery) -> None:
-    """Waits until it is known whose a delivery is that is about to begin. This process was stopped, or Redis was away,
-    for longer than a lease: another may have it by now, and this one is told so, or that it may begin.
+async def until_sure(deliveries: Iterable[Delivery], lost: Collection[Delivery] = ()) -> None:
+    """Waits until it is known whose deliveries are that are about to begin. This process was stopped or had no
+    processor, or Redis was away, for half a lease: another may have them before they are through, or has them already.
+    The next renewal says that they may begin, or they are lost, which interrupts the slot.
     """
-    while sure_until(delivery) < monotonic():  # noqa: ASYNC110 - the lease thread says so, a moment later
+    while any(each.begin_by < monotonic() for each in deliveries if each not in lost):  # noqa: ASYNC110 - see above
         await asyncio.sleep(_TICK)
 
 

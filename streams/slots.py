@@ -52,7 +52,6 @@ class Slots:
         begin: Callable[[Delivery], Awaitable[bool]],
         lost: Callable[[Delivery], None],
         ended: Callable[[asyncio.Task[None]], None],
-        sure_until: Callable[[Delivery], float],
         batches: Batches | None = None,
         stops: Callable[[Delivery], bool] | None = None,
     ) -> None:
@@ -61,7 +60,6 @@ class Slots:
         self._executor = executor
         self._breaker = breaker
         self._done = done
-        self._sure_until = sure_until  # when somebody else may have a delivery's lease (monotonic)
         self._stops = stops  # with limits: whether a delivery may not start now; then `admit` brings it when it may
         self._ended = ended  # called when a slot's task ends, which it must not do by itself
         self._slots = [Slot(self._run, ended) for _ in range(concurrency)]
@@ -176,8 +174,8 @@ class Slots:
             limit = executor.route(delivery)
             outcome: Outcome | None = None
             try:
-                if self._sure_until(delivery) < now:
-                    await until_sure(self._sure_until, delivery)
+                if delivery.begin_by < now:
+                    await until_sure((delivery,))
                     now = monotonic()
                 delivery.deadline = now + limit
                 work = self._suspects.run(delivery) if self._alone else executor.execute(delivery)

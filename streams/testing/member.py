@@ -5,7 +5,6 @@ reads.
 from __future__ import annotations
 
 import asyncio
-import math
 import random
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Final
@@ -67,7 +66,6 @@ class Member(Consumer):
     async def open(self) -> None:
         """Joins the group, and takes over what earlier incarnations held."""
         seat = self._seat
-        seat.leases.sure_until = math.inf  # nobody takes over what is held here while this lives
         await seat.membership.ensure_groups()
         await self._listen()
         self._sharing = asyncio.get_running_loop().create_task(self._share())

@@ -1,12 +1,21 @@
-"""The renewal of leases against what happens to a delivery at the same moment."""
+"""Leases: what begins has enough of its lease left, and renewal against what happens at the same moment."""
 
 from __future__ import annotations
 
-from streams import Streams, scripts
-from streams.delivery import Delivery
+import asyncio
+import time
+
+import pytest
+import redis
+
+from streams import Batch, CurrentDelivery, Delivery, Processor, Streams, scripts
 from streams.leases import Leases
 from streams.message import Message
 from tests.events import Noted
+from tests.streams.conftest import StartConsumer
+from tests.waiting import wait_until
+
+LEASE = 4.0
 
 
 async def test_a_suspect_that_is_counted_meanwhile_is_not_lost(streams: Streams) -> None:
@@ -28,12 +37,65 @@ async def test_a_suspect_that_is_counted_meanwhile_is_not_lost(streams: Streams)
     )  # fmt: skip
     leases.hold([delivery])
     client = connections.blocking()
-    assert leases._renew(client, 1.0) == set()
+    assert leases._renew(client, 1.0) == ([delivery], set())
     assert await scripts.begin(connection.call, source, group=group, consumer=consumer, entry_id=entry_id, count=1)
-    assert leases._renew(client, 1.0) == set(), "it is counted, and this process has not heard of it"
+    assert leases._renew(client, 1.0) == ([], set()), "it is counted, and this process has not heard of it"
     delivery.count, delivery.counted = 2, True
-    assert leases._renew(client, 1.0) == set()
+    assert leases._renew(client, 1.0) == ([delivery], set())
     delivery.count = 3
-    assert leases._renew(client, 1.0) == {delivery}
+    assert leases._renew(client, 1.0) == ([], {delivery})
     client.close()
     await connection.aclose()
+
+
+@pytest.mark.newest_redis
+@pytest.mark.parametrize("share", [0.75, 0.95, 1.3])
+async def test_what_begins_has_half_of_its_lease_left(
+    streams: Streams, start: StartConsumer, redis_url: str, share: float
+) -> None:
+    """A handler holds up the event loop while a message lies in the socket, read and not yet taken into hand: its lease
+    began with the read, and no renewal has known of it. It waits for one that does.
+    """
+    probe, idle, source = Processor("probe", concurrency=4), dict[int, float](), streams.keys.stream("notes")
+    with redis.Redis.from_url(redis_url) as other:
+
+        @probe.on(Noted)
+        async def note(event: Noted, delivery: Delivery = CurrentDelivery()) -> None:
+            (pending,) = other.xpending_range(source, "probe", delivery.entry_id, delivery.entry_id, 1)
+            idle[event.n] = pending["time_since_delivered"] / 1000
+            if event.n == 0:
+                other.xadd(source, {"type": Noted.type, "data": '{"n": 1}'})
+                time.sleep(share * LEASE)  # noqa: ASYNC251 - what is tested
+
+        await start(probe, lease=LEASE)
+        await streams.publish(Noted(n=0))
+        await wait_until(lambda: 1 in idle, 20)
+    assert idle[1] < 0.6 * LEASE
+
+
+@pytest.mark.newest_redis
+@pytest.mark.parametrize("batch", [None, Batch(size=1, within=1)], ids=["one by one", "a batch"])
+async def test_nothing_begins_while_nothing_is_renewed(
+    streams: Streams, start: StartConsumer, batch: Batch | None
+) -> None:
+    """As when the thread that renews has no processor, or no connection: what waits in memory does not begin in the
+    last half of its lease, in which it would be cut off.
+    """
+    probe, seen, gate = Processor("probe", concurrency=1), list[object](), asyncio.Event()
+
+    @probe.on(Noted, batch=batch)
+    async def note(event: object) -> None:
+        seen.append(event)
+        await gate.wait()
+
+    consumer = await start(probe, lease=LEASE)
+    leases = consumer._seats[0].leases
+    await streams.publish(Noted(n=0))
+    await streams.publish(Noted(n=1), priority="low")
+    await wait_until(lambda: len(seen) == 1 and len(leases.held) == 2)
+    leases._stop.set()
+    stopped = time.monotonic()
+    await wait_until(lambda: time.monotonic() - stopped > 0.6 * LEASE)
+    gate.set()
+    await wait_until(lambda: time.monotonic() - stopped > 1.2 * LEASE)
+    assert len(seen) == 1
