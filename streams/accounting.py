@@ -3,7 +3,7 @@
 Every script that moves messages notes in the books (`Keys.books`) how many, in the step in which it moves them. The
 fields of the books:
 
-    published STREAM, removed STREAM, trimmed-to STREAM      added by us; trimmed or called off by us; first id kept
+    published STREAM, removed STREAM, trimmed-to STREAM      added by us; trimmed or cancelled by us; first id kept
     acked|dead|cancelled|expired|returned GROUP PLACE        settled from a stream or the group's inbox; `returned` goes
                                                              on to wait, or to the inbox
     missed GROUP STREAM                                      was gone before the group was made

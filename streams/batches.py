@@ -206,7 +206,7 @@ class Batches:
         return []
 
     def settle(self, bundle: Bundle, outcomes: Sequence[Outcome]) -> None:
-        """Settles what is still ours. What was called off meanwhile and is not done will not come again."""
+        """Settles what is still ours. What was cancelled meanwhile and is not done will not come again."""
         settled = list(zip(bundle.deliveries, outcomes, strict=True))
         if bundle.lost:
             settled = [pair for pair in settled if pair[0] not in bundle.lost]

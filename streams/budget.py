@@ -1,4 +1,4 @@
-"""Budget: how many bytes a consumer takes into hand, whatever somebody has put into its streams."""
+"""Budget: how many bytes a consumer takes into hand, whatever has been put into its streams."""
 
 from __future__ import annotations
 

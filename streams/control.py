@@ -54,7 +54,7 @@ class Control:
         self._calls: dict[tuple[str, bytes], None] = {}
 
     def called_off(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
-        """Those of the deliveries that were called off before they came here."""
+        """Those of the deliveries that were cancelled before they came here."""
         if not self._calls:
             return []
         return [delivery for delivery in deliveries if (delivery.source, delivery.entry_id) in self._calls]

@@ -1,6 +1,6 @@
-"""Damage: keys of the engine's in which somebody has left what the engine did not write.
+"""Damage: keys of the engine's that hold what it did not write.
 
-It keeps nothing else from going on, so nobody would notice: `doctor` looks for it. Changes nothing.
+It keeps nothing else from going on, so it would stay unseen: `doctor` looks for it. Changes nothing.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ class _Look:
         if ahead < _AHEAD_MS:
             return None
         what = (
-            f"the last id of {short} is {_span(ahead)} ahead: somebody chose it, and every later one is ahead as well"
+            f"the last id of {short} is {_span(ahead)} ahead: a publisher chose it, and every later one is ahead as well"
         )
         return Damage(key, what, f"{aside}, when every group is through with it", False)
 

@@ -1,7 +1,7 @@
 """Following: connections that find their master anew each time they are made, for the event loop and for a thread.
 
 What says that the server is not the master (any more) is an error reply, and the command was not run. It is turned into
-a lost connection: whoever called waits, connects again, to the master of then, and repeats what it knows how to repeat.
+a lost connection: the caller waits, connects again, to the master of then, and repeats what it knows how to repeat.
 So it is also where a URL names one server: behind its name there may be another one by now, to which only new
 connections are led.
 """

@@ -13,7 +13,7 @@ Everything of one partition carries the hash tag `{app:p}`, so one script touche
 | {app:p}:groups | hash | the registry: group -> the streams it reads | for ever |
 | {app:p}:consumers:GROUP | zset | consumer -> its last heartbeat in ms | until retired |
 | {app:p}:cancellations | stream | events cancelled before any group had them | newest 10,000 |
-| {app:p}:cancelled:GROUP | zset | deliveries called off while running | newest 10,000 |
+| {app:p}:cancelled:GROUP | zset | deliveries cancelled while running | newest 10,000 |
 | {app:p}:paused | set | groups that are paused | until resumed |
 | {app:p}:turns:GROUP | hash | of an ordered group: ordering key -> origin of whose turn it is | until settled |
 | {app:p}:turns:GROUP:KEYHASH | list | the line behind it: waiting ids | until the last one's turn |
@@ -149,7 +149,7 @@ class Keys:
         return f"{self.tag}:cancellations"
 
     def cancelled(self, group: str) -> str:
-        """The deliveries of a group that were called off while they ran or could start at any moment."""
+        """The deliveries of a group that were cancelled while they ran or could start at any moment."""
         return f"{self.tag}:cancelled:{checked_name('group', group)}"
 
     def paused(self) -> str:
@@ -205,7 +205,7 @@ class Keys:
         return f"{self.tag}:progress:{event_id if _PLAIN_ID.fullmatch(event_id) else _digest(event_id)}"
 
     def own(self, concern: str, *parts: str) -> str:
-        """A key of a processor's own; whoever writes it gives it a TTL. Parts are taken as they are, so hash them."""
+        """A key of a processor's own; what writes it gives it a TTL. Parts are taken as they are, so hash them."""
         return ":".join((self.tag, "own", checked_name("processor", concern), *parts))
 
     def number_in(self, key: str) -> int:

@@ -93,7 +93,7 @@ class LoopThread:
                 await asyncio.gather(*others, return_exceptions=True)
                 await self._loop.shutdown_asyncgens()
 
-        with self._gate:  # whatever got through it before is among the tasks that are called off
+        with self._gate:  # whatever got through it before is among the tasks that are cancelled
             if self._ended:
                 last.close()
                 return

@@ -107,7 +107,7 @@ class Membership:
         return ours
 
     async def leave(self) -> None:
-        """Takes this consumer out of the group if it holds nothing; whoever is left does it otherwise."""
+        """Takes this consumer out of the group if it holds nothing; otherwise a consumer that is left does it."""
         try:
             async with asyncio.timeout(2.0), self._one_at_a_time:
                 await scripts.retire_consumer(

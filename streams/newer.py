@@ -1,6 +1,6 @@
 """Newer: messages that wait because the code of their group does not know their version yet.
 
-Found by what they carry, not by this process' own classes: whoever asks may have been deployed already.
+Found by what they carry, not by this process' own classes: the process that asks may have been deployed already.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Progress: what a handler says of how far it has come, for whoever waits for it. Saying it fails no handler."""
+"""Progress: what a handler says of how far it has come, for those who wait for it. Saying it fails no handler."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Progress:
             log.debug("progress.not_reported", group=self._group, error=str(error)[:200])
 
     async def end(self) -> None:
-        """Reports the last value, whoever watches then looks whether the event is settled."""
+        """Reports the last value, what watches it then looks whether the event is settled."""
         if self._reporting is not None:
             self._reporting.cancel()
             await asyncio.wait([self._reporting])

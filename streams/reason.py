@@ -58,7 +58,7 @@ def _over(group: GroupTrail, facts: Facts) -> Reason:
         case "discarded":
             return Reason(name, "discarded", f"{name} gave it up, and its dead letter was discarded{by}{at}")
         case "cancelled":
-            return Reason(name, "cancelled", f"it was called off{by}{at}", "publish it anew, if that was wrong")
+            return Reason(name, "cancelled", f"it was cancelled{by}{at}", "publish it anew, if that was wrong")
         case "expired":
             text = f"it expired before {name} began it: {group.reason}"
             return Reason(name, "expired", text, f"start more consumers of {name}, or publish with a longer expires=")
@@ -88,7 +88,7 @@ def _held(group: GroupTrail, facts: Facts) -> Reason:
             mend = f"wait {told(max(0.0, facts.lease - idle))} until its lease ends, or restart it"
         return Reason(name, "unresponsive", text, mend)
     if facts.called_off:
-        return Reason(name, "cancelling", f"it was called off while {who} had it: its handler is being stopped")
+        return Reason(name, "cancelling", f"it was cancelled while {who} had it: its handler is being stopped")
     match report.standing:
         case "running":
             text = f"{who} is handling it, for {told(report.seconds)} of at most {told(report.limit)}{_tries(group)}"

@@ -21,7 +21,7 @@ _PATIENCE_AT_START: Final = 3.0
 
 
 class Reconnect:
-    """Counts the steps; whoever fails while a step is being waited for waits along without a line of its own."""
+    """Counts the steps; what fails while a step is being waited for waits along without a line of its own."""
 
     def __init__(self, place: str) -> None:
         self._place = place

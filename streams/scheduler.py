@@ -1,6 +1,6 @@
 """Scheduler: fires a processor's schedules. Every consumer of the processor runs one; none is a leader.
 
-All of them wake up for a slot, and each may make its event; one script call decides it, and whoever comes later
+All of them wake up for a slot, and each may make its event; one script call decides it, and a later one
 changes nothing. So a scheduler may die, or answer twice, at any point.
 """
 

@@ -41,7 +41,7 @@ def is_time(value: bytes) -> bool:
 
 
 def moment(milliseconds: float, zone: tzinfo = UTC) -> datetime:
-    """A time in ms since 1970, or the nearest that can be written down: whoever adds an entry may choose its id."""
+    """A time in ms since 1970, or the nearest that can be written down: a publisher may choose the id of an entry."""
     bounded = min(max(milliseconds, 0), _LAST_MS - 86_400_000) if milliseconds == milliseconds else 0  # noqa: PLR0124
     return datetime.fromtimestamp(bounded / 1000, zone)
 
@@ -91,5 +91,5 @@ def entry_time(entry_id: bytes) -> bytes:
     """When an entry was added by its id, RFC 3339; empty for an id that is no time."""
     try:
         return datetime.fromtimestamp(int(entry_id.partition(b"-")[0]) / 1000, UTC).isoformat().encode()
-    except (ValueError, OverflowError, OSError):  # whoever adds an entry may choose its id
+    except (ValueError, OverflowError, OSError):  # a publisher may choose the id of an entry
         return b""

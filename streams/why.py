@@ -226,7 +226,7 @@ class _Holes:
         for key in sorted(known):
             place, short = key.removeprefix(f"{self._keys.tag}:"), self._keys.short(key)
             if whole(noted.get(f"unwaited {place}")):
-                holes.append(f"delayed events for {short} were called off")
+                holes.append(f"delayed events for {short} were cancelled")
             hole = await self._removed(key, short, whole(noted.get(f"published {place}")), made, now)
             holes += [hole] if hole else []
         return now, holes
@@ -251,7 +251,7 @@ def _entries(count: int) -> str:
 
 def _cancelled(record: dict[str, str]) -> Reason:
     at = record.get("at", "")[:19].replace("T", " ")
-    text = f"it was called off by {record.get('consumer') or '?'} at {at or '?'} UTC, before any group had it"
+    text = f"it was cancelled by {record.get('consumer') or '?'} at {at or '?'} UTC, before any group had it"
     return Reason("", "cancelled", text, "publish it anew, if that was wrong")
 
 

@@ -104,7 +104,7 @@ class Screen:
             self._console.print(what)
         for line in captured.get().splitlines():
             self._console.file.write(line.rstrip() + "\n")
-        self._console.file.flush()  # whoever reads the pipe sees it when it happens
+        self._console.file.flush()  # the reader of the pipe sees it when it happens
 
     def _now(self, spinner: Spinner) -> Group:
         title = Table.grid(padding=(0, 1, 0, 0))

@@ -47,6 +47,6 @@ class Script(BaseModel):
             return cls.model_validate_json(file.read_bytes())
         except FileNotFoundError:
             return cls()
-        except ValidationError as error:  # half written, or a mistake: whoever follows it goes on as before
+        except ValidationError as error:  # half written, or a mistake: what follows it goes on as before
             sys.stderr.write(f"{file}: not a script: {error.errors()[0]['msg']}\n")
             return None

@@ -79,7 +79,7 @@ class Sink:
     def start(self) -> None:
         """Takes the port and listens, unless the script says otherwise. Raises `OSError` when the port is in use."""
         self.directory.mkdir(parents=True, exist_ok=True)
-        # One write to a descriptor opened with O_APPEND is one whole line, whoever else reads or writes the file.
+        # One write to a descriptor opened with O_APPEND is one whole line, whatever else reads or writes the file.
         self._log = os.open(self.directory / "log.jsonl", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         # Bound and never listening: keeps the port ours while the server is closed, and connecting to it is refused.
         self._reserved = socket.socket(socket.AF_INET, socket.SOCK_STREAM)

@@ -88,7 +88,7 @@ async def not_mailed(redis: Redis, keys: Keys, reset_id: str, token: Token) -> N
 
 
 async def verify(redis: Redis, keys: Keys, reset_id: str, token: str, *, email: str | None = None) -> bool:
-    """Says whether `token` is the one mailed for `reset_id`, and uses the reset up: of all callers one is told True.
+    """Says whether `token` is the one mailed for `reset_id`, and uses the reset up: True for one of all callers.
 
     The application calls it when the person has chosen a new password, with the address of the account that it is
     about to change: a token that was mailed to another address is refused. A wrong token uses nothing up, or whoever

@@ -195,7 +195,7 @@ class StockImport:
         return await atomically(self.database.engine, write)
 
     async def _end(self, record: ImportRecord, status: str, error: str = "") -> ImportRecord:
-        """Stores the report, then notes the end: whoever comes in between stores the same report again."""
+        """Stores the report, then notes the end: a process that comes in between stores the same report again."""
         query = select(import_errors).where(import_errors.c.import_id == record.id)
         async with self.database.engine.connect() as connection:
             problems: list[dict[str, Any]] = [dict(row) for row in (await connection.execute(query)).mappings()]

@@ -240,7 +240,7 @@ def check_schedules(schedules: Sequence[ScheduleState]) -> Iterator[Finding]:
 
 
 def check_damage(found: Sequence[Damage]) -> Iterator[Finding]:
-    """Keys in which somebody has left what the engine did not write."""
+    """Keys that hold what the engine did not write."""
     for each in found:
         yield Finding("damage", "fail" if each.severe else "warn", f"{each.key}: {each.what}", each.remedy)
     if not found:

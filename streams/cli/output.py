@@ -37,7 +37,7 @@ def safe(text: object, keep: str = "") -> str:
 
 
 def brief(text: str, most: int = 128) -> str:
-    """A name from outside, cut: whoever adds an entry may make its id or type of any length."""
+    """A name from outside, cut: a publisher may make an id or type of any length."""
     return text if len(text) <= most else f"{text[:most]}... ({len(text):,} characters)"
 
 

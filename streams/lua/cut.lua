@@ -1,7 +1,7 @@
 -- Included by the scripts that hand entries over: not a script of its own.
 -- cut(fields, most): the fields of an entry as they are, or, of one with more than `most` bytes, only those that say what
 -- it is, each up to 1,000 bytes, without the data and with `$bytes`, how many those are: the entry stays where it is.
--- Invariant: what a consumer is handed in one reply is bounded, whatever somebody has put into a stream.
+-- Invariant: what a consumer is handed in one reply is bounded, whatever has been put into a stream.
 local CUT_TO = 1000
 
 local function cut(fields, most)

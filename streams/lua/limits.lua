@@ -6,7 +6,7 @@
 -- Invariant: who is in `held` is pending in the group, or in its inbox on the way to being so; never more than `most`.
 -- Who stands in line is let in one key after the other, and of one key the first first.
 local NEVER = 9007199254740991
-local SERVED_MOST = 1000  -- in one call: a line of those who were called off may be long
+local SERVED_MOST = 1000  -- in one call: a line of cancelled ones may be long
 local LATER = 60000  -- ms until a limit is tried again whose keys are damaged, or whose inbox takes no entry
 
 local function number(text, otherwise)  -- what is no number, or no finite one, is as if it were not there
@@ -25,7 +25,7 @@ local function limit_of(limits, name)
 end
 
 -- ms until its rate admits the next start (a generic cell rate: `burst` at once, then one an interval); never more than
--- an interval, whatever time somebody has written there
+-- an interval, whatever time has been written there
 local function opens_in(limit, now)
   if limit.interval == 0 then return 0 end
   return math.min(limit.interval, math.max(0, limit.tat - (limit.burst - 1) * limit.interval - now))

@@ -81,7 +81,7 @@ local function park(group, inbox, due, waiting, source, id, fields, score, deliv
 end
 
 -- leave_line(registry, due, waiting, id): the first in a line goes to where it comes back from; returns where, its entry
--- id there and its fields, or nothing when it was called off while it stood in line. One that cannot be read is due at
+-- id there and its fields, or nothing when it was cancelled while it waited. One that cannot be read is due at
 -- once, so that it is reported, and kept, with what else cannot be moved. Raises when the inbox takes no entry.
 local function leave_line(registry, due, waiting, id)
   local target, fields = read_waiting(waiting, id)

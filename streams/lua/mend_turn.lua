@@ -6,7 +6,7 @@
 -- Returns 1 if it was passed.
 -- Invariant: a message that is pending, waits, or is back in the inbox keeps its turn; all three are asked in one step.
 -- What has the turn of a key waits under an id that is known (settle.lua, line.lua), and what has come into the inbox
--- since somebody looked through it is behind what was there: so the step costs the same however much waits or is there.
+-- since it was looked through is behind what was there: so the step costs the same however much waits or is there.
 -- include append.lua
 -- include waiting.lua
 -- include books.lua

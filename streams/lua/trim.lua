@@ -91,7 +91,7 @@ local function trim(minid, surplus)  -- below `minid`, and at most `surplus` of 
   return gone
 end
 
--- An id that somebody chose says nothing of its time, nor do those after it, which are larger. The entry's own time does,
+-- An id that a publisher chose says nothing of its time, nor do those after it, which are larger. The entry's own time does,
 -- as far as it has one.
 local function trim_by_time()
   local page = redis.call('XRANGE', stream, '-', '(' .. floor, 'COUNT', math.min(most - removed, 100))

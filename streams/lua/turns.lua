@@ -5,7 +5,7 @@
 -- pass_turn(registry, due, waiting, turns, key, whose): if it is their turn, the next in line is added to the group's
 -- inbox, and it is its turn. Raises when the inbox takes no entry: the turn stays, and is passed by a later look.
 -- Invariant: a line exists only while somebody has the turn; the next one has it before the last one is forgotten.
-local PASSED_MOST = 1000  -- of those who were called off, or cannot be read: a longer line is passed in several looks
+local PASSED_MOST = 1000  -- that were cancelled, or cannot be read: a longer line is passed in several looks
 
 local function line_of(turns, key)
   return turns .. ':' .. redis.sha1hex(key)

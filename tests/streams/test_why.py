@@ -328,7 +328,7 @@ async def discarded(bench: Bench) -> str:
     return id
 
 
-@situation("cancelled", "it was called off by", mend="publish it anew")
+@situation("cancelled", "it was cancelled by", mend="publish it anew")
 async def cancelled(bench: Bench) -> str:
     await bench.make_group()
     id = await bench.publish()
