@@ -109,9 +109,7 @@ class _Look:
         ahead = int(last.partition(b"-")[0]) - now
         if ahead < _AHEAD_MS:
             return None
-        what = (
-            f"the last id of {short} is {_span(ahead)} ahead: a publisher chose it, and every later one is ahead as well"
-        )
+        what = f"the last id of {short} is {_span(ahead)} ahead: it was chosen by a publisher, and later ones follow it"
         return Damage(key, what, f"{aside}, when every group is through with it", False)
 
     async def waiting(self) -> Any:
