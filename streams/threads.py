@@ -32,15 +32,18 @@ class _Job:
         self.context = contextvars.copy_context()
         self.loop = loop
         self.ended: asyncio.Future[None] = loop.create_future()
+        self.has_begun = self.is_over = self.is_known = False  # is_known: to the event loop
         self.result: Any = None
         self.error: BaseException | None = None
 
     def run(self) -> None:
         """In the thread. Whatever is raised belongs to the caller: it never ends the thread."""
+        self.has_begun = True
         try:
             self.result = self.context.run(self.function)
         except BaseException as error:  # noqa: BLE001 - as above
             self.error = error
+        self.is_over = True
 
     def end(self) -> None:
         """In the event loop."""
@@ -49,23 +52,64 @@ class _Job:
 
 
 class Worker(threading.Thread):
-    """One thread, which does one job after the other."""
+    """One thread, which does one job after the other.
+
+    Code that limits a call's time in a thread has an exception raised in it from another one
+    (`PyThreadState_SetAsyncExc`), and that may come when the call is over: anywhere in here. It costs no thread, and no
+    call that has not begun. So a job is kept where the event loop has put it until the loop knows that it is over.
+    """
 
     def __init__(self, name: str) -> None:
         super().__init__(name=name, daemon=True)
-        self.jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._job: _Job | None = None
+        self._signals: queue.SimpleQueue[None] = queue.SimpleQueue()  # its parts are in C: nothing is raised within
+        self._is_ending = False
+        self._stray: BaseException | None = None
         self.busy = False
 
+    def give(self, job: _Job) -> None:
+        """Has it do a job. Called in the event loop, when it has none."""
+        self.busy, self._job = True, job
+        self._signals.put(None)
+
+    def take_back(self) -> None:
+        """Forgets its job, which is over."""
+        self._job = None
+
+    def end(self) -> None:
+        """Lets it end, after its job."""
+        self._is_ending = True
+        self._signals.put(None)
+
     def run(self) -> None:
-        """Works until it is given None."""
-        while (job := self.jobs.get()) is not None:
-            job.run()
+        """Works until it is to end."""
+        while True:
+            try:
+                self._work()
+            except BaseException as error:  # noqa: BLE001 - it came too late for what it was meant for
+                self._stray = error
+            else:
+                return
+
+    def _work(self) -> None:
+        while True:
+            job = self._job
+            if job is None or job.is_known:
+                if self._is_ending:
+                    return
+                del job  # or the last event would stay in memory until the next one
+                self._signals.get()
+                continue
+            if not job.has_begun:
+                job.run()
+            elif not job.is_over:
+                job.error = self._stray
             self.busy = False
             try:
                 job.loop.call_soon_threadsafe(job.end)
             except RuntimeError:  # the event loop is closed: the process ends, or this consumer has
                 return
-            del job  # or the last event would stay in memory until the next one
+            job.is_known = True
 
 
 class Threads:
@@ -85,19 +129,19 @@ class Threads:
         """
         job = _Job(function, asyncio.get_running_loop())
         worker = self._worker()
-        worker.busy = True
-        worker.jobs.put(job)
+        worker.give(job)
         cancelled = False
         while not job.ended.done():
             try:
                 await asyncio.wait((job.ended,))
             except asyncio.CancelledError:
                 if self._closed:
-                    worker.jobs.put(None)
+                    worker.end()
                     raise
                 cancelled = True
+        worker.take_back()
         if self._closed:
-            worker.jobs.put(None)
+            worker.end()
         else:
             self._idle.append(worker)
         if cancelled:
@@ -144,7 +188,7 @@ class Threads:
                 error.add_note(f"the handler took {took:.1f} s, and its timeout is {limit:g} s")
             raise
         finally:
-            if has_ended:
+            if has_ended or not self._closed:
                 mark(0)
             if took > limit:
                 log.warning(
@@ -165,7 +209,7 @@ class Threads:
         """Ends the threads that do nothing; the others end with what they do. Nothing waits for them any more."""
         self._closed = True
         for worker in self._idle:
-            worker.jobs.put(None)
+            worker.end()
         self._idle.clear()
 
 

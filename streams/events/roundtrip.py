@@ -148,7 +148,7 @@ def _of_mapping(published: Mapping[Any, Any], read: Mapping[Any, Any], path: str
 
 
 def _is_alike(published: Any, read: Any) -> bool:
-    """Whether values of two classes are the same to the code that uses them: a text of a class of its own, 1 for 1.0."""
+    """Whether values of two classes are the same to code that uses them: a text of a class of its own, 1 for 1.0."""
     if isinstance(published, bool):
         return False
     other = type(read)

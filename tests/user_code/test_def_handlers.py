@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import threading
 import time
 from collections import Counter
@@ -365,3 +366,37 @@ async def test_the_harness_is_no_different() -> None:
         assert seen == {0: 2, 1: 1, 2: 1, 3: 1}
         (letter,) = [letter async for letter in streams.dead_letters("probe").ls()]
         assert "StopIteration" in letter.error
+
+
+@pytest.mark.newest_redis
+@pytest.mark.parametrize("kind", [TimeoutError, SystemExit])
+async def test_an_exception_that_comes_when_its_call_is_over_costs_no_thread(
+    streams: Streams, start: StartConsumer, kind: type[BaseException]
+) -> None:
+    """Limits of time for threads raise one from outside, and may be late: it hits the thread when it does nothing, or
+    in the next call. Everything is handled, and no slot waits for a thread that is gone.
+    """
+    probe = Processor("probe", concurrency=2, retry=Backoff(attempts=5, first=0.05))
+    done, late = set[int](), list[threading.Thread]()
+
+    def strike(thread: int) -> None:
+        for _ in range(20):
+            time.sleep(0.02)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(kind))
+
+    @probe.on(Scanned)
+    def scan(event: Scanned) -> None:
+        if event.n < 2:
+            late.append(threading.Thread(target=strike, args=(threading.get_ident(),)))
+            late[-1].start()
+        done.add(event.n)
+
+    await start(probe)
+    for n in range(60):
+        await streams.publish(Scanned(n=n))
+        await asyncio.sleep(0.01)  # a rate: some are idle when they are struck, and some are not
+    await wait_until(lambda: done == set(range(60)))
+    await all_settled(streams)
+    assert await dead(streams) == []
+    for thread in late:
+        thread.join()
