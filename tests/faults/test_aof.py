@@ -294,18 +294,17 @@ async def cancel(client: Any) -> AsyncGenerator[None]:
     await add(client, note())
     ((one, _),) = await client.xrange(NOTES)
     yield
-    about = [
-        (name, KEYS.cancelled(name), KEYS.control(name), KEYS.history(name), RECORD) for name in ("g", "h")
-    ]  # fmt: skip
-    states = await chores.cancel(
-        client.execute_command,
-        NOTES,
-        cancellations=KEYS.cancellations(),
-        books=KEYS.books(),
-        entry_id=one.decode(),
-        groups=about,
-    )
+    states = await ask_to_cancel(client, one, ("g", "h"))
     assert set(states.values()) == {"cancelled"}
+
+
+async def ask_to_cancel(client: Any, one: bytes, groups: Sequence[str], **more: Any) -> dict[str, str]:
+    """Cancels an entry for groups."""
+    about = [(name, KEYS.cancelled(name), KEYS.control(name), KEYS.history(name), RECORD) for name in groups]
+    return await chores.cancel(
+        client.execute_command, NOTES, cancellations=KEYS.cancellations(), books=KEYS.books(), entry_id=one.decode(),
+        groups=about, **more,
+    )  # fmt: skip
 
 
 @case
@@ -313,10 +312,7 @@ async def cancel__read_by_no_group(client: Any) -> AsyncGenerator[None]:
     await add(client, note())
     ((one, _),) = await client.xrange(NOTES)
     yield
-    states = await chores.cancel(
-        client.execute_command, NOTES, cancellations=KEYS.cancellations(), books=KEYS.books(),
-        entry_id=one.decode(), groups=[], unread=RECORD,
-    )  # fmt: skip
+    states = await ask_to_cancel(client, one, (), unread=RECORD)
     assert states == {"": "cancelled"}
 
 
@@ -325,15 +321,7 @@ async def cancel__running(client: Any) -> AsyncGenerator[None]:
     (one,) = await held(client, note())
     await group(client, "h")
     yield
-    about = [(name, KEYS.cancelled(name), KEYS.control(name), KEYS.history(name), RECORD) for name in ("g", "h")]
-    states = await chores.cancel(
-        client.execute_command,
-        NOTES,
-        cancellations=KEYS.cancellations(),
-        books=KEYS.books(),
-        entry_id=one.decode(),
-        groups=about,
-    )
+    states = await ask_to_cancel(client, one, ("g", "h"))
     assert set(states.values()) == {"cancelling"}
 
 

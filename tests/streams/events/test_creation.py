@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, Required
 import pytest
 from pydantic import AfterValidator, BaseModel, Field, computed_field, field_validator
 
-from streams import Event, SchemaError, upcast
+from streams.events import Event, SchemaError, upcast
 from tests.streams.events.test_definition import define, own_classes
 
 __all__ = ["own_classes"]
