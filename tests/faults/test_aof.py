@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import tempfile
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, Final
@@ -169,7 +169,6 @@ async def reclaim(client: Any) -> AsyncGenerator[None]:
 
 @case
 async def reclaim__in_order(client: Any) -> AsyncGenerator[None]:
-    """The first of a key gets the turn, the others wait for it."""
     await held(client, *(note(n, key="k") for n in range(3)), by="other")
     yield
     _, _, taken = await scripts.reclaim(
