@@ -102,10 +102,8 @@ class Executor:
         }
         for type, function in processor.dead_letter_functions.items():
             self.routes[type.encode()].on_dead_letter = function
-        self._timeout = timeout
-        self.max_bytes = settings.max_bytes
-        self._settings = settings
-        self._client = client
+        self._timeout, self.max_bytes = timeout, settings.max_bytes
+        self._settings, self._client = settings, client
         self.claims = client.claims
         self._breaker = breaker
         self.forked = False  # this is a child, which a handler has forked

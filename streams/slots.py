@@ -267,9 +267,8 @@ class Slots:
     def is_idle(self) -> bool:
         """Whether nothing runs, and nothing of what is here can begin now."""
         begins = self._taking and not self.paused and not self._breaker.is_open
-        return not (
-            self.running or self._waking or (begins and (self._suspects.waiting or self._has_more(self.running)))
-        )
+        may_begin = begins and (self._suspects.waiting or self._has_more(self.running))
+        return not (self.running or self._waking or may_begin)
 
     def in_handlers(self) -> int:
         """How many deliveries handlers have."""
