@@ -245,6 +245,8 @@ def _is_left_out(node: ast.AST) -> bool:
             return True
         case ast.Expr(value=ast.Call(func=ast.Name(id="write"), args=[])):
             return True  # an empty line
+        case ast.Expr(value=ast.Call(func=ast.Attribute(value=ast.Name(id="log")))):
+            return True
         case ast.Call(func=function):
             return _first_name(function) in _SILENT
         case ast.Assign(targets=[ast.Name(id="__slots__" | "__all__")]):

@@ -1,19 +1,26 @@
 """Selection: which tests ought to notice a fault, and in which order they are run.
 
 All tests were run once with coverage, each under its own name. Those that executed the changed line are chosen: of the
-test file that has the module's name first, then the quickest ones, by turns of every test file, up to a budget of
-seconds. A script in Lua is executed where its Python door is. What is executed at import (a class, a constant) is for
-all tests that execute anything in the module.
+test file that has the module's name first, then the quickest ones, by turns of every test file, in batches up to a
+budget of seconds. A script in Lua is executed where its Python door is. What is executed at import (a class, a
+constant) is for all tests that execute anything in the module. What only child processes execute is recorded of no
+test: the tests are then chosen by their names.
+
+Test files that were written or changed since are recorded anew before they are used. Of a source file that was changed
+since, all tests are chosen that executed any of it, since its lines may be others now.
 """
 
 from __future__ import annotations
 
 import ast
+import hashlib
+import json
+import random
 import re
-import subprocess
-import sys
+import threading
 from collections import defaultdict
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -21,13 +28,16 @@ from xml.etree import ElementTree as ET
 
 from coverage import CoverageData
 
-from tests.mutation.faults import ROOT, Fault
+from tests.mutation.faults import ROOT, Fault, files
+from tests.mutation.warm import Warm
 
 HOME: Final = ROOT / ".mutation"
 DATA: Final = HOME / "coverage"
-REPORT: Final = HOME / "tests.xml"
-_BUDGET: Final = 25.0  # seconds that the chosen tests of one fault took when they were recorded
-_MOST: Final = 80
+_STATE: Final = HOME / "recorded.json"
+_BATCH: Final = 25.0  # seconds that the tests of one batch took when they were recorded
+_BUDGET: Final = 150.0  # seconds for all batches of one fault
+_MOST: Final = 80  # tests in a batch
+_PER_FILE: Final = 60.0  # seconds in which a test file is recorded; the rest of it is left out
 # Whole processes under faults, the documentation, and what is about the repository: too slow, or about something else.
 _IGNORED: Final = (
     "tests/faults", "tests/examples", "tests/mutation", "tests/test_docs.py", "tests/test_packaging.py",
@@ -46,22 +56,97 @@ data_file = {data}
 """
 
 
-def record(jobs: int, *tests: str) -> None:
-    """Runs all tests once (or some), and keeps which lines each executes, and how long it takes."""
+@dataclass
+class Recorded:
+    """What is kept beside the coverage: the digest of each file as it was, and how long each test took that passed."""
+
+    files: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls) -> Recorded:
+        """The last one, or an empty one."""
+        return cls(**json.loads(_STATE.read_text())) if _STATE.exists() else cls()
+
+    def add(self, name: str, digest: str, seconds: dict[str, float], data: CoverageData | None) -> None:
+        """Keeps what was recorded of a test file."""
+        kept = CoverageData(str(DATA))
+        kept.read()
+        if data is not None:
+            kept.update(data)
+            kept.write()
+        self.seconds = {test: took for test, took in self.seconds.items() if test.partition("::")[0] != name} | seconds
+        self.files[name] = digest
+        _STATE.write_text(json.dumps({"files": self.files, "seconds": self.seconds}))
+
+
+def record(jobs: int, *, anew: bool = False) -> None:
+    """Runs the test files that are not recorded as they are now; keeps which lines each test executes, and how long.
+
+    One file at a time, each kept when it ends: a recording that is interrupted goes on with the next one. A file that
+    takes long is cut off: what has run until then is kept.
+    """
     HOME.mkdir(exist_ok=True)
-    for old in HOME.glob("coverage*"):
-        old.unlink()
-    config = HOME / "coveragerc"
-    config.write_text(_CONFIG.format(data=DATA))
-    command = [
-        sys.executable, "-m", "pytest", "-q", "-n", str(jobs), "--dist", "worksteal", "--timeout", "60",
-        "--cov", f"--cov-config={config}", "--cov-context=test", "--cov-report=", f"--junit-xml={REPORT}",
-        "-k", "not redis-7", *(f"--ignore={path}" for path in _IGNORED), *(tests or ("tests",)),
-    ]  # fmt: skip
-    print("recording which test executes what; it takes some ten minutes, once", flush=True)
-    subprocess.run(command, cwd=ROOT, check=False)
-    if not DATA.exists():
-        raise SystemExit("nothing was recorded: see the output of pytest above")
+    if anew:
+        for old in (*HOME.glob("coverage*"), _STATE):
+            old.unlink(missing_ok=True)
+    recorded = Recorded.read()
+    recorded.files |= {name: _digest(name) for name in files() if name not in recorded.files}
+    left = sorted(name for name in _test_files() if recorded.files.get(name) != _digest(name))
+    if not left:
+        return
+    random.Random(0).shuffle(left)  # when it is interrupted, no package has been left out
+    print(f"recording which test of {len(left)} files executes what; all of them take some ten minutes", flush=True)
+    lock = threading.Lock()
+
+    def work(number: int) -> None:
+        warm = Warm(ROOT, HOME / f"output-{number}")
+        while True:
+            with lock:
+                if not left:
+                    break
+                name = left.pop()
+            digest = _digest(name)
+            data, seconds = _run(warm, HOME / f"coverage-{number}", HOME / f"tests-{number}.xml", name)
+            with lock:
+                recorded.add(name, digest, seconds, data)
+                print(f"  {len(seconds)} tests of {name}", flush=True)
+        warm.close()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(jobs)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def _run(warm: Warm, data: Path, report: Path, name: str) -> tuple[CoverageData | None, dict[str, float]]:
+    """Runs a test file with coverage; returns what was covered, and how long each test took that passed."""
+    config = data.with_suffix(".ini")
+    config.write_text(_CONFIG.format(data=data))
+    for old in (data, report):
+        old.unlink(missing_ok=True)
+    warm.pytest(
+        [
+            "--timeout", "30", "--cov", f"--cov-config={config}", "--cov-context=test", "--cov-report=",
+            f"--junit-xml={report}", name,
+        ],
+        _PER_FILE,
+    )  # fmt: skip
+    if not data.exists() or not report.exists():
+        return None, {}
+    covered = CoverageData(str(data))
+    covered.read()
+    return covered, dict(_durations(report))
+
+
+def _test_files() -> list[str]:
+    found = (str(path.relative_to(ROOT)) for path in sorted((ROOT / "tests").rglob("test_*.py")))
+    return [name for name in found if not name.startswith(_IGNORED)]
+
+
+def _digest(name: str) -> str:
+    return hashlib.blake2b((ROOT / name).read_bytes(), digest_size=16).hexdigest()
 
 
 class Selection:
@@ -70,22 +155,25 @@ class Selection:
     def __init__(self) -> None:
         self._data = CoverageData(str(DATA))
         self._data.read()
-        self._recorded_at = DATA.stat().st_mtime
-        self._seconds = dict(_durations())
+        recorded = Recorded.read()
+        self._files, self._seconds = recorded.files, recorded.seconds
         self._contexts: dict[str, dict[int, list[str]]] = {}
+        self._unrecorded = {name for name in _test_files() if name not in recorded.files}
 
-    def tests(self, fault: Fault) -> list[str]:
-        """The tests for a fault, in their order."""
+    def tests(self, fault: Fault) -> list[list[str]]:
+        """The tests for a fault, in their order, in batches."""
         found: set[str] = set()
         for file, lines in self._lines(fault):
-            if (ROOT / file).stat().st_mtime > self._recorded_at:  # its lines may be others now
+            if _digest(file) != self._files.get(file):  # its lines may be others now
                 found |= self._of(file)
             for line in lines:
                 found |= self._at(file, line)
         if not found:  # executed at import
             for file, _ in self._lines(fault):
                 found |= self._of(file)
-        return self._ordered(found, Path(fault.file).stem)
+        batches = self._batches(found, Path(fault.file).stem) if found else Guess().tests(fault)
+        by_name = [name for batch in Guess().tests(fault) for name in batch if name in self._unrecorded]
+        return [*batches, by_name] if found and by_name else batches
 
     def _lines(self, fault: Fault) -> Iterable[tuple[str, list[int]]]:
         """The lines of Python in whose execution the changed line has its part."""
@@ -105,7 +193,7 @@ class Selection:
         self._at(file, 0)
         return {name for line in self._contexts[file] for name in self._at(file, line)}
 
-    def _ordered(self, tests: set[str], stem: str) -> list[str]:
+    def _batches(self, tests: set[str], stem: str) -> list[list[str]]:
         by_file: dict[str, list[str]] = defaultdict(list)
         for name in sorted(tests, key=lambda name: (self._seconds[name], name)):
             by_file[name.partition("::")[0]].append(name)
@@ -115,13 +203,18 @@ class Selection:
             turn = [names.pop(0) for names in by_file.values()]
             chosen += sorted(turn, key=self._seconds.__getitem__)
             by_file = {file: left for file, left in by_file.items() if left}
-        spent = 0.0
-        kept: list[str] = []
+        batches: list[list[str]] = [[]]
+        spent = total = 0.0
         for name in chosen:
-            if len(kept) < _MOST and (spent + self._seconds[name] <= _BUDGET or not kept):
-                spent += self._seconds[name]
-                kept.append(name)
-        return kept
+            took = self._seconds[name]
+            if total and total + took > _BUDGET:
+                continue
+            if batches[-1] and (spent + took > _BATCH or len(batches[-1]) == _MOST):
+                batches.append([])
+                spent = 0.0
+            batches[-1].append(name)
+            spent, total = spent + took, total + took
+        return batches
 
     @cached_property
     def _doors(self) -> dict[str, list[tuple[str, int]]]:
@@ -159,9 +252,9 @@ def _statement(fault: Fault) -> list[int]:
     return list(range(smallest.lineno, fault.line + 1))
 
 
-def _durations() -> Iterable[tuple[str, float]]:
+def _durations(report: Path) -> Iterable[tuple[str, float]]:
     """How long each test took that passed."""
-    for case in ET.parse(REPORT).iter("testcase"):
+    for case in ET.parse(report).iter("testcase"):
         if len(case.findall("failure") + case.findall("error") + case.findall("skipped")):
             continue
         module = case.attrib["classname"].replace(".", "/") + ".py"
@@ -171,8 +264,8 @@ def _durations() -> Iterable[tuple[str, float]]:
 class Guess:
     """Tests by names, where nothing was recorded: the files called like the module, then those that import it."""
 
-    def tests(self, fault: Fault) -> list[str]:
-        """The test files for a fault, the small ones first."""
+    def tests(self, fault: Fault) -> list[list[str]]:
+        """The test files for a fault, the small ones first: one batch."""
         stem = Path(fault.file).stem
         if fault.file.endswith(".lua"):
             wanted = rf"\b{stem}\b|\.lua\b"
@@ -189,4 +282,4 @@ class Guess:
         ]
         common = [*_COMMON] if fault.file.startswith("streams/") else [str(Path("tests") / Path(fault.file).parent)]
         chosen = [name for _, _, name in sorted(found)[:5]]
-        return chosen + [name for name in common if name not in chosen and (ROOT / name).exists()]
+        return [chosen + [name for name in common if name not in chosen and (ROOT / name).exists()]]
