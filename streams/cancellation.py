@@ -116,12 +116,12 @@ class _Attempt:
                     self._call, due=self._keys.due(), waiting=self._keys.waiting(), ids=[group.waiting_id]
                 )
                 if waiting:
-                    return Message.decode(b"0-0", waiting[0][3], came_back=True)
+                    return Message.decode(b"0-0", waiting[0][3])
             elif group.where.startswith("inbox:"):
                 short, _, entry_id = group.where.partition(" ")
                 entry = await Entries(self._partition).get(f"{self._keys.tag}:{short}", entry_id)
                 if entry is not None:
-                    return decode(entry, came_back=True)
+                    return decode(entry)
         return None
 
     async def _cancel_waiting(

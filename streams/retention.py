@@ -232,9 +232,7 @@ async def retire(client: App, group: str, *, apply: bool = False) -> Retired:
     await release(client, carried)
     unread = account.lag if account else 0
     dead = account.dead if account else 0
-    return Retired(
-        group, apply and any(done > 0 for done, _, _, _ in found), unread, sum(f[2] for f in found), waiting, dead
-    )
+    return Retired(group, any(done > 0 for done, _, _, _ in found), unread, sum(f[2] for f in found), waiting, dead)
 
 
 async def _retire(partition: Partition, group: str, lanes: list[str], *, apply: bool) -> tuple[int, int, int, int]:

@@ -3,8 +3,8 @@
 All tests were run once with coverage, each under its own name. Those that executed the changed line are chosen: of the
 test file that has the module's name first, then the quickest ones, by turns of every test file, in batches up to a
 budget of seconds. A script in Lua is executed where its Python door is. What is executed at import (a class, a
-constant) is for all tests that execute anything in the module. What only child processes execute is recorded of no
-test: the tests are then chosen by their names.
+constant) is for all tests that execute anything in the module. What child processes execute is recorded of no test: for
+the commands the tests of commands are chosen too, and others by their names.
 
 Test files that were written or changed since are recorded anew before they are used. Of a source file that was changed
 since, all tests are chosen that executed any of it, since its lines may be others now.
@@ -37,7 +37,7 @@ _STATE: Final = HOME / "recorded.json"
 _BATCH: Final = 25.0  # seconds that the tests of one batch took when they were recorded
 _BUDGET: Final = 150.0  # seconds for all batches of one fault
 _MOST: Final = 80  # tests in a batch
-_PER_FILE: Final = 60.0  # seconds in which a test file is recorded; the rest of it is left out
+_PER_FILE: Final = 240.0  # seconds in which a test file is recorded; the rest of it is left out
 # Whole processes under faults, the documentation, and what is about the repository: too slow, or about something else.
 _IGNORED: Final = (
     "tests/faults", "tests/examples", "tests/mutation", "tests/test_docs.py", "tests/test_packaging.py",
@@ -68,13 +68,12 @@ class Recorded:
         """The last one, or an empty one."""
         return cls(**json.loads(_STATE.read_text())) if _STATE.exists() else cls()
 
-    def add(self, name: str, digest: str, seconds: dict[str, float], data: CoverageData | None) -> None:
+    def add(self, name: str, digest: str, seconds: dict[str, float], data: CoverageData) -> None:
         """Keeps what was recorded of a test file."""
         kept = CoverageData(str(DATA))
         kept.read()
-        if data is not None:
-            kept.update(data)
-            kept.write()
+        kept.update(data)
+        kept.write()
         self.seconds = {test: took for test, took in self.seconds.items() if test.partition("::")[0] != name} | seconds
         self.files[name] = digest
         _STATE.write_text(json.dumps({"files": self.files, "seconds": self.seconds}))
@@ -109,7 +108,8 @@ def record(jobs: int, *, anew: bool = False) -> None:
             digest = _digest(name)
             data, seconds = _run(warm, HOME / f"coverage-{number}", HOME / f"tests-{number}.xml", name)
             with lock:
-                recorded.add(name, digest, seconds, data)
+                if data is not None:  # otherwise the next run tries again, and until then it is chosen by its name
+                    recorded.add(name, digest, seconds, data)
                 print(f"  {len(seconds)} tests of {name}", flush=True)
         warm.close()
 
@@ -171,6 +171,8 @@ class Selection:
         if not found:  # executed at import
             for file, _ in self._lines(fault):
                 found |= self._of(file)
+        if fault.file.startswith("streams/cli/"):  # tests run commands as processes of their own
+            found |= {name for name in self._seconds if name.startswith("tests/cli/")}
         batches = self._batches(found, Path(fault.file).stem) if found else Guess().tests(fault)
         by_name = [name for batch in Guess().tests(fault) for name in batch if name in self._unrecorded]
         return [*batches, by_name] if found and by_name else batches

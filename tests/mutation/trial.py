@@ -20,7 +20,7 @@ from tests.mutation.warm import Warm
 _PER_TEST: Final = 20  # seconds
 _AT_ONCE: Final = 15  # tests that are run on the code as it is
 _PER_BATCH: Final = 120  # seconds; a hang ends before, by the limit of its test
-_FAILED: Final = re.compile(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", re.MULTILINE)
+_FAILED: Final = re.compile(r"^(?:FAILED|ERROR) (tests/\S.*?)(?: - .*)?$", re.MULTILINE)  # not a log line
 _NOT_FOUND: Final = re.compile(r"^ERROR: not found: \S*?(tests/\S+\.py::.+)$", re.MULTILINE)
 _HUNG: Final = re.compile(r"Timeout \(>[\d.]+s\)")
 

@@ -71,7 +71,7 @@ def _watch(pid: int, seconds: float, done: threading.Event, cut_off: threading.E
         cut_off.set()
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGINT)
-            if not done.wait(30):
+            if not done.wait(60):
                 os.killpg(pid, signal.SIGKILL)
 
 

@@ -51,6 +51,15 @@ def test_retries_of_other_traces_stand_beside_the_first_attempt() -> None:
     ]
 
 
+def test_times_count_from_the_first_span() -> None:
+    """Spans begin when they begin: in nanoseconds since 1970, and not at zero."""
+    since = 1_700_000_000_000_000_000
+    later = [
+        dataclasses.replace(one, start_ns=one.start_ns + since, end_ns=one.end_ns + since) for one in (PUBLISH, SECOND)
+    ]
+    assert drawn(*later, of="event-1") == drawn(PUBLISH, SECOND, of="event-1")
+
+
 def test_a_batch_shows_only_the_way_of_the_event() -> None:
     batch = span("publish users", "t1", "b", 0, 9, kind="CLIENT", attributes={"messaging.message.id": None})
     mine = span("create users", "t1", "m", 1, 1, "b", kind="PRODUCER")

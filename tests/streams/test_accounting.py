@@ -81,6 +81,29 @@ async def test_every_way_an_event_can_go_is_accounted_for(streams: Streams, star
     assert found.last_seen > 0
 
 
+async def test_a_group_was_last_alive_when_its_last_consumer_was(streams: Streams) -> None:
+    """By the last heartbeat of one that is gone, in whole seconds; an older one takes nothing back."""
+    from streams import scripts
+
+    await make_group(streams)
+    await streams.redis.hdel(streams.keys.books(), "seen email")  # it would be when it was made
+    consumers = streams.keys.consumers("email")
+
+    async def removed(consumer: str, beat: float, silent_ms: int) -> int:
+        await streams.redis.zadd(consumers, {consumer: beat})
+        assert await scripts.retire_consumer(
+            streams.redis.execute_command, consumers=consumers, books=streams.keys.books(), group="email",
+            consumer=consumer, streams=[streams.keys.inbox("email")], silent_ms=silent_ms,
+        )  # fmt: skip
+        assert await streams.redis.zscore(consumers, consumer) is None
+        return (await account(streams)).last_seen
+
+    assert await removed("killed", 1_700_000_001_999, 60_000) == 1_700_000_001
+    assert await removed("killed-before", 1_600_000_000_000, 60_000) == 1_700_000_001
+    before = (await streams.redis.time())[0]
+    assert before <= await removed("stopped", 1_700_000_002_000, 0) <= (await streams.redis.time())[0]
+
+
 async def _dead(streams: Streams, count: int) -> bool:
     return bool(await streams.redis.xlen(streams.keys.dead("email")) == count)
 

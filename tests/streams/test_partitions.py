@@ -324,6 +324,28 @@ async def test_the_number_is_noted_and_changed(
         await one.publish(Placed(n=60))
 
 
+@pytest.mark.parametrize("kinds", [*(LEFT := ("pending", "unread", "waiting", "dead")), " ".join(LEFT)])
+async def test_fewer_partitions_are_refused_whatever_is_left(streams: Streams, kinds: str) -> None:
+    """Each kind alone, and all of them: nothing of one is set off against another."""
+    last = streams.partitions[-1]
+    places, keys = last.keys.stream("places"), last.keys
+    await last.redis.hset(keys.groups(), "placer", f"{keys.inbox('placer')} {places}")
+    await last.redis.xgroup_create(places, "placer", "0", mkstream=True)
+    for kind in kinds.split():
+        if kind == "waiting":
+            key = next(k for k in "abcdefgh" if partition_of(k, N) == N - 1)
+            await streams.publish(Placed(n=1), key=key, delay=600)
+        elif kind == "dead":
+            await last.redis.xadd(keys.dead("placer"), {"type": "Placed", "data": b"{}", "reason": "failed"})
+        else:
+            await last.redis.xadd(places, {"type": "Placed", "data": b"{}"})
+        if kind == "pending":
+            await last.redis.xreadgroup("placer", "gone", {places: ">"})
+    with pytest.raises(StreamsError, match=rf"partition {N - 1} still holds {len(kinds.split())} "):
+        await repartition(streams, N - 1)
+    assert await registered(streams) == N
+
+
 async def test_both_numbers_of_processes_drain(streams: Streams, start: StartConsumer) -> None:
     """SIGTERM's way: what has not started is handed back in its own partition."""
     made = Processor("placer", concurrency=2)

@@ -40,6 +40,22 @@ async def test_streams_by_lane_before_any_group_exists(streams: Streams) -> None
     assert all(s.oldest is not None and 0 <= s.oldest < 60 for s in snapshot.streams)
 
 
+async def test_an_entry_is_as_old_as_its_id_says(streams: Streams) -> None:
+    """Also one that waits unread behind settled ones; an id in the future is no age below zero."""
+    users, seconds = streams.keys.stream("users"), (await streams.redis.time())[0]
+    for ago in (7_200, 3_600, 1_800):
+        await streams.redis.xadd(users, {"type": "UserRegistered"}, id=f"{(seconds - ago) * 1000}-0")
+    await streams.redis.xgroup_create(users, "email", f"{(seconds - 7_200) * 1000}-0")
+    await streams.redis.xadd(streams.keys.stream("files"), {"type": "Noted"}, id=f"{(seconds + 60) * 1000}-0")
+    snapshot = await streams.snapshot()
+    files, oldest = snapshot.streams
+    assert files.oldest == 0.0
+    assert oldest.oldest == pytest.approx(7_200, abs=30)
+    (group,) = snapshot.groups
+    assert group.oldest_unread == pytest.approx(3_600, abs=30)
+    assert group.lag == 2
+
+
 @pytest.mark.single("its registry names a key of another slot, which nobody but the test would")
 async def test_a_group_that_never_started(streams: Streams) -> None:
     users = streams.keys.stream("users")
@@ -50,6 +66,21 @@ async def test_a_group_that_never_started(streams: Streams) -> None:
     await streams.redis.delete(users)
     group = await email(streams)
     assert (group.lag, group.oldest_unread) == (0, None)
+
+
+async def test_the_inbox_of_a_group_stands_apart_from_the_streams_it_reads(streams: Streams) -> None:
+    users, inbox = streams.keys.stream("users"), streams.keys.inbox("email")
+    for key in (users, inbox):
+        await streams.redis.xgroup_create(key, "email", "0", mkstream=True)
+    await streams.redis.hset(streams.keys.groups(), "email", f"{inbox} {users}")
+    await streams.publish(registered(9))
+    for _ in range(3):
+        await streams.redis.xadd(inbox, {"type": "UserRegistered"})
+    await streams.redis.xreadgroup("email", "gone", {inbox: ">"}, count=1)
+    group = await email(streams)
+    assert (group.inbox.stream, group.inbox.lag, group.inbox.pending) == ("inbox:email", 2, 1)
+    assert [(reading.stream, reading.lag, reading.pending) for reading in group.streams] == [("users", 1, 0)]
+    assert (group.lag, group.pending) == (3, 1)
 
 
 async def test_a_group_made_by_hand_is_seen(streams: Streams) -> None:

@@ -481,6 +481,12 @@ def test_a_login_that_the_cut_goes_through_is_hidden() -> None:
     assert "hunter" not in scrub("password='" + "x" * 1500 + "' https://ada:" + "hunter2" * 1_000)
 
 
+@pytest.mark.parametrize("address", ["redis://[::1]:6379", "http://host:8080", "http://host:8080/a?b=c:d"])
+def test_an_address_without_a_login_is_kept(address: str) -> None:
+    """What is cut may hide the end of a login; what is whole says where it was."""
+    assert scrub(f"no connection to {address}") == f"no connection to {address}"
+
+
 WORST = [
     " ", "\n", "\t", "a", "@", "://", "://a:", "://a", "password=", "password='", 'token="', "password ", "'", '"',
     "\\",
