@@ -168,9 +168,11 @@ class Selection:
                 found |= self._of(file)
             for line in lines:
                 found |= self._at(file, line)
-        if not found:  # executed at import
+        if not found:  # executed at import, and so for no test in particular
             for file, _ in self._lines(fault):
                 found |= self._of(file)
+            named = tuple(name for batch in Guess().tests(fault) for name in batch)
+            found |= {name for name in self._seconds if name.startswith(named)}
         if fault.file.startswith("streams/cli/"):  # tests run commands as processes of their own
             found |= {name for name in self._seconds if name.startswith("tests/cli/")}
         batches = self._batches(found, Path(fault.file).stem) if found else Guess().tests(fault)

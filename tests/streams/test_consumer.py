@@ -57,6 +57,32 @@ async def test_an_event_is_handled_and_acked(streams: Streams, start: StartConsu
     await wait_until(lambda: settled(streams))
 
 
+async def test_as_much_is_held_ahead_as_the_handlers_are_quick_for(streams: Streams, start: StartConsumer) -> None:
+    """Slow ones find a few events waiting, so that other consumers get the rest; quick ones never wait for a read."""
+    probe = Processor("probe", concurrency=1)
+    quick = asyncio.Event()
+    count = 0
+
+    @probe.on(Noted)
+    async def note(event: Noted) -> None:
+        nonlocal count
+        await quick.wait()
+        count += 1
+
+    async def held(least: int = 1) -> int:
+        found = int((await streams.redis.xpending(streams.keys.stream("notes"), "probe"))["pending"])
+        return found if found >= least else 0
+
+    await streams.publish_many(Noted(n=n) for n in range(4000))
+    await start(probe, prefetch=100)
+    most_when_slow = await wait_until(held)
+    assert most_when_slow <= 5
+    quick.set()
+    await wait_until(lambda: count > 500)
+    quick.clear()
+    await wait_until(lambda: held(10))
+
+
 async def test_every_group_gets_every_event_of_its_types(streams: Streams, start: StartConsumer) -> None:
     """Two processors, two groups: each handles the event once."""
     seen: list[str] = []
