@@ -20,7 +20,7 @@ class Equivalent(NamedTuple):
 
 EQUIVALENTS: Final[tuple[Equivalent, ...]] = (
     Equivalent(
-        "streams/snapshot.py",
+        "streams/snapshot_reader.py",
         "if not first or not last or position(last[0]) <= position(after):",
         "if not first or not last or position(last[0]) < position(after):",
         "a group that has read the last entry has no lag; without this line it is counted, and the count is 0",
