@@ -93,10 +93,14 @@ def test_a_gap_is_shown_alarmed_and_accepted(command: Command, settings: Setting
     assert doctor.code == 1
     assert "are gone between" in doctor.out
     assert "streams gaps --accept email" in doctor.out
+    assert command("gaps", "--accept", "orders").out == "accepted 0 gaps\n"
     assert command("gaps", "--accept", "email").out == "accepted 1 gap\n"
     result = command("gaps", "--json")
     assert (result.code, result.json()) == (0, [])
     assert "accounted for" in command("doctor").out
+    server.xtrim(users, maxlen=0, approximate=False)
+    assert command("gaps", "--accept", "all").out == "accepted 1 gap\n"
+    assert command("gaps", "--json").json() == []
 
 
 def test_an_abandoned_group_and_full_dead_letters_are_said(

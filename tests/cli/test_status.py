@@ -51,6 +51,20 @@ async def test_a_group_at_work(cli: Cli, client: Streams, settings: Settings) ->
     assert not any(line.endswith(" ") for line in result.out.splitlines())
 
 
+async def test_a_lane_without_events_hides_no_stream(cli: Cli, client: Streams) -> None:
+    """It is not shown itself; the streams after it are."""
+    for priority in ("high", "low", "normal"):
+        await client.publish(registered(9), priority=priority)
+    await client.redis.xtrim(client.keys.lanes("users")[0], maxlen=0, approximate=False)
+    shown = [(one.name, one.lane, one.length) for one in (await client.snapshot()).streams]
+    assert shown == [("users", "high", 0), ("users", "normal", 1), ("users", "low", 1)]
+    out = (await cli("status")).out
+    assert "users:high" not in out
+    assert [line.split()[:2] for line in out.splitlines() if line.startswith("users")] == [
+        ["users", "1"], ["users:low", "1"],
+    ]  # fmt: skip
+
+
 async def test_watch(spawn: Spawn, client: Streams) -> None:
     child = spawn("streams", "status", "--watch", "--json", "--every", "0.2")
     await wait_until(lambda: child.stdout().count("\n") >= 2, 20)

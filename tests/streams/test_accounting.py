@@ -89,8 +89,9 @@ async def test_a_group_was_last_alive_when_its_last_consumer_was(streams: Stream
     await streams.redis.hdel(streams.keys.books(), "seen email")  # it would be when it was made
     consumers = streams.keys.consumers("email")
 
-    async def removed(consumer: str, beat: float, silent_ms: int) -> int:
-        await streams.redis.zadd(consumers, {consumer: beat})
+    async def removed(consumer: str, beat: float | None, silent_ms: int) -> int:
+        if beat is not None:
+            await streams.redis.zadd(consumers, {consumer: beat})
         assert await scripts.retire_consumer(
             streams.redis.execute_command, consumers=consumers, books=streams.keys.books(), group="email",
             consumer=consumer, streams=[streams.keys.inbox("email")], silent_ms=silent_ms,
@@ -98,6 +99,7 @@ async def test_a_group_was_last_alive_when_its_last_consumer_was(streams: Stream
         assert await streams.redis.zscore(consumers, consumer) is None
         return (await account(streams)).last_seen
 
+    assert await removed("never-alive", None, 60_000) == 0
     assert await removed("killed", 1_700_000_001_999, 60_000) == 1_700_000_001
     assert await removed("killed-before", 1_600_000_000_000, 60_000) == 1_700_000_001
     before = (await streams.redis.time())[0]
