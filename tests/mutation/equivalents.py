@@ -32,4 +32,10 @@ EQUIVALENTS: Final[tuple[Equivalent, ...]] = (
         "a start one millisecond early, and the rate is the same: `tat` moves on by whole intervals; no test can hold "
         "the clock of Redis to a millisecond",
     ),
+    Equivalent(
+        "processors/file/import_record.py",
+        "if last.status not in OVER and last.updated_at > now - _BUSY_FOR:",
+        "if last.status not in OVER and last.updated_at >= now - _BUSY_FOR:",
+        "an import that was last at work exactly 60 s ago, to the microsecond of a clock that the code reads itself",
+    ),
 )

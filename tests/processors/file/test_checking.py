@@ -42,3 +42,15 @@ async def test_a_check_reads_a_file_as_the_import_would(
     path.write_text("Kennwort,Zahl,Text\nA,5,Hammer\n")
     assert (await check_file(path, {}, settings, shop, SHOP)).exit_code == ALL_GOOD
     assert await levels(shop) == {"A": 5}
+
+
+async def test_columns_of_one_name_are_chosen_by_their_places(tmp_path: Path) -> None:
+    path, settings = tmp_path / "twice.csv", FileSettings.load()
+    path.write_text("sku,Zahl,Zahl,name\nA,1,2,Hammer\n")
+    both = await check_file(path, {"map": {"quantity": "Zahl"}}, settings)
+    assert both.result["refused_because"].startswith("2 columns are called 'Zahl', which quantity is mapped to")
+    assert both.result["refused_because"].endswith("; #1 is the first column, #2 the second")
+    none = await check_file(path, {"map": {"quantity": "Menge"}}, settings)
+    assert "#1" not in none.result["refused_because"]
+    chosen = await check_file(path, {"map": {"quantity": "#3"}}, settings)
+    assert (chosen.exit_code, chosen.result["preview"][0]["quantity"]) == (ALL_GOOD, 2)
