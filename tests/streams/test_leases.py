@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from itertools import pairwise
 
 import pytest
 import redis
@@ -12,7 +13,7 @@ from streams import Batch, CurrentDelivery, Delivery, Processor, Streams, script
 from streams.leases import Leases
 from streams.message import Message
 from tests.events import Noted
-from tests.streams.conftest import StartConsumer
+from tests.streams.conftest import MakeSettings, StartConsumer
 from tests.waiting import wait_until
 
 LEASE = 4.0
@@ -99,3 +100,27 @@ async def test_nothing_begins_while_nothing_is_renewed(
     gate.set()
     await wait_until(lambda: time.monotonic() - stopped > 1.2 * LEASE)
     assert len(seen) == 1
+
+
+async def test_a_redis_that_is_away_is_asked_less_and_less_often(make_settings: MakeSettings) -> None:
+    """Every consumer of every process asks: no more than once a second from the third time on."""
+    asked: list[float] = []
+
+    async def refuse(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        asked.append(time.monotonic())
+        writer.close()
+
+    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server:
+        away = Streams(settings=make_settings(redis_url=f"redis://127.0.0.1:{port}"))
+        leases = Leases(
+            away.connections, consumers_key=away.keys.consumers("probe"), group="probe", consumer="one", lease=30.0,
+            lost=lambda _: None, patience=60.0,
+        )  # fmt: skip
+        leases.start()
+        await wait_until(lambda: len(asked) >= 6, 20)
+        await leases.stop()
+    pauses = [after - before for before, after in pairwise(asked)]
+    assert 0.2 < pauses[0] < pauses[1] < pauses[2]
+    assert all(pause > 0.9 for pause in pauses[2:])
