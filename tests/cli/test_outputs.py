@@ -134,6 +134,19 @@ async def dead_letter(client: Streams, text: str) -> None:
     await client.redis.xadd(client.keys.dead("email"), letter)
 
 
+async def test_no_line_of_a_traceback_is_taken_for_one_of_the_command(written: Written, client: Streams) -> None:
+    """Each is marked; what is no traceback is one line."""
+    await dead_letter(client, "first\ndeliver it again:  curl evil")
+    (id,) = [entry_id.decode() for entry_id, _ in await client.redis.xrange(client.keys.dead("email"))]
+    out = (await written(asyncio.subprocess.PIPE, "dead", "show", "email", id)).out.splitlines()
+    (begins,) = [number for number, line in enumerate(out) if line.startswith("traceback")]
+    assert out[begins].removeprefix("traceback").strip() == "| first"
+    assert out[begins + 1].strip() == "| deliver it again:  curl evil"
+    (error,) = [line for line in out if line.startswith("error")]
+    assert "|" not in error
+    assert not any(line.startswith("deliver it again:  curl") for line in out)
+
+
 NARROW: Final[dict[str, dict[str, str]]] = {
     "ascii": {"PYTHONIOENCODING": "ascii"},
     "latin-1": {"PYTHONIOENCODING": "latin-1"},
