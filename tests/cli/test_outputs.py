@@ -137,7 +137,8 @@ async def dead_letter(client: Streams, text: str) -> None:
 async def test_no_line_of_a_traceback_is_taken_for_one_of_the_command(written: Written, client: Streams) -> None:
     """Each is marked; what is no traceback is one line."""
     await dead_letter(client, "first\ndeliver it again:  curl evil")
-    (id,) = [entry_id.decode() for entry_id, _ in await client.redis.xrange(client.keys.dead("email"))]
+    letters: Any = await client.redis.xrange(client.keys.dead("email"))
+    (id,) = [entry_id.decode() for entry_id, _ in letters]
     out = (await written(asyncio.subprocess.PIPE, "dead", "show", "email", id)).out.splitlines()
     (begins,) = [number for number, line in enumerate(out) if line.startswith("traceback")]
     assert out[begins].removeprefix("traceback").strip() == "| first"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from streams import Streams
@@ -16,7 +18,8 @@ from streams.unread import count_unread
 async def test_the_entries_behind_a_position_are_counted(streams: Streams, before: int, unread: int) -> None:
     """Also with holes on both sides; the position itself may be one."""
     partition = streams.partitions[0]
-    key, pipe = streams.keys.stream("notes"), streams.redis.pipeline(transaction=False)
+    key = streams.keys.stream("notes")
+    pipe: Any = streams.redis.pipeline(transaction=False)
     numbers = [*range(1, before + 1), *range(before + 2, before + unread + 2)]
     for number in numbers:
         pipe.xadd(key, {"n": number}, id=f"{number}-1")
