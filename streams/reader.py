@@ -81,8 +81,7 @@ class Reader:
         self._sizes, self._cut, self._aside = Sizes(settings), whole_up_to(settings), 0
         self._left_out: set[str] = set()  # keys that hold something else than a stream
         self._look_again = 0.0
-        self._room = asyncio.Event()
-        self._active = 1
+        self._room, self._active = asyncio.Event(), 1
         self._batches: Batches | None = None
         self._handled, self._measured_at = 0, 0.0
         self._stopping = self._paused = self._unsure = False

@@ -58,11 +58,8 @@ class Settlement:
         ordered: bool = False,
         limited: bool = False,
     ) -> None:
-        self._keys = keys
-        self._group = group
-        self._inbox = keys.inbox(group)
-        self._consumer = consumer
-        self._ordered = ordered
+        self._keys, self._group, self._consumer = keys, group, consumer
+        self._inbox, self._ordered = keys.inbox(group), ordered
         self._turns = keys.turns(group) if ordered else ""
         self._limits = keys.limits(group) if limited else ""
         self._reconnect = reconnect
