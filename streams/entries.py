@@ -26,8 +26,16 @@ Entry = tuple[bytes, list[bytes]]
 """An entry id and its fields, flat: what `Message.decode` takes."""
 
 
+class Placed(Protocol):
+    """Connections, as far as an error names them."""
+
+    @property
+    def place(self) -> str:
+        """Where the server is, without a password."""
+
+
 @contextmanager
-def refusing(connections: Connections) -> Iterator[None]:
+def refusing(connections: Placed) -> Iterator[None]:
     """Turns what redis-py raises for a lost connection, a refused login, or a server that does nothing for now or never
     will, into `Unreachable` or `Refused`.
     """

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from streams.app import App
     from streams.delivery import Delivery
     from streams.events.event import Event
-    from streams.executor import Route
     from streams.message import Message
 
 log = get_logger("streams.follow_ups")
@@ -38,8 +37,7 @@ class FollowUps:
         attributes that `carries` has. Raises `TooLarge` and `Unpublishable`.
         """
         events, other = await events_in(result)
-        route: Route | None = delivery.route
-        client = self._client
+        route, client = delivery.route, self._client
         if other and route is not None and not route.returned:
             route.returned = True
             about = {"id": delivery.message.id, "handler": route.subscription.name, "returned": other}

@@ -137,13 +137,8 @@ class Letter:
         values[VERSION], values[DATA] = b"%d" % version, data
         return [
             *Message(values).encode_back(self.carried),
-            b"group", self.group.encode(),
-            b"reason", self.reason.encode(),
-            b"error", self.error.encode(),
-            b"traceback", self.traceback.encode(),
-            b"attempts", b"%d" % self.attempts,
-            b"at", self.last_failed_at.encode(),
-        ]  # fmt: skip
+            *reason_fields(self.group, self.reason, self.error, self.traceback, self.attempts, self.last_failed_at),
+        ]
 
     def record(self, outcome: str, by: str) -> list[bytes]:
         """The line in the group's history that says what a person did with it."""
@@ -156,3 +151,15 @@ class Letter:
             reason=self.reason,
             error=self.error,
         )
+
+
+def reason_fields(group: str, reason: str, error: str, traceback: str, attempts: int, at: str) -> list[bytes]:
+    """What a dead letter has beside its message, as names and values in turn."""
+    return [
+        b"group", group.encode(),
+        b"reason", reason.encode(),
+        b"error", error.encode(),
+        b"traceback", traceback.encode(),
+        b"attempts", b"%d" % attempts,
+        b"at", at.encode(),
+    ]  # fmt: skip

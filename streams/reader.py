@@ -81,8 +81,7 @@ class Reader:
         self._sizes, self._cut, self._aside = Sizes(settings), whole_up_to(settings), 0
         self._left_out: set[str] = set()  # keys that hold something else than a stream
         self._look_again = 0.0
-        self._room = asyncio.Event()
-        self._active = 1
+        self._room, self._active = asyncio.Event(), 1
         self._batches: Batches | None = None
         self._handled, self._measured_at = 0, 0.0
         self._stopping = self._paused = self._unsure = False
@@ -250,31 +249,28 @@ class Reader:
             # Watched from before Redis is asked: what is settled meanwhile is pending in its answer and in our hands no
             # more, what is reclaimed meanwhile is in its answer and in our hands already.
             with self._watch(source) as seen:
-                found = await self._find_own(source, seen)
-                found = [delivery for delivery in found if delivery.entry_id not in seen]
+                found = [each for each in await self._find_own(source, seen) if each.entry_id not in seen]
             if found:
                 log.info("reader.recovered", group=self._group, source=self._keys.short(source), count=len(found))
                 self._feed(found)
 
     async def _find_own(self, source: str, seen: set[bytes]) -> list[Delivery]:
-        pending = await self._connection.call(
-            b"XPENDING", source, self._group, b"-", b"+", self._most * 4, self._consumer
-        )
-        unseen = [(entry_id, count) for entry_id, _, _, count in pending if entry_id not in seen]
-        if not unseen:
+        call = self._connection.call
+        pending = await call(b"XPENDING", source, self._group, b"-", b"+", self._most * 4, self._consumer)
+        if not (unseen := [(entry_id, count) for entry_id, _, _, count in pending if entry_id not in seen]):
             return []
         # Their lease may be over, and this consumer's own reclaim would take them over a second time.
         until = begin_by(monotonic(), self._lease)
         lost = await self._renew(source, unseen)
         counts = dict(each for position, each in enumerate(unseen, 1) if position not in lost)
-        ids, found, call = list(counts), [], self._connection.call
+        ids, found = list(counts), []
         for at in range(0, len(ids), _FETCH):
             page = await scripts.fetch(call, source, ids=ids[at : at + _FETCH], cut=self._cut)
             found += [
                 Delivery(
-                    Message.decode(entry_id, fields, came_back=scripts.came_back(source)),
+                    Message.decode(entry_id, fields, came_back=scripts.came_back(source)), entry_id=entry_id,
                     count=counts[entry_id], group=self._group, consumer=self._consumer, source=source,
-                    entry_id=entry_id, begin_by=until,
+                    begin_by=until,
                 )
                 for entry_id, fields in page
             ]  # fmt: skip

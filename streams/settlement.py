@@ -19,6 +19,7 @@ from streams.budget import whole_up_to
 from streams.connection import LOST, Connections
 from streams.failure import Failure, passes
 from streams.history import record, tell
+from streams.letter import reason_fields
 from streams.logger import get_logger
 from streams.message import BYTES, DATA, KEY, Carried, Message
 from streams.middleware import Middleware, settle_chain
@@ -57,11 +58,8 @@ class Settlement:
         ordered: bool = False,
         limited: bool = False,
     ) -> None:
-        self._keys = keys
-        self._group = group
-        self._inbox = keys.inbox(group)
-        self._consumer = consumer
-        self._ordered = ordered
+        self._keys, self._group, self._consumer = keys, group, consumer
+        self._inbox, self._ordered = keys.inbox(group), ordered
         self._turns = keys.turns(group) if ordered else ""
         self._limits = keys.limits(group) if limited else ""
         self._reconnect = reconnect
@@ -253,13 +251,8 @@ class Settlement:
             carried = carried.failed(outcome.error, now)
         return [
             *self._kept(delivery, carried),
-            b"group", self._group.encode(),
-            b"reason", outcome.reason.encode(),
-            b"error", outcome.error.encode(),
-            b"traceback", outcome.traceback.encode(),
-            b"attempts", b"%d" % carried.failures,
-            b"at", now.encode(),
-        ]  # fmt: skip
+            *reason_fields(self._group, outcome.reason, outcome.error, outcome.traceback, carried.failures, now),
+        ]
 
     def _kept(self, delivery: Delivery, carried: Carried) -> list[bytes]:
         """The message as its dead letter has it; very large data stay where they are."""
@@ -273,12 +266,10 @@ class Settlement:
         self, delivery: Delivery, outcome: str, at: str, reason: str = "", error: str = "", after: float = 0.0
     ) -> list[Value]:
         """The line of a delivery in the group's history (see `Keys.history`)."""
-        return _counted(
-            record(
-                delivery.message, outcome, attempt=delivery.attempt, deliveries=delivery.deliveries, by=self._consumer,
-                reason=reason, error=error, after=after, at=at,
-            )
-        )  # fmt: skip
+        return _counted(record(
+            delivery.message, outcome, attempt=delivery.attempt, deliveries=delivery.deliveries, by=self._consumer,
+            reason=reason, error=error, after=after, at=at,
+        ))  # fmt: skip
 
     async def aclose(self) -> None:
         """Closes the connection."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal
 
-from streams.cli.durations import told
+from streams.duration import told
 
 if TYPE_CHECKING:
     from streams.damage import Damage

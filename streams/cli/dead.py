@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 import typer
 
 from streams.cli.body import body, body_text
-from streams.cli.durations import parse_duration, told
+from streams.cli.durations import parse_duration
 from streams.cli.ending import Usage, run
 from streams.cli.mend import list_kinds, replay_in_stages
 from streams.cli.output import brief, console, json_array, note, pairs, print_rich, row, table, write, write_json
 from streams.cli.session import opened
+from streams.duration import told
 
 if TYPE_CHECKING:
     from streams.dead_letters import DeadLetters, Filter, Tally

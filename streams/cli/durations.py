@@ -1,4 +1,4 @@
-"""Durations: read as people type them (`10s`, `1h30m`), written as people read them."""
+"""Durations, read as people type them: `10s`, `1h30m`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,6 @@ from datetime import timedelta
 from typing import Final
 
 from streams.cli.ending import Usage
-from streams.duration import told
-
-__all__ = ["parse_duration", "told"]
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _PART: Final = re.compile(r"(\d{1,12}(?:\.\d{1,6})?)(ms|s|m|h|d)")

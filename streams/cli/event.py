@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from streams.cli.body import body, body_text
-from streams.cli.durations import told
 from streams.cli.ending import run
 from streams.cli.following import amount, follow_event
 from streams.cli.output import note, pairs, print_rich, row, safe, table, write, write_json
 from streams.cli.session import opened
+from streams.duration import told
 
 if TYPE_CHECKING:
     from streams.trail import Trail

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
-from streams.cli.durations import parse_duration, told
+from streams.cli.durations import parse_duration
 from streams.cli.ending import Usage, run
 from streams.cli.fields import event_class, make_event, parse_data, split_fields
 from streams.cli.ndjson import read_events
 from streams.cli.output import Lenient, json_array, write, write_json
 from streams.cli.session import opened
+from streams.duration import told
 
 if TYPE_CHECKING:
     from streams.client import Streams

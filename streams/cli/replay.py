@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streams.cli.durations import told
 from streams.cli.ending import Usage, run
 from streams.cli.moments import parse_moment
 from streams.cli.output import console, json_array, note, print_rich, row, table, write, write_json
 from streams.cli.session import opened
+from streams.duration import told
 
 if TYPE_CHECKING:
     from streams.replay import Replay

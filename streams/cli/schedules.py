@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from streams.cli.durations import told
 from streams.cli.ending import run as go
 from streams.cli.output import json_array, note, print_rich, row, table, write, write_json
 from streams.cli.session import opened
+from streams.duration import told
 
 if TYPE_CHECKING:
     from streams.schedules import Run, ScheduleState

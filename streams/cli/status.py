@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from streams.cli.durations import told
 from streams.cli.ending import run
 from streams.cli.output import console, json_text, print_rich, row, safe, table, write, write_json
 from streams.cli.session import opened
+from streams.duration import told
 
 if TYPE_CHECKING:
     from rich.console import Group

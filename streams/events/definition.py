@@ -10,16 +10,13 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, get_args, get_origin, get_type_hints
+from typing import Any, Final, NamedTuple, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, EmailStr, SecretBytes, SecretStr, ValidationError
 from pydantic import Secret as PydanticSecret
 from pydantic_core import SchemaValidator, core_schema
 
 from streams.events.privacy import Secret
-
-if TYPE_CHECKING:
-    from streams.events.event import Event
 
 _WORD: Final = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z]+")
 _SECRETS: Final = (SecretStr, SecretBytes, PydanticSecret)
@@ -67,7 +64,7 @@ def _taken(class_name: str, name: str, where: str) -> SchemaError:
     )
 
 
-def check_names(cls: type[Event], base: type[Event]) -> None:
+def check_names(cls: type[BaseModel], base: type[BaseModel]) -> None:
     """Refuses a field, method or attribute with the name of what every event has: the engine would publish the event
     by it. Looks at the class and what is mixed in; its parents among the events were looked at before.
     """
@@ -87,7 +84,7 @@ def check_names(cls: type[Event], base: type[Event]) -> None:
         check_fields(cls.__name__, fields, "" if part is cls else f" (from {part.__name__})")
 
 
-def check(cls: type[Event], base: type[Event]) -> bool:
+def check(cls: type[BaseModel], base: type[BaseModel]) -> bool:
     """Refuses fields that cannot arrive. Returns whether the class is exact: nothing in its values can change."""
     name = cls.__name__
     if private := sorted(cls.__private_attributes__):
@@ -118,7 +115,7 @@ def check(cls: type[Event], base: type[Event]) -> bool:
     return not any(name in vars(part) for part in own for name in _ACCESS) and _is_exact(cls)
 
 
-def _check_defaults(cls: type[Event]) -> None:
+def _check_defaults(cls: type[BaseModel]) -> None:
     """Refuses a default that its own field refuses: it travels as any value, and every consumer would refuse it."""
     schema: Any = cls.__pydantic_core_schema__
     definitions = schema["definitions"] if schema["type"] == "definitions" else []
@@ -205,7 +202,7 @@ def _fields(kind: type) -> Iterable[Any]:
     return []
 
 
-def _is_exact(cls: type[Event]) -> bool:
+def _is_exact(cls: type[BaseModel]) -> bool:
     schema: Any = cls.__pydantic_core_schema__
     if schema["type"] != "model" or not schema.keys() <= _EXACT_MODEL or schema.get("custom_init"):
         return False

@@ -14,7 +14,7 @@ from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import Enum
 from math import isnan
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from uuid import UUID
 
 from pydantic import BaseModel, SecretBytes, SecretStr, ValidationError
@@ -23,17 +23,14 @@ from pydantic_core import PydanticSerializationError
 
 from streams.events.definition import SchemaError
 
-if TYPE_CHECKING:
-    from streams.events.event import Event
-
 _PLAIN: Final = (str, bytes, int, float)
 _SIMPLE: Final = frozenset((str, bytes, int, bool, type(None), date, timedelta, UUID))
 _HOW: Final = "docs/events.md, 'What arrives'"
 
 
-def proved(event: Event) -> bytes:
+def proved(event: BaseModel) -> bytes:
     """The JSON of an event that is read as it is. Raises `SchemaError` for any other."""
-    cls = type(event)
+    cls: Any = type(event)
     try:
         data = written(event)
     except Exception as error:  # noqa: BLE001 - a serializer is user code, and may raise anything
@@ -52,7 +49,7 @@ def proved(event: Event) -> bytes:
     return data
 
 
-def written(event: Event, **only: Any) -> bytes:
+def written(event: BaseModel, **only: Any) -> bytes:
     """The JSON of an event: under the names of its fields, and such that it can be read."""
     serializer = type(event).__pydantic_serializer__
     return serializer.to_json(event, by_alias=False, round_trip=True, warnings=False, **only)
@@ -210,9 +207,9 @@ def _is_text(value: str) -> bool:
     return True
 
 
-def _unwritable(event: Event, error: Exception) -> str:
+def _unwritable(event: BaseModel, error: Exception) -> str:
     """Names the field that cannot be written."""
-    cls = type(event)
+    cls: Any = type(event)
     for name in cls.model_fields:
         try:
             written(event, include={name})
@@ -256,7 +253,7 @@ def _decodes(value: bytes) -> bool:
     return True
 
 
-def _place(event: Event, location: tuple[int | str, ...]) -> tuple[str, Any]:
+def _place(event: BaseModel, location: tuple[int | str, ...]) -> tuple[str, Any]:
     """The path and the value at a place in an event; a key of a mapping is a value, and may be personal."""
     value: Any = event
     path = ""

@@ -27,7 +27,6 @@ from streams import (
     Processor,
     Settings,
     Streams,
-    chores,
     leases,
     retention,
     scripts,
@@ -68,6 +67,14 @@ outbox = Outbox(settings)
 # The points --------------------------------------------------------------------------------------------------------
 
 
+def replace_run(wrapped: Callable[..., Any]) -> None:
+    """Puts something in the place of what runs scripts, wherever that was imported."""
+    run = scripts.run
+    for module in list(sys.modules.values()):
+        if vars(module).get("run") is run:
+            module.run = wrapped  # type: ignore[attr-defined]
+
+
 def around(name: str, *, after: bool, at: int = 1) -> Callable[[], None]:
     """Dies before or after the `at`-th call of a script."""
 
@@ -83,7 +90,7 @@ def around(name: str, *, after: bool, at: int = 1) -> Callable[[], None]:
                 die()
             return await run(call, script, keys, arguments)
 
-        scripts.run = chores.run = wrapped  # type: ignore[assignment]
+        replace_run(wrapped)
 
     return wrap
 
@@ -121,7 +128,7 @@ def unread() -> None:
         return await run(call, script, keys, arguments)
 
     run = scripts.run
-    scripts.run = wrapped
+    replace_run(wrapped)
 
 
 def read() -> None:

@@ -12,7 +12,8 @@ import streams
 
 def test_every_public_name_is_there_and_documented() -> None:
     """Each has a docstring that says what it is."""
-    assert sorted(streams._HOME_OF) == streams.__all__ == sorted(streams.__all__)
+    homes = sorted(name for names in streams._HOMES.values() for name in names)
+    assert homes == streams.__all__ == sorted(streams.__all__)
     for name in streams.__all__:
         assert getattr(streams, name).__doc__, name
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
