@@ -212,7 +212,7 @@ async def settle__all(client: Any) -> AsyncGenerator[None]:
             1, 0, a, off, 1, 1, 2, a, b, 5,
             follows, 1, "f", 1, 1, *fields(note().encode()), 0,
             waits, 1, "w", 60000, "w-1", *fields([INBOX.encode(), *back(waits)]), *fields(RECORD),
-            dead, 1, "d", *fields([*note().encode(), b"reason", b"failed"]), *fields(RECORD),
+            dead, 1, "d", 1, 1, *fields(note().encode()), *fields([*note().encode(), b"reason", b"x"]), *fields(RECORD),
             returns, 1, "b", 2, *fields(back(returns)), 0,
             off, 1, "c", *fields(RECORD),
         ],

@@ -148,7 +148,8 @@ async def test_only_the_owner_settles(
     for operation in (
         ("f", 1, 2, 2, "x", "y", 0),
         ("w", 0, "id", 3, keys.inbox(GROUP), "x", "y", 0),
-        ("d", 2, "x", "y", 2, "o", "dead"),
+        ("d", 0, 2, "x", "y", 2, "o", "dead"),
+        ("d", 1, 2, 2, "x", "y", 2, "x", "y", 2, "o", "dead"),
         ("b", 2, 2, "x", "y", 0),
     ):
         lost = await settle(
@@ -207,7 +208,7 @@ async def test_an_outcome_that_cannot_be_written_stays_and_holds_up_no_other(
         redis_client.execute_command,
         due=keys.due(), waiting=keys.waiting(), dead=keys.dead(GROUP), history=keys.history(GROUP),
         groups=keys.groups(), books=keys.books(), streams=[source], group=GROUP, consumer="a", turns="", limits="",
-        operations=[1, 0, "-", "+", 0, 2, delivered[1], 1, "d", 2, "x", "y", 0, delivered[2], 1, "c", 0],
+        operations=[1, 0, "-", "+", 0, 2, delivered[1], 1, "d", 0, 2, "x", "y", 0, delivered[2], 1, "c", 0],
     )  # fmt: skip
     assert (lost, list(refused)) == ([], [1])
     assert await owner(redis_client, source, delivered[1]) == (b"a", 1)
