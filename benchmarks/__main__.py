@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import engine, floor
-from streams.embedded import EmbeddedRedis, find_servers
+from streams.redis.embedded import EmbeddedRedis, find_servers
 
 WORK: Final = {
     "drain": 100_000,

@@ -33,7 +33,7 @@ from processors.storage import Storages, StorageSettings
 from schemas import InventoryExported, InventoryExportRequested, InventoryImported
 from schemas.files import ExportFormat
 from streams import Event, Settings, Streams
-from streams.embedded import EmbeddedRedis, find_servers
+from streams.redis.embedded import EmbeddedRedis, find_servers
 
 CHUNK: Final = 5_000
 MOST_RSS: Final = 300  # MiB

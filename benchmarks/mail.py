@@ -36,7 +36,7 @@ from processors.email.rendering import render
 from processors.email.settings import EmailSettings
 from schemas import UserRegistered
 from streams import Settings, Streams
-from streams.embedded import EmbeddedRedis, find_servers
+from streams.redis.embedded import EmbeddedRedis, find_servers
 
 AT_ONCE: Final = 50
 LEAST_RATIO: Final = 0.7

@@ -34,7 +34,7 @@ from processors.database.tables import businesses, products, stock_levels
 from schemas import ReportFailed, ReportGenerated, ReportRequested
 from schemas.reports import ReportFilters, ReportFormat
 from streams import Settings, Streams
-from streams.embedded import EmbeddedRedis, find_servers
+from streams.redis.embedded import EmbeddedRedis, find_servers
 
 LEAST_RATIO: Final = 0.8
 MOST_RSS: Final = 300  # MiB

@@ -4,7 +4,7 @@
 OpenTelemetry.
 """
 
-from streams.extras import extra
+from streams.errors import extra
 
 with extra("tracing", for_="observability.instrument"):
     from observability.instrumentation import flush, instrument

@@ -11,10 +11,10 @@ from typing import Final
 from opentelemetry.semconv._incubating.attributes import cloudevents_attributes as cloudevents
 from opentelemetry.semconv._incubating.attributes import messaging_attributes as messaging
 
-from streams.delivery import Delivery
 from streams.events import registered
-from streams.message import Message
-from streams.outcome import Acked, Cancelled, DeadLettered, Expired, Outcome, Released, Retried, Snoozed
+from streams.messages.delivery import Delivery
+from streams.messages.message import Message
+from streams.messages.outcome import Acked, Cancelled, DeadLettered, Expired, Outcome, Released, Retried, Snoozed
 
 ATTEMPT: Final = "messaging.redis.message.attempt"
 """Handler failures of the event in this group, plus one."""

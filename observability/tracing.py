@@ -43,11 +43,11 @@ from observability.message_attributes import (
 )
 from observability.redaction import redact_error
 from observability.trace_context import read_context, write_context, write_unrecorded
-from streams.delivery import Delivery
-from streams.failure import name_of_class
-from streams.message import TRACEPARENT, TYPE, Message
-from streams.middleware import Deliver, DeliverBatch, Middleware, Publish, Settle
-from streams.outcome import DeadLettered, Outcome, Retried
+from streams.messages.delivery import Delivery
+from streams.messages.error_text import name_of_class
+from streams.messages.message import TRACEPARENT, TYPE, Message
+from streams.messages.middleware import Deliver, DeliverBatch, Middleware, Publish, Settle
+from streams.messages.outcome import DeadLettered, Outcome, Retried
 
 _YOUNG: Final = timedelta(hours=1)
 _MOST_KEPT: Final = 10_000

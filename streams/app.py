@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
-from streams import boot, event_ids
-from streams.claims import ClaimStore
-from streams.connection import Connections
-from streams.errors import StreamsError, Unreachable
-from streams.keys import Keys, partition_of
-from streams.partition import Partition
-from streams.partitioning import agree
-from streams.refusal import refusal
+from streams.errors import Refused, StreamsError, Unreachable
+from streams.messages import event_ids
+from streams.messages.claims import ClaimStore
+from streams.redis import server
+from streams.redis.connection import Connections
+from streams.redis.keys import Keys, partition_of
+from streams.redis.partition import Partition
+from streams.redis.refusal import refusal, refusing, unless_odd
+from streams.redis.script import Call, Script, run
+from streams.redis.untrusted import whole
 from streams.settings import Settings
 
 if TYPE_CHECKING:
@@ -78,7 +80,7 @@ class App:
         async with self._checking:
             if not self._checked:
                 for connections in dict.fromkeys(partition.connections for partition in self.partitions):
-                    await boot.check(connections.client, self.settings, connections.place)
+                    await server.check(connections.client, self.settings, connections.place)
                 await agree(self)
                 self._checked = True
 
@@ -99,3 +101,46 @@ class App:
                 raise problem
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))
             limit, pause = limit * 2, min(1.0, pause * 2)
+
+
+# Partitioning: how many partitions an app has, on which all its processes must agree.
+
+
+async def agree(client: App) -> None:
+    """Raises `Refused` when `STREAMS_PARTITIONS` is not what the app has; a new app has what its first process says."""
+    number = client.settings.partitions
+    holds = await settle_on(client, number)
+    if holds != number:
+        raise Refused(
+            f"{client.settings.app} has {holds} partition(s), not {number}: set STREAMS_PARTITIONS={holds}, or change "
+            f"it with `streams partitions --set {number}`"
+        )
+
+
+async def registered(client: App) -> int:
+    """How many the app has; what the settings say where nothing was ever published."""
+    first = client.partitions[0]
+    with refusing(first.connections):
+        noted = whole(await unless_odd(first.redis.get(first.keys.partitions())))
+        if noted > 0:
+            return noted
+        return 1 if await first.redis.exists(first.keys.books()) else client.settings.partitions
+
+
+async def settle_on(client: App, number: int, *, change: bool = False) -> int:
+    """The number that holds: `number` if the app is new, or to be changed."""
+    first = client.partitions[0]
+    with refusing(first.connections):
+        return await agree_partitions(
+            first.redis.execute_command,
+            partitions=first.keys.partitions(), books=first.keys.books(), number=number, change=change,
+        )  # fmt: skip
+
+
+AGREE_PARTITIONS: Final = Script.load("redis/agree_partitions")
+
+
+async def agree_partitions(call: Call, *, partitions: str, books: str, number: int, change: bool = False) -> int:
+    """How many partitions the app has: `number` if it is new or to be changed, else what was noted before."""
+    holds: int = await run(call, AGREE_PARTITIONS, (partitions, books), (number, int(change)))
+    return holds

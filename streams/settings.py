@@ -5,16 +5,19 @@ Secrets are also read from files (`REDIS_PASSWORD_FILE`) and never shown by `rep
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+from collections.abc import Callable
 from ipaddress import IPv6Address
 from pathlib import Path
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Any, Final, Self, TypeVar
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from streams.environment import SecretFile, with_secrets
+from streams.errors import StreamsError
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _FILE_VARIABLES: Final = ("REDIS_URL", "REDIS_PASSWORD", "SENTINEL_PASSWORD")
@@ -158,3 +161,57 @@ def place(url: str) -> str:
     """Names a Redis URL for people: scheme, host and path, without user or password."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+# Environment: what every settings class does alike: secrets from files, and one line for what cannot work.
+
+_M = TypeVar("_M", bound=BaseModel)
+
+
+class SecretFile(SecretStr):
+    """A secret in a file, which is read again each time it is asked for: a rotated one needs no restart.
+
+    While the file cannot be read, or is empty, the value is what it held last.
+    """
+
+    def __init__(self, path: str) -> None:
+        super().__init__(_read(path))
+        self._path = path
+
+    def get_secret_value(self) -> str:
+        """What the file holds now."""
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            self._secret_value = _read(self._path) or self._secret_value
+        return self._secret_value
+
+
+def _read(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8").strip()
+
+
+def with_secrets(values: Any, *variables: str, read: Callable[[str], Any] = _read) -> Any:
+    """Adds the secrets whose `VARIABLE_FILE` is set and which are not given otherwise, to what a settings class is made
+    from. Raises `StreamsError`, naming the file, when one cannot be read.
+    """
+    for variable in variables:
+        name, path = variable.lower(), os.environ.get(f"{variable}_FILE")
+        if path and not values.get(name) and not values.get(variable):
+            try:
+                values[name] = read(path)
+            except (OSError, UnicodeDecodeError) as error:
+                raise StreamsError(f"{variable}_FILE={path} cannot be read: {error.__class__.__name__}") from None
+    return values
+
+
+def loaded(settings: type[_M]) -> _M:
+    """Makes settings from the environment; raises `StreamsError`, one line naming the variable, for what cannot work.
+
+    The value is not shown: it may hold a password.
+    """
+    try:
+        return settings()
+    except ValidationError as error:
+        found = error.errors(include_input=False, include_url=False, include_context=False)[0]
+        variable = "_".join(str(part) for part in found["loc"][:1]).upper()
+        problem = found["msg"].removeprefix("Value error, ")
+        raise StreamsError(f"{variable}: {problem}" if variable else problem) from None

@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import sys
 
-from streams import Event, Processor, Slot, run, scheduler
+from streams import Event, Processor, Slot, run
+from streams.scheduling import scheduler
 
 
 class Struck(Event, stream="clock", version=1):

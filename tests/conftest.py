@@ -23,7 +23,7 @@ from redis.asyncio.cluster import ClusterNode
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from streams.embedded import ServerBinary, find_servers
+from streams.redis.embedded import ServerBinary, find_servers
 from tests.child import Child, Spawn
 from tests.connection_leaks import left_open, watch_connections
 from tests.key_leaks import find_leaks

@@ -33,7 +33,7 @@ PERMANENT: Final = frozenset(
         "limits",
     }
 )
-"""The kinds of key that live until somebody trims or retires them: the table in `streams/keys.py`."""
+"""The kinds of key that live until somebody trims or retires them: the table in `streams/redis/keys.py`."""
 
 
 def find_leaks(client: redis.Redis, app: str) -> list[str]:

@@ -14,7 +14,7 @@ from tests.waiting import wait_until_sync
 if TYPE_CHECKING:
     import redis
 
-    from streams.embedded import ServerBinary
+    from streams.redis.embedded import ServerBinary
 
 MASTERS: Final = 3
 SLOTS: Final = 16384

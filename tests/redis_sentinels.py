@@ -9,7 +9,7 @@ from tests.redis_server import RedisServer
 from tests.waiting import wait_until_sync
 
 if TYPE_CHECKING:
-    from streams.embedded import ServerBinary
+    from streams.redis.embedded import ServerBinary
 
 SERVICE: Final = "events"
 DOWN_AFTER_MS: Final = 500

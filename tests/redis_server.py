@@ -21,7 +21,7 @@ from tests.waiting import wait_until_sync
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from streams.embedded import ServerBinary
+    from streams.redis.embedded import ServerBinary
 
 PORTS_TRIED = 5
 

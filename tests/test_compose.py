@@ -11,8 +11,8 @@ import pytest
 import yaml
 from redis.exceptions import AuthenticationError
 
-from streams.boot import find_problems
-from streams.embedded import ServerBinary
+from streams.redis.embedded import ServerBinary
+from streams.redis.server import find_problems
 from streams.settings import Settings
 from tests.redis_server import RedisServer
 

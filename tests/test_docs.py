@@ -35,17 +35,17 @@ import pytest
 from pydantic_settings import BaseSettings
 
 import schemas
-import streams.keys
+import streams.redis.keys
 from processors.email.settings import EmailSettings
 from processors.file.settings import FileSettings
 from processors.inventory.settings import InventorySettings
 from processors.report.settings import ReportSettings
 from processors.storage import StorageSettings
 from streams import Settings
-from streams.cli.commands import application
+from streams.cli.application import application
 from streams.events.privacy import PII, marked_fields
-from streams.facts import State
-from streams.message import CARRIED, FIELDS
+from streams.inspecting.facts import State
+from streams.messages.message import CARRIED, FIELDS
 from streams.sql import SqlSettings
 from tests.faults import test_why as processes
 from tests.redis_server import RedisServer
@@ -380,8 +380,8 @@ def test_the_settings_are_the_documented_ones(heading: str, model: type[BaseSett
 
 
 def test_the_keys_are_the_documented_ones() -> None:
-    """The table in streams/keys.py is the table in docs/how-it-works.md."""
-    known = dict(re.findall(r"^\| (\{app:[p0]\}\S+) +\| (\w+) ", streams.keys.__doc__ or "", re.MULTILINE))
+    """The table in streams/redis/keys.py is the table in docs/how-it-works.md."""
+    known = dict(re.findall(r"^\| (\{app:[p0]\}\S+) +\| (\w+) ", streams.redis.keys.__doc__ or "", re.MULTILINE))
     documented = {key: cells[0] for key, cells in rows("docs/how-it-works.md", "The keys").items()}
     assert documented == known
 

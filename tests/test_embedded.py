@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import redis
 
-from streams.embedded import EmbeddedRedis, ServerBinary, find_servers
 from streams.errors import StreamsError
+from streams.redis.embedded import EmbeddedRedis, ServerBinary, find_servers
 from tests.waiting import wait_until_sync
 
 
@@ -94,7 +94,7 @@ def test_many_starters_at_once_start_one_server(home: Path, redis_binary: Server
 def test_it_outlives_the_process_that_started_it(home: Path, redis_binary: ServerBinary) -> None:
     """A command ends; the events it published stay with the server."""
     script = (
-        "from pathlib import Path; from streams.embedded import EmbeddedRedis, ServerBinary\n"
+        "from pathlib import Path; from streams.redis.embedded import EmbeddedRedis, ServerBinary\n"
         f"print(EmbeddedRedis(Path({str(home)!r}), ServerBinary(Path({str(redis_binary.path)!r}), (7, 0, 0))).start())"
     )
 
@@ -165,8 +165,8 @@ def test_a_paused_server_counts_as_running(
     home: Path, redis_binary: ServerBinary, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No second one is started beside it, and the refusal says who owns the directory."""
-    monkeypatch.setattr("streams.embedded.START_SECONDS", 0.5)
-    monkeypatch.setattr("streams.embedded._ANSWER_SECONDS", 0.2)
+    monkeypatch.setattr("streams.redis.embedded.START_SECONDS", 0.5)
+    monkeypatch.setattr("streams.redis.embedded._ANSWER_SECONDS", 0.2)
     server = EmbeddedRedis(home, redis_binary)
     server.start()
     pid = server.pid
@@ -190,7 +190,7 @@ def test_a_server_whose_socket_was_deleted_is_not_doubled(
     pid = server.pid
     assert pid is not None
     hidden = server.socket.rename(home / "hidden.sock")
-    monkeypatch.setattr("streams.embedded.START_SECONDS", 0.3)
+    monkeypatch.setattr("streams.redis.embedded.START_SECONDS", 0.3)
     try:
         with pytest.raises(StreamsError, match=r"owns .* but does not answer"):
             server.start()

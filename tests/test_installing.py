@@ -44,11 +44,11 @@ assert seen == [1]
 OF_THE_ENGINE: Final = {
     "cli": "import sys; sys.argv = ['streams', '--help']; from streams.cli import main; main()",
     "tracing": "from observability import instrument; assert instrument('probe')",
-    "embedded": "from streams.embedded import _in_wheel; assert _in_wheel()",
+    "embedded": "from streams.redis.embedded import _in_wheel; assert _in_wheel()",
     "uvloop": "import uvloop, streams.runner; assert streams.runner._loop_factory() is uvloop.new_event_loop",
     "testing": HARNESS,
     "sql": "from streams.sql import Outbox, make_engine; make_engine('sqlite+aiosqlite:///probe.db')",
-    "storage": "from streams.claims import ClaimStore; ClaimStore('file:///tmp')",
+    "storage": "from streams.messages.claims import ClaimStore; ClaimStore('file:///tmp')",
     "faust": "import faust",
 }
 # Extra -> the module that it is for.

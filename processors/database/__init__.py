@@ -4,7 +4,7 @@ exported and reported. It is not a processor and knows none.
 `python -m processors.database upgrade` makes the tables, `... seed` fills them with a made-up history.
 """
 
-from streams.extras import APPLICATION, extra
+from streams.errors import APPLICATION, extra
 
 with extra("database", of=APPLICATION, for_="processors.database"):
     from processors.database.database import Database, open_database

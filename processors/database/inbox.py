@@ -11,9 +11,9 @@ from processors.database.database import Database, open_database
 from streams import Shared
 
 if TYPE_CHECKING:
-    from streams.delivery import Delivery
-    from streams.message import Message
-    from streams.transaction import Handle
+    from streams.handlers.transaction import Handle
+    from streams.messages.delivery import Delivery
+    from streams.messages.message import Message
 
 
 class BusinessInbox:

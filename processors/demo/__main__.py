@@ -5,7 +5,7 @@ import sys
 import typer
 
 from processors.demo.play import demo
-from streams.cli.ending import ending
+from streams.cli.exit import ending
 
 if __name__ == "__main__":
     app = typer.Typer(add_completion=False, rich_markup_mode=None)

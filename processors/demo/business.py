@@ -43,9 +43,10 @@ from schemas import (
 )
 from schemas.inventory import StockChange
 from streams import Event, Streams
-from streams.entries import Entries, decode
-from streams.event_ids import made_at
 from streams.events.event import registered
+from streams.messages.event_ids import made_at
+from streams.messages.message import decode
+from streams.redis.entries import Entries
 
 _E = TypeVar("_E", bound=Event)
 

@@ -20,8 +20,8 @@ from processors.demo import guard
 from processors.demo.actor import GRACE, Actor
 from processors.demo.mailbox import Mailbox
 from processors.demo.script import Script
-from streams.embedded import EmbeddedRedis, find_servers
 from streams.errors import StreamsError
+from streams.redis.embedded import EmbeddedRedis, find_servers
 
 PREFIX: Final = "demo"
 """The demo's own `QUEUE_PREFIX`."""

@@ -16,8 +16,8 @@ from processors.demo.cast import PREFIX, STOCK_ALERTS_TO, Cast
 from processors.demo.claim import Claim
 from processors.demo.screen import Screen
 from processors.demo.told import Told
+from streams.cli.commands.status import picture
 from streams.cli.output import row, table
-from streams.cli.status import picture
 
 _TO: Final = {
     "welcome": programme.ADA,

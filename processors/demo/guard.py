@@ -40,8 +40,8 @@ def stop(directory: Path) -> list[str]:
     A pid alone is given to somebody else in time, so a process is only signalled when it is the one that was noted.
     Raises `StreamsError` when no demo was played in `directory`, or this system cannot tell processes apart.
     """
-    from streams.embedded import EmbeddedRedis
     from streams.errors import StreamsError
+    from streams.redis.embedded import EmbeddedRedis
 
     try:
         note = orjson.loads((directory / _FILE).read_bytes())

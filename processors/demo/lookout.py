@@ -14,9 +14,9 @@ from processors.demo.cast import Cast
 from processors.demo.claim import NotInTime
 from processors.demo.screen import Screen, Standing
 from streams import Streams, StreamsError
-from streams.snapshot import GroupState, Snapshot
-from streams.trail import Trail
-from streams.whereabouts import GroupTrail
+from streams.inspecting.event_status import Trail
+from streams.inspecting.group_status import GroupTrail
+from streams.inspecting.snapshot import GroupState, Snapshot
 
 GROUP: Final = "email"
 

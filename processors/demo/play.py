@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from streams.cli.ending import EXIT_NOBODY_READS
-from streams.errors import StreamsError
-from streams.extras import APPLICATION, extra
+from streams.cli.exit import EXIT_NOBODY_READS
+from streams.errors import APPLICATION, StreamsError, extra
 
 if TYPE_CHECKING:
     from processors.demo.cast import Cast

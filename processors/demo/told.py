@@ -7,8 +7,8 @@ from pathlib import Path
 
 from observability.receiver import Span
 from processors.demo.claim import Claim
-from streams.snapshot import Snapshot
-from streams.whereabouts import GroupTrail
+from streams.inspecting.group_status import GroupTrail
+from streams.inspecting.snapshot import Snapshot
 
 
 @dataclass

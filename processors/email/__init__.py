@@ -3,7 +3,7 @@
 `processors.email` is a package inside `processors`; the standard library's `email` stays what `import email` gives.
 """
 
-from streams.extras import APPLICATION, extra
+from streams.errors import APPLICATION, extra
 
 with extra("email", of=APPLICATION, for_="processors.email"):
     from processors.email.handlers import email

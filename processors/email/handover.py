@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 from redis.asyncio import Redis
 
-from streams.keys import Keys
+from streams.redis.keys import Keys
 
 Known = Literal["", "begun", "sent"]
 

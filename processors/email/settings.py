@@ -14,8 +14,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from processors.recipients import recipient, recipients_of
 from streams import StreamsError
-from streams.environment import loaded, with_secrets
-from streams.schedule import Cron
+from streams.scheduling.schedule import Cron
+from streams.settings import loaded, with_secrets
 
 Encryption = Literal["none", "starttls", "tls"]
 WhenAmbiguous = Literal["resend", "hold"]

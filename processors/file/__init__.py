@@ -1,6 +1,6 @@
 """The file processor: imports stock from CSV files, exports it as CSV, JSON, NDJSON, XLSX and Parquet."""
 
-from streams.extras import APPLICATION, extra
+from streams.errors import APPLICATION, extra
 
 with extra("file", of=APPLICATION, for_="processors.file"):
     from processors.file.handlers import file

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from streams.environment import loaded
+from streams.settings import loaded
 
 
 class FileSettings(BaseSettings):

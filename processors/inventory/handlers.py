@@ -24,7 +24,7 @@ from schemas import (
     StockCheckDue,
 )
 from streams import Backoff, CurrentDelivery, DeadLetter, DeadLettered, Delivery, Event, Processor, Shared
-from streams.limit import Limit
+from streams.handlers.limit import Limit
 from streams.sql import CurrentTransaction
 
 log = structlog.get_logger(__name__)

@@ -17,9 +17,9 @@ from schemas import InventorySyncPageDue
 from streams import DeadLetter, Retry, Shared, Snooze, Unavailable
 
 if TYPE_CHECKING:
-    from streams.delivery import Delivery
-    from streams.message import Message
-    from streams.transaction import Handle
+    from streams.handlers.transaction import Handle
+    from streams.messages.delivery import Delivery
+    from streams.messages.message import Message
 
 Fetched = Page | Unchanged | Expired | None
 

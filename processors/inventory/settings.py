@@ -9,7 +9,7 @@ from urllib.parse import SplitResult, urlsplit
 from pydantic import BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from streams.environment import loaded, with_secrets
+from streams.settings import loaded, with_secrets
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _USUAL_PORTS: Final = {"https": 443, "http": 80}

@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from processors.recipients import recipient
-from streams.environment import loaded
+from streams.settings import loaded
 
 
 def _split(value: Any) -> Any:

@@ -3,7 +3,7 @@
 It is not a processor and knows none. `python -m processors.storage` serves the links to files in directories.
 """
 
-from streams.extras import APPLICATION, extra
+from streams.errors import APPLICATION, extra
 
 with extra("downloads", of=APPLICATION, for_="processors.storage"):
     from processors.storage.file_writer import FileWriter

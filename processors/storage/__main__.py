@@ -11,7 +11,7 @@ from observability import instrument
 from processors.storage.settings import StorageSettings
 from processors.storage.storages import Storages
 from streams import StreamsError
-from streams.extras import APPLICATION, extra
+from streams.errors import APPLICATION, extra
 
 
 def main() -> int:

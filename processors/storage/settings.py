@@ -10,7 +10,7 @@ from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from streams import Settings
-from streams.environment import loaded, with_secrets
+from streams.settings import loaded, with_secrets
 
 Area = Literal["uploads", "exports", "reports"]
 AREAS: Final[tuple[Area, ...]] = get_args(Area)

@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from streams import Unavailable
-from streams.failure import describe
+from streams.messages.error_text import describe
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 from typing import NoReturn
 
-from streams.extras import MissingExtra, extra
+from streams.errors import MissingExtra, extra
 
 
 def main() -> NoReturn:
@@ -17,8 +17,8 @@ def main() -> NoReturn:
     """
     try:
         with extra("cli", for_="streams"):
-            from streams.cli.commands import application
-            from streams.cli.ending import ending
+            from streams.cli.application import application
+            from streams.cli.exit import ending
     except MissingExtra as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)

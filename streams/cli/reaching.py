@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import TYPE_CHECKING
 
-from streams.cli.checks import Finding
+from streams.inspecting.doctor import Finding
 
 if TYPE_CHECKING:
-    from streams.connection import Connections
+    from streams.redis.connection import Connections
 
 
 def check_connection(connections: Connections) -> Iterator[Finding]:

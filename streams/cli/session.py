@@ -10,13 +10,13 @@ from contextlib import asynccontextmanager
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Final
 
-from streams.cli.ending import Usage
+from streams.cli.exit import Usage
 from streams.cli.output import is_of_output, note
 from streams.errors import ConfigurationError, Refused, StreamsError
 
 if TYPE_CHECKING:
-    from streams.client import Streams
-    from streams.processor import Processor
+    from streams.client.client import Streams
+    from streams.handlers.processor import Processor
     from streams.settings import Settings
 
 GROUP: Final = "streams.processors"
@@ -69,9 +69,8 @@ async def opened() -> AsyncIterator[Streams]:
     """A client with the events registered."""
     from redis.exceptions import RedisError
 
-    from streams.client import Streams
-    from streams.connection import LOST
-    from streams.refusal import refusal
+    from streams.client.client import Streams
+    from streams.redis.refusal import LOST, refusal
 
     if "structlog" in sys.modules:  # stdout is for what was asked; nothing on a command's way imports it (0.1 s)
         import structlog
@@ -103,7 +102,7 @@ def load_processors(modules: Sequence[str]) -> list[Processor]:
     """The processors of these modules, or without any those of installed packages, which announce them as entry points
     of the group `streams.processors`. Raises `StreamsError` for a module that has none.
     """
-    from streams.processor import Processor
+    from streams.handlers.processor import Processor
 
     found: list[Processor] = []
     for name in modules:

@@ -4,7 +4,7 @@ what they tell of was committed (`Outbox`, and the relay that `python -m streams
 `streams.sql.relay` is not imported here, because it is a program as well.
 """
 
-from streams.extras import extra
+from streams.errors import extra
 
 with extra("sql", for_="streams.sql"):
     from streams.sql.engine import make_engine

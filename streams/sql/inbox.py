@@ -18,19 +18,19 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, A
 from uncalled_for import Dependency
 
 from streams.errors import StreamsError
-from streams.failure import describe, leaves
-from streams.logger import get_logger
-from streams.message import DATA, ID, TYPE
-from streams.outcome import DeadLetter, Unavailable
+from streams.logs import get_logger
+from streams.messages.error_text import describe, leaves
+from streams.messages.message import DATA, ID, TYPE
+from streams.messages.outcome import DeadLetter, Unavailable
 from streams.sql.engine import make_engine
-from streams.sql.faults import is_away, is_transient
-from streams.sql.stored import dump_follow_ups, load_follow_ups
+from streams.sql.error_classes import is_away, is_transient
+from streams.sql.serialization import dump_follow_ups, load_follow_ups
 from streams.sql.tables import inbox, is_begun
 
 if TYPE_CHECKING:
-    from streams.delivery import Delivery
-    from streams.message import Message
-    from streams.transaction import Handle
+    from streams.handlers.transaction import Handle
+    from streams.messages.delivery import Delivery
+    from streams.messages.message import Message
 
 log = get_logger("streams.inbox")
 

@@ -11,16 +11,16 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from sqlalchemy import Executable, Integer, cast, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from streams.claims import MOST
-from streams.delivery import current_delivery
+from streams.durations import Duration, seconds
 from streams.errors import TooLarge, Unpublishable
-from streams.keys import checked_priority
-from streams.message import TRACEPARENT, TRACESTATE, Message
-from streams.outcome import Duration, seconds
-from streams.publishable import checked_event, checked_key
+from streams.messages.claims import MOST
+from streams.messages.delivery import current_delivery
+from streams.messages.message import TRACEPARENT, TRACESTATE, Message
+from streams.messages.publishable import checked_event, checked_key
 from streams.receipt import Receipt
+from streams.redis.keys import checked_priority
 from streams.settings import Settings
-from streams.sql.stored import dump_message
+from streams.sql.serialization import dump_message
 from streams.sql.tables import LOCK_SPACE, outbox
 
 if TYPE_CHECKING:

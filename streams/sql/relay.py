@@ -21,18 +21,17 @@ from pydantic import ValidationError
 from sqlalchemy import delete, exc, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from streams.client import Streams
+from streams.client.client import Streams
 from streams.errors import PublishUncertain, Refused, StreamsError, Unreachable
-from streams.failure import describe
-from streams.keys import LANES
-from streams.logger import get_logger
-from streams.logs import configure_unless_done
+from streams.logs import configure_unless_done, get_logger
+from streams.messages.error_text import describe
+from streams.redis.keys import LANES
 from streams.sql.engine import make_engine
-from streams.sql.stored import load_message
+from streams.sql.serialization import load_message
 from streams.sql.tables import NowMs, outbox, relays
 
 if TYPE_CHECKING:
-    from streams.message import Message
+    from streams.messages.message import Message
 
 log = get_logger("streams.relay")
 

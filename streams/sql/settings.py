@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import AliasChoices, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from streams.environment import with_secrets
+from streams.settings import with_secrets
 
 
 class SqlSettings(BaseSettings):

@@ -1,6 +1,6 @@
 """Testing: processors in unit tests, without a server and without waiting: `Harness`. See docs/testing.md."""
 
-from streams.extras import extra
+from streams.errors import extra
 
 with extra("testing", for_="streams.testing"):
     import lupa as _  # type: ignore[import-untyped]  # fakeredis without its Lua would fail at the first script

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from streams.failure import Fatal
-from streams.middleware import Deliver, DeliverBatch, Middleware
+from streams.messages.error_text import Fatal
+from streams.messages.middleware import Deliver, DeliverBatch, Middleware
 
 if TYPE_CHECKING:
-    from streams.delivery import Delivery
-    from streams.outcome import Outcome
+    from streams.messages.delivery import Delivery
+    from streams.messages.outcome import Outcome
 
 T = TypeVar("T")
 A = TypeVar("A")

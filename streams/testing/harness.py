@@ -16,23 +16,24 @@ from typing import Any, Final, Self, TypeVar
 
 from pydantic import SecretStr
 
-from streams import clock, scripts
-from streams.calling import shown
-from streams.claims import ClaimStore
-from streams.client import Streams
+from streams import clock
+from streams.client.client import Streams
 from streams.errors import NotFound, StreamsError
-from streams.event_ids import new_id
 from streams.events.event import Event
-from streams.keys import NEVER_MS
-from streams.message import Message
-from streams.middleware import Middleware
-from streams.processor import Processor
+from streams.handlers.callables import shown
+from streams.handlers.processor import Processor
+from streams.messages.claims import ClaimStore
+from streams.messages.event_ids import new_id
+from streams.messages.message import Message
+from streams.messages.middleware import Middleware
+from streams.redis.keys import NEVER_MS
 from streams.settings import Settings
+from streams.settling import scripts
 from streams.testing.clock import VirtualClock
+from streams.testing.consumer import Member
 from streams.testing.crash import Dying
-from streams.testing.letters import MemoryLetters
-from streams.testing.member import Member
-from streams.testing.overriding import Factory, Overriding
+from streams.testing.dead_letters import MemoryLetters
+from streams.testing.overrides import Factory, Overriding
 from streams.testing.server import MemoryConnections, MemoryServer, timed
 
 _E = TypeVar("_E", bound=Event)

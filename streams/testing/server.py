@@ -14,9 +14,9 @@ from fakeredis.model import _stream
 from redis.asyncio.client import Pipeline, PubSub
 from redis.exceptions import ResponseError
 
-from streams.connection import Connections
-from streams.entries import Entry
-from streams.testing.lua import Lua
+from streams.redis.connection import Connections
+from streams.redis.entries import Entry
+from streams.testing.lua_runtime import Lua
 
 if TYPE_CHECKING:
     from streams.settings import Settings

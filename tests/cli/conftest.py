@@ -14,8 +14,8 @@ import pytest
 import structlog
 
 from streams import Settings, Streams
-from streams.cli.commands import application
-from streams.cli.ending import ending
+from streams.cli.application import application
+from streams.cli.exit import ending
 from tests.cli.consuming import settings_for
 
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 import redis
 
-from streams.keys import Keys
+from streams.redis.keys import Keys
 from tests.cli.conftest import Command, Result
 from tests.redis_server import RedisServer
 

@@ -6,7 +6,7 @@ import pytest
 
 from schemas import UserRegistered
 from streams import Settings, Streams
-from streams.entries import Entries
+from streams.redis.entries import Entries
 from tests.child import Spawn
 from tests.cli.conftest import Cli
 from tests.cli.consuming import Desk, consuming, registered

@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from streams import Settings, Streams
-from streams.keys import Keys
+from streams.redis.keys import Keys
 from tests.cli.conftest import Cli, Command
 from tests.cli.consuming import Desk, consuming, registered
 from tests.redis_server import RedisServer

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from streams.cli.ending import Usage
-from streams.cli.moments import parse_moment
+from streams.cli.exit import Usage
+from streams.cli.times import parse_moment
 
 
 def test_what_is_taken_for_a_time() -> None:

@@ -10,9 +10,9 @@ import pytest
 
 from schemas import EmailRefused, UserRegistered
 from streams import Streams
-from streams.entries import Entries, decode
-from streams.keys import Priority
-from streams.message import Message
+from streams.events.event import Priority
+from streams.messages.message import Message, decode
+from streams.redis.entries import Entries
 from tests.cli.conftest import Cli, Command
 from tests.redis_server import RedisServer
 

@@ -8,7 +8,7 @@ import pytest
 
 from streams import Settings
 from streams.cli.reaching import check_connection
-from streams.connection import Connections
+from streams.redis.connection import Connections
 
 
 @pytest.mark.parametrize(

@@ -11,10 +11,10 @@ import pytest
 
 from schemas import UserRegistered
 from streams import Consumer, Processor, Settings, Streams
-from streams.account import Gap
-from streams.accounting import Accounts
-from streams.cli.status import picture
+from streams.cli.commands.status import picture
 from streams.events import registered_types
+from streams.inspecting.ledger import Gap
+from streams.inspecting.reconciliation import Accounts
 from tests.child import Spawn
 from tests.cli.conftest import Cli
 from tests.cli.consuming import Desk, consuming, registered

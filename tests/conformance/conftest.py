@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import pytest
 
-from streams.embedded import ServerBinary, find_servers
+from streams.redis.embedded import ServerBinary, find_servers
 from tests.conformance.engine import Engine, HarnessEngine, RedisEngine
 
 _SERVERS: Final = sorted(find_servers(), key=lambda binary: binary.version)

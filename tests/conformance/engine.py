@@ -7,11 +7,12 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from streams import Consumer, Event, Processor, Receipt, Settings, Streams, scripts
-from streams.letter import Letter
+from streams import Consumer, Event, Processor, Receipt, Settings, Streams
+from streams.consuming import scripts
+from streams.inspecting.event_status import Trail
+from streams.inspecting.group_status import GroupTrail
+from streams.messages.letter import Letter
 from streams.testing import Harness
-from streams.trail import Trail
-from streams.whereabouts import GroupTrail
 from tests.waiting import wait_until
 
 SETTINGS: dict[str, Any] = {

@@ -20,7 +20,8 @@ from streams import (
     TooLarge,
 )
 from streams import clock as engine_clock
-from streams.dead_letters import Filter, Tally
+from streams.dead_letters.dead_letters import Tally
+from streams.dead_letters.search import Filter
 from tests.conformance.engine import Engine, dead, state
 from tests.events import Followed, Noted, Other
 

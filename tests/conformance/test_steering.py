@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from streams import Backoff, NotFound, Processor, Slot, StreamsError
-from streams.dead_letters import Filter
+from streams.dead_letters.search import Filter
 from tests.conformance.engine import Engine, becomes
 from tests.events import Followed, Noted
 

@@ -13,7 +13,7 @@ from typing import Any, Final
 import redis
 import redis.asyncio
 
-from streams.embedded import ServerBinary
+from streams.redis.embedded import ServerBinary
 from tests.redis_server import RedisServer
 
 State = dict[str, Any]

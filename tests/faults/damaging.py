@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from hypothesis import strategies as st
 
-from streams import keys as keys_module
+from streams.redis import keys as keys_module
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from streams.keys import Keys
+    from streams.redis.keys import Keys
 
 GROUPS: Final = ("plain", "lined", "capped")
 LAST_ID: Final = f"{2**64 - 1}-{2**64 - 1}"

@@ -18,27 +18,20 @@ from typing import Any, Final
 import redis
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from streams import (
-    Backoff,
-    Consumer,
-    CurrentDelivery,
-    Delivery,
-    Event,
-    Processor,
-    Settings,
-    Streams,
-    leases,
-    retention,
-    scripts,
-)
-from streams.dead_letters import DeadLetters
-from streams.executor import Executor
-from streams.message import Message
-from streams.reader import Reader
+from streams import Backoff, Consumer, CurrentDelivery, Delivery, Event, Processor, Settings, Streams
+from streams.admin import trim
+from streams.consuming import leases
+from streams.consuming import scripts as consuming_scripts
+from streams.consuming.reader import Reader
+from streams.dead_letters.dead_letters import DeadLetters
+from streams.executing.executor import Executor
+from streams.handlers.transaction import Handle
+from streams.messages.message import Message
+from streams.redis import script as redis_script
+from streams.settling import scripts as settling_scripts
 from streams.sql import CurrentTransaction, Outbox, SqlInbox, make_engine
 from streams.sql import inbox as sql_inbox
 from streams.sql.relay import Relay, Row
-from streams.transaction import Handle
 from tests.sql.ledger import enter
 
 
@@ -69,7 +62,7 @@ outbox = Outbox(settings)
 
 def replace_run(wrapped: Callable[..., Any]) -> None:
     """Puts something in the place of what runs scripts, wherever that was imported."""
-    run = scripts.run
+    run = redis_script.run
     for module in list(sys.modules.values()):
         if vars(module).get("run") is run:
             module.run = wrapped  # type: ignore[attr-defined]
@@ -79,9 +72,11 @@ def around(name: str, *, after: bool, at: int = 1) -> Callable[[], None]:
     """Dies before or after the `at`-th call of a script."""
 
     def wrap() -> None:
-        left, run = at, scripts.run
+        left, run = at, redis_script.run
 
-        async def wrapped(call: scripts.Call, script: scripts.Script, keys: Sequence[str], arguments: Any) -> Any:
+        async def wrapped(
+            call: redis_script.Call, script: redis_script.Script, keys: Sequence[str], arguments: Any
+        ) -> Any:
             nonlocal left
             left -= script.name == name
             if script.name == name and left == 0:
@@ -99,9 +94,9 @@ def holding(operation: bytes, *, after: bool) -> Callable[[], None]:
     """Dies before or after a settlement with such an operation in it."""
 
     def wrap() -> None:
-        settle = scripts.settle
+        settle = settling_scripts.settle
 
-        async def wrapped(call: scripts.Call, **given: Any) -> tuple[list[int], scripts.Refusals]:
+        async def wrapped(call: redis_script.Call, **given: Any) -> tuple[list[int], redis_script.Refusals]:
             hit = operation in given["operations"]
             if hit and not after:
                 die()
@@ -110,7 +105,7 @@ def holding(operation: bytes, *, after: bool) -> Callable[[], None]:
                 die()
             return done
 
-        scripts.settle = wrapped
+        settling_scripts.settle = wrapped
 
     return wrap
 
@@ -118,8 +113,8 @@ def holding(operation: bytes, *, after: bool) -> Callable[[], None]:
 def unread() -> None:
     """The settlement is executed, and its reply is never read: it goes over a connection that nobody listens to."""
 
-    async def wrapped(call: scripts.Call, script: scripts.Script, keys: Sequence[str], arguments: Any) -> Any:
-        if script is scripts.SETTLE:
+    async def wrapped(call: redis_script.Call, script: redis_script.Script, keys: Sequence[str], arguments: Any) -> Any:
+        if script is settling_scripts.SETTLE:
             assert settings.redis_url is not None
             connection = redis.from_url(settings.redis_url.get_secret_value()).connection_pool.get_connection()
             connection.send_command(*script.by_source(keys, arguments))
@@ -127,7 +122,7 @@ def unread() -> None:
             die()
         return await run(call, script, keys, arguments)
 
-    run = scripts.run
+    run = redis_script.run
     replace_run(wrapped)
 
 
@@ -184,7 +179,7 @@ def looked_up() -> None:
 
 def taken_over() -> None:
     """What a dead consumer held is this one's, and it has not looked at it."""
-    inner = scripts.reclaim
+    inner = consuming_scripts.reclaim
 
     async def wrapped(*given: Any, **named: Any) -> Any:
         answer = await inner(*given, **named)
@@ -192,7 +187,7 @@ def taken_over() -> None:
             die()
         return answer
 
-    scripts.reclaim = wrapped
+    consuming_scripts.reclaim = wrapped
 
 
 def committed() -> None:
@@ -224,7 +219,7 @@ POINTS: Final[dict[str, Callable[[], None]]] = {
     "after a dead letter is settled": holding(b"d", after=True),
     "before the move": around("release_due", after=False),
     "after the move": around("release_due", after=True),
-    "replayed in the middle": around("replay", after=True, at=2),
+    "replayed in the middle": around("replay_dead_letters", after=True, at=2),
     "before the trim": around("trim", after=False),
     "after the trim": around("trim", after=True),
     "a consumer that retires": around("retire_consumer", after=True),
@@ -292,7 +287,7 @@ async def afterwards(point: str, *, again: bool) -> None:
                 async with asyncio.timeout(1.0):
                     await relay.run()
         else:
-            await retention.trim(streams, ["wanted"], keep=1)
+            await trim.trim(streams, ["wanted"], keep=1)
 
 
 def live(work: Callable[[], Awaitable[None]], wrap: Callable[[], None] | None = None, *, seconds: int = 0) -> int:

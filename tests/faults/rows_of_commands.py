@@ -9,8 +9,8 @@ import io
 import json
 import sys
 
-from streams.cli.commands import application
-from streams.cli.ending import ending
+from streams.cli.application import application
+from streams.cli.exit import ending
 
 
 def main() -> None:

@@ -10,7 +10,8 @@ from random import Random
 import pytest
 
 from streams import Consumer, NotFound, Processor, Streams, StreamsError
-from streams.accounting import Accounts, GroupAccount, _Look
+from streams.inspecting.ledger import GroupAccount
+from streams.inspecting.reconciliation import Accounts, _Look
 from tests.faults.conftest import ProbeLog, SpawnProbe
 from tests.probe import Probed
 from tests.streams.test_accounting import adds_up

@@ -19,7 +19,7 @@ import pytest
 
 from schemas import UserRegistered
 from streams import Consumer, Processor, Settings, Streams
-from streams.embedded import ServerBinary, find_servers
+from streams.redis.embedded import ServerBinary, find_servers
 from tests.redis_cluster import RedisCluster
 from tests.waiting import wait_until
 

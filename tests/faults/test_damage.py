@@ -22,8 +22,8 @@ from hypothesis import strategies as st
 from redis.exceptions import ResponseError
 
 from streams import Backoff, Consumer, Limit, Processor, Streams
-from streams.cli.commands import application
-from streams.cli.ending import ending
+from streams.cli.application import application
+from streams.cli.exit import ending
 from tests.events import Noted, Other
 from tests.faults.damaging import FAMILIES, GROUPS, Harm, families_in_keys, harms
 from tests.streams.conftest import make_settings

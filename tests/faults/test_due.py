@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from streams import Settings, Streams
-from streams.entries import milliseconds
+from streams.redis.entries import milliseconds
 from tests.child import Spawn
 from tests.conftest import RedisFactory
 from tests.faults.conftest import ROOT, ProbeLog, SpawnProbe

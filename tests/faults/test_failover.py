@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from streams import Consumer, Event, NotReplicated, Processor, PublishUncertain, Settings, Streams, Unreachable
-from streams.embedded import ServerBinary
+from streams.redis.embedded import ServerBinary
 from tests.redis_cluster import RedisCluster
 from tests.redis_sentinels import RedisSentinels
 from tests.redis_server import RedisServer

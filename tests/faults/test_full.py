@@ -25,8 +25,8 @@ from processors.file.settings import FileSettings
 from processors.storage import Storages
 from schemas import InventoryExported, InventoryExportRequested
 from streams import Backoff, Consumer, CurrentDelivery, Delivery, Processor, Streams, StreamsError
-from streams.embedded import ServerBinary
-from streams.upkeep import Upkeep
+from streams.consuming.maintenance import Upkeep
+from streams.redis.embedded import ServerBinary
 from tests.conftest import RedisFactory
 from tests.events import Noted
 from tests.processors.database.conftest import business

@@ -19,8 +19,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 from structlog.testing import capture_logs
 
 from streams import Backoff, Consumer, CurrentDelivery, Delivery, Processor, Settings, Streams, clock
-from streams.connection import Connections
-from streams.reconnect import Reconnect
+from streams.redis.connection import Connections
+from streams.redis.reconnect import Reconnect
 from streams.sql import CurrentTransaction, SqlInbox
 from tests.conftest import RedisFactory
 from tests.events import Noted

@@ -175,7 +175,7 @@ async def test_a_name_that_still_leads_to_a_replica_is_asked_in_steps(redis_fact
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch) -> float:
     """A connection counts as quiet after a moment instead of ten seconds."""
-    monkeypatch.setattr("streams.following.QUIET", 0.2)
+    monkeypatch.setattr("streams.redis.failover.QUIET", 0.2)
     return 0.2
 
 

@@ -149,7 +149,7 @@ async def test_a_login_that_stays_refused_ends_a_consumer(
     redis_factory: RedisFactory, app: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """One that has worked tries for half a minute, here for a second; nothing says that anything was handed back."""
-    monkeypatch.setattr("streams.reconnect._PATIENCE", 1.0)
+    monkeypatch.setattr("streams.redis.reconnect._PATIENCE", 1.0)
     server = redis_factory(password="old")
     begun, gate = list[int](), asyncio.Event()
     probe = Processor("probe", concurrency=1)

@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 import redis.asyncio
 
-from streams.embedded import ServerBinary
+from streams.redis.embedded import ServerBinary
 from tests.faults.peers import remains
 from tests.faults.peers.judge import ACKED_WITHIN, Score, judge
 from tests.faults.peers.peer import PEERS, ROOT, SETTINGS

@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from streams import Streams
-from streams.membership import new_consumer_name
+from streams.consuming.membership import new_consumer_name
 from tests.child import Child
 from tests.conftest import RedisFactory
 from tests.faults.conftest import ProbeLog, SpawnProbe

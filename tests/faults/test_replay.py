@@ -8,7 +8,8 @@ from collections import Counter
 import pytest
 
 from streams import Streams
-from streams.entries import Entries, decode
+from streams.messages.message import decode
+from streams.redis.entries import Entries
 from tests.child import Spawn
 from tests.probe import Probed
 from tests.streams.test_accounting import account, adds_up, make_group

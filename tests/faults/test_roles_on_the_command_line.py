@@ -14,7 +14,7 @@ from typing import Any, Self
 import pytest
 
 from streams import Consumer, Streams
-from streams.cli.commands import Plugin, application
+from streams.cli.application import Plugin, application
 from tests.cli.conftest import Result
 from tests.cli.consuming import Desk, registered
 from tests.faults.test_users import As, role, server

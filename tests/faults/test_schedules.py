@@ -11,7 +11,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisIsAway
 
 from streams import Settings, Streams
-from streams.schedule import event_id
+from streams.scheduling.schedule import event_id
 from tests.child import Child, Spawn
 from tests.conftest import RedisFactory
 from tests.faults.conftest import ROOT

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from streams.embedded import ServerBinary
+from streams.redis.embedded import ServerBinary
 from tests.faults.soak.check import Violation
 from tests.faults.soak.journal import Line, read
 from tests.faults.soak.mutants import MUTANTS, ROOT, Mutant

@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from streams import Backoff, Consumer, CurrentDelivery, Delivery, Processor, Settings, Streams
-from streams.embedded import ServerBinary
+from streams.redis.embedded import ServerBinary
 from tests.events import Noted, Other
 from tests.redis_server import RedisServer
 from tests.streams.test_accounting import adds_up

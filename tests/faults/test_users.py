@@ -39,10 +39,10 @@ from streams import (
     Streams,
     StreamsError,
 )
-from streams.keys import LANES
+from streams.consuming.maintenance import Upkeep
+from streams.redis.keys import LANES
 from streams.sql import Outbox, create_tables, make_engine
 from streams.sql.relay import Relay
-from streams.upkeep import Upkeep
 from tests.child import Spawn
 from tests.conftest import RedisFactory
 from tests.redis_server import RedisServer

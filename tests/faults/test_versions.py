@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from streams import Streams
-from streams.cli.checks import Finding
-from streams.cli.doctor import _examine
-from streams.newer import newer_than_code
+from streams.cli.commands.doctor import _examine
+from streams.inspecting.doctor import Finding
+from streams.settling.unsupported import newer_than_code
 from tests.child import Spawn
 from tests.faults.conftest import ROOT
 from tests.faults.soak.journal import read

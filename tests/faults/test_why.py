@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from streams import Streams
-from streams.facts import Reason, State
+from streams.inspecting.facts import Reason, State
 from tests.faults.conftest import ProbeLog, SpawnProbe
 from tests.probe import Probed
 from tests.waiting import wait_until

@@ -6,8 +6,8 @@ from typing import Any
 
 from streams import Event, NotFound, Receipt, Streams
 from streams.events import upcast
-from streams.letter import Letter
-from streams.whereabouts import GroupTrail
+from streams.inspecting.group_status import GroupTrail
+from streams.messages.letter import Letter
 from tests.waiting import wait_until
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from streams import Backoff, CurrentDelivery, DeadLetter, Delivery, NotFound, Processor, Streams
-from streams.dead_letters import Filter, Tally
+from streams.dead_letters.dead_letters import Tally
+from streams.dead_letters.search import Filter
 from tests.guide.shop import OrderPlaced, becomes, dead
 from tests.streams.conftest import StartConsumer
 

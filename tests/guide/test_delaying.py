@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from streams import Processor, Streams, StreamsError
-from streams.entries import milliseconds
+from streams.redis.entries import milliseconds
 from tests.guide.shop import OrderPlaced, becomes
 from tests.streams.conftest import MakeSettings, StartConsumer
 

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from streams import CurrentDelivery, Delivery, Processor, Receipt, Streams
-from streams.entries import milliseconds
+from streams.redis.entries import milliseconds
 from tests.guide.shop import OrderPlaced, becomes, dead
 from tests.redis_server import RedisServer
 from tests.streams.conftest import StartConsumer

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from streams import Backoff, Processor, Streams
-from streams.canary import canary
+from streams.dead_letters.canary import canary
 from tests.guide.shop import OrderPlaced, becomes, dead
 from tests.streams.conftest import StartConsumer
 from tests.waiting import wait_until

@@ -2,9 +2,9 @@
 
     make mutate SEED=7                      60 faults, drawn by the seed; ends with 1 when fewer than 90 % are noticed
     make mutate SEED=7 ARGS="--faults 20"   fewer
-    make mutate ARGS="--only streams/breaker.py --faults 100"   in one file, or in those whose path begins so
-    make mutate SEED=7 ARGS=--again         those that no test noticed the last time with this seed
-    make mutate ARGS="--record"             records anew which test runs which line
+    make mutate ARGS="--only streams/executing/circuit_breaker.py --faults 100"   in one file, or in those whose path
+    begins so make mutate SEED=7 ARGS=--again         those that no test noticed the last time with this seed make
+    mutate ARGS="--record"             records anew which test runs which line
 
 The faults (`faults.py`) are what people get wrong: a comparison with its edge on the wrong side, `and` for `or`, a
 condition the other way round, a statement left out, a number one too large, two arguments exchanged; in Lua too.

@@ -20,13 +20,13 @@ class Equivalent(NamedTuple):
 
 EQUIVALENTS: Final[tuple[Equivalent, ...]] = (
     Equivalent(
-        "streams/snapshot_reader.py",
+        "streams/inspecting/snapshot_reader.py",
         "if not first or not last or position(last[0]) <= position(after):",
         "if not first or not last or position(last[0]) < position(after):",
         "a group that has read the last entry has no lag; without this line it is counted, and the count is 0",
     ),
     Equivalent(
-        "streams/lua/limits.lua",
+        "streams/settling/lua/include/limits.lua",
         "if is_full(limit) or opens_in(limit, now) > 0 then return end",
         "if is_full(limit) or opens_in(limit, now) > 1 then return end",
         "a start one millisecond early, and the rate is the same: `tat` moves on by whole intervals; no test can hold "

@@ -226,10 +226,10 @@ class Selection:
         doors: dict[str, list[tuple[str, int]]] = defaultdict(list)
         for path in (ROOT / "streams").rglob("*.py"):
             text, file = path.read_text(), str(path.relative_to(ROOT))
-            for constant, script in re.findall(r"^(\w+): Final = Script\.load\(\"(\w+)\"\)", text, re.MULTILINE):
+            for constant, script in re.findall(r"^(\w+): Final = Script\.load\(\"\w+/(\w+)\"\)", text, re.MULTILINE):
                 doors[script] += [(file, number) for number in _uses(text, constant)]
         for path in sorted((ROOT / "streams").rglob("*.lua")):
-            for included in re.findall(r"^-- include (\w+)\.lua", path.read_text(), re.MULTILINE):
+            for included in re.findall(r"^-- include \w+/(\w+)\.lua", path.read_text(), re.MULTILINE):
                 doors[included] += doors[path.stem]
         return doors
 

@@ -18,8 +18,8 @@ PUBLISH = """
 import asyncio, os, sys
 from observability import flush, instrument
 from schemas import UserRegistered
-from streams.message import Message
-from streams.middleware import publish_chain
+from streams.messages.message import Message
+from streams.messages.middleware import publish_chain
 
 middleware = instrument("planning-bord-email")
 assert instrument() == middleware

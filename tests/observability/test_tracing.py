@@ -30,10 +30,21 @@ from observability.receiver import Link, OtlpReceiver, Span
 from observability.trace_context import read_context
 from observability.tracing import TracingMiddleware
 from schemas import PasswordResetRequested, StockBelowThreshold, UserRegistered
-from streams.delivery import Delivery
-from streams.message import CORRELATION, DATA, ID, SOURCE, TIME, TRACEPARENT, TRACESTATE, TYPE, Carried, Message
-from streams.middleware import batch_chain, deliver_chain, publish_chain, settle_chain
-from streams.outcome import (
+from streams.messages.delivery import Delivery
+from streams.messages.message import (
+    CORRELATION,
+    DATA,
+    ID,
+    SOURCE,
+    TIME,
+    TRACEPARENT,
+    TRACESTATE,
+    TYPE,
+    Carried,
+    Message,
+)
+from streams.messages.middleware import batch_chain, deliver_chain, publish_chain, settle_chain
+from streams.messages.outcome import (
     ACKED,
     RELEASED,
     SKIPPED,

@@ -12,10 +12,10 @@ from opentelemetry.sdk.trace.sampling import DEFAULT_OFF
 
 from observability.tracing import TracingMiddleware
 from schemas import UserRegistered
-from streams.delivery import Delivery
-from streams.message import Message
-from streams.middleware import deliver_chain, publish_chain, settle_chain
-from streams.outcome import ACKED, Outcome
+from streams.messages.delivery import Delivery
+from streams.messages.message import Message
+from streams.messages.middleware import deliver_chain, publish_chain, settle_chain
+from streams.messages.outcome import ACKED, Outcome
 
 EVENTS = 5_000
 EVENT = UserRegistered(user_id=7, email="ada@example.com", name="Ada")

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from streams import Delivery
-    from streams.message import Message
-    from streams.transaction import Handle
+    from streams.handlers.transaction import Handle
+    from streams.messages.message import Message
 
 
 class Ordered(Event, stream="orders", version=1):

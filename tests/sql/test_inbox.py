@@ -12,9 +12,9 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from streams import Backoff, DeadLetter, Delivery, Processor, Streams, StreamsError, Unavailable
-from streams.message import Message
+from streams.messages.message import Message
 from streams.sql import CurrentTransaction, SqlInbox, create_tables, make_engine
-from streams.sql.faults import is_away, is_transient
+from streams.sql.error_classes import is_away, is_transient
 from streams.sql.tables import inbox as inbox_table
 from tests.events import Followed, Noted
 from tests.sql.conftest import new_postgres

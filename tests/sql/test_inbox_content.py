@@ -12,7 +12,7 @@ from sqlalchemy import insert, inspect, text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from streams import Backoff, DeadLetter, Delivery, Event, Processor, Streams, Unavailable
-from streams.message import DATA, EXPIRES, FIELDS, TYPE, VERSION, Message
+from streams.messages.message import DATA, EXPIRES, FIELDS, TYPE, VERSION, Message
 from streams.sql import CurrentTransaction, SqlInbox, create_tables, make_engine
 from streams.sql.inbox import _digest
 from streams.sql.tables import inbox as inbox_table

@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 
 from schemas import StockBelowThreshold
 from streams import Processor, Settings, Streams, StreamsError, TooLarge
-from streams.claims import MARK, ClaimStore
+from streams.messages.claims import MARK, ClaimStore
 from streams.sql import CurrentTransaction, Outbox, SqlInbox, create_tables, make_engine
 from streams.sql.relay import Relay
 from streams.sql.tables import outbox as outbox_table

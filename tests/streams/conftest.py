@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import pytest
 
 from streams import Consumer, Middleware, Processor, Settings, Streams
-from streams.partition import Partition
+from streams.redis.partition import Partition
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def home(request: pytest.FixtureRequest, partitions: int, monkeypatch: pytest.Mo
     """
     number = zlib.crc32(request.node.name.encode()) % partitions
     if partitions > 1 and not request.node.get_closest_marker("spread"):
-        for module in ("app", "consumer", "trail"):
+        for module in ("app", "consuming.consumer", "inspecting.event_status"):
             monkeypatch.setattr(f"streams.{module}.partition_of", lambda name, count: number % count)
         at_home = property(lambda self: self.partitions[number % len(self.partitions)])
         monkeypatch.setattr(Streams, "keys", property(lambda self: at_home.fget(self).keys))

@@ -8,8 +8,9 @@ import pytest
 import redis.asyncio
 
 from streams import Processor, Streams
-from streams.accounting import Accounts, GroupAccount
-from streams.upkeep import Upkeep
+from streams.consuming.maintenance import Upkeep
+from streams.inspecting.ledger import GroupAccount
+from streams.inspecting.reconciliation import Accounts
 from tests.cli.consuming import Desk, registered
 from tests.events import Noted
 from tests.streams.conftest import StartConsumer, at_home
@@ -45,9 +46,9 @@ async def settled(streams: Streams, count: int, group: str = "email") -> GroupAc
 
 async def make_group(streams: Streams, group: str = "email", stream: str = "users") -> None:
     """Registers a group as its first consumer does."""
-    from streams import scripts
+    from streams.consuming import scripts as consuming_scripts
 
-    await scripts.ensure_groups(
+    await consuming_scripts.ensure_groups(
         streams.redis.execute_command, groups=streams.keys.groups(), books=streams.keys.books(), group=group,
         streams=[streams.keys.inbox(group), *streams.keys.lanes(stream)],
     )  # fmt: skip
@@ -83,7 +84,7 @@ async def test_every_way_an_event_can_go_is_accounted_for(streams: Streams, star
 
 async def test_a_group_was_last_alive_when_its_last_consumer_was(streams: Streams) -> None:
     """By the last heartbeat of one that is gone, in whole seconds; an older one takes nothing back."""
-    from streams import scripts
+    from streams.consuming import scripts as consuming_scripts
 
     await make_group(streams)
     await streams.redis.hdel(streams.keys.books(), "seen email")  # it would be when it was made
@@ -92,7 +93,7 @@ async def test_a_group_was_last_alive_when_its_last_consumer_was(streams: Stream
     async def removed(consumer: str, beat: float | None, silent_ms: int) -> int:
         if beat is not None:
             await streams.redis.zadd(consumers, {consumer: beat})
-        assert await scripts.retire_consumer(
+        assert await consuming_scripts.retire_consumer(
             streams.redis.execute_command, consumers=consumers, books=streams.keys.books(), group="email",
             consumer=consumer, streams=[streams.keys.inbox("email")], silent_ms=silent_ms,
         )  # fmt: skip
@@ -129,7 +130,7 @@ async def test_it_adds_up_at_every_moment_under_load(streams: Streams, start: St
     publishing = asyncio.create_task(publish())
     looks = 0
     while not publishing.done() or looks < 20:
-        from streams.accounting import _Look
+        from streams.inspecting.reconciliation import _Look
 
         accounts = await _Look(at_home(streams)).take()  # one look, without the second ones
         assert list(accounts.gaps()) == []
@@ -268,14 +269,15 @@ async def test_an_accepted_gap_is_told_no_more_and_the_next_one_is(
 async def test_a_repeated_publish_and_a_stale_settlement_are_counted_once(
     streams: Streams, redis_client: redis.asyncio.Redis
 ) -> None:
-    from streams import scripts
-    from streams.message import Message
+    from streams.messages.message import FIELDS, Message
+    from streams.publishing import scripts as publishing_scripts
+    from streams.settling import scripts as settling_scripts
 
     await make_group(streams)
     keys, users = streams.keys, streams.keys.stream("users")
-    message = Message([b"v"] * len(scripts.FIELDS), target=users)
+    message = Message([b"v"] * len(FIELDS), target=users)
     for _ in range(2):
-        await scripts.publish(
+        await publishing_scripts.publish(
             redis_client.execute_command,
             producer=keys.producer("p"), due=keys.due(), waiting=keys.waiting(), groups=keys.groups(),
             books=keys.books(), streams=[users], sequence=1, messages=[message],
@@ -283,7 +285,7 @@ async def test_a_repeated_publish_and_a_stale_settlement_are_counted_once(
     read = await redis_client.xreadgroup("email", "c", {users: ">"})
     entry_id = read[0][1][0][0]
     for _ in range(2):
-        await scripts.settle(
+        await settling_scripts.settle(
             redis_client.execute_command,
             due=keys.due(), waiting=keys.waiting(), dead=keys.dead("email"), history=keys.history("email"),
             groups=keys.groups(), books=keys.books(), streams=[users], group="email", consumer="c",

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from streams import Consumer, Processor, Settings, Streams
-from streams.address import Address
-from streams.connection import _named
 from streams.errors import ConfigurationError
+from streams.redis.address import Address
+from streams.redis.connection import _named
 from streams.settings import place
 from tests.conftest import RedisFactory
 from tests.events import Noted

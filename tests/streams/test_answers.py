@@ -13,7 +13,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from streams import Consumer, Processor, PublishUncertain, Refused, Settings, Streams, StreamsError, Unreachable
-from streams.embedded import ServerBinary
+from streams.redis.embedded import ServerBinary
 from tests.answering_proxy import AnsweringProxy
 from tests.conftest import RedisFactory
 from tests.events import Noted

@@ -27,10 +27,10 @@ from streams import (
     StreamsError,
     Unavailable,
 )
-from streams.accounting import Accounts
-from streams.collector import Bundle
-from streams.middleware import DeliverBatch
-from streams.outcome import Outcome
+from streams.executing.batch_collector import Bundle
+from streams.inspecting.reconciliation import Accounts
+from streams.messages.middleware import DeliverBatch
+from streams.messages.outcome import Outcome
 from tests.events import Followed, Noted, Other, Renamed
 from tests.streams.conftest import MakeSettings, StartConsumer
 from tests.streams.test_consumer import entries, settled

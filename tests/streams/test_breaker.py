@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import pytest
 
 from streams import clock
-from streams.breaker import Breaker
-from streams.outcome import (
+from streams.executing.circuit_breaker import Breaker
+from streams.messages.outcome import (
     ACKED,
     SKIPPED,
     Acked,

@@ -12,9 +12,9 @@ import pytest
 from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
 from streams import Backoff, Processor, Streams, StreamsError, TooLarge, Unavailable
-from streams.claims import MARK, ClaimStore
-from streams.consumer import Consumer
-from streams.message import DATA, Message
+from streams.consuming.consumer import Consumer
+from streams.messages.claims import MARK, ClaimStore
+from streams.messages.message import DATA, Message
 from tests.events import Followed, Noted, Other
 from tests.streams.conftest import MakeSettings
 from tests.waiting import wait_until

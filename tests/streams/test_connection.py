@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from streams import Refused, Settings, Streams, StreamsError, Unreachable
-from streams.boot import find_problems
+from streams.redis.server import find_problems
 from streams.settings import place
 from tests.certificates import make_certificate
 from tests.conftest import RedisFactory

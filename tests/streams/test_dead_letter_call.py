@@ -27,7 +27,7 @@ from streams import (
     StreamsError,
     Unavailable,
 )
-from streams import dead_letter_call as module
+from streams.executing import dead_letter_call as module
 from streams.testing import Crash, Harness
 from tests.streams.conftest import StartConsumer
 from tests.waiting import wait_until

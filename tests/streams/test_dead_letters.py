@@ -10,9 +10,11 @@ import pytest
 
 from schemas import UserRegistered
 from streams import NotFound, Processor, Settings, Streams, StreamsError
-from streams.dead_letters import Filter, Tally
-from streams.entries import PAGE, Entries, decode
-from streams.letter import Letter
+from streams.dead_letters.dead_letters import Tally
+from streams.dead_letters.search import Filter
+from streams.messages.letter import Letter
+from streams.messages.message import decode
+from streams.redis.entries import PAGE, Entries
 from tests.cli.consuming import Desk, registered
 from tests.conftest import RedisFactory
 from tests.streams.conftest import StartConsumer

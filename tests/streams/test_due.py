@@ -9,7 +9,8 @@ from statistics import quantiles
 import pytest
 
 from streams import Processor, Streams
-from streams.entries import Entries, decode, milliseconds
+from streams.messages.message import decode
+from streams.redis.entries import Entries, milliseconds
 from tests.events import Noted
 from tests.streams.conftest import StartConsumer
 from tests.waiting import wait_until

@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from streams.failure import describe, describe_traceback
-from streams.fingerprint import fingerprint, innermost_frame, normalised
+from streams.messages.error_text import describe, describe_traceback
+from streams.messages.fingerprint import fingerprint, innermost_frame, normalised
 
 
 @pytest.mark.parametrize(

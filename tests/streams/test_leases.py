@@ -9,9 +9,10 @@ from itertools import pairwise
 import pytest
 import redis
 
-from streams import Batch, CurrentDelivery, Delivery, Processor, Streams, scripts
-from streams.leases import Leases
-from streams.message import Message
+from streams import Batch, CurrentDelivery, Delivery, Processor, Streams
+from streams.consuming import scripts
+from streams.consuming.leases import Leases
+from streams.messages.message import Message
 from tests.events import Noted
 from tests.streams.conftest import MakeSettings, StartConsumer
 from tests.waiting import wait_until

@@ -12,11 +12,12 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from streams import Backoff, CurrentDelivery, Delivery, Limit, Processor, Streams, StreamsError, Unavailable, admission
-from streams.gate import Admitted
-from streams.keys import LIMITED_MS
-from streams.limit import Share
-from streams.message import Message
+from streams import Backoff, CurrentDelivery, Delivery, Limit, Processor, Streams, StreamsError, Unavailable
+from streams.executing.limiter import Admitted
+from streams.handlers.limit import Share
+from streams.messages.message import Message
+from streams.redis.keys import LIMITED_MS
+from streams.settling import limits
 from tests.events import Followed, Noted, Other
 from tests.streams.conftest import MakeSettings, StartConsumer
 from tests.streams.test_consumer import settled
@@ -289,10 +290,10 @@ async def test_a_place_of_a_message_that_was_deleted_is_given_back(streams: Stre
     await wait_until(lambda: _equals(standing(streams), 4))
     limit = (await streams.redis.zrange(streams.keys.limits("probe"), 0, -1))[0].decode()
     held = f"{streams.keys.limits('probe')}:{limit}:held"
-    assert await admission.mend(streams.redis, streams.keys, group="probe") == (0, 0)
+    assert await limits.mend(streams.redis, streams.keys, group="probe") == (0, 0)
     (holder,) = await streams.redis.zrange(held, 0, -1)
     await streams.redis.zadd(held, {f"{streams.keys.stream('notes')} 1-1": 1})
-    assert await admission.mend(streams.redis, streams.keys, group="probe") == (1, 0)
+    assert await limits.mend(streams.redis, streams.keys, group="probe") == (1, 0)
     assert await streams.redis.zrange(held, 0, -1) == [holder]
     await consumer.stop()
     plain, seen = Processor("probe"), list[int]()

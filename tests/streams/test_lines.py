@@ -13,11 +13,16 @@ from dataclasses import dataclass, field
 import pytest
 import redis.asyncio
 
-from streams import admission, chores, scripts
-from streams.admission import Ask, Asked
-from streams.keys import Keys
-from streams.message import FIELDS, ID, KEY, Carried, Message
-from streams.turns import Turns, waiting_id
+from streams.admin import scripts as admin_scripts
+from streams.consuming import scripts as consuming_scripts
+from streams.messages.message import FIELDS, ID, KEY, Carried, Message
+from streams.publishing import scripts as publishing_scripts
+from streams.redis import script
+from streams.redis.keys import Keys, came_back
+from streams.settling import limits as settling_limits
+from streams.settling import scripts as settling_scripts
+from streams.settling.limits import Ask, Asked
+from streams.settling.ordering import Turns, waiting_id
 
 GROUP = "g"
 CONSUMERS = ("a", "b", "c")
@@ -90,7 +95,7 @@ class Model:
         values[KEY], values[ID] = key, b"%d-%d" % (number, self.dice.randrange(3))
         self.published[key].append(values[ID])
         self.sequence += 1
-        await scripts.publish(
+        await publishing_scripts.publish(
             self.call,
             producer=self.keys.producer("p"), due=self.keys.due(), waiting=self.keys.waiting(),
             groups=self.keys.groups(), books=self.keys.books(), streams=[self.stream], sequence=self.sequence,
@@ -98,7 +103,7 @@ class Model:
         )  # fmt: skip
 
     async def read(self, consumer: str) -> None:
-        _, found, _ = await scripts.read_in_turn(
+        _, found, _ = await settling_scripts.read_in_turn(
             self.call,
             due=self.keys.due(), waiting=self.keys.waiting(), turns=self.keys.turns(GROUP), inbox=self.inbox,
             books=self.keys.books(), streams=self.sources, group=GROUP, consumer=consumer,
@@ -107,9 +112,7 @@ class Model:
         for name, entries in found:
             for entry_id, fields in entries:
                 self.hands[consumer].append(
-                    Held(
-                        name.decode(), entry_id, 1, Message.decode(entry_id, fields, came_back=scripts.came_back(name))
-                    )
+                    Held(name.decode(), entry_id, 1, Message.decode(entry_id, fields, came_back=came_back(name)))
                 )
 
     async def ask(self, consumer: str) -> None:
@@ -123,7 +126,7 @@ class Model:
         ]
         limits = [held.limit for held in some if held.limit]
         before = {limit.name: await self.let_in(limit) for limit in limits}
-        _, answers = await admission.admit(
+        _, answers = await settling_limits.admit(
             self.call, self.keys, group=GROUP, consumer=consumer, limits=limits, asks=asks
         )
         for held, answer in zip(some, answers, strict=True):
@@ -148,7 +151,7 @@ class Model:
         operation = operation or self.dice.choice("fffdcwwb")
         values, key = held.message.values, held.message.values[KEY]
         carried = held.message.encode_back(held.message.carried or Carried(held.turn))
-        more: list[scripts.Value] = []
+        more: list[script.Value] = []
         match operation:
             case "f":
                 more = [0]
@@ -160,7 +163,7 @@ class Model:
             case "b":
                 more = [2, len(carried), *carried]
         source = 1 if held.source == self.stream else 2
-        lost, _ = await scripts.settle(
+        lost, _ = await settling_scripts.settle(
             self.call,
             due=self.keys.due(), waiting=self.keys.waiting(), dead=self.keys.dead(GROUP),
             history=self.keys.history(GROUP), groups=self.keys.groups(), books=self.keys.books(),
@@ -196,7 +199,7 @@ class Model:
         for source in self.sources:
             cursor = b"0-0"
             while True:
-                cursor, vanished, taken = await scripts.reclaim(
+                cursor, vanished, taken = await consuming_scripts.reclaim(
                     self.call, source, group=GROUP, consumer=consumer, lease_ms=0, cursor=cursor, most=100, suspect=99,
                     order=Turns(self.keys, GROUP).order,
                 )  # fmt: skip
@@ -207,7 +210,7 @@ class Model:
                             source,
                             entry_id,
                             count,
-                            Message.decode(entry_id, fields, came_back=scripts.came_back(source)),
+                            Message.decode(entry_id, fields, came_back=came_back(source)),
                         )
                     )
                 if cursor == b"0-0":
@@ -220,10 +223,10 @@ class Model:
         waiting = await self.client.zrange(self.keys.due(), 0, -1)
         if not waiting:
             return
-        (_, _, _, fields), = await scripts.peek_waiting(
+        (_, _, _, fields), = await settling_scripts.peek_waiting(
             self.call, due=self.keys.due(), waiting=self.keys.waiting(), ids=[chosen := self.dice.choice(waiting)]
         )  # fmt: skip
-        assert await chores.cancel_waiting(
+        assert await admin_scripts.cancel_waiting(
             self.call,
             due=self.keys.due(), waiting=self.keys.waiting(), groups=self.keys.groups(), books=self.keys.books(),
             cancellations=self.keys.cancellations(), waiting_id=chosen.decode(), records=[],
@@ -235,7 +238,7 @@ class Model:
         """One that is on its way back."""
         for entry_id, fields in await self.client.xrange(self.inbox):
             call = (GROUP, self.keys.cancelled(GROUP), self.keys.control(GROUP), self.keys.history(GROUP), [b"a", b"b"])
-            states = await chores.cancel(
+            states = await admin_scripts.cancel(
                 self.call,
                 self.inbox,
                 cancellations=self.keys.cancellations(),
@@ -249,17 +252,17 @@ class Model:
             await self.client.delete(self.keys.cancelled(GROUP))
 
     async def move(self) -> None:
-        await scripts.release_due(
+        await settling_scripts.release_due(
             self.call,
             due=self.keys.due(), waiting=self.keys.waiting(), groups=self.keys.groups(), books=self.keys.books(),
             most=100,
         )  # fmt: skip
-        await admission.serve(self.call, self.keys, group=GROUP)
+        await settling_limits.serve(self.call, self.keys, group=GROUP)
 
     async def mend(self) -> None:
         """Nothing is lost here, so there is nothing to mend."""
         assert await Turns(self.keys, GROUP).mend(self.client) == 0, "a turn was lost"
-        assert await admission.mend(self.client, self.keys, group=GROUP) == (0, 0), "a place was lost"
+        assert await settling_limits.mend(self.client, self.keys, group=GROUP) == (0, 0), "a place was lost"
 
     async def step(self) -> None:
         consumer = self.dice.choice(CONSUMERS)
@@ -293,7 +296,7 @@ async def test_order_and_limits_hold_whatever_happens(redis_client: redis.asynci
     seed = random.getrandbits(32)
     print(f"seed {seed}")
     model = Model(redis_client, Keys(app), random.Random(seed))
-    await scripts.ensure_groups(
+    await consuming_scripts.ensure_groups(
         redis_client.execute_command, groups=model.keys.groups(), books=model.keys.books(), group=GROUP,
         streams=model.sources,
     )  # fmt: skip

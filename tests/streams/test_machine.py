@@ -18,15 +18,18 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
-from streams import Settings, Streams, scripts
-from streams.accounting import _Look
-from streams.delivery import Delivery
-from streams.entries import position
-from streams.message import Message
-from streams.outcome import ACKED, RELEASED, Acked, Cancelled, DeadLettered, Expired, Outcome, Retried, Snoozed
-from streams.pending_publish import PendingPublish
-from streams.reconnect import Reconnect
-from streams.settlement import Settlement
+from streams import Settings, Streams
+from streams.consuming import scripts as consuming_scripts
+from streams.inspecting.reconciliation import _Look
+from streams.messages.delivery import Delivery
+from streams.messages.message import Message
+from streams.messages.outcome import ACKED, RELEASED, Acked, Cancelled, DeadLettered, Expired, Outcome, Retried, Snoozed
+from streams.publishing.pending_publish import PendingPublish
+from streams.redis.entries import position
+from streams.redis.keys import came_back
+from streams.redis.reconnect import Reconnect
+from streams.settling import scripts as settling_scripts
+from streams.settling.settlement import Settlement
 from tests.events import Noted, Other
 from tests.redis_server import RedisServer
 from tests.streams.test_accounting import adds_up, make_group
@@ -191,7 +194,7 @@ class Machine(RuleBasedStateMachine):
 
     def _take(self, hand: str, source: str, entry_id: bytes, count: int, fields: list[bytes]) -> None:
         delivery = Delivery(
-            Message.decode(entry_id, fields, came_back=scripts.came_back(source)),
+            Message.decode(entry_id, fields, came_back=came_back(source)),
             group=GROUP, consumer=self._consumer(hand), source=source, entry_id=entry_id, count=count,
         )  # fmt: skip
         assert self.open[delivery.message.id, delivery.failures], "an attempt was forgotten, or made up"
@@ -250,7 +253,7 @@ class Machine(RuleBasedStateMachine):
             cursor = b"0-0"
             while True:
                 cursor, vanished, page = self.run(
-                    scripts.reclaim(
+                    consuming_scripts.reclaim(
                         self.redis.execute_command,
                         source,
                         group=GROUP,
@@ -280,7 +283,7 @@ class Machine(RuleBasedStateMachine):
             ordered += sorted(set(ids) - set(ordered), key=_by_place)
             self.run(self.redis.zadd(self.keys.due(), {id: at for at, id in enumerate(ordered, 1)}, xx=True))
         moved, _, broken, _, _ = self.run(
-            scripts.release_due(
+            settling_scripts.release_due(
                 self.redis.execute_command,
                 due=self.keys.due(),
                 waiting=self.keys.waiting(),

@@ -6,11 +6,12 @@ import pytest
 
 from schemas import StockBelowThreshold, UserRegistered
 from streams import Processor, Settings, Streams, StreamsError, TooLarge
-from streams.canary import Stage, canary
-from streams.correction import corrected, fields_of
-from streams.dead_letters import Filter, Tally
-from streams.entries import Entries
-from streams.letter import Letter
+from streams.dead_letters.canary import Stage, canary
+from streams.dead_letters.dead_letters import Tally
+from streams.dead_letters.edit import corrected, fields_of
+from streams.dead_letters.search import Filter
+from streams.messages.letter import Letter
+from streams.redis.entries import Entries
 from tests.cli.consuming import Desk, registered
 from tests.events import Noted
 from tests.streams.conftest import MakeSettings, StartConsumer

@@ -9,8 +9,8 @@ import uuid
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.event_ids import new_id
-from streams.message import CARRIED, FIELDS, Carried, Message
+from streams.messages.event_ids import new_id
+from streams.messages.message import CARRIED, FIELDS, Carried, Message
 from tests.events import Noted
 
 

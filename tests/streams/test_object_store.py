@@ -8,7 +8,7 @@ from pathlib import Path
 
 SOURCE = """
 import asyncio, sys
-from streams.object_store import open_store
+from streams.messages.object_store import open_store
 
 async def main():
     await open_store(sys.argv[1], user="a test").head_async("found")

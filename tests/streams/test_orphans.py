@@ -10,8 +10,8 @@ import obstore
 import pytest
 
 from streams import Backoff, Consumer, DeadLetter, Processor, Streams, StreamsError
-from streams.claims import ClaimStore
-from streams.orphans import sweep
+from streams.admin.claim_cleanup import sweep
+from streams.messages.claims import ClaimStore
 from tests.events import Noted
 from tests.streams.conftest import MakeSettings
 from tests.waiting import wait_until

@@ -12,11 +12,11 @@ import pytest
 import redis.asyncio
 
 from streams import CurrentDelivery, Delivery, Event, Processor, Refused, Streams, StreamsError
-from streams.canary import canary
-from streams.keys import partition_of
-from streams.partitioning import registered
-from streams.repartition import repartition
-from streams.retention import retire
+from streams.admin.repartition import repartition
+from streams.admin.retire import retire
+from streams.app import registered
+from streams.dead_letters.canary import canary
+from streams.redis.keys import partition_of
 from tests.streams.conftest import MakeSettings, StartConsumer
 from tests.streams.test_accounting import adds_up
 from tests.waiting import wait_until

@@ -9,9 +9,9 @@ from collections import Counter
 import pytest
 
 from streams import CurrentDelivery, Delivery, Processor, Streams
-from streams.keys import LANES, Keys
-from streams.lanes import WEIGHTS, Lanes
-from streams.message import Message
+from streams.executing.priority_queue import WEIGHTS, Lanes
+from streams.messages.message import Message
+from streams.redis.keys import LANES, Keys
 from tests.events import Noted
 from tests.streams.conftest import StartConsumer
 from tests.waiting import wait_until

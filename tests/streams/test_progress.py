@@ -21,10 +21,10 @@ from streams import (
     Step,
     Streams,
     StreamsError,
-    scripts,
 )
-from streams.message import Message
-from streams.reached import Reached
+from streams.handlers import progress as handlers_progress
+from streams.handlers.progress import Reached
+from streams.messages.message import Message
 from tests.events import Noted
 from tests.streams.conftest import StartConsumer, at_home
 from tests.streams.test_consumer import settled
@@ -203,7 +203,7 @@ async def test_hostile_ids_and_keys_are_survived(id: str, streams: Streams) -> N
     await progress.end()
     assert await Reached.of(at_home(streams), id) == {}
     await streams.redis.delete(key)
-    await scripts.progress(
+    await handlers_progress.progress(
         streams.redis.execute_command, key, group="probe", delivery="d", is_first=True, report=b'{"done": "lots"}'
     )
     assert await Reached.of(at_home(streams), id) == {}

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from streams import Processor, PublishUncertain, Refused, Streams, StreamsError, TooLarge, Unreachable
-from streams.message import FIELDS, Message
-from streams.routing import Router
+from streams.messages.message import FIELDS, Message
+from streams.publishing.router import Router
 from tests.conftest import RedisFactory
 from tests.events import Noted
 from tests.proxy import Proxy

@@ -11,21 +11,11 @@ import redis.asyncio
 import structlog
 from structlog.testing import capture_logs
 
-from streams import (
-    Backoff,
-    Batch,
-    Consumer,
-    CurrentDelivery,
-    Delivery,
-    Processor,
-    Refused,
-    Streams,
-    Unavailable,
-    scripts,
-)
-from streams.message import Carried, Message
-from streams.middleware import Deliver, Middleware
-from streams.outcome import Outcome
+from streams import Backoff, Batch, Consumer, CurrentDelivery, Delivery, Processor, Refused, Streams, Unavailable
+from streams.consuming import scripts
+from streams.messages.message import Carried, Message
+from streams.messages.middleware import Deliver, Middleware
+from streams.messages.outcome import Outcome
 from tests.conftest import RedisFactory
 from tests.events import Noted, Other
 from tests.proxy import Proxy

@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 
 from streams import Consumer, Processor, Refused, Settings, Streams, StreamsError, Unreachable
 from streams.errors import ConfigurationError
-from streams.refusal import refusal
+from streams.redis.refusal import refusal
 from tests.certificates import make_certificate, tls_port
 from tests.child import Spawn
 from tests.conftest import RedisFactory

@@ -10,9 +10,9 @@ import pytest
 import redis.asyncio
 
 from streams import NotFound, Processor, Streams, StreamsError
-from streams.entries import Entries, decode
-from streams.message import Message
-from streams.replay import Replay
+from streams.admin.replay_job import Replay
+from streams.messages.message import Message, decode
+from streams.redis.entries import Entries
 from tests.cli.consuming import registered
 from tests.events import Followed, Noted
 from tests.streams.conftest import StartConsumer
@@ -230,7 +230,7 @@ async def test_large_bodies_go_in_small_steps(streams: Streams) -> None:
 
 async def test_only_the_last_finished_ones_are_remembered(streams: Streams, monkeypatch: pytest.MonkeyPatch) -> None:
     await history(streams, 1)
-    monkeypatch.setattr("streams.replays._KEPT", 3)
+    monkeypatch.setattr("streams.admin.replay._KEPT", 3)
     ids = [(await streams.replay("notes", group="a")).id for _ in range(5)]
     assert {job.id for job in await streams.replays.ls()} == set(ids[-3:])
 

@@ -11,8 +11,8 @@ import pytest
 import redis.asyncio
 
 from streams import NotFound, Processor, Settings, Streams, StreamsError
-from streams.dead_letters import Filter
-from streams.upkeep import Upkeep
+from streams.consuming.maintenance import Upkeep
+from streams.dead_letters.search import Filter
 from tests.cli.consuming import Desk, registered
 from tests.events import Noted
 from tests.streams.conftest import MakeSettings, StartConsumer

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from uncalled_for import Dependency
 
 from streams import Depends, Processor, Slot, StreamsError
-from streams.schedule import ON_TIME, Cron, Due, Every, Schedule, event_id, timing_of
-from streams.schedule_calls import slot_parameter
+from streams.executing.schedule_calls import slot_parameter
+from streams.scheduling.schedule import ON_TIME, Cron, Due, Every, Schedule, event_id, timing_of
 
 PAGE: Final = Path(__file__).parents[2] / "docs" / "schedules.md"
 MINUTE: Final = 60_000

@@ -14,12 +14,13 @@ import pytest
 import redis.asyncio
 from structlog.testing import capture_logs
 
-from streams import Depends, NotFound, Processor, Shared, Slot, Streams, timetable
-from streams.keys import Keys
-from streams.message import Message
-from streams.middleware import Middleware, Publish
-from streams.schedule import event_id
-from streams.schedules import ScheduleState
+from streams import Depends, NotFound, Processor, Shared, Slot, Streams
+from streams.messages.message import Message
+from streams.messages.middleware import Middleware, Publish
+from streams.redis.keys import Keys
+from streams.scheduling import scripts
+from streams.scheduling.admin import ScheduleState
+from streams.scheduling.schedule import event_id
 from tests.conftest import RedisFactory
 from tests.events import Followed, Noted, Other
 from tests.streams.conftest import MakeSettings, StartConsumer
@@ -487,7 +488,7 @@ async def fire(
     client: redis.asyncio.Redis, keys: Keys, at: int, *, count: int = 1, missed: int = 0, kind: str = "slot"
 ) -> tuple[int, int]:
     message = Message([b"v"] * 12, target=keys.stream("notes"))
-    return await timetable.fire(
+    return await scripts.fire(
         client.execute_command,
         slots=keys.slots(), groups=keys.groups(), books=keys.books(), schedule="s", at=at, kind=kind, missed=missed,
         messages=[message] * count,
@@ -495,7 +496,7 @@ async def fire(
 
 
 async def enter(client: redis.asyncio.Redis, keys: Keys) -> int:
-    return await timetable.register_schedules(
+    return await scripts.register_schedules(
         client.execute_command, schedules=keys.schedules(), slots=keys.slots(), definitions=[("s", b"{}", "t")]
     )
 
@@ -532,7 +533,7 @@ async def test_a_slot_that_cannot_be_published_changes_nothing(redis_client: red
 
 
 async def steer(client: redis.asyncio.Redis, keys: Keys, action: str) -> tuple[int, int]:
-    return await timetable.steer_schedule(
+    return await scripts.steer_schedule(
         client.execute_command, schedules=keys.schedules(), slots=keys.slots(), name="s", action=action
     )
 
@@ -571,6 +572,6 @@ async def test_steering_is_known_words_on_known_schedules(redis_client: redis.as
 
 def test_the_scripts_say_what_they_keep() -> None:
     """KEYS, what is returned and the invariant, as every script's header."""
-    for script in (timetable.FIRE, timetable.LOOK_SCHEDULES, timetable.REGISTER_SCHEDULES, timetable.STEER_SCHEDULE):
+    for script in (scripts.FIRE, scripts.LOOK_SCHEDULES, scripts.REGISTER_SCHEDULES, scripts.STEER_SCHEDULE):
         header = script.source.split("\n\n")[0]
         assert all(word in header for word in ("#!lua", "KEYS", "ARGV", "Returns", "Invariant")), script.name

@@ -8,9 +8,13 @@ import pytest
 import redis.asyncio
 
 import streams
-from streams import chores, scripts
-from streams.keys import Keys
-from streams.message import Message
+from streams.consuming import scripts as consuming_scripts
+from streams.dead_letters import scripts as dead_letters_scripts
+from streams.messages.message import FIELDS, Message
+from streams.publishing import scripts as publishing_scripts
+from streams.redis import script as redis_script
+from streams.redis.keys import Keys
+from streams.settling import scripts as settling_scripts
 
 GROUP = "g"
 ENGINE = Path(streams.__file__).parent
@@ -36,8 +40,8 @@ async def read(client: redis.asyncio.Redis, source: str, consumer: str, count: i
 
 async def publish(client: redis.asyncio.Redis, keys: Keys, source: str, sequence: int, count: int = 1) -> None:
     """Publishes `count` messages as batch `sequence` of one producer."""
-    message = Message([b"v"] * len(scripts.FIELDS), target=source)
-    await scripts.publish(
+    message = Message([b"v"] * len(FIELDS), target=source)
+    await publishing_scripts.publish(
         client.execute_command,
         producer=keys.producer("p"), due=keys.due(), waiting=keys.waiting(), groups=keys.groups(),
         books=keys.books(), streams=[source], sequence=sequence, messages=[message] * count,
@@ -49,11 +53,11 @@ async def settle(
     keys: Keys,
     source: str,
     consumer: str,
-    *operations: scripts.Value,
+    *operations: redis_script.Value,
     more: tuple[str, ...] = (),
 ) -> list[int]:
     """Settles operations of one source."""
-    lost, refused = await scripts.settle(
+    lost, refused = await settling_scripts.settle(
         client.execute_command,
         due=keys.due(), waiting=keys.waiting(), dead=keys.dead(GROUP), history=keys.history(GROUP),
         groups=keys.groups(), books=keys.books(), streams=[source, *more], group=GROUP,
@@ -67,8 +71,8 @@ async def renew(
     client: redis.asyncio.Redis, keys: Keys, source: str, consumer: str, held: list[tuple[bytes, int]]
 ) -> list[int]:
     """Renews leases."""
-    names, arguments = scripts.renew_arguments(keys.consumers(GROUP), GROUP, consumer, {source: held})
-    lost: list[int] = await scripts.run(client.execute_command, scripts.RENEW, names, arguments)
+    names, arguments = consuming_scripts.renew_arguments(keys.consumers(GROUP), GROUP, consumer, {source: held})
+    lost: list[int] = await redis_script.run(client.execute_command, consuming_scripts.RENEW, names, arguments)
     return lost
 
 
@@ -91,9 +95,9 @@ async def test_what_goes_into_a_wrong_key_is_refused_and_nothing_else(
     """Callers that have nothing to do with each other share a batch. A repetition is told the same."""
     other = keys.stream("others")
     await redis_client.set(source, "no stream", ex=60)
-    messages = [Message([b"v"] * len(scripts.FIELDS), target=target) for target in (other, source, other)]
+    messages = [Message([b"v"] * len(FIELDS), target=target) for target in (other, source, other)]
     for _ in range(2):
-        taken, refused = await scripts.publish(
+        taken, refused = await publishing_scripts.publish(
             redis_client.execute_command,
             producer=keys.producer("p"), due=keys.due(), waiting=keys.waiting(), groups=keys.groups(),
             books=keys.books(), streams=[source, other], sequence=1, messages=messages,
@@ -107,7 +111,7 @@ async def test_a_new_stream_gets_its_registered_groups_at_0(
     redis_client: redis.asyncio.Redis, keys: Keys, source: str
 ) -> None:
     """A publisher that recreates a vanished stream recreates its groups: nothing is skipped."""
-    made = await scripts.ensure_groups(
+    made = await consuming_scripts.ensure_groups(
         redis_client.execute_command, groups=keys.groups(), books=keys.books(), group=GROUP, streams=[source]
     )
     assert made == (1, {})
@@ -119,7 +123,7 @@ async def test_a_new_stream_gets_its_registered_groups_at_0(
 @pytest.fixture
 async def delivered(redis_client: redis.asyncio.Redis, keys: Keys, source: str) -> list[bytes]:
     """Three entries delivered to consumer a, of which b has taken over the first."""
-    await scripts.ensure_groups(
+    await consuming_scripts.ensure_groups(
         redis_client.execute_command, groups=keys.groups(), books=keys.books(), group=GROUP, streams=[source]
     )
     await publish(redis_client, keys, source, 1, 3)
@@ -204,7 +208,7 @@ async def test_an_outcome_that_cannot_be_written_stays_and_holds_up_no_other(
 ) -> None:
     """A dead-letter key of the wrong type: the message stays pending, it is not acked into nowhere; the others are."""
     await redis_client.set(keys.dead(GROUP), "no stream")
-    lost, refused = await scripts.settle(
+    lost, refused = await settling_scripts.settle(
         redis_client.execute_command,
         due=keys.due(), waiting=keys.waiting(), dead=keys.dead(GROUP), history=keys.history(GROUP),
         groups=keys.groups(), books=keys.books(), streams=[source], group=GROUP, consumer="a", turns="", limits="",
@@ -230,8 +234,8 @@ async def test_reclaim_takes_only_what_is_silent_for_a_lease(
 ) -> None:
     """It counts as a delivery; below the suspect limit at once, from it on only when it starts."""
 
-    async def reclaim(lease_ms: int, suspect: int) -> list[scripts.Taken]:
-        _, _, taken = await scripts.reclaim(
+    async def reclaim(lease_ms: int, suspect: int) -> list[consuming_scripts.Taken]:
+        _, _, taken = await consuming_scripts.reclaim(
             redis_client.execute_command, source,
             group=GROUP, consumer="c", lease_ms=lease_ms, cursor=b"0-0", most=10, suspect=suspect,
         )  # fmt: skip
@@ -243,8 +247,8 @@ async def test_reclaim_takes_only_what_is_silent_for_a_lease(
         (delivered[0], 2, 0), (delivered[1], 2, 1), (delivered[2], 2, 1),
     ]  # fmt: skip
     begin = {"group": GROUP, "entry_id": delivered[0], "count": 2}
-    assert not await scripts.begin(redis_client.execute_command, source, consumer="a", **begin)  # type: ignore[arg-type]
-    assert await scripts.begin(redis_client.execute_command, source, consumer="c", **begin)  # type: ignore[arg-type]
+    assert not await consuming_scripts.begin(redis_client.execute_command, source, consumer="a", **begin)  # type: ignore[arg-type]
+    assert await consuming_scripts.begin(redis_client.execute_command, source, consumer="c", **begin)  # type: ignore[arg-type]
     assert await owner(redis_client, source, delivered[0]) == (b"c", 3)
 
 
@@ -253,7 +257,7 @@ async def test_reclaim_tells_what_vanished(
 ) -> None:
     """An entry that was trimmed while pending is named, not ignored."""
     await redis_client.xtrim(source, maxlen=1, approximate=False)
-    _, vanished, taken = await scripts.reclaim(
+    _, vanished, taken = await consuming_scripts.reclaim(
         redis_client.execute_command, source,
         group=GROUP, consumer="c", lease_ms=0, cursor=b"0-0", most=10, suspect=3,
     )  # fmt: skip
@@ -267,7 +271,7 @@ async def test_a_consumer_that_holds_something_is_not_retired(
     """XGROUP DELCONSUMER would destroy it without a word."""
 
     async def retire(consumer: str, silent_ms: int) -> bool:
-        return await scripts.retire_consumer(
+        return await consuming_scripts.retire_consumer(
             redis_client.execute_command,
             consumers=keys.consumers(GROUP), books=keys.books(), group=GROUP, consumer=consumer, streams=[source],
             silent_ms=silent_ms,
@@ -287,13 +291,13 @@ async def test_due_messages_move_once_and_never_early(
 ) -> None:
     """What is not due stays; what is due is in the stream before it leaves the set; a second mover finds nothing."""
     inbox = keys.inbox(GROUP)
-    operations: list[scripts.Value] = [1, 0, "-", "+", 0, 2]
+    operations: list[redis_script.Value] = [1, 0, "-", "+", 0, 2]
     for entry_id, wait in ((delivered[1], 0), (delivered[2], 60_000)):
         operations += [entry_id, 1, "w", wait, entry_id, 3, inbox, "x", wait, 0]
     assert await settle(redis_client, keys, source, "a", *operations) == []
 
     async def release() -> tuple[int, int, int]:
-        moved, wait, broken, _, _ = await scripts.release_due(
+        moved, wait, broken, _, _ = await settling_scripts.release_due(
             redis_client.execute_command,
             due=keys.due(), waiting=keys.waiting(), groups=keys.groups(), books=keys.books(), most=100,
         )  # fmt: skip
@@ -318,7 +322,7 @@ async def test_a_dead_letter_is_replayed_once(redis_client: redis.asyncio.Redis,
     entry_id = (await redis_client.xadd(keys.dead(GROUP), {"x": "y"})).decode()
 
     async def replay() -> int:
-        return await chores.replay(
+        return await dead_letters_scripts.replay(
             redis_client.execute_command,
             dead=keys.dead(GROUP), inbox=keys.inbox(GROUP), groups=keys.groups(), history=keys.history(GROUP),
             books=keys.books(), letters=[(entry_id, [b"x", b"y"], [b"o", b"replayed"])],
@@ -333,10 +337,10 @@ async def test_every_script_says_what_it_keeps_and_survives_script_flush(
     redis_client: redis.asyncio.Redis, keys: Keys, source: str
 ) -> None:
     """Each header lists KEYS, what it returns and its invariant; a server that forgot the script is sent it again."""
-    loaded = [path for path in sorted(ENGINE.glob("lua/*.lua")) if path.read_text().startswith("#!lua")]
+    loaded = [path for path in sorted(ENGINE.glob("*/lua/*.lua")) if path.read_text().startswith("#!lua")]
     assert len(loaded) > 30
     for path in loaded:
-        script = scripts.Script.load(path.stem)
+        script = redis_script.Script.load(f"{path.parents[1].name}/{path.stem}")
         header = script.source.split("\n\n")[0]
         assert "KEYS" in header, script.name
         assert "Returns" in header, script.name

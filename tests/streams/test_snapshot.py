@@ -7,8 +7,8 @@ import redis.asyncio
 
 from schemas import StockBelowThreshold
 from streams import Streams
-from streams.snapshot import GroupState
-from streams.snapshot_reader import take_snapshot
+from streams.inspecting.snapshot import GroupState
+from streams.inspecting.snapshot_reader import take_snapshot
 from tests.cli.consuming import Desk, registered
 from tests.streams.conftest import MakeSettings, StartConsumer
 from tests.waiting import wait_until

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from streams import Batch, Processor, Streams
-from streams.cli.checks import Finding, check_standstill
-from streams.report import Report
-from streams.snapshot_reader import snapshot_each
-from streams.standstill import ask_holders
+from streams.inspecting.consumer_report import Report, ask_holders
+from streams.inspecting.doctor import Finding, check_standstill
+from streams.inspecting.snapshot_reader import snapshot_each
 from tests.events import Noted
 from tests.streams.conftest import StartConsumer
 from tests.waiting import wait_until

@@ -22,13 +22,14 @@ from opentelemetry.sdk.trace import TracerProvider
 
 from observability.tracing import TracingMiddleware
 from streams import NotFound, Settings, Streams, StreamsError, SyncStreams, Unreachable
-from streams.dead_letters import DeadLetters, Filter
-from streams.event_ids import new_id
-from streams.keys import Keys
-from streams.message import Carried, Message
-from streams.replays import Replays
-from streams.schedules import Schedules
-from streams.sync_steering import SyncDeadLetters, SyncReplays, SyncSchedules
+from streams.admin.replay import Replays
+from streams.client.sync_operator import SyncDeadLetters, SyncReplays, SyncSchedules
+from streams.dead_letters.dead_letters import DeadLetters
+from streams.dead_letters.search import Filter
+from streams.messages.event_ids import new_id
+from streams.messages.message import Carried, Message
+from streams.redis.keys import Keys
+from streams.scheduling.admin import Schedules
 from tests.events import Noted
 from tests.streams.conftest import MakeSettings
 from tests.waiting import wait_until_sync

@@ -10,8 +10,8 @@ import redis.asyncio
 
 from schemas import UserRegistered
 from streams import Backoff, NotFound, Processor, Streams
-from streams.keys import HISTORY_LENGTH
-from streams.whereabouts import GroupTrail
+from streams.inspecting.group_status import GroupTrail
+from streams.redis.keys import HISTORY_LENGTH
 from tests.cli.consuming import Desk, registered
 from tests.streams.conftest import StartConsumer
 from tests.waiting import wait_until
@@ -253,7 +253,7 @@ async def test_follow_ups_far_behind_their_cause(
     trail = await streams.event(receipt.id)
     assert [follow_up.stream for follow_up in trail.follow_ups] == ["emails"]
     assert trail.complete
-    monkeypatch.setattr("streams.trail._SCAN", 1000)
+    monkeypatch.setattr("streams.inspecting.event_status._SCAN", 1000)
     trail = await streams.event(receipt.id)
     assert (trail.follow_ups, trail.complete) == ((), False)
 

@@ -9,8 +9,8 @@ from collections import defaultdict
 import pytest
 
 from streams import Backoff, CurrentDelivery, DeadLetter, Delivery, Processor, Streams
-from streams.keys import NEVER_MS
-from streams.turns import Turns
+from streams.redis.keys import NEVER_MS
+from streams.settling.ordering import Turns
 from tests.events import Noted
 from tests.streams.conftest import StartConsumer
 from tests.streams.test_consumer import settled

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from streams import Streams
-from streams.entries import PAGE, Entries
-from streams.unread import count_unread
+from streams.inspecting.counting import count_unread
+from streams.redis.entries import PAGE, Entries
 
 
 @pytest.mark.parametrize(

@@ -24,10 +24,10 @@ from streams import (
     Streams,
     StreamsError,
     Unavailable,
-    scripts,
 )
-from streams.event_ids import new_id
-from streams.facts import Reason, State
+from streams.consuming import scripts
+from streams.inspecting.facts import Reason, State
+from streams.messages.event_ids import new_id
 from tests.conftest import RedisFactory
 from tests.events import Noted, Other, Unhandled
 from tests.streams.conftest import MakeSettings, StartConsumer

@@ -26,8 +26,8 @@ from streams import (
     Shared,
     Streams,
 )
-from streams.middleware import Deliver
-from streams.outcome import Outcome
+from streams.messages.middleware import Deliver
+from streams.messages.outcome import Outcome
 from streams.testing import Harness
 from tests.streams.conftest import StartConsumer
 from tests.waiting import wait_until

@@ -30,9 +30,9 @@ from streams import (
     Snooze,
     Unavailable,
 )
-from streams.failure import describe, describe_traceback
-from streams.outcome import DeadLettered, Retried, Snoozed
-from streams.scrub import scrub
+from streams.messages.error_text import describe, describe_traceback
+from streams.messages.outcome import DeadLettered, Retried, Snoozed
+from streams.redaction import scrub
 from streams.testing import Harness
 from tests.conformance import conftest
 from tests.conformance.engine import Engine, becomes, dead

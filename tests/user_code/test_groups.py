@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from streams import Backoff, Batch, BatchFailed, DeadLetter, Processor, Retry, Snooze, Unavailable
-from streams.failure import describe_traceback
-from streams.fingerprint import fingerprint, innermost_frame
+from streams.messages.error_text import describe_traceback
+from streams.messages.fingerprint import fingerprint, innermost_frame
 from streams.testing import Crash, Harness
 from tests.conformance import conftest
 from tests.conformance.engine import Engine, becomes, dead
@@ -272,7 +272,7 @@ async def _traceback_of(*errors: BaseException) -> tuple[str, str]:
     try:
         await fan_out(*errors)
     except BaseException as error:
-        from streams.failure import describe
+        from streams.messages.error_text import describe
 
         return describe(error), describe_traceback(error)
     raise AssertionError

@@ -18,10 +18,9 @@ import structlog
 from pydantic import BaseModel, computed_field
 
 from streams import PII, Backoff, Delivery, Event, Middleware, Processor, Streams
-from streams.logger import get_logger
-from streams.logs import StderrHandler, configure_unless_done
-from streams.middleware import Deliver
-from streams.outcome import Outcome
+from streams.logs import StderrHandler, configure_unless_done, get_logger
+from streams.messages.middleware import Deliver
+from streams.messages.outcome import Outcome
 from streams.sql import create_tables, make_engine
 from streams.testing import Harness
 from tests.child import Spawn

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import orjson
 
-from streams.embedded import find_servers
+from streams.redis.embedded import find_servers
 from tests.faults.peers import venv
 from tests.faults.peers.peer import PEERS, SETTINGS
 from tests.faults.peers.run import Bout

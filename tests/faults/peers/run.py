@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from streams.embedded import ServerBinary
+from streams.redis.embedded import ServerBinary
 from tests.faults.peers import judge, venv
 from tests.faults.peers.peer import LEASE, Peer
 from tests.faults.peers.remains import Remains

@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from streams.embedded import find_servers
+from streams.redis.embedded import find_servers
 from tests.faults.soak.nemesis import Plan
 from tests.faults.soak.run import Soak
 

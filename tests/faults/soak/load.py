@@ -28,8 +28,8 @@ from structlog.contextvars import bind_contextvars, get_contextvars
 
 from streams import Backoff, Consumer, CurrentDelivery, Delivery, Event, Processor, Settings, Slot, Streams
 from streams.errors import PublishUncertain, StreamsError
-from streams.middleware import Deliver, Middleware
-from streams.outcome import Outcome
+from streams.messages.middleware import Deliver, Middleware
+from streams.messages.outcome import Outcome
 from streams.sql import CurrentTransaction, SqlInbox, make_engine
 from tests.faults.soak.check import ODD
 from tests.faults.soak.journal import Journal

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from streams.embedded import ServerBinary, find_servers
+from streams.redis.embedded import ServerBinary, find_servers
 from tests.faults.soak.nemesis import Plan
 from tests.faults.soak.run import Soak
 
@@ -47,22 +47,22 @@ class Mutant:
 
 MUTANTS: Final = (
     Mutant(
-        "ack before the handler", "streams/slots.py",
+        "ack before the handler", "streams/executing/handler_pool.py",
         "work = self._suspects.run(delivery) if self._alone else executor.execute(delivery)",
-        "from streams.outcome import ACKED\n                self._done(delivery, ACKED)\n"
+        "from streams.messages.outcome import ACKED\n                self._done(delivery, ACKED)\n"
         "                done = lambda *_: None\n                work = executor.execute(delivery)",
     ),
     Mutant(
-        "blind XACK", "streams/lua/settle.lua", "return held == count", "return true",
+        "blind XACK", "streams/settling/lua/settle.lua", "return held == count", "return true",
         test="tests/streams/test_scripts.py",
     ),
     Mutant(
-        "unfenced renewal", "streams/lua/renew.lua",
+        "unfenced renewal", "streams/consuming/lua/renew.lua",
         "if owned[ARGV[at]] == tonumber(ARGV[at + 1]) then", "if true then",
         test="tests/faults/test_processes.py::test_a_stopped_consumer_settles_nothing_it_lost",
     ),
     Mutant(
-        "retry added to the shared stream", "streams/settlement.py",
+        "retry added to the shared stream", "streams/settling/settlement.py",
         'operation = [b"w", round(after * 1000), self._waiting_id(delivery)]\n'
         "                operation += _counted([inbox.encode(), *message.encode_back(carried)])\n"
         '                return [*operation, *self._record(delivery, "retried"',
@@ -72,7 +72,7 @@ MUTANTS: Final = (
         '                return [*operation, *self._record(delivery, "retried"',
     ),
     Mutant(
-        "due set emptied before the add, in two calls", "streams/due.py",
+        "due set emptied before the add, in two calls", "streams/settling/due.py",
         "            moved, next_in, broken, self._head, shown = await scripts.release_due(",
         """            clock = await self._connection.call(b"TIME")
             now_ms = int(clock[0]) * 1000 + int(clock[1]) // 1000
@@ -85,26 +85,26 @@ MUTANTS: Final = (
             moved, next_in, broken, self._head, shown = await scripts.release_due(""",
     ),
     Mutant(
-        "MAXLEN", "streams/lua/append.lua",
+        "MAXLEN", "streams/redis/lua/include/append.lua",
         "local id = redis.call('XADD', key, '*', unpack(fields))",
         "local id = redis.call('XADD', key, 'MAXLEN', '=', '100', '*', unpack(fields))",
     ),
     Mutant(
-        "DELCONSUMER with pending entries", "streams/lua/retire_consumer.lua",
+        "DELCONSUMER with pending entries", "streams/consuming/lua/retire_consumer.lua",
         "if not pending.err and #pending > 0 then return 0 end", "",
     ),
     Mutant(
-        "group at $", "streams/lua/ensure_groups.lua",
+        "group at $", "streams/consuming/lua/ensure_groups.lua",
         "redis.pcall('XGROUP', 'CREATE', KEYS[i], group, '0', 'MKSTREAM')",
         "redis.pcall('XGROUP', 'CREATE', KEYS[i], group, '$', 'MKSTREAM')",
     ),
     Mutant(
-        "reclaim of what is being handled", "streams/reclaim.py",
+        "reclaim of what is being handled", "streams/consuming/reclaimer.py",
         "lease_ms=round(self._lease * 1000),", "lease_ms=0,",
     ),
-    Mutant("no reclaim", "streams/reclaim.py", "            if not self._fresh():", "            if True:"),
+    Mutant("no reclaim", "streams/consuming/reclaimer.py", "            if not self._fresh():", "            if True:"),
     Mutant(
-        "reclaim under a lock that has no TTL", "streams/reclaim.py",
+        "reclaim under a lock that has no TTL", "streams/consuming/reclaimer.py",
         "                for source in self._sources:\n                    await self._unless_refused(",
         "                lock = f'{{soak:0}}:inbox:{self._group}:lock'\n"
         "                await self._client.set(lock, self._consumer, nx=True)\n"
@@ -113,27 +113,27 @@ MUTANTS: Final = (
         "                for source in self._sources:\n                    await self._unless_refused(",
     ),
     Mutant(
-        "publishing tried again without a sequence", "streams/lua/publish.lua",
+        "publishing tried again without a sequence", "streams/publishing/lua/publish.lua",
         "local again = sequence <= last", "local again = false",
         test="tests/streams/test_publisher.py",
     ),
     Mutant(
-        "every scheduler fires", "streams/lua/fire.lua",
+        "every scheduler fires", "streams/scheduling/lua/fire.lua",
         "if state[2] or slot <= (tonumber(state[1]) or 0) then return {0, 0} end", "if state[2] then return {0, 0} end",
         test="tests/streams/test_scheduler.py",
     ),
-    Mutant("no delivery limit", "streams/suspects.py", "if delivery.crashes >= self._limit:", "if False:"),
+    Mutant("no delivery limit", "streams/executing/suspects.py", "if delivery.crashes >= self._limit:", "if False:"),
     Mutant(
-        "context not reset", "streams/slots.py", "context = new_context()",
+        "context not reset", "streams/executing/handler_pool.py", "context = new_context()",
         'context = vars(self).setdefault(f"context {id(slot)}", new_context())',
     ),
     Mutant(
-        "cancelled slot ignored", "streams/slots.py",
+        "cancelled slot ignored", "streams/executing/handler_pool.py",
         "if slot.cancelled or task.cancelling() or getrefcount(task) > references:", "if slot.cancelled:",
         test="tests/user_code/test_cancelling.py",
     ),
     Mutant(
-        "READONLY kept", "streams/route.py",
+        "READONLY kept", "streams/redis/master_discovery.py",
         "code = error.status_code\n        text = str(error)",
         "if self.masters is None:\n            return False\n"
         "        code = error.status_code\n        text = str(error)",

@@ -21,7 +21,7 @@ from redis.exceptions import RedisError
 from sqlalchemy import select
 
 from streams import Settings, Streams
-from streams.embedded import ServerBinary
+from streams.redis.embedded import ServerBinary
 from streams.sql import create_tables, make_engine
 from tests.faults.soak.check import Rules, Verdict, check
 from tests.faults.soak.journal import Journal, read

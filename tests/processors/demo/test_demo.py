@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from processors.demo import guard
-from streams.embedded import EmbeddedRedis, find_servers
+from streams.redis.embedded import EmbeddedRedis, find_servers
 from tests.processors.storage.conftest import s3, s3_client
 from tests.sql.conftest import postgres, postgres_url
 from tests.waiting import wait_until_sync

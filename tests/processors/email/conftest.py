@@ -25,9 +25,9 @@ from processors.email.mailer import Mailer
 from processors.email.mailer import open_mailer as open_mailer_of_handlers
 from processors.email.settings import EmailSettings
 from streams import Event
-from streams.client import Streams
-from streams.delivery import Delivery
-from streams.message import Message
+from streams.client.client import Streams
+from streams.messages.delivery import Delivery
+from streams.messages.message import Message
 from streams.settings import Settings
 from streams.testing import Harness
 from tests.waiting import wait_until_sync

@@ -24,7 +24,7 @@ from processors.email.post import Post
 from processors.email.settings import EmailSettings
 from schemas import DailyDigestDue
 from streams import DeadLetter, Slot
-from streams.client import Streams
+from streams.client.client import Streams
 from tests.processors.database.conftest import business
 from tests.processors.email.conftest import Deliver, OpenMailer
 from tests.sql.conftest import database_url, postgres, postgres_url

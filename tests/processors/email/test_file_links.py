@@ -23,10 +23,10 @@ from processors.storage.download import download_app
 from processors.storage.file_key import FileKey
 from schemas import InventoryExported, InventoryImported, InventoryImportFailed, ReportGenerated
 from streams import Event
-from streams.client import Streams
+from streams.client.client import Streams
 from streams.events import redact
-from streams.message import TIME
-from streams.outcome import DeadLetter, Unavailable
+from streams.messages.message import TIME
+from streams.messages.outcome import DeadLetter, Unavailable
 from tests.processors.email.conftest import Deliver
 
 ADA = "ada@example.com"

@@ -45,10 +45,10 @@ from schemas import (
     StockBelowThreshold,
     UserRegistered,
 )
-from streams.client import Streams
-from streams.delivery import current_delivery
-from streams.dependencies import current_app
-from streams.outcome import DeadLetter, Retry
+from streams.client.client import Streams
+from streams.handlers.dependencies import current_app
+from streams.messages.delivery import current_delivery
+from streams.messages.outcome import DeadLetter, Retry
 from tests.processors.email.conftest import Deliver, OpenMailer
 
 ADA = "ada@example.com"

@@ -23,10 +23,10 @@ from processors.email.replies import Held
 from processors.email.reset_tokens import verify
 from processors.email.tries import Ambiguous
 from schemas import PasswordResetRequested, UserRegistered
-from streams.client import Streams
-from streams.delivery import Delivery
-from streams.message import Carried
-from streams.outcome import Retry, Unavailable
+from streams.client.client import Streams
+from streams.messages.delivery import Delivery
+from streams.messages.message import Carried
+from streams.messages.outcome import Retry, Unavailable
 from tests.processors.email.conftest import Deliver, OpenMailer
 
 ADA = "ada@example.com"

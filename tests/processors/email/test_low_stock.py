@@ -15,8 +15,8 @@ from processors.email.low_stock import Alert, LowStock
 from processors.email.post import Post
 from schemas import EmailRefused, StockAlertsDue, StockBelowThreshold
 from streams import Event
-from streams.client import Streams
-from streams.outcome import DeadLetter, Snooze
+from streams.client.client import Streams
+from streams.messages.outcome import DeadLetter, Snooze
 from streams.testing import Harness
 from tests.processors.email.conftest import Deliver, MakeSettings, OpenHarness, OpenMailer
 from tests.waiting import wait_until

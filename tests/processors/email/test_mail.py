@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from processors.email.mail import Mail, compose, message_id
 from processors.email.rendering import Rendered
 from processors.shown import shown
-from streams.outcome import DeadLetter
+from streams.messages.outcome import DeadLetter
 
 SENDER = Address("Planning Bord", addr_spec="no-reply@bord.example")
 HEADERS = {

@@ -23,7 +23,7 @@ from processors.email.rendering import Rendered
 from processors.email.replies import quotable
 from processors.email.settings import EmailSettings
 from processors.email.tries import Ambiguous
-from streams.outcome import DeadLetter, Retry, Unavailable
+from streams.messages.outcome import DeadLetter, Retry, Unavailable
 from tests.processors.email.conftest import Certificate, MakeSettings, OpenMailer
 
 ADA = "ada@example.com"

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from processors.email.reset_tokens import LONGEST, Token, mailed, mint, not_mailed, verify
-from streams.client import Streams
-from streams.outcome import DeadLetter
+from streams.client.client import Streams
+from streams.messages.outcome import DeadLetter
 from tests.waiting import wait_until
 
 RESET = "reset-12345"

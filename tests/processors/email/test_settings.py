@@ -10,7 +10,7 @@ from pydantic import SecretStr, ValidationError
 from processors.email.mailer import open_mailer
 from processors.email.settings import EmailSettings
 from streams.errors import StreamsError
-from streams.outcome import Unavailable
+from streams.messages.outcome import Unavailable
 
 
 @pytest.fixture(autouse=True)

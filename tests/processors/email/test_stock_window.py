@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from processors.email.stock_window import StockWindow
-from streams.client import Streams
+from streams.client.client import Streams
 from tests.waiting import wait_until
 
 

@@ -16,8 +16,8 @@ from processors.email.handlers import send_welcome
 from processors.email.post import Post
 from processors.email.tries import Deferred, MailBackoff
 from schemas import EmailRefused, PasswordResetRequested, StockBelowThreshold, UserRegistered
-from streams.client import Streams
-from streams.outcome import Retry, Unavailable
+from streams.client.client import Streams
+from streams.messages.outcome import Retry, Unavailable
 from tests.processors.email.conftest import Deliver, OpenHarness, OpenMailer
 
 ADA, BOB, EVE = "ada@example.com", "bob@example.com", "eve@example.com"

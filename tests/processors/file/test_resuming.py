@@ -26,7 +26,7 @@ from schemas import (
 )
 from schemas.inventory import StockChange
 from streams import DeadLetter, Delivery, Progress, Retry, Snooze, Streams
-from streams.message import Message
+from streams.messages.message import Message
 from tests.processors.file.conftest import SHOP, levels, put
 from tests.processors.file.test_importing import Ask
 from tests.processors.links import link_to

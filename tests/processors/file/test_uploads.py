@@ -75,7 +75,7 @@ async def test_an_earlier_upload_that_comes_late_sets_nothing_that_a_later_one_h
     """It was in the hands of a process that died: what the later one has set, changed or not, stays."""
     from processors.file.settings import FileSettings
     from streams import Delivery, Progress
-    from streams.message import Message
+    from streams.messages.message import Message
 
     async def run(data: bytes, place: int) -> importing.ImportRecord:
         event = await put(storages, data)

@@ -1,0 +1,80 @@
+"""cancel, pause, resume: calls one event off, stops a group from beginning anything, lets it go on."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from streams.cli.exit import run
+from streams.cli.output import write, write_json
+from streams.cli.session import opened
+
+_SAID = {
+    "cancelled": "cancelled: it will not be handled",
+    "cancelling": "cancelling: it has been delivered, and its consumer is told to stop it (see streams event)",
+    "acked": "acked: it was handled before",
+    "dead": "dead: it was given up before",
+    "discarded": "discarded before",
+    "expired": "expired before",
+    "missed": "missed: it was never delivered to this group",
+}
+
+
+def cancel(
+    id: Annotated[str, typer.Argument(help="The event's id.", metavar="ID")],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Calls one event off.
+
+    In every group that has not finished it: what waits or is unread is removed, a running handler is cancelled.
+
+    streams cancel 019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071
+    """
+    run(_cancel(id, json))
+
+
+async def _cancel(id: str, json: bool) -> None:
+    async with opened() as streams:
+        cancellation = await streams.cancel(id)
+    if json:
+        write_json(cancellation.as_json())
+        return
+    if not cancellation.groups:
+        write("cancelled before" if cancellation.before else "cancelled: no group had read it")
+    for group, state in sorted(cancellation.groups.items()):
+        write(f"{group}: {_SAID.get(state, state)}")
+
+
+def pause(
+    group: Annotated[str, typer.Argument(help="The group (a processor's name).", metavar="GROUP")],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Stops a group from beginning anything.
+
+    What runs is finished, what is published waits in the stream; consumers that start meanwhile are paused too.
+
+    streams pause email
+    """
+    run(_pause(group, True, json))
+
+
+def resume(
+    group: Annotated[str, typer.Argument(help="The group (a processor's name).", metavar="GROUP")],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Lets a paused group go on.
+
+    streams resume email
+    """
+    run(_pause(group, False, json))
+
+
+async def _pause(group: str, on: bool, json: bool) -> None:
+    async with opened() as streams:
+        changed = await (streams.pause(group) if on else streams.resume(group))
+    if json:
+        write_json({"group": group, "paused": on, "changed": changed})
+        return
+    state = "paused" if on else "running"
+    write(f"{group} is {state}" if changed else f"{group} was {state} already")

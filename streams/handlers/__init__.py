@@ -1,0 +1,35 @@
+"""Handlers: what an author declares: frozen values and decorators.
+
+Imports `scheduling` and `messages`. Connects to nothing; only `progress` reports.
+"""
+
+from typing import TYPE_CHECKING, Final
+
+from streams import exports
+
+if TYPE_CHECKING:
+    from streams.handlers.backoff import Backoff
+    from streams.handlers.batch import Batch
+    from streams.handlers.dependencies import Depends
+    from streams.handlers.limit import Limit
+    from streams.handlers.processor import Processor
+    from streams.handlers.progress import Progress
+
+__all__ = [
+    "Backoff",
+    "Batch",
+    "Depends",
+    "Limit",
+    "Processor",
+    "Progress",
+]
+
+_HOMES: Final = {
+    "streams.handlers.backoff": ("Backoff",),
+    "streams.handlers.batch": ("Batch",),
+    "streams.handlers.dependencies": ("Depends",),
+    "streams.handlers.limit": ("Limit",),
+    "streams.handlers.processor": ("Processor",),
+    "streams.handlers.progress": ("Progress",),
+}
+__getattr__, __dir__ = exports(__name__, _HOMES)

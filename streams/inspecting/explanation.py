@@ -1,0 +1,254 @@
+"""Reason: why one group is not done with an event, in one sentence, and the command that mends it. Pure: facts in.
+
+The states and their sentences are the table in docs/why.md.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from streams.durations import told
+from streams.inspecting.facts import Facts, Reason, State
+
+if TYPE_CHECKING:
+    from streams.inspecting.group_status import GroupTrail
+
+_ENTRY: Final = re.compile(r"\d+-\d+")
+
+
+def explain(group: GroupTrail, facts: Facts) -> Reason:
+    """Says why the group is not done with the event."""
+    match group.state:
+        case "running":
+            return _held(group, facts)
+        case "retrying" | "snoozed" if group.where == "due":
+            return _waits(group, facts)
+        case "unread" | "retrying" | "snoozed":
+            return _unread(group, facts)
+        case "limited":
+            return _at_limit(group, facts)
+        case "in line":
+            text = f"{group.group} handles one message of a key at a time: {group.reason}"
+            before = next((word for word in group.reason.split() if _ENTRY.fullmatch(word)), facts.id)
+            return _stopped(group.group, facts) or Reason(group.group, "in_line", text, f"streams doctor why {before}")
+        case _:
+            return _over(group, facts)
+
+
+def delayed(group: str, due_in: float, facts: Facts) -> Reason:
+    """Why a delayed event is in no group yet."""
+    if due_in < 0:
+        return _overdue(group, due_in, facts)
+    text = f"it is delayed: due in {told(due_in)}, for every group that reads {facts.stream}"
+    return Reason(group, "delayed", text, f"wait, or call it off: streams cancel {facts.id}")
+
+
+def _over(group: GroupTrail, facts: Facts) -> Reason:
+    name = group.group
+    last = group.history[-1] if group.history else {}
+    by = f" by {last['consumer']}" if last.get("consumer") else ""
+    at = f" at {last['at'][:19].replace('T', ' ')} UTC" if last.get("at") else ""
+    match group.state:
+        case "dead":
+            text = f"{name} gave it up after {_times(group.attempts, 'attempt')} ({group.reason}): {group.error[:200]}"
+            if group.reason == "crashed":
+                text = f"it is in the dead letters of {name}: {group.error[:200]}"
+            return Reason(name, "dead", text, f"streams dead show {name} {group.dead_letter}")
+        case "discarded":
+            return Reason(name, "discarded", f"{name} gave it up, and its dead letter was discarded{by}{at}")
+        case "cancelled":
+            return Reason(name, "cancelled", f"it was cancelled{by}{at}", "publish it anew, if that was wrong")
+        case "expired":
+            text = f"it expired before {name} began it: {group.reason}"
+            return Reason(name, "expired", text, f"start more consumers of {name}, or publish with a longer expires=")
+        case "missed":
+            text = f"{name} began further on in {facts.stream} than this event: it was never given it"
+            return Reason(name, "missed", text, f"streams replay {facts.stream.partition(':')[0]} --group {name}")
+    handled = [report.version for report in facts.reports.values()]
+    if handled and not any(handled) and not group.history:
+        text = f"{name} has no handler for {facts.type}: there was nothing to do"
+        return Reason(name, "skipped", text)
+    tries = f" at the {_nth(group.attempts)} attempt" if group.attempts > 1 else ""
+    return Reason(name, "done", f"{name} is done with it{tries}")
+
+
+def _held(group: GroupTrail, facts: Facts) -> Reason:
+    """It is delivered: somebody has it."""
+    name, who, idle = group.group, group.consumer, group.idle or 0.0
+    if who not in facts.alive:
+        return _left_behind(group, facts)
+    report = facts.reports.get(who)
+    if report is None:
+        age = facts.beats[who]
+        text = f"{who} holds it and does not answer: a handler blocks its event loop, or the process was stopped"
+        mend = f"look at its handlers (its last heartbeat was {told(age)} ago), or restart it"
+        if age > facts.lease / 2:
+            text = f"{who} holds it and is silent for {told(age)} (stopped or cut off)"
+            mend = f"wait {told(max(0.0, facts.lease - idle))} until its lease ends, or restart it"
+        return Reason(name, "unresponsive", text, mend)
+    if facts.called_off:
+        return Reason(name, "cancelling", f"it was cancelled while {who} had it: its handler is being stopped")
+    match report.standing:
+        case "running":
+            text = f"{who} is handling it, for {told(report.seconds)} of at most {told(report.limit)}{_tries(group)}"
+            if report.seconds <= report.limit + facts.lease / 4:
+                return Reason(name, "running", text, f"wait, or call it off: streams cancel {facts.id}")
+            why = (
+                "in a thread, which cannot be interrupted" if report.in_thread else "and its handler ignores its cancel"
+            )
+            return Reason(name, "running", f"{text}, {why}", f"wait until it ends, or restart {who}")
+        case "settling" | "":
+            return Reason(name, "running", f"{who} has just handled it, or is about to begin", "look again")
+        case "suspect":
+            died = (
+                f"its process died {_times(_crashes(group), 'time')} while handling it (given up at {facts.deliveries})"
+            )
+            text = f"{died}; {who} tries it alone when all else is done"
+            return Reason(name, "suspect", text, f"see what it does to the process: streams event {facts.id}")
+    stopped = _stopped(name, facts)
+    if stopped is not None:
+        return stopped
+    if report.stuck and report.quiet > facts.lease:
+        text = f"{who} holds it, runs nothing, and has begun and settled nothing for {told(report.quiet)}"
+        return Reason(name, "stuck", text, f"restart {who}: another takes it over")
+    reserved = f", {report.reserved} reserved for high" if report.reserved else ""
+    slots = f"{report.running} of {report.concurrency} slots{reserved}, the longest for {told(report.longest)}"
+    text = f"{who} has it in memory; its turn comes after what it runs now ({slots})"
+    return Reason(name, "ready", text, f"wait, or start another: {_start(name)}")
+
+
+def _left_behind(group: GroupTrail, facts: Facts) -> Reason:
+    name, who, idle = group.group, group.consumer, group.idle or 0.0
+    age = facts.beats.get(who)
+    since = f"is silent for {told(age)}" if age is not None else "is gone"
+    crashes = f"; it is its {_nth(group.deliveries)} delivery of {facts.deliveries}" if group.deliveries > 1 else ""
+    if not facts.alive:
+        text = f"{who}, which had it, {since}, and no other consumer of {name} is alive to take it over{crashes}"
+        return Reason(name, "silent", text, _start(name))
+    left = max(0.0, facts.lease - idle)
+    ends = f"its lease ends in {told(left)}, then" if left else "its lease has ended:"
+    count = len(facts.alive)
+    text = f"{who}, which had it, {since}; {ends} another takes it over ({_times(count, 'consumer')} alive){crashes}"
+    return Reason(name, "silent", text, f"wait {told(left + facts.lease / 4)}")
+
+
+def _waits(group: GroupTrail, facts: Facts) -> Reason:
+    name, due = group.group, group.due_in or 0.0
+    if due < 0:
+        return _overdue(name, due, facts)
+    soon = f"it is tried again in {told(due)}"
+    match group.reason.partition(":")[0]:
+        case "unavailable":
+            detail = group.reason.partition(":")[2].strip()
+            text = f"the breaker of {name} opened, something it needs does not answer ({detail}); {soon}, not counted"
+            return Reason(name, "breaker", text, f"mend what does not answer: {detail}")
+        case "unsupported":
+            detail = group.reason.partition(":")[2].strip()
+            mend = f"deploy the code of {name} that knows version {facts.version}"
+            return Reason(name, "newer", f"{detail}; {soon}, not counted", mend)
+        case reason if reason.startswith("limited"):
+            return _at_limit(group, facts)
+    if group.state == "snoozed":
+        return Reason(
+            name, "snoozed", f"its handler put it off ({group.reason}); {soon}", f"wait, or streams cancel {facts.id}"
+        )
+    text = f"attempt {group.attempts} failed ({group.error[:200]}); {soon}"
+    return Reason(name, "retrying", text, f"wait, or mend the cause; streams event {facts.id} shows every error")
+
+
+def _at_limit(group: GroupTrail, facts: Facts) -> Reason:
+    stopped = _stopped(group.group, facts)
+    if stopped is not None:
+        return stopped
+    again = f"; it is tried again in {told(group.due_in)}" if group.due_in else ""
+    text = f"{group.group} is at its limit ({group.reason}){again}, not counted"
+    return Reason(group.group, "limited", text, "wait, or raise the limit")
+
+
+def _overdue(name: str, due: float, facts: Facts) -> Reason:
+    late = f"it is due since {told(-due)}"
+    if not facts.alive:
+        return Reason(name, "no_consumer", f"{late}, and {_nobody(name, facts)}", _start(name))
+    return Reason(
+        name, "overdue", f"{late}, and no consumer has moved it yet", "look again; if it stays: streams doctor"
+    )
+
+
+def _unread(group: GroupTrail, facts: Facts) -> Reason:
+    """It stands in a stream or in the inbox, and nobody has been given it."""
+    name = group.group
+    if not facts.reads and facts.alive:
+        text = f"{name} was on {facts.stream} once, but what runs of it has no handler for anything there"
+        return Reason(name, "unsubscribed", text, "deploy a handler for it")
+    stopped = _stopped(name, facts)
+    if stopped is not None:
+        return stopped
+    count = len(facts.alive)
+    if facts.alive and not facts.reports:
+        oldest = max(facts.beats[who] for who in facts.alive)
+        text = f"no consumer of {name} answers ({count} alive, last heartbeat {told(oldest)} ago): a handler blocks its"
+        mend = f"look at its handlers, or restart it; or {_start(name)}"
+        return Reason(name, "unresponsive", f"{text} event loop, or the process was stopped", mend)
+    behind = ""
+    if facts.ahead:
+        behind = f"; {facts.ahead:,} unread stand before it"
+        if facts.rate > 0:
+            behind += f", {facts.rate:,.0f} a second are read: about {told(facts.ahead / facts.rate)}"
+    if all(report.is_full for report in facts.reports.values()) and not facts.rate:
+        longest = max(report.longest for report in facts.reports.values())
+        slots = sum(report.concurrency for report in facts.reports.values())
+        reserved = sum(report.reserved for report in facts.reports.values())
+        kept = f" but {reserved} reserved for high" if reserved else ""
+        text = f"unread: all {_times(slots, 'slot')} of {name}{kept} are busy, the longest for {told(longest)}{behind}"
+        return Reason(name, "busy", text, f"start another: {_start(name)}, or raise STREAMS_CONCURRENCY")
+    if facts.ahead:
+        return Reason(name, "behind", f"unread{behind}", f"wait, or start another: {_start(name)}")
+    return Reason(
+        name, "unread", f"unread: {name} is about to read it ({_times(count, 'consumer')} alive)", "look again"
+    )
+
+
+def _stopped(name: str, facts: Facts) -> Reason | None:
+    """What keeps a group from beginning anything at all."""
+    if facts.paused:
+        return Reason(name, "paused", f"{name} is paused: it begins nothing", f"streams resume {name}")
+    if not facts.alive:
+        state: State = "silent" if facts.beats else "no_consumer"
+        return Reason(name, state, _nobody(name, facts), _start(name))
+    open_ = [report for report in facts.reports.values() if report.breaker]
+    if open_ and len(open_) == len(facts.reports):
+        what, again = open_[0].breaker, max(report.breaker_for for report in open_)
+        text = f"the breaker of {name} is open: {what} does not answer, the next try is in {told(again)}"
+        return Reason(name, "breaker", text, f"mend {what}; the consumers notice by themselves")
+    return None
+
+
+def _nobody(name: str, facts: Facts) -> str:
+    if facts.beats:
+        listed = ", ".join(f"{who} for {told(age)}" for who, age in sorted(facts.beats.items())[:3])
+        return f"every consumer of {name} is silent: {listed} (killed, stopped or cut off)"
+    if facts.last_seen is not None:
+        return f"no consumer of {name} runs; the last one was there {told(facts.last_seen)} ago"
+    return f"no consumer of {name} runs, and none ever did"
+
+
+def _start(name: str) -> str:
+    return f"python -m processors.{name}"
+
+
+def _crashes(group: GroupTrail) -> int:
+    return max(1, group.deliveries - group.attempts + 1)
+
+
+def _tries(group: GroupTrail) -> str:
+    return f"; it is its {_nth(group.attempts)} attempt" if group.attempts > 1 else ""
+
+
+def _nth(number: int) -> str:
+    ending = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
+    return f"{number}{ending}"
+
+
+def _times(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"

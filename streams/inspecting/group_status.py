@@ -1,0 +1,297 @@
+"""Whereabouts: where one group has one event: unread, running, waiting for its retry, acked or dead."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from streams.handlers.progress import Reached
+from streams.messages.letter import Letter
+from streams.messages.message import KEY, Message, decode
+from streams.redis.entries import Entries, Entry, milliseconds, position
+from streams.redis.keys import HISTORY_LENGTH, LIMITED_MS, NEVER_MS
+from streams.redis.refusal import unless_odd
+from streams.redis.untrusted import pairs, text, whole
+from streams.settling import scripts
+
+if TYPE_CHECKING:
+    from streams.redis.partition import Partition
+
+_MOST: Final = 100_000  # entries of an inbox or of the dead letters looked at
+_PEEK: Final = 200  # waiting messages to a script call
+_WAITING_MOST: Final = 20_000
+_LOOKS: Final = 5
+_BEGAN: Final = re.compile(rb"\(?[0-9]{1,20}-[0-9]{1,20}")
+_DEAD: Final = ("dead_lettered", "edited")
+
+
+@dataclass(frozen=True, slots=True)
+class GroupTrail:
+    """Where one group has the event.
+
+    `state` is `waiting` (delayed, not in the stream yet), `unread`, `running` (delivered, not settled), `retrying` or
+    `snoozed` (waits, or is back in the inbox), `in line` (in an ordered group, another message of its key has the
+    turn), `limited` (its handler is at its limit), `acked` (handled, or nothing to do in this group), `dead`,
+    `discarded`, `cancelled`, `expired` or `missed` (the group began further on in its stream). `where` is the stream
+    and the entry, or `due`, or empty. `due_in` and `idle` are in seconds. `history` holds how earlier deliveries ended,
+    `progress` how far the last one has come, if its handler says so.
+    """
+
+    group: str
+    state: str
+    where: str
+    attempts: int
+    deliveries: int
+    replays: int = 0
+    consumer: str = ""
+    idle: float | None = None
+    due_in: float | None = None
+    dead_letter: str = ""
+    reason: str = ""
+    error: str = ""
+    errors: tuple[dict[str, Any], ...] = ()
+    history: tuple[dict[str, str], ...] = ()
+    waiting_id: str = ""
+    progress: Reached | None = None
+
+
+class Whereabouts:
+    """Looks for one event in any group, in one partition. Nothing of it can be older than the entry id `start`."""
+
+    def __init__(self, partition: Partition, event_id: str, start: str) -> None:
+        self._mark = partition.mark
+        self._keys = partition.keys
+        self._redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
+        self._entries = Entries(partition)
+        self._id = event_id.encode()
+        self._start = start
+        self.complete = True  # False when a bound ended a search
+
+    async def find(self, group: str, places: list[tuple[str, bytes]]) -> GroupTrail | None:
+        """Where `group` has it; `places` is where it was published. None when the group has never seen it.
+
+        The places are looked at one after the other while the event may move from one to the next. It is nowhere only
+        if its history says nothing new after the looks, and does not say that it must wait somewhere.
+        """
+        for _ in range(_LOOKS):
+            history, whole = await self._history(group)
+            found = await self._look(group, places, history, whole=whole)
+            if found is not None and found.where:
+                return found
+            last = history[-1][1].get("outcome", "") if history else ""
+            if last not in ("retried", "snoozed") and (await self._history(group))[0] == history:
+                return found
+        return found
+
+    async def _look(
+        self, group: str, places: list[tuple[str, bytes]], history: list[tuple[str, dict[str, str]]], *, whole: bool
+    ) -> GroupTrail | None:
+        known = tuple({**record, "entry_id": entry_id} for entry_id, record in history)
+        inbox = self._keys.inbox(group)
+        came_back = await self._in_inbox(group)
+        held: list[tuple[str, Entry | None, bytes]] = [(inbox, entry, entry[0]) for entry in reversed(came_back)]
+        held += [(key, None, entry_id) for key, entry_id in places]
+        for key, entry, entry_id in held:
+            found = await self._held(group, key, entry_id, decode(entry, came_back=True) if entry else None, known)
+            if found is not None:
+                return found
+        last = history[-1][1].get("outcome", "") if history else ""
+        if last in ("retried", "snoozed", "replayed") and (found := await self._waits(group, known)) is not None:
+            return found
+        if last in _DEAD or not whole:
+            found = await self._dead(group, history, known)
+            if found is not None:
+                return found
+        if not places and not history and not came_back:
+            return None
+        return self._settled(group, last, known)
+
+    async def _history(self, group: str) -> tuple[list[tuple[str, dict[str, str]]], bool]:
+        """The event's lines in the group's history, oldest first, and whether none can have been trimmed away."""
+        found, seen = [], 0
+        async for entry_id, fields in self._entries.backward(
+            self._keys.history(group), start=self._start, most=2 * HISTORY_LENGTH
+        ):
+            seen += 1
+            record = pairs(fields)
+            if record.get(b"id") == self._id:
+                # `original` is the body before a correction: private data does not belong into a trail.
+                told = {
+                    text(name): value.decode("utf-8", "replace")
+                    for name, value in record.items()
+                    if name != b"original"
+                }
+                found.append((entry_id.decode(), told))
+        return found[::-1], seen < HISTORY_LENGTH
+
+    async def _in_inbox(self, group: str) -> list[Entry]:
+        found, seen = [], 0
+        async for entry in self._entries.forward(self._keys.inbox(group), self._start, most=_MOST):
+            seen += 1
+            if decode(entry, came_back=True).values[1] == self._id:
+                found.append(entry)
+        self.complete = self.complete and seen < _MOST
+        return found
+
+    async def _held(
+        self, group: str, key: str, entry_id: bytes, message: Message | None, history: tuple[dict[str, str], ...]
+    ) -> GroupTrail | None:
+        """The group's state by this one entry; None when it is settled there and does not wait because of it."""
+        where = f"{self._keys.short(key)} {entry_id.decode()}"
+        carried = message.carried if message else None
+        failures, before, replays = (carried.failures, carried.deliveries, carried.replays) if carried else (0, 0, 0)
+        errors = tuple(carried.errors) if carried else ()
+        if await self._is_unread(group, key, entry_id):
+            state = "retrying" if failures else "unread"
+            return GroupTrail(group, state, where, failures, before, replays, errors=errors, history=history)
+        pending = await unless_odd(self._redis.xpending_range(key, group, entry_id, entry_id, 1))
+        if pending:
+            return GroupTrail(
+                group,
+                "running",
+                where,
+                failures + 1,
+                before + pending[0]["times_delivered"],
+                replays,
+                pending[0]["consumer"].decode("utf-8", "replace"),
+                pending[0]["time_since_delivered"] / 1000,
+                errors=errors,
+                history=history,
+            )
+        waiting_id = f"{group} {self._keys.short(key)} {entry_id.decode()}"
+        waits = await self._peek(group, [waiting_id], history)
+        if waits is None and not history and await self._is_missed(group, key, entry_id):
+            return GroupTrail(group, "missed", where, 0, 0)
+        return waits
+
+    async def _is_missed(self, group: str, key: str, entry_id: bytes) -> bool:
+        place = key.removeprefix(f"{self._keys.tag}:")
+        began = await unless_odd(self._redis.hget(self._keys.books(), f"began {group} {place}")) or b""
+        if began.startswith(b"(") and _BEGAN.fullmatch(began):
+            return position(entry_id) <= position(began[1:])
+        return _BEGAN.fullmatch(began) is not None and position(entry_id) < position(began)
+
+    async def _is_unread(self, group: str, key: str, entry_id: bytes) -> bool:
+        groups = await unless_odd(self._redis.xinfo_groups(key))
+        if groups is None:
+            return False
+        for found in groups:
+            if found["name"] == group.encode():
+                return position(found["last-delivered-id"]) < position(entry_id)
+        return True  # the group is made at 0 when its first consumer starts: it will be delivered
+
+    async def _waits(self, group: str, history: tuple[dict[str, str], ...]) -> GroupTrail | None:
+        """Looks through what waits for the group, for an event whose last entry in the inbox is gone."""
+        cursor, seen, ids = 0, 0, list[bytes]()
+        while True:
+            page = self._redis.zscan(self._keys.due(), cursor, match=f"{group} *", count=1000)
+            cursor, members = await unless_odd(page) or (0, ())
+            ids += [member for member, _ in members]
+            seen += len(members)
+            if cursor == 0 or seen >= _WAITING_MOST:
+                break
+        self.complete = self.complete and cursor == 0
+        for at in range(0, len(ids), _PEEK):
+            if (found := await self._peek(group, ids[at : at + _PEEK], history)) is not None:
+                return found
+        return None
+
+    async def _peek(self, group: str, ids: list[Any], history: tuple[dict[str, str], ...]) -> GroupTrail | None:
+        waiting = await scripts.peek_waiting(
+            self._redis.execute_command,
+            due=self._keys.due(), waiting=self._keys.waiting(), ids=ids, event_id=self._id.decode("utf-8", "replace"),
+        )  # fmt: skip
+        if not waiting:
+            return None
+        waiting_id, due, _, fields = waiting[0]
+        seconds, microseconds = await self._redis.time()
+        now = seconds * 1000 + microseconds // 1000
+        carried = Message.decode(b"0-0", fields, came_back=True).carried
+        last = history[-1] if history else {}
+        if due >= NEVER_MS:
+            state, reason = "in line", await self._in_line(group, fields)
+        elif due == LIMITED_MS:
+            state, reason = "limited", await self._limited(group, fields, now)
+        else:
+            state = "snoozed" if last.get("outcome") == "snoozed" else "retrying"
+            reason = last.get("reason", "")
+        return GroupTrail(
+            group,
+            state,
+            "due",
+            carried.failures if carried else 0,
+            carried.deliveries if carried else 0,
+            carried.replays if carried else 0,
+            due_in=(due - now) / 1000 if due < LIMITED_MS else None,
+            reason=reason,
+            error=last.get("error", ""),
+            errors=tuple(carried.errors) if carried else (),
+            history=history,
+            waiting_id=waiting_id.decode("utf-8", "replace"),
+        )
+
+    async def _in_line(self, group: str, fields: list[bytes]) -> str:
+        message = Message.decode(b"0-0", fields)
+        holder = await unless_odd(self._redis.hget(self._keys.turns(group), message.values[KEY]))
+        source, _, entry_id = (holder or b"").decode("utf-8", "replace").partition("#")[0].rpartition(" ")
+        return f"it is the turn of {self._keys.short(source)} {entry_id} with the same key {message.key}"
+
+    async def _limited(self, group: str, fields: list[bytes], now: int) -> str:
+        limits = self._keys.limits(group)
+        name = pairs(fields).get(b"limitedby", b"").decode("utf-8", "replace")
+        what = await unless_odd(self._redis.hget(f"{limits}:{name}", "what"))
+        opens = await unless_odd(self._redis.zscore(limits, name))
+        held = await unless_odd(self._redis.zcard(f"{limits}:{name}:held")) or 0
+        until = "the next in line is let in "
+        if opens is None or opens >= NEVER_MS:
+            until += f"when one of the {held} that it has let in ends"
+        else:
+            until += f"in {max(0.0, (opens - now) / 1000):.1f} s"
+        return f"limited: {(what or b'?').decode('utf-8', 'replace')}; {until}"
+
+    async def _dead(
+        self, group: str, history: list[tuple[str, dict[str, str]]], known: tuple[dict[str, str], ...]
+    ) -> GroupTrail | None:
+        letters = (entry_id for entry_id, record in reversed(history) if record.get("outcome") in _DEAD)
+        given_up = next(letters, "")
+        # The letter and its line in the history are written by one script: within a moment of each other.
+        start = str(milliseconds(given_up) - 1000) if given_up else self._start
+        end = str(milliseconds(given_up) + 1000) if given_up else "+"
+        seen = 0
+        async for entry in self._entries.forward(self._keys.dead(group), start, end, most=_MOST):
+            seen += 1
+            letter = Letter.decode(group, entry, self._mark)
+            if letter.message.values[1] == self._id:
+                return GroupTrail(
+                    group,
+                    "dead",
+                    f"dead:{group} {letter.id}",
+                    letter.attempts,
+                    letter.deliveries,
+                    letter.carried.replays,
+                    dead_letter=letter.id,
+                    reason=letter.reason,
+                    error=letter.error,
+                    errors=tuple(letter.carried.errors),
+                    history=known,
+                )
+        self.complete = self.complete and seen < _MOST
+        return None
+
+    def _settled(self, group: str, last: str, history: tuple[dict[str, str], ...]) -> GroupTrail:
+        state = last if last in ("discarded", "cancelled", "expired") else "acked"
+        record = history[-1] if history and last != "replayed" else {}  # after a replay it began anew
+        attempts = whole(record.get("attempt"), 1) or 1
+        replays = sum(line.get("outcome") == "replayed" for line in history)
+        return GroupTrail(
+            group,
+            state,
+            "",
+            attempts,
+            whole(record.get("deliveries"), 1) or 1,
+            replays,
+            reason=record.get("reason", "") if state != "acked" else "",
+            error=record.get("error", "") if state != "acked" else "",
+            history=history,
+        )

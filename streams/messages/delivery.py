@@ -1,0 +1,141 @@
+"""Delivery: one hand-over of a message to a handler, and the lease under which it is held."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextvars import ContextVar
+from math import inf
+from typing import Any, Protocol
+
+from streams.messages.message import Carried, Message
+
+current_delivery: ContextVar[Delivery | None] = ContextVar("current_delivery")  # None while a batch is handled
+current_batch: ContextVar[Sequence[Delivery]] = ContextVar("current_batch")
+
+
+class Permit(Protocol):
+    """That a limit let a delivery start: which limit, when (monotonic), for how many seconds that is good, and whether
+    the delivery holds a place there until it is settled.
+    """
+
+    name: str
+    at: float
+    good_for: float
+    holds: bool
+
+
+def begin_by(known_at: float, lease: float) -> float:
+    """Until when (monotonic) a delivery may begin that is known to have been this consumer's at a time: half a lease
+    before another may have it. So it never begins with a lease that is over, and seldom with one that ends before the
+    next renewal.
+    """
+    return known_at + lease / 2
+
+
+def suspect_from(limit: int) -> int:
+    """The number of crashes from which a message runs alone; `limit` of them make it a dead letter."""
+    return min(3, limit)
+
+
+class Delivery:
+    """A message in this consumer's hands.
+
+    `source` is the key of the stream it was read from (a lane or the group's inbox) and `entry_id` its entry there.
+    `count` is Redis' delivery count for this consumer's ownership: with the consumer's name it is the fence that
+    renewal and settlement check. `begin_by` is until when it may begin without another renewal; what has no lease to
+    lose has no such time. `attempt` counts handler failures from 1, `deliveries` all hand-overs.
+    """
+
+    __slots__ = (
+        "admitted", "attempt", "begin_by", "consumer", "count", "counted", "deadline", "entry_id", "failures", "group",
+        "message", "route", "settling", "source", "spared", "thread",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        message: Message,
+        *,
+        group: str,
+        consumer: str,
+        source: str,
+        entry_id: bytes,
+        count: int,
+        counted: bool = True,
+        begin_by: float = inf,
+    ) -> None:
+        self.message = message
+        self.begin_by = begin_by
+        self.group = group
+        self.consumer = consumer
+        self.source = source
+        self.entry_id = entry_id
+        self.count = count
+        self.counted = counted  # False: a suspect that has not been started (reclaim.lua, count_delivery.lua)
+        self.spared = 0  # 1: Redis counted when it was read, and a suspect is counted when it starts
+        self.failures = message.carried.failures if message.carried else 0
+        self.attempt = self.failures + 1
+        self.route: Any = None  # an `executor.Route`: the handler it is for and its policy; set when its turn has come
+        self.admitted: Permit | None = None  # by the limit of its handler
+        self.settling = False  # on its way to Redis: whether it was still ours, the settlement will say
+        self.deadline = 0.0  # monotonic; 0 while no handler runs. After it the lease is not renewed any more, unless:
+        self.thread = (
+            0  # its handler is in a thread, which cannot be interrupted: the thread's ident, -1 before it begins
+        )
+
+    @property
+    def deliveries(self) -> int:
+        """Redis hand-overs of the event to this group, over every time it came back."""
+        return self.count - self.spared + (self.message.carried.deliveries if self.message.carried else 0)
+
+    @property
+    def deliveries_before(self) -> int:
+        """The hand-overs before this one."""
+        return self.deliveries - 1 if self.counted else self.deliveries
+
+    @property
+    def crashes(self) -> int:
+        """Earlier hand-overs that ended in no outcome at all: their process died."""
+        return max(0, self.deliveries_before - self.failures)
+
+    def suspected(self, limit: int) -> bool:
+        """Says whether so many of its hand-overs ended with their process. Of what came back to the inbox as a suspect
+        the reading is not counted: many wait there for their turn alone, and others' deaths are none of theirs.
+        """
+        carried = self.message.carried
+        if carried is not None and carried.deliveries - carried.failures >= limit and not self.spared:
+            self.spared, self.counted = 1, False
+        return self.crashes >= limit
+
+    @property
+    def replays(self) -> int:
+        """How often the event was replayed from this group's dead letters."""
+        return self.message.carried.replays if self.message.carried else 0
+
+    @property
+    def origin(self) -> str:
+        """Where the message was first: the stream's key and the entry id, with a space between."""
+        carried = self.message.carried
+        return carried.origin if carried else f"{self.source} {self.entry_id.decode()}"
+
+    @property
+    def turn(self) -> str:
+        """By what the turn of its key is known to be its: a replay may be there beside its original."""
+        return f"{self.origin}#{self.replays}" if self.replays else self.origin
+
+    def carried(self, *, ran: bool) -> Carried:
+        """What the message takes along if it comes back. Unless its handler ran to an outcome, this hand-over is
+        not counted: a graceful hand-back costs neither an attempt nor a delivery.
+        """
+        known = self.message.carried or Carried()
+        return Carried(
+            self.origin,
+            known.failures,
+            self.deliveries if ran else self.deliveries_before,
+            known.first_failed,
+            known.last_failed,
+            known.errors,
+            known.replays,
+        )
+
+    def __repr__(self) -> str:
+        return f"<Delivery {self.message.type} {self.message.id} to {self.group}, attempt {self.attempt}>"

@@ -1,0 +1,102 @@
+"""Boot check: a Redis that would lose events is refused with what to set, before the first event is in it.
+
+It asks INFO, not CONFIG, which managed services hide.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from redis.exceptions import BusyLoadingError, RedisError, ResponseError
+
+from streams.errors import Refused, Unreachable
+from streams.redis.refusal import refusal
+
+if TYPE_CHECKING:
+    import redis.asyncio
+
+    from streams.redis.partition import Partition
+    from streams.settings import Settings
+
+OLDEST: Final = (7, 0, 0)
+
+
+async def check(client: redis.asyncio.Redis, settings: Settings, where: str) -> None:
+    """Raises `Refused` for an unsafe or too old server, `Unreachable` when it does not answer."""
+    try:
+        # Without sections: a Redis before 7.0 refuses more than one, and could not be called too old.
+        info: dict[str, Any] = await client.info()
+    except (RedisError, OSError) as error:
+        raise refusal(error, where) from error
+    if int(info.get("loading", 0)):
+        # It answers INFO meanwhile, and says that its append-only file is off: it turns it on when all is loaded.
+        cause = BusyLoadingError("loading")
+        raise Unreachable(f"Redis at {where} is loading its data; it answers when that is done") from cause
+    problems = find_problems(info, settings)
+    if problems:
+        raise Refused(f"Redis at {where} is not safe for events: {'; '.join(problems)}")
+
+
+def find_problems(info: dict[str, Any], settings: Settings) -> list[str]:
+    """Lists what is wrong with a server, one line each with its mend; risks the operator accepted are left out."""
+    problems = []
+    version = tuple(int(part) for part in str(info.get("redis_version", "0")).split(".")[:3] if part.isdigit())
+    if version < OLDEST:
+        problems.append(f"it is too old: version {info.get('redis_version')}, install 7.0 or later")
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction" and "eviction" not in settings.accept_risk:
+        problems.append(
+            f"maxmemory-policy {policy} evicts whole streams with unread events, set `maxmemory-policy noeviction` "
+            "(or accept it with STREAMS_ACCEPT_RISK=eviction)"
+        )
+    if not int(info.get("aof_enabled", 0)) and "no-aof" not in settings.accept_risk:
+        problems.append(
+            "the append-only file is off, so a restart loses events, set `appendonly yes` "
+            "(or accept it with STREAMS_ACCEPT_RISK=no-aof)"
+        )
+    return problems
+
+
+# Server: what Redis says about itself, as far as it matters for events.
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """The Redis that holds it all. Bytes; `maxmemory` 0 means no limit; `appendfsync` is empty where CONFIG is
+    forbidden. `run_id` is another one after each start.
+    """
+
+    place: str
+    version: str
+    mode: str
+    maxmemory_policy: str
+    aof: bool
+    appendfsync: str
+    used_memory: int
+    maxmemory: int
+    system_memory: int
+    clients: int
+    run_id: str = ""
+
+    @classmethod
+    async def read(cls, partition: Partition, info: dict[str, Any]) -> Self:
+        """Picks the facts from INFO; only `appendfsync` needs CONFIG, which managed services hide."""
+        try:
+            found: Any = await partition.redis.config_get("appendfsync")
+            fsync = found.get("appendfsync", "")
+        except ResponseError:
+            fsync = ""
+        return cls(
+            partition.connections.server,
+            str(info.get("redis_version", "")),
+            str(info.get("redis_mode", "")),
+            str(info.get("maxmemory_policy", "")),
+            bool(info.get("aof_enabled", 0)),
+            fsync if isinstance(fsync, str) else fsync.decode(),
+            int(info.get("used_memory", 0)),
+            int(info.get("maxmemory", 0)),
+            int(info.get("total_system_memory", 0)),
+            int(info.get("connected_clients", 0)),
+            str(info.get("run_id", "")),
+        )

@@ -1,0 +1,78 @@
+"""Due: the mover that brings back what waited. Every consumer runs one; any number is right, none is a leader."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Final
+
+from redis.exceptions import RedisError
+
+from streams.logs import get_logger
+from streams.redis.connection import Connections
+from streams.redis.refusal import LOST
+from streams.settling import scripts
+from streams.settling.ticker import Alarm
+
+if TYPE_CHECKING:
+    from streams.redis.keys import Keys
+    from streams.redis.reconnect import Reconnect
+
+log = get_logger("streams.due")
+
+_MOST: Final = 500  # a script call of about 1 ms
+_TICK: Final = 0.5  # seconds: the longest a message that another process put in can be late
+
+
+class Mover:
+    """Moves due messages to where they are delivered from, at the instant they are due or a moment later."""
+
+    def __init__(self, connections: Connections, keys: Keys, reconnect: Reconnect) -> None:
+        self._keys = keys
+        self._reconnect = reconnect
+        self._connection = connections.direct(timeout=10.0)
+        self._head: list[bytes] = []  # the member that is due next, and when
+        self._head_due = 0.0
+        self._alarm = Alarm(self.move)
+
+    async def run(self) -> None:
+        """Moves for as long as the consumer lives."""
+        await self._alarm.run()
+
+    def nudge(self, after: float) -> None:
+        """Notes that this consumer put in something that is due in `after` seconds: be there in time for it."""
+        self._alarm.nudge(after)
+
+    async def move(self) -> float:
+        """Moves what is due, at most 500; returns the seconds until it is worth looking again.
+
+        The script is called only when the head of the set is due or is another than before: an idle consumer costs
+        one plain command a look.
+        """
+        now = asyncio.get_running_loop().time()
+        try:
+            head = await self._connection.call(b"ZRANGE", self._keys.due(), 0, 0, b"WITHSCORES")
+            if not head or (head == self._head and now < self._head_due):
+                self._reconnect.succeeded(by_reading=True)
+                return min(_TICK, self._head_due - now) if head else _TICK
+            moved, next_in, broken, self._head, shown = await scripts.release_due(
+                self._connection.call,
+                due=self._keys.due(), waiting=self._keys.waiting(), groups=self._keys.groups(),
+                books=self._keys.books(), most=_MOST,
+            )  # fmt: skip
+        except LOST as error:
+            await self._reconnect.failed(error)
+            return 0.0
+        except RedisError as error:
+            log.error("due.refused", error=str(error)[:300])
+            return 1.0
+        self._reconnect.succeeded()
+        self._head_due = asyncio.get_running_loop().time() + next_in / 1000
+        if broken:
+            log.error("due.not_moved", count=broken, first={id[:128]: why[:200] for id, why in shown.items()})
+        if moved + broken == _MOST:
+            return 0.0
+        return min(_TICK, next_in / 1000) if next_in >= 0 else _TICK
+
+    async def aclose(self) -> None:
+        """Closes the connection."""
+        await self._connection.aclose()

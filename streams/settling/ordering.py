@@ -1,0 +1,113 @@
+"""Turns: one message of an ordering key at a time, in the order of the stream, for a processor that asks for it.
+
+Whose turn it is is decided as a message is read, in the script that reads. Who comes while another message of its key
+is in hand, or waits for its retry, stands in line: with what waits, never due, until the script that settles the one
+before gives it its turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from streams.logs import get_logger
+from streams.redis.untrusted import text
+from streams.settling import scripts
+from streams.settling import scripts as settling_scripts
+
+if TYPE_CHECKING:
+    from streams.redis.keys import Keys
+    from streams.redis.script import Call
+
+log = get_logger("streams.turns")
+
+_PAGE: Final = 100
+
+
+class Turns:
+    """The turns of one group in one partition."""
+
+    def __init__(self, keys: Keys, group: str) -> None:
+        self._keys = keys
+        self._group = group
+
+    @property
+    def order(self) -> Sequence[str]:
+        """The keys with which reclaiming asks whose turn it is."""
+        keys = self._keys
+        return keys.due(), keys.waiting(), keys.turns(self._group), keys.inbox(self._group), keys.books()
+
+    async def read(self, call: Call, consumer: str, sources: list[str], most: int, block_ms: int, cut: int) -> Any:
+        """Reads what is there and whose turn it is, as XREADGROUP would answer; waits for more when there is nothing.
+
+        It waits by a plain XREAD, which takes nothing, since a script cannot wait: the first to be back reads.
+        """
+        while True:
+            number, found, last = await scripts.read_in_turn(
+                call,
+                due=self._keys.due(),
+                waiting=self._keys.waiting(),
+                turns=self._keys.turns(self._group),
+                inbox=self._keys.inbox(self._group),
+                books=self._keys.books(),
+                streams=sources,
+                group=self._group,
+                consumer=consumer,
+                most=most,
+                cut=cut,
+            )
+            if found:
+                return found
+            if not number:
+                await call(b"XREAD", b"COUNT", 1, b"BLOCK", block_ms, b"STREAMS", *sources, *last)
+                return None
+
+    async def mend(self, redis: Any, *, disband: bool = False) -> int:
+        """Passes on the turns of messages that are nowhere any more, because somebody deleted them; returns how many.
+
+        With `disband`, all of them, until no line is left: for a processor that is not ordered any more.
+        """
+        passed = 0
+        turns: dict[bytes, bytes] = await redis.hgetall(self._keys.turns(self._group))
+        there, seen = (set[bytes](), b"0-0") if disband or not turns else await self._in_inbox(redis)
+        for key, whose in turns.items():
+            if whose in there:
+                continue
+            source, _, entry_id = text(whose).partition("#")[0].rpartition(" ")
+            if not source.startswith(f"{self._keys.tag}:"):
+                source = self._keys.inbox(self._group)
+            if await settling_scripts.mend_turn(
+                redis.execute_command,
+                due=self._keys.due(), waiting=self._keys.waiting(), groups=self._keys.groups(),
+                turns=self._keys.turns(self._group), inbox=self._keys.inbox(self._group), source=source,
+                books=self._keys.books(), group=self._group, key=key, whose=whose, entry_id=entry_id,
+                disband=disband, waiting_id=waiting_id(self._keys, self._group, text(whose)), seen=seen,
+            ):  # fmt: skip
+                passed += 1
+        if disband and passed:
+            passed += await self.mend(redis, disband=True)
+        elif passed and not disband:
+            log.error("turn.lost", group=self._group, count=passed)
+        return passed
+
+    async def _in_inbox(self, redis: Any) -> tuple[set[bytes], bytes]:
+        """Who of those in the inbox may have a turn, and its last entry by then: a look at it page by page, for all
+        turns. The script that mends one looks at what has come since, and at what waits.
+        """
+        found, start, seen = set[bytes](), "-", b"0-0"
+        inbox = self._keys.inbox(self._group)
+        while entries := await redis.xrange(inbox, start, "+", count=_PAGE):
+            found.update(_whose(fields) for _, fields in entries)
+            seen = entries[-1][0]
+            start = f"({seen.decode()}"
+        return found, seen
+
+
+def waiting_id(keys: Keys, group: str, whose: str) -> str:
+    """Under what a message waits for its group: where it was first, and which replay of it it is."""
+    return f"{group} {keys.short(whose)}"
+
+
+def _whose(fields: dict[bytes, bytes]) -> bytes:
+    origin, replays = fields.get(b"origin", b""), fields.get(b"replays", b"0")
+    return origin if replays in (b"", b"0") else origin + b"#" + replays

@@ -1,0 +1,186 @@
+"""Member: a consumer in a harness: the engine's own, without the loops that wait for Redis: the harness says when it
+reads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextvars import copy_context
+from typing import TYPE_CHECKING, Final
+
+from uncalled_for import SharedContext
+
+from streams import clock
+from streams.consuming import scripts
+from streams.consuming.consumer import Consumer, end_tasks
+from streams.handlers.dependencies import current_app
+from streams.messages.delivery import Delivery, suspect_from
+from streams.messages.message import Message
+from streams.messages.size_limits import whole_up_to
+from streams.redis import script
+from streams.redis.keys import came_back
+from streams.settling import limits
+from streams.testing.crash import Crash
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from streams.client.client import Streams
+    from streams.handlers.processor import Processor
+    from streams.messages.middleware import Middleware
+    from streams.testing.server import MemoryServer
+
+_SPINS: Final = 50  # turns of the event loop before it is taken for granted that a handler waits for something real
+_PATIENCE: Final = 0.001  # seconds
+
+
+class Member(Consumer):
+    """One incarnation of a processor's consumer."""
+
+    def __init__(
+        self,
+        processor: Processor,
+        client: Streams,
+        server: MemoryServer,
+        *,
+        dice: random.Random,
+        middleware: Sequence[Middleware],
+        share: Callable[[], Awaitable[None]],
+    ) -> None:
+        super().__init__(processor, client, middleware=middleware)
+        self._executor.random = self._breaker.random = dice.random
+        self._suspect = suspect_from(processor.deliveries or client.settings.deliveries)
+        self._seat = self._seats[0]
+        self._call = client.partitions[0].connections.direct(timeout=0).call
+        self._keys = client.partitions[0].keys
+        self._server = server
+        self._open_shared = share
+        self._context = copy_context()
+        self._line_opens: int | None = None
+        self._problem: BaseException | None = None
+        self.dead = False
+        self.taken = 0  # deliveries
+
+    @property
+    def group(self) -> str:
+        """Its processor's name."""
+        return self._group
+
+    async def open(self) -> None:
+        """Joins the group, and takes over what earlier incarnations held."""
+        seat = self._seat
+        await seat.membership.ensure_groups()
+        await self._listen()
+        self._sharing = asyncio.get_running_loop().create_task(self._share())
+        ready = self._spawn(self._until_shared())
+        await asyncio.wait([self._sharing, ready], return_when=asyncio.FIRST_COMPLETED)
+        if self._sharing.done():
+            ready.cancel()
+            await self._sharing  # raises: an override could not be opened
+        self._server.listen(self._keys.control(self.group), self._hear)
+        _ = self._spawn(seat.settlement.run())
+        if seat.gate is not None:
+            _ = self._spawn(seat.gate.ask())
+        for source in seat.sources:
+            await self._take_over(source)
+
+    async def _until_shared(self) -> None:
+        await self._shared_ready.wait()
+
+    async def _share(self) -> None:
+        async with SharedContext():
+            current_app.set(self._client)
+            await self._open_shared()
+            self._context = copy_context()
+            self._slots.start()
+            self._shared_ready.set()
+            await self._shared_done.wait()
+
+    def _on_loop_ended(self, task: asyncio.Task[None]) -> None:
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        self.dead = True
+        if not isinstance(error, Crash):
+            self._problem = error
+
+    def _hear(self, words: bytes) -> None:
+        _ = self._spawn(self._seat.control.hear(words))
+
+    async def _take_over(self, source: str) -> None:
+        _, _, taken = await scripts.reclaim(
+            self._call, source,
+            group=self.group, consumer=self.name, lease_ms=0, cursor=b"0-0", most=1_000_000, suspect=self._suspect,
+            cut=whole_up_to(self._seat.settings), order=self._seat.turns.order if self._seat.turns is not None else (),
+        )  # fmt: skip
+        found = [
+            Delivery(
+                Message.decode(entry_id, fields, came_back=came_back(source)),
+                group=self.group, consumer=self.name, source=source, entry_id=entry_id, count=count,
+                counted=bool(counted),
+            )
+            for entry_id, count, counted, fields in taken
+        ]  # fmt: skip
+        self.taken += len(found)
+        if found:
+            self._seat.feed(found)
+
+    async def look(self) -> None:
+        """Does what loops do by the clock: the heartbeat, a look for what was asked of the group, slots, lines."""
+        await self._listen()
+        for scheduler in self._schedulers:
+            # In the context of what is shared, as schedules may depend on it.
+            await asyncio.get_running_loop().create_task(scheduler.fire_all(), context=self._context.copy())
+        if self._seat.gate is not None and self._breaker.closed:
+            wait, _ = await limits.serve(self._call, self._keys, group=self.group)
+            self._line_opens = round(clock.timers().time() * 1000) + wait if wait >= 0 else None
+
+    async def _listen(self) -> None:
+        keys, arguments = scripts.renew_arguments(self._keys.consumers(self.group), self.group, self.name, {})
+        await script.run(self._call, scripts.RENEW, keys, arguments)
+        await self._seat.control.look()
+
+    async def take(self) -> int:
+        """Reads what is there for the group, as far as there is room; returns how many messages that were."""
+        count = sum([await reader.take() for reader in dict.fromkeys(self._seat.readers.values())])
+        self.taken += count
+        return count
+
+    @property
+    def next_due(self) -> int | None:
+        """When it has something to do by itself, in ms since 1970: a slot of a schedule, or a line that opens."""
+        moments = [scheduler.next_slot() for scheduler in self._schedulers]
+        return min((at for at in (*moments, self._line_opens) if at is not None), default=None)
+
+    async def quiet(self) -> None:
+        """Returns when every handler has ended, its outcome is settled and nothing else can begin; or when it has
+        died. No time passes but what handlers themselves wait for.
+        """
+        spins = 0
+        while not self.dead:
+            if self._is_idle():
+                await self._seat.settlement.flush()
+                if self._is_idle():
+                    break
+            spins += 1
+            await asyncio.sleep(0 if spins < _SPINS else _PATIENCE)
+        if self._problem is not None:
+            raise self._problem
+
+    def _is_idle(self) -> bool:
+        return self._slots.is_idle() and (self._seat.gate is None or self._seat.gate.is_quiet)
+
+    async def die(self) -> None:
+        """Ends at once. What is in hand is not settled."""
+        await self._slots.stop()
+        for scheduler in self._schedulers:
+            scheduler.close()
+        self._breaker.stop()
+        await end_tasks(self._loops)
+        self._shared_done.set()
+        if self._sharing is not None:
+            await asyncio.wait([self._sharing])
+
+    async def retire(self) -> None:
+        """Takes the dead consumer out of its group, when another has what it held."""
+        await self._seat.membership.leave()
