@@ -24,12 +24,12 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from streams.redis.embedded import ServerBinary, find_servers
-from tests.child import Child, Spawn
-from tests.connection_leaks import left_open, watch_connections
-from tests.key_leaks import find_leaks
-from tests.redis_cluster import RedisCluster
-from tests.redis_server import RedisServer
-from tests.waiting import wait_until_sync
+from tests.support.child import Child, Spawn
+from tests.support.connection_leaks import left_open, watch_connections
+from tests.support.key_leaks import find_leaks
+from tests.support.redis_cluster import RedisCluster
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until_sync
 
 REQUIRED: Final = ((7, 0), (8, 2))
 """What the engine is tested on: the oldest it supports (Debian's) and the one of the `embedded` extra."""

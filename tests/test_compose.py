@@ -14,7 +14,7 @@ from redis.exceptions import AuthenticationError
 from streams.redis.embedded import ServerBinary
 from streams.redis.server import find_problems
 from streams.settings import Settings
-from tests.redis_server import RedisServer
+from tests.support.redis_server import RedisServer
 
 ROOT = Path(__file__).parents[1]
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.yml").read_text())

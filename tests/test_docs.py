@@ -48,9 +48,9 @@ from streams.inspecting.facts import State
 from streams.messages.message import CARRIED, FIELDS
 from streams.sql import SqlSettings
 from tests.faults import test_why as processes
-from tests.redis_server import RedisServer
-from tests.streams import test_why
-from tests.waiting import wait_until_sync
+from tests.streams.inspecting import test_diagnosis as test_why
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until_sync
 
 ROOT: Final = Path(__file__).parents[1]
 PAGES: Final = [

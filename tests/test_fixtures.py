@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import RedisFactory
-from tests.redis_server import RedisServer
-from tests.waiting import wait_until, wait_until_sync
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until, wait_until_sync
 
 ROOT = Path(__file__).parents[1]
 
@@ -172,7 +172,7 @@ grandchild.wait()
 
     result = run_pytest(
         """
-from tests.waiting import wait_until_sync
+from tests.support.waiting import wait_until_sync
 
 def test_child(spawn):
     child = spawn("child", name="worker")

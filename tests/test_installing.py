@@ -8,9 +8,9 @@ from typing import Final
 
 import pytest
 
-from tests.installed import Environment, build_wheels
-from tests.redis_server import RedisServer
-from tests.waiting import wait_until_sync
+from tests.support.installed import Environment, build_wheels
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until_sync
 
 pytestmark = pytest.mark.timeout(180)
 

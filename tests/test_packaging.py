@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.installed import build_wheels
+from tests.support.installed import build_wheels
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = {"planning-bord-streams": ("streams", "observability"), "planning-bord": ("schemas", "processors")}

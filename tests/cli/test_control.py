@@ -5,7 +5,7 @@ from __future__ import annotations
 from streams import Settings, Streams
 from tests.cli.conftest import Cli, Command
 from tests.cli.consuming import Desk, consuming
-from tests.events import Noted
+from tests.support.events import Noted
 
 
 async def test_cancel(cli: Cli, client: Streams) -> None:

@@ -14,7 +14,7 @@ import redis
 
 from streams.redis.keys import Keys
 from tests.cli.conftest import Command, Result
-from tests.redis_server import RedisServer
+from tests.support.redis_server import RedisServer
 
 pytestmark = pytest.mark.newest_redis
 

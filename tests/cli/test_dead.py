@@ -7,10 +7,10 @@ import pytest
 from schemas import UserRegistered
 from streams import Settings, Streams
 from streams.redis.entries import Entries
-from tests.child import Spawn
 from tests.cli.conftest import Cli
 from tests.cli.consuming import Desk, consuming, registered
-from tests.waiting import wait_until
+from tests.support.child import Spawn
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.newest_redis
 

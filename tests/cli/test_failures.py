@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from streams import Streams
-from tests.child import Spawn
 from tests.cli.conftest import Cli, Command
 from tests.cli.consuming import registered
 from tests.conftest import RedisFactory
-from tests.waiting import wait_until, wait_until_sync
+from tests.support.child import Spawn
+from tests.support.waiting import wait_until, wait_until_sync
 
 pytestmark = pytest.mark.newest_redis
 

@@ -15,7 +15,7 @@ import pytest
 from schemas import UserRegistered
 from streams import Consumer, CurrentProgress, Processor, Progress, Receipt, Settings, Streams
 from tests.cli.conftest import Cli
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 @asynccontextmanager

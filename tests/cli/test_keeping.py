@@ -12,9 +12,9 @@ from streams import Settings, Streams
 from streams.redis.keys import Keys
 from tests.cli.conftest import Cli, Command
 from tests.cli.consuming import Desk, consuming, registered
-from tests.redis_server import RedisServer
-from tests.streams.test_accounting import make_group
-from tests.waiting import wait_until
+from tests.streams.inspecting.test_reconciliation import make_group
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.newest_redis
 

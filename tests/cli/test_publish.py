@@ -14,7 +14,7 @@ from streams.events.event import Priority
 from streams.messages.message import Message, decode
 from streams.redis.entries import Entries
 from tests.cli.conftest import Cli, Command
-from tests.redis_server import RedisServer
+from tests.support.redis_server import RedisServer
 
 pytestmark = pytest.mark.newest_redis
 

@@ -12,7 +12,7 @@ import pytest
 from schemas import EmailRefused
 from streams import Consumer, Processor, Settings, Streams
 from tests.cli.conftest import Cli, Command
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.newest_redis
 

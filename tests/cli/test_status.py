@@ -15,11 +15,11 @@ from streams.cli.commands.status import picture
 from streams.events import registered_types
 from streams.inspecting.ledger import Gap
 from streams.inspecting.reconciliation import Accounts
-from tests.child import Spawn
 from tests.cli.conftest import Cli
 from tests.cli.consuming import Desk, consuming, registered
 from tests.conftest import RedisFactory
-from tests.waiting import wait_until
+from tests.support.child import Spawn
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.newest_redis
 

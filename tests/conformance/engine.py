@@ -13,7 +13,7 @@ from streams.inspecting.event_status import Trail
 from streams.inspecting.group_status import GroupTrail
 from streams.messages.letter import Letter
 from streams.testing import Harness
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 SETTINGS: dict[str, Any] = {
     "backoff": 30, "lease": 0.5, "block": 0.1, "grace": 1.0, "max_bytes": 2048, "unsupported_every": 0.1,

@@ -23,7 +23,7 @@ from streams import clock as engine_clock
 from streams.dead_letters.dead_letters import Tally
 from streams.dead_letters.search import Filter
 from tests.conformance.engine import Engine, dead, state
-from tests.events import Followed, Noted, Other
+from tests.support.events import Followed, Noted, Other
 
 
 class Recorder:
@@ -166,7 +166,7 @@ async def test_lanes_are_weighted_and_low_is_not_starved(engine: Engine) -> None
     await engine.until(lambda: len(recorder.seen) == 126)
     at = {n: position for position, n in enumerate(recorder.seen)}
     high, normal, low = (sum(at[first + n] for n in range(42)) / 42 for first in (200, 100, 0))
-    assert high < normal < low  # on average; the exact share is measured in tests/streams/test_priority.py
+    assert high < normal < low  # on average; the exact share is measured in tests/streams/consuming/test_priority.py
     assert min(at[n] for n in range(42)) < max(at[200 + n] for n in range(42))
 
 

@@ -22,7 +22,7 @@ from streams import (
     clock,
 )
 from tests.conformance.engine import Engine, becomes, dead, state
-from tests.events import Followed, Noted, Renamed, Unhandled
+from tests.support.events import Followed, Noted, Renamed, Unhandled
 
 QUICK = Backoff(attempts=3, first=0.02)
 

@@ -10,7 +10,7 @@ import pytest
 from streams import Backoff, NotFound, Processor, Slot, StreamsError
 from streams.dead_letters.search import Filter
 from tests.conformance.engine import Engine, becomes
-from tests.events import Followed, Noted
+from tests.support.events import Followed, Noted
 
 
 class Post:

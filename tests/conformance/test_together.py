@@ -20,8 +20,8 @@ from streams import (
     clock,
 )
 from tests.conformance.engine import Engine, becomes, dead
-from tests.events import Followed, Noted
-from tests.waiting import wait_until
+from tests.support.events import Followed, Noted
+from tests.support.waiting import wait_until
 
 
 async def test_other_keys_and_events_without_one_do_not_wait(engine: Engine) -> None:

@@ -15,8 +15,8 @@ import pytest
 import redis
 
 from processors.demo.sink import Sink
-from tests.child import Child, Spawn
-from tests.waiting import wait_until
+from tests.support.child import Child, Spawn
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.newest_redis, pytest.mark.timeout(120)]
 

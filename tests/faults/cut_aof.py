@@ -14,7 +14,7 @@ import redis
 import redis.asyncio
 
 from streams.redis.embedded import ServerBinary
-from tests.redis_server import RedisServer
+from tests.support.redis_server import RedisServer
 
 State = dict[str, Any]
 Case = Callable[[Any], AsyncGenerator[None]]

@@ -19,8 +19,8 @@ from streams.scheduling import scripts as scheduling_scripts
 from streams.settling import limits as settling_limits
 from streams.settling import scripts as settling_scripts
 from streams.settling.ordering import Turns
-from tests.events import Noted
 from tests.faults.cut_aof import Case
+from tests.support.events import Noted
 
 KEYS: Final = Keys("aof")
 NOTES, INBOX, DEAD, HISTORY = KEYS.stream("notes"), KEYS.inbox("g"), KEYS.dead("g"), KEYS.history("g")

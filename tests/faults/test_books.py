@@ -13,9 +13,9 @@ from streams import Consumer, NotFound, Processor, Streams, StreamsError
 from streams.inspecting.ledger import GroupAccount
 from streams.inspecting.reconciliation import Accounts, _Look
 from tests.faults.conftest import ProbeLog, SpawnProbe
-from tests.probe import Probed
-from tests.streams.test_accounting import adds_up
-from tests.waiting import wait_until
+from tests.streams.inspecting.test_reconciliation import adds_up
+from tests.support.probe import Probed
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.newest_redis
 

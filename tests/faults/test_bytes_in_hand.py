@@ -9,11 +9,11 @@ import pytest
 
 from streams import Streams
 from streams.errors import NotFound
-from tests.child import Child, Spawn
 from tests.faults.conftest import ROOT
 from tests.faults.soak.journal import read
 from tests.faults.versioned import Labelled
-from tests.waiting import wait_until
+from tests.support.child import Child, Spawn
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.newest_redis, pytest.mark.timeout(90)]
 

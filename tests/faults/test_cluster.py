@@ -20,8 +20,8 @@ import pytest
 from schemas import UserRegistered
 from streams import Consumer, Processor, Settings, Streams
 from streams.redis.embedded import ServerBinary, find_servers
-from tests.redis_cluster import RedisCluster
-from tests.waiting import wait_until
+from tests.support.redis_cluster import RedisCluster
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.newest_redis, pytest.mark.timeout(90)]
 N = 6

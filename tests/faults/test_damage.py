@@ -24,13 +24,13 @@ from redis.exceptions import ResponseError
 from streams import Backoff, Consumer, Limit, Processor, Streams
 from streams.cli.application import application
 from streams.cli.exit import ending
-from tests.events import Noted, Other
 from tests.faults.damaging import FAMILIES, GROUPS, Harm, families_in_keys, harms
 from tests.streams.conftest import make_settings
-from tests.waiting import wait_until
+from tests.support.events import Noted, Other
+from tests.support.waiting import wait_until
 
 if TYPE_CHECKING:
-    from tests.redis_server import RedisServer
+    from tests.support.redis_server import RedisServer
 
 __all__ = ["make_settings"]
 
@@ -194,7 +194,12 @@ def _examples(run: Any, number: int, environment: dict[str, str], dice: int) -> 
 @pytest.fixture
 def environment(redis_url: str, app: str) -> dict[str, str]:
     """Of the commands that look."""
-    return {"REDIS_URL": redis_url, "QUEUE_PREFIX": app, "STREAMS_PARTITIONS": "1", "STREAMS_EVENTS": "tests.events"}
+    return {
+        "REDIS_URL": redis_url,
+        "QUEUE_PREFIX": app,
+        "STREAMS_PARTITIONS": "1",
+        "STREAMS_EVENTS": "tests.support.events",
+    }
 
 
 @pytest.mark.parametrize("chunk", range(CHUNKS))

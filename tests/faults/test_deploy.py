@@ -15,13 +15,13 @@ import orjson
 import pytest
 
 from streams import Streams
-from tests.child import Child, Spawn
 from tests.faults.conftest import ROOT
 from tests.faults.deployed import Shipped
 from tests.faults.figures import percentile, told
 from tests.faults.soak.journal import Line, read
-from tests.streams.test_consumer import settled
-from tests.waiting import wait_until
+from tests.streams.consuming.test_consumer import settled
+from tests.support.child import Child, Spawn
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.newest_redis
 

@@ -15,9 +15,9 @@ from processors.demo.script import Rule, Script
 from processors.demo.sink import Sink
 from schemas import UserRegistered
 from streams import Streams
-from tests.child import Child, Spawn
 from tests.faults.test_mail import sink
-from tests.waiting import wait_until
+from tests.support.child import Child, Spawn
+from tests.support.waiting import wait_until
 
 __all__ = ["sink"]
 

@@ -6,10 +6,10 @@ import pytest
 
 from streams import Settings, Streams
 from streams.redis.entries import milliseconds
-from tests.child import Spawn
 from tests.conftest import RedisFactory
 from tests.faults.conftest import ROOT, ProbeLog, SpawnProbe
-from tests.waiting import wait_until
+from tests.support.child import Spawn
+from tests.support.waiting import wait_until
 
 
 @pytest.mark.timeout(90)
@@ -18,7 +18,12 @@ async def test_a_delayed_event_outlives_every_process_and_redis(
 ) -> None:
     """Its publisher is gone; the consumer and then Redis are ended with SIGKILL, and started again."""
     server = redis_factory(appendfsync="always")
-    env = {"REDIS_URL": server.url, "QUEUE_PREFIX": app, "STREAMS_EVENTS": "tests.probe", "PYTHONPATH": str(ROOT)}
+    env = {
+        "REDIS_URL": server.url,
+        "QUEUE_PREFIX": app,
+        "STREAMS_EVENTS": "tests.support.probe",
+        "PYTHONPATH": str(ROOT),
+    }
     consumer = spawn_probe(**env)
     await wait_until(lambda: "consumer.started" in consumer.stderr(), 20)
     publisher = spawn("streams", "publish", "Probed", "n=7", "--delay", "6s", env=env)

@@ -11,10 +11,10 @@ import pytest
 
 from streams import Consumer, Event, NotReplicated, Processor, PublishUncertain, Settings, Streams, Unreachable
 from streams.redis.embedded import ServerBinary
-from tests.redis_cluster import RedisCluster
-from tests.redis_sentinels import RedisSentinels
-from tests.redis_server import RedisServer
-from tests.waiting import wait_until
+from tests.support.redis_cluster import RedisCluster
+from tests.support.redis_sentinels import RedisSentinels
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.newest_redis, pytest.mark.timeout(120)]
 

@@ -28,16 +28,16 @@ from streams import Backoff, Consumer, CurrentDelivery, Delivery, Processor, Str
 from streams.consuming.maintenance import Upkeep
 from streams.redis.embedded import ServerBinary
 from tests.conftest import RedisFactory
-from tests.events import Noted
 from tests.processors.database.conftest import business
 from tests.processors.file.conftest import SHOP, environment, published, shop, storages
 from tests.processors.file.test_exporting import _fill
-from tests.redis_server import RedisServer
 from tests.sql.conftest import database_url, postgres, postgres_url
 from tests.streams.conftest import StartConsumer, make_settings, start
-from tests.streams.test_accounting import adds_up
-from tests.streams.test_consumer import settled
-from tests.waiting import wait_until
+from tests.streams.consuming.test_consumer import settled
+from tests.streams.inspecting.test_reconciliation import adds_up
+from tests.support.events import Noted
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until
 
 __all__ = [
     "business", "database_url", "environment", "make_settings", "postgres", "postgres_url", "shop", "start", "storages",

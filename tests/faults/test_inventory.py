@@ -16,12 +16,12 @@ from processors.inventory.demo_supplier import DemoSupplier
 from schemas import InventoryBulkUpdateRequested, InventorySyncRequested
 from schemas.inventory import StockChange
 from streams import Streams
-from tests.child import Child, Spawn
 from tests.faults.conftest import ROOT
 from tests.processors.database.conftest import business
 from tests.processors.inventory.conftest import SHOP, add, levels, shop, supplier_environment
 from tests.sql.conftest import database_url, postgres, postgres_url
-from tests.waiting import wait_until
+from tests.support.child import Child, Spawn
+from tests.support.waiting import wait_until
 
 __all__ = ["business", "database_url", "postgres", "postgres_url", "shop"]
 

@@ -10,12 +10,12 @@ from time import monotonic
 import pytest
 
 from streams import Streams
-from tests.child import Child, Spawn
 from tests.faults.conftest import ROOT
 from tests.faults.limited import AT_ONCE, RATE, Called, Held
 from tests.faults.soak.journal import Line, read
-from tests.streams.test_consumer import settled
-from tests.waiting import wait_until
+from tests.streams.consuming.test_consumer import settled
+from tests.support.child import Child, Spawn
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.newest_redis
 

@@ -19,9 +19,9 @@ from processors.demo.script import Rule, Script
 from processors.demo.sink import Sink
 from schemas import UserRegistered
 from streams import Settings, Streams
-from tests.child import Child, Spawn
-from tests.redis_server import RedisServer
-from tests.waiting import wait_until
+from tests.support.child import Child, Spawn
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until
 
 SpawnEmail = Callable[..., Child]
 

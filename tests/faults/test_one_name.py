@@ -14,12 +14,12 @@ from structlog.testing import capture_logs
 
 from streams import Consumer, Processor, PublishUncertain, Settings, Streams, SyncStreams, Unreachable
 from tests.conftest import RedisFactory
-from tests.events import Noted
 from tests.faults.figures import told
-from tests.proxy import Proxy
-from tests.redis_server import RedisServer
 from tests.streams.conftest import make_settings, start
-from tests.waiting import wait_until
+from tests.support.events import Noted
+from tests.support.proxy import Proxy
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until
 
 __all__ = ["make_settings", "start"]
 

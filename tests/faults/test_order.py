@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from streams import Streams
-from tests.child import Child, Spawn
 from tests.faults.conftest import ROOT
 from tests.faults.soak.journal import read
 from tests.faults.stepping import Stepped
-from tests.waiting import wait_until
+from tests.support.child import Child, Spawn
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.newest_redis
 

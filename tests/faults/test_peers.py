@@ -22,7 +22,7 @@ from tests.faults.peers.table import Row, table
 from tests.faults.peers.venv import requirements
 from tests.faults.soak.journal import Line
 from tests.faults.soak.nemesis import Plan
-from tests.redis_server import RedisServer
+from tests.support.redis_server import RedisServer
 
 WORKER: Final = 10  # started through the proxy; what handles is its child, 11
 DIRECT: Final = 20  # straight to Redis

@@ -17,8 +17,8 @@ from streams.sql import create_tables, make_engine
 from tests.faults.conftest import ROOT
 from tests.faults.points import AFTERWARDS, POINTS, Wanted
 from tests.sql.ledger import entries, open_ledger
-from tests.streams.test_accounting import make_group
-from tests.waiting import wait_until
+from tests.streams.inspecting.test_reconciliation import make_group
+from tests.support.waiting import wait_until
 
 
 class Lives:

@@ -12,11 +12,11 @@ from pydantic import SecretStr
 
 from streams import Streams
 from streams.consuming.membership import new_consumer_name
-from tests.child import Child
 from tests.conftest import RedisFactory
 from tests.faults.conftest import ProbeLog, SpawnProbe
-from tests.probe import Probed
-from tests.waiting import wait_until
+from tests.support.child import Child
+from tests.support.probe import Probed
+from tests.support.waiting import wait_until
 
 
 async def pending(streams: Streams) -> int:

@@ -30,7 +30,7 @@ from tests.faults.test_points import Lives
 from tests.processors.database.conftest import business
 from tests.processors.file.conftest import SHOP, levels, published, put, shop, storages
 from tests.sql.conftest import database_url, postgres, postgres_url
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 __all__ = ["business", "database_url", "postgres", "postgres_url", "shop", "storages"]
 

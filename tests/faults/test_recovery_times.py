@@ -18,9 +18,9 @@ from streams import Consumer, Processor, Streams
 from tests.conftest import RedisFactory
 from tests.faults.conftest import ProbeLog, SpawnProbe
 from tests.faults.figures import percentile, told
-from tests.probe import Probed
-from tests.proxy import Mode, Proxy
-from tests.waiting import wait_until
+from tests.support.probe import Probed
+from tests.support.proxy import Mode, Proxy
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.newest_redis
 

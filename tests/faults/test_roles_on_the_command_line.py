@@ -18,8 +18,8 @@ from streams.cli.application import Plugin, application
 from tests.cli.conftest import Result
 from tests.cli.consuming import Desk, registered
 from tests.faults.test_users import As, role, server
-from tests.redis_server import RedisServer
-from tests.waiting import wait_until
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until
 
 __all__ = ["role", "server"]
 

@@ -12,11 +12,11 @@ from redis.exceptions import ConnectionError as RedisIsAway
 
 from streams import Settings, Streams
 from streams.scheduling.schedule import event_id
-from tests.child import Child, Spawn
 from tests.conftest import RedisFactory
 from tests.faults.conftest import ROOT
-from tests.redis_server import RedisServer
-from tests.waiting import wait_until
+from tests.support.child import Child, Spawn
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.newest_redis
 
@@ -24,7 +24,7 @@ PROCESSES = 5
 
 
 class Clocks:
-    """Five processes of `tests.clock`, and what they have published."""
+    """Five processes of `tests.support.clock`, and what they have published."""
 
     def __init__(self, spawn: Spawn, streams: Streams, env: Mapping[str, str]) -> None:
         self._spawn = spawn
@@ -34,7 +34,7 @@ class Clocks:
 
     def start(self) -> None:
         """Starts one more."""
-        self.children.append(self._spawn("tests.clock", env=self._env))
+        self.children.append(self._spawn("tests.support.clock", env=self._env))
 
     async def now(self) -> int:
         """Redis' clock in ms, 0 while it is away."""

@@ -14,12 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from streams import Streams
 from streams.sql.tables import outbox
-from tests.child import Child, Spawn
 from tests.faults.conftest import ROOT
 from tests.sql.conftest import database_url, engine, postgres, postgres_url
 from tests.sql.killed import Ordered
 from tests.sql.ledger import entries, open_ledger
-from tests.waiting import wait_until
+from tests.support.child import Child, Spawn
+from tests.support.waiting import wait_until
 
 __all__ = ["database_url", "engine", "postgres", "postgres_url"]
 

@@ -16,12 +16,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from streams import Consumer, NotReplicated, Processor, Settings, Streams
 from streams.sql import CurrentTransaction, SqlInbox, create_tables, make_engine
 from tests.conftest import RedisFactory
-from tests.events import Noted
-from tests.proxy import Proxy
-from tests.redis_server import RedisServer
 from tests.sql.ledger import enter, entries, open_ledger
-from tests.streams.test_consumer import settled
-from tests.waiting import wait_until
+from tests.streams.consuming.test_consumer import settled
+from tests.support.events import Noted
+from tests.support.proxy import Proxy
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.newest_redis, pytest.mark.timeout(60)]
 

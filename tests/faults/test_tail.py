@@ -16,10 +16,10 @@ import pytest
 
 from streams import Backoff, Consumer, CurrentDelivery, Delivery, Processor, Settings, Streams
 from streams.redis.embedded import ServerBinary
-from tests.events import Noted, Other
-from tests.redis_server import RedisServer
-from tests.streams.test_accounting import adds_up
-from tests.waiting import wait_until
+from tests.streams.inspecting.test_reconciliation import adds_up
+from tests.support.events import Noted, Other
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until
 
 EVENTS = 3_000
 

@@ -43,10 +43,10 @@ from streams.consuming.maintenance import Upkeep
 from streams.redis.keys import LANES
 from streams.sql import Outbox, create_tables, make_engine
 from streams.sql.relay import Relay
-from tests.child import Spawn
 from tests.conftest import RedisFactory
-from tests.redis_server import RedisServer
-from tests.waiting import wait_until
+from tests.support.child import Spawn
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until
 
 ROLES: Final = Path(__file__).parents[2] / "docs" / "users.acl"
 SECRET: Final = "admins-own"

@@ -10,11 +10,11 @@ from streams import Streams
 from streams.cli.commands.doctor import _examine
 from streams.inspecting.doctor import Finding
 from streams.settling.unsupported import newer_than_code
-from tests.child import Spawn
 from tests.faults.conftest import ROOT
 from tests.faults.soak.journal import read
 from tests.faults.versioned import Labelled
-from tests.waiting import wait_until
+from tests.support.child import Spawn
+from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.newest_redis, pytest.mark.timeout(90)]
 

@@ -10,8 +10,8 @@ import pytest
 from streams import Streams
 from streams.inspecting.facts import Reason, State
 from tests.faults.conftest import ProbeLog, SpawnProbe
-from tests.probe import Probed
-from tests.waiting import wait_until
+from tests.support.probe import Probed
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.newest_redis
 

@@ -8,7 +8,7 @@ from streams import Event, NotFound, Receipt, Streams
 from streams.events import upcast
 from streams.inspecting.group_status import GroupTrail
 from streams.messages.letter import Letter
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 class OrderPlaced(Event, stream="orders", version=1):

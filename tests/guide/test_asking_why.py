@@ -5,7 +5,7 @@ from __future__ import annotations
 from streams import Backoff, Processor, Streams
 from tests.guide.shop import OrderPlaced
 from tests.streams.conftest import StartConsumer
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 packing = Processor("packing", retry=Backoff(attempts=3, first=60.0))
 

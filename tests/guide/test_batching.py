@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from streams import Backoff, Batch, BatchFailed, CurrentBatch, Delivery, Processor, Streams
 from tests.guide.shop import InvoiceWritten, OrderPlaced, becomes, dead
 from tests.streams.conftest import StartConsumer
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 async def test_a_batch_handler_takes_a_list(streams: Streams, start: StartConsumer) -> None:

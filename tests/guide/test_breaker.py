@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 from streams import Backoff, CurrentDelivery, Delivery, Processor, Streams, Unavailable
 from tests.guide.shop import OrderPlaced
 from tests.streams.conftest import StartConsumer
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 async def test_an_outage_costs_nobody_an_attempt(streams: Streams, start: StartConsumer) -> None:

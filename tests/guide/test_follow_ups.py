@@ -7,7 +7,7 @@ from structlog.testing import capture_logs
 from streams import CurrentDelivery, Delivery, Event, Processor, Streams
 from tests.guide.shop import InvoiceWritten, OrderPlaced, becomes, dead
 from tests.streams.conftest import StartConsumer
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 async def test_a_handler_returns_what_follows(streams: Streams, start: StartConsumer) -> None:

@@ -10,9 +10,9 @@ import pytest
 from streams import CurrentDelivery, Delivery, Processor, Receipt, Streams
 from streams.redis.entries import milliseconds
 from tests.guide.shop import OrderPlaced, becomes, dead
-from tests.redis_server import RedisServer
 from tests.streams.conftest import StartConsumer
-from tests.waiting import wait_until
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until
 
 
 class Desk:

@@ -8,7 +8,7 @@ import threading
 from streams import CurrentDelivery, Delivery, Processor, Streams
 from tests.guide.shop import InvoiceWritten, OrderPlaced, becomes, dead
 from tests.streams.conftest import StartConsumer
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 async def test_a_handler_is_called_with_the_event(streams: Streams, start: StartConsumer) -> None:

@@ -24,7 +24,7 @@ from schemas.inventory import StockChange
 from streams import Streams
 from tests.processors.inventory.conftest import SHOP, add, levels, published, set_threshold, shop, supplier
 from tests.streams.conftest import StartConsumer
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 __all__ = ["published", "shop", "supplier"]
 

@@ -9,7 +9,7 @@ from itertools import pairwise
 from streams import CurrentDelivery, Delivery, Event, Limit, Processor, Streams
 from tests.guide.shop import becomes
 from tests.streams.conftest import StartConsumer
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 class PriceChanged(Event, stream="prices", version=1):

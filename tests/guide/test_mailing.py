@@ -18,7 +18,7 @@ from schemas import EmailRefused, InventoryImported, StockBelowThreshold, UserRe
 from streams import Streams
 from tests.guide.shop import becomes
 from tests.streams.conftest import StartConsumer
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.newest_redis
 

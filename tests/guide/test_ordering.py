@@ -7,7 +7,7 @@ from collections import defaultdict
 
 from streams import Backoff, CurrentDelivery, Delivery, Event, Processor, Streams
 from tests.streams.conftest import StartConsumer
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 class StockCounted(Event, stream="counts", version=1):

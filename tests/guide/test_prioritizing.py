@@ -8,7 +8,7 @@ import pytest
 
 from streams import Event, Processor, Streams, StreamsError
 from tests.streams.conftest import StartConsumer
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 class LetterWritten(Event, stream="letters", version=1):

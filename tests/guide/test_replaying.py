@@ -6,7 +6,7 @@ from streams import Backoff, Processor, Streams
 from streams.dead_letters.canary import canary
 from tests.guide.shop import OrderPlaced, becomes, dead
 from tests.streams.conftest import StartConsumer
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 class Desk:

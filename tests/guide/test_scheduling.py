@@ -7,7 +7,7 @@ from datetime import timedelta
 from streams import Processor, Slot, Streams
 from tests.guide.shop import InvoiceWritten, OrderPlaced
 from tests.streams.conftest import StartConsumer
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 async def test_a_processor_publishes_by_itself(streams: Streams, start: StartConsumer) -> None:

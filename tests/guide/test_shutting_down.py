@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from streams import CurrentDelivery, Delivery, Processor, Streams
-from tests.child import Spawn
 from tests.guide.shop import OrderPlaced, becomes
 from tests.streams.conftest import StartConsumer
-from tests.waiting import wait_until, wait_until_sync
+from tests.support.child import Spawn
+from tests.support.waiting import wait_until, wait_until_sync
 
 
 class Desk:

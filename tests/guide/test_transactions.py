@@ -14,7 +14,7 @@ from streams.sql.relay import Relay
 from tests.guide.shop import InvoiceWritten, OrderPlaced, becomes
 from tests.sql.ledger import enter, entries, open_ledger
 from tests.streams.conftest import StartConsumer
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.newest_redis
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from streams import Processor, Receipt, Streams
 from tests.guide.shop import AddressChanged, becomes, dead
 from tests.streams.conftest import StartConsumer
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 class Labels:

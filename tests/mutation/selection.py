@@ -44,8 +44,8 @@ _IGNORED: Final = (
     "tests/test_compose.py",
 )  # fmt: skip
 _COMMON: Final = (
-    "tests/conformance/test_outcomes.py", "tests/conformance/test_moves.py", "tests/streams/test_consumer.py",
-    "tests/streams/test_control.py",
+    "tests/conformance/test_outcomes.py", "tests/conformance/test_moves.py", "tests/streams/consuming/test_consumer.py",
+    "tests/streams/admin/test_cancel_and_pause.py",
 )  # fmt: skip
 _CONFIG: Final = """
 [run]

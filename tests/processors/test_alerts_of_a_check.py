@@ -16,7 +16,6 @@ from processors.database.tables import businesses, products, stock_levels
 from processors.demo.sink import Sink
 from schemas import StockCheckDue
 from streams import Streams
-from tests.child import Spawn
 from tests.processors.report.conftest import (
     business,
     database_url,
@@ -26,7 +25,8 @@ from tests.processors.report.conftest import (
     postgres_url,
     streams,
 )
-from tests.waiting import wait_until
+from tests.support.child import Spawn
+from tests.support.waiting import wait_until
 
 __all__ = ["business", "database_url", "environment", "make_settings", "postgres", "postgres_url", "streams"]
 

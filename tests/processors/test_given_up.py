@@ -19,7 +19,6 @@ from processors.file.uploading import store_upload
 from processors.storage import Storages
 from schemas import InventoryExportRequested, ReportRequested
 from streams import Event, Streams
-from tests.child import Child, Spawn
 from tests.processors.report.conftest import (
     ADA,
     SHOP,
@@ -34,7 +33,8 @@ from tests.processors.report.conftest import (
     streams,
     wanted,
 )
-from tests.waiting import wait_until
+from tests.support.child import Child, Spawn
+from tests.support.waiting import wait_until
 
 __all__ = [
     "business", "database_url", "environment", "make_settings", "postgres", "postgres_url", "shop", "storages",

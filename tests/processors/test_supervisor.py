@@ -12,8 +12,8 @@ import orjson
 import pytest
 
 from processors.__main__ import names
-from tests.child import Child, Spawn
-from tests.waiting import wait_until
+from tests.support.child import Child, Spawn
+from tests.support.waiting import wait_until
 
 ROOT = str(Path(__file__).parents[2])
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from tests.child import Spawn
-from tests.waiting import wait_until
+from tests.support.child import Spawn
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.newest_redis, pytest.mark.timeout(120)]

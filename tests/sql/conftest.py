@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from streams.sql import create_tables, make_engine
-from tests.postgres import Postgres, find_postgres
 from tests.streams.conftest import make_settings, start, streams
+from tests.support.postgres import Postgres, find_postgres
 
 __all__ = ["database_url", "engine", "make_settings", "postgres", "postgres_url", "start", "streams"]
 

@@ -16,11 +16,11 @@ from streams.messages.message import Message
 from streams.sql import CurrentTransaction, SqlInbox, create_tables, make_engine
 from streams.sql.error_classes import is_away, is_transient
 from streams.sql.tables import inbox as inbox_table
-from tests.events import Followed, Noted
 from tests.sql.conftest import new_postgres
 from tests.sql.ledger import enter, entries, open_ledger
 from tests.streams.conftest import StartConsumer
-from tests.waiting import wait_until
+from tests.support.events import Followed, Noted
+from tests.support.waiting import wait_until
 
 SOURCE = "{t:0}:stream:notes"
 

@@ -16,10 +16,10 @@ from streams.messages.message import DATA, EXPIRES, FIELDS, TYPE, VERSION, Messa
 from streams.sql import CurrentTransaction, SqlInbox, create_tables, make_engine
 from streams.sql.inbox import _digest
 from streams.sql.tables import inbox as inbox_table
-from tests.events import Followed, Noted, Renamed
 from tests.sql.ledger import enter, entries, open_ledger
 from tests.streams.conftest import StartConsumer
-from tests.waiting import wait_until
+from tests.support.events import Followed, Noted, Renamed
+from tests.support.waiting import wait_until
 
 SOURCE = "{t:0}:stream:notes"
 ID = "the-same-id"

@@ -22,9 +22,9 @@ from streams.sql import CurrentTransaction, Outbox, SqlInbox, create_tables, mak
 from streams.sql.relay import Relay
 from streams.sql.tables import outbox as outbox_table
 from tests.conftest import RedisFactory
-from tests.events import Followed, Noted
 from tests.streams.conftest import StartConsumer
-from tests.waiting import wait_until
+from tests.support.events import Followed, Noted
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.newest_redis
 

@@ -18,8 +18,8 @@ from streams.app import registered
 from streams.dead_letters.canary import canary
 from streams.redis.keys import partition_of
 from tests.streams.conftest import MakeSettings, StartConsumer
-from tests.streams.test_accounting import adds_up
-from tests.waiting import wait_until
+from tests.streams.inspecting.test_reconciliation import adds_up
+from tests.support.waiting import wait_until
 
 N = 3
 pytestmark = pytest.mark.spread

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.child import Child, Spawn
 from tests.faults.conftest import ROOT, ProbeLog
 from tests.streams.conftest import make_settings, start, streams
+from tests.support.child import Child, Spawn
 
 __all__ = ["make_settings", "odd_log", "spawn_odd", "start", "streams"]
 

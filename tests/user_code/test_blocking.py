@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from streams import Streams
-from tests.child import Spawn
 from tests.faults.conftest import ROOT, ProbeLog
+from tests.support.child import Spawn
+from tests.support.waiting import wait_until
 from tests.user_code.conftest import SpawnOdd
 from tests.user_code.odd_process import Odd, OddForLong, OddInThread
-from tests.waiting import wait_until
 
 pytestmark = pytest.mark.newest_redis
 

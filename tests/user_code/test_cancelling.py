@@ -26,7 +26,7 @@ from streams import (
 )
 from streams.testing import Harness
 from tests.streams.conftest import StartConsumer
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 class Viewed(Event, stream="views", version=1):

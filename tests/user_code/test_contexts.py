@@ -30,7 +30,7 @@ from streams.messages.middleware import Deliver
 from streams.messages.outcome import Outcome
 from streams.testing import Harness
 from tests.streams.conftest import StartConsumer
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 class Charged(Event, stream="charges", version=1):

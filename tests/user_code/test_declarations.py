@@ -29,7 +29,7 @@ from streams import (
 from streams.testing import Harness
 from tests.conformance import conftest
 from tests.conformance.engine import Engine, becomes
-from tests.events import Noted, Other
+from tests.support.events import Noted, Other
 
 if TYPE_CHECKING:
     from somewhere import Unknown  # type: ignore[import-not-found]

@@ -28,8 +28,8 @@ from streams import (
 )
 from streams.testing import Harness
 from tests.streams.conftest import StartConsumer
+from tests.support.waiting import wait_until
 from tests.user_code.test_cancelling import all_settled
-from tests.waiting import wait_until
 
 
 class Scanned(Event, stream="scans", version=1):

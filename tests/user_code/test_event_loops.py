@@ -12,10 +12,10 @@ import pytest
 
 from streams import PublishUncertain, Settings, Streams, StreamsError, SyncStreams, Unreachable
 from tests.conftest import RedisFactory
-from tests.events import Noted
-from tests.proxy import Proxy
-from tests.redis_server import RedisServer
-from tests.waiting import wait_until
+from tests.support.events import Noted
+from tests.support.proxy import Proxy
+from tests.support.redis_server import RedisServer
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.newest_redis
 

@@ -10,10 +10,10 @@ import orjson
 import pytest
 
 from streams import Streams
-from tests.child import Spawn
 from tests.streams import conftest
+from tests.support.child import Spawn
+from tests.support.waiting import wait_until
 from tests.user_code.failing_process import Tried
-from tests.waiting import wait_until
 
 make_settings, streams = conftest.make_settings, conftest.streams
 

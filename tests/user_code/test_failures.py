@@ -36,7 +36,7 @@ from streams.redaction import scrub
 from streams.testing import Harness
 from tests.conformance import conftest
 from tests.conformance.engine import Engine, becomes, dead
-from tests.events import Noted
+from tests.support.events import Noted
 
 engine, make_engine, redis_binary = conftest.engine, conftest.make_engine, conftest.redis_binary
 pytest_generate_tests = conftest.pytest_generate_tests

@@ -23,11 +23,11 @@ from streams.messages.middleware import Deliver
 from streams.messages.outcome import Outcome
 from streams.sql import create_tables, make_engine
 from streams.testing import Harness
-from tests.child import Spawn
 from tests.faults.conftest import ROOT, ProbeLog
+from tests.support.child import Spawn
+from tests.support.waiting import wait_until
 from tests.user_code.conftest import SpawnOdd
 from tests.user_code.odd_process import Odd
-from tests.waiting import wait_until
 
 CANARY = "canary@example.com"
 

@@ -16,7 +16,7 @@ from streams import Backoff, Event, Processor, Settings, StreamsError, SyncStrea
 from streams.sql.outbox import Outbox
 from streams.sql.tables import metadata, outbox
 from streams.testing import Harness
-from tests.events import Noted
+from tests.support.events import Noted
 
 NAN = float("nan")
 

@@ -15,7 +15,7 @@ from streams import Backoff, Batch, Processor
 from streams.testing import Harness
 from tests.conformance import conftest
 from tests.conformance.engine import Engine, becomes, dead
-from tests.events import Followed, Noted
+from tests.support.events import Followed, Noted
 
 engine, make_engine, redis_binary = conftest.engine, conftest.make_engine, conftest.redis_binary
 pytest_generate_tests = conftest.pytest_generate_tests

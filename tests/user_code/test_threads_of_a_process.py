@@ -10,10 +10,10 @@ import orjson
 import pytest
 
 from streams import Streams
-from tests.child import Child, Spawn
+from tests.support.child import Child, Spawn
+from tests.support.waiting import wait_until
 from tests.user_code.sleepers import Slept, SleptInExecutor, SleptInOwnExecutor, Swept
 from tests.user_code.test_cancelling import all_settled
-from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.newest_redis

@@ -19,8 +19,8 @@ from tests.faults.peers.peer import LEASE, Peer
 from tests.faults.peers.remains import Remains
 from tests.faults.soak.journal import Journal, Line, read
 from tests.faults.soak.nemesis import Fleet, Nemesis, Plan
-from tests.proxy import Proxy
-from tests.redis_server import RedisServer
+from tests.support.proxy import Proxy
+from tests.support.redis_server import RedisServer
 
 _READY_WITHIN: Final = 60.0
 _ANSWERED_WITHIN: Final = 20.0  # longer than a publisher waits: after that it was killed

@@ -54,7 +54,7 @@ MUTANTS: Final = (
     ),
     Mutant(
         "blind XACK", "streams/settling/lua/settle.lua", "return held == count", "return true",
-        test="tests/streams/test_scripts.py",
+        test="tests/streams/redis/test_scripts.py",
     ),
     Mutant(
         "unfenced renewal", "streams/consuming/lua/renew.lua",
@@ -115,12 +115,12 @@ MUTANTS: Final = (
     Mutant(
         "publishing tried again without a sequence", "streams/publishing/lua/publish.lua",
         "local again = sequence <= last", "local again = false",
-        test="tests/streams/test_publisher.py",
+        test="tests/streams/publishing/test_publisher.py",
     ),
     Mutant(
         "every scheduler fires", "streams/scheduling/lua/fire.lua",
         "if state[2] or slot <= (tonumber(state[1]) or 0) then return {0, 0} end", "if state[2] then return {0, 0} end",
-        test="tests/streams/test_scheduler.py",
+        test="tests/streams/scheduling/test_scheduler.py",
     ),
     Mutant("no delivery limit", "streams/executing/suspects.py", "if delivery.crashes >= self._limit:", "if False:"),
     Mutant(

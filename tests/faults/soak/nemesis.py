@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
 from tests.faults.soak.journal import Journal
-from tests.proxy import Mode, Proxy
-from tests.redis_server import RedisServer
+from tests.support.proxy import Mode, Proxy
+from tests.support.redis_server import RedisServer
 
 Kind = Literal["kill", "redis", "network", "stop", "deploy"]
 CUTS: Final[tuple[Mode, ...]] = ("refuse", "cut_reply", "cut_request", "blackhole", "stall", "drip")

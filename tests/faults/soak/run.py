@@ -27,9 +27,9 @@ from tests.faults.soak.check import Rules, Verdict, check
 from tests.faults.soak.journal import Journal, read
 from tests.faults.soak.load import ATTEMPTS, DELIVERIES, GROUPS, PUBLISHED
 from tests.faults.soak.nemesis import Fleet, Nemesis, Plan
-from tests.proxy import Proxy
-from tests.redis_server import RedisServer
 from tests.sql.ledger import ledger, open_ledger
+from tests.support.proxy import Proxy
+from tests.support.redis_server import RedisServer
 
 LEASE: Final = 2.0
 APP: Final = "soak"

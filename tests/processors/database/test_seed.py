@@ -16,7 +16,7 @@ from processors.database.migration import upgrade
 from processors.database.seed import DAYS, seed
 from processors.database.tables import businesses, products, sales, stock_levels, stock_movements
 from streams import StreamsError
-from tests.child import Spawn
+from tests.support.child import Spawn
 
 UNTIL = datetime(2026, 7, 1, tzinfo=UTC)
 

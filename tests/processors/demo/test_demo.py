@@ -18,7 +18,7 @@ from processors.demo import guard
 from streams.redis.embedded import EmbeddedRedis, find_servers
 from tests.processors.storage.conftest import s3, s3_client
 from tests.sql.conftest import postgres, postgres_url
-from tests.waiting import wait_until_sync
+from tests.support.waiting import wait_until_sync
 
 ROOT = Path(__file__).parents[3]
 PROCESSORS = ("email-4", "email-5", "inventory-2", "file-2", "report-2")

@@ -30,7 +30,7 @@ from streams.messages.delivery import Delivery
 from streams.messages.message import Message
 from streams.settings import Settings
 from streams.testing import Harness
-from tests.waiting import wait_until_sync
+from tests.support.waiting import wait_until_sync
 
 MakeSettings = Callable[..., EmailSettings]
 OpenMailer = Callable[..., AbstractAsyncContextManager[Mailer]]

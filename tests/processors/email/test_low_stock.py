@@ -19,7 +19,7 @@ from streams.client.client import Streams
 from streams.messages.outcome import DeadLetter, Snooze
 from streams.testing import Harness
 from tests.processors.email.conftest import Deliver, MakeSettings, OpenHarness, OpenMailer
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 ADA, BOB = "ada@example.com", "bob@example.com"
 

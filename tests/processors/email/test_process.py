@@ -18,7 +18,7 @@ from processors.demo.script import Rule, Script
 from processors.demo.sink import Sink
 from schemas import PasswordResetRequested, ReportGenerated, StockBelowThreshold, UserRegistered
 from streams import Settings, Streams
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 ROOT = Path(__file__).parents[3]
 ADA = "ada@example.com"

@@ -12,7 +12,7 @@ import pytest
 from processors.email.reset_tokens import LONGEST, Token, mailed, mint, not_mailed, verify
 from streams.client.client import Streams
 from streams.messages.outcome import DeadLetter
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 RESET = "reset-12345"
 ADA = "ada@example.com"

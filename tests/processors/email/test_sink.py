@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.waiting import wait_until_sync
+from tests.support.waiting import wait_until_sync
 
 ROOT = Path(__file__).parents[3]
 MAIL = "From: a@example.com\r\nTo: b@example.com\r\nMessage-ID: <1@example.com>\r\n\r\nHello\r\n"

@@ -6,7 +6,7 @@ import asyncio
 
 from processors.email.stock_window import StockWindow
 from streams.client.client import Streams
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 
 def window(

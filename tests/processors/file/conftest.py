@@ -22,7 +22,7 @@ from tests.processors.database.conftest import business
 from tests.processors.file.conservation import assert_conserved, surveyed
 from tests.sql.conftest import database_url, postgres, postgres_url
 from tests.streams.conftest import StartConsumer, make_settings, start, streams
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 __all__ = ["business", "database_url", "make_settings", "postgres", "postgres_url", "start", "streams"]
 

@@ -21,7 +21,7 @@ from processors.storage.file_writer import FileTooLarge
 from schemas import InventoryExportRequested, InventoryImported, InventoryImportFailed, InventoryImportUploaded
 from streams import Event, Streams, StreamsError
 from tests.processors.file.conftest import SHOP, levels, put, put_unseen
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 Ask = Callable[..., Awaitable[Any]]
 

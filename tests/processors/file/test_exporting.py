@@ -30,7 +30,7 @@ from schemas.files import ExportFormat
 from streams import Streams
 from tests.processors.file.conftest import NOW, SHOP, put
 from tests.processors.links import link_to
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 Ask = Callable[..., Awaitable[Any]]
 

@@ -16,9 +16,9 @@ from processors.database.tables import imports, products, stock_levels, stock_mo
 from processors.storage import Storages
 from schemas import InventoryImported
 from streams import Streams
-from tests.child import Child, Spawn
 from tests.processors.file.conftest import published, put
-from tests.waiting import wait_until
+from tests.support.child import Child, Spawn
+from tests.support.waiting import wait_until
 
 ROWS = 100_000
 CHUNK = 500  # 200 of them: a life writes a few before it is noticed

@@ -23,7 +23,7 @@ from schemas import (
 from streams import Streams
 from tests.processors.file.conftest import NOW, SHOP, levels, problems, published, put
 from tests.streams.conftest import StartConsumer
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 Ask = Callable[..., Awaitable[Any]]
 

@@ -17,7 +17,7 @@ from schemas.inventory import MOST_STOCK, StockChange, StockChanged
 from streams import Streams
 from tests.processors.inventory.conftest import SHOP, add, levels
 from tests.streams.conftest import StartConsumer
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.newest_redis
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.child import Spawn
+from tests.support.child import Spawn
 
 ROOT = str(Path(__file__).parents[3])
 

@@ -25,7 +25,7 @@ from schemas import (
 from streams import Backoff, Streams
 from tests.processors.inventory.conftest import SHOP, add, levels
 from tests.streams.conftest import StartConsumer
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.newest_redis
 

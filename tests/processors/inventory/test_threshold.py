@@ -13,7 +13,7 @@ from schemas.inventory import StockChange
 from streams import Streams
 from tests.processors.inventory.conftest import SHOP, add, set_threshold
 from tests.streams.conftest import StartConsumer
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.newest_redis
 

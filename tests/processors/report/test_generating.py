@@ -34,7 +34,7 @@ from streams import Streams, Unavailable
 from tests.processors.links import link_to
 from tests.processors.report.conftest import ADA, EMPTY, NOW, OTHER, SHOP, published, read, wanted
 from tests.streams.conftest import StartConsumer
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 Ask = Callable[..., Awaitable[Any]]
 

@@ -25,10 +25,10 @@ from processors.report.__main__ import main
 from processors.storage import Storages
 from schemas import ReportGenerated
 from streams import Streams
-from tests.child import Spawn
 from tests.processors.report.conftest import published, wanted
 from tests.streams.conftest import StartConsumer
-from tests.waiting import wait_until
+from tests.support.child import Spawn
+from tests.support.waiting import wait_until
 
 ROOT = str(Path(__file__).parents[3])
 SALES = 400_000

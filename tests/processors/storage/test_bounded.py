@@ -18,7 +18,7 @@ from processors.storage import Storages, StorageSettings, bounded
 from processors.storage.bounded import BoundedProtocol
 from processors.storage.download import download_app
 from processors.storage.file_key import FileKey
-from tests.waiting import wait_until
+from tests.support.waiting import wait_until
 
 MOST = 8
 

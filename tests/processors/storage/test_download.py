@@ -15,9 +15,9 @@ from processors.storage import Storages, StorageSettings
 from processors.storage.download import download_app
 from processors.storage.file_key import FileKey
 from processors.storage.links import LinkRefused, Links
-from tests.child import Spawn
 from tests.processors.storage.conftest import SECRET
-from tests.waiting import wait_until
+from tests.support.child import Spawn
+from tests.support.waiting import wait_until
 
 CONTENT = b"sku,quantity\nA,1\n"
 

@@ -15,8 +15,8 @@ from processors.email import email
 from streams import Event
 from streams.events.asyncapi import document
 from streams.events.event import _registry, registered, registered_types
-from tests.events import Renamed
 from tests.faults.conftest import ROOT
+from tests.support.events import Renamed
 
 OURS = ("EmailRefused", "PasswordResetRequested", "ReportGenerated", "StockBelowThreshold", "UserRegistered")
 

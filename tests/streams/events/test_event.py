@@ -15,7 +15,7 @@ import schemas
 from streams import Event, SchemaError, Secret
 from streams.events import redact, registered, registered_types, upcast
 from streams.events.event import _registry
-from tests.events import Renamed
+from tests.support.events import Renamed
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,1 @@
+"""What tests are made of, and is none: servers, proxies, processes, checkers of leaks."""
