@@ -1,1 +1,1 @@
-"""Programs to start from: each does one thing a service does, and runs with one command. See docs/examples.md."""
+"""Programs to start from: each does one thing a service does, and runs with one command. See docs/start/examples.md."""

@@ -60,7 +60,9 @@ class Settings(BaseSettings):
     app: str = Field(
         "planning-bord", validation_alias=AliasChoices("app", "STREAMS_APP", "QUEUE_PREFIX")
     )  # prefix of every key
-    partitions: int = Field(1, ge=1, le=1024)  # STREAMS_PARTITIONS: the same for every process; see docs/operations.md
+    partitions: int = Field(
+        1, ge=1, le=1024
+    )  # STREAMS_PARTITIONS: the same for every process; see docs/operate/operations.md
     source: str = ""  # STREAMS_SOURCE: CloudEvents `source` of what this process publishes; `/app` unless set
     # STREAMS_EVENTS: modules whose import registers the events; those of installed applications unless set
     events: Names = frozenset()

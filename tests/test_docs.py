@@ -57,7 +57,7 @@ PAGES: Final = [
     "README.md",
     "CONTRIBUTING.md",
     "SECURITY.md",
-    *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md")),
+    *sorted(page.relative_to(ROOT).as_posix() for page in (ROOT / "docs").rglob("*.md")),
 ]
 PACKAGES: Final = ("schemas", "streams", "processors", "observability")
 
@@ -322,7 +322,9 @@ def test_every_file_test_module_and_command_that_is_named_is_there(page: str) ->
 
 def test_every_hazard_has_its_row_and_every_row_a_test() -> None:
     """That the tests are there is for the test above to say."""
-    found = dict(re.findall(r"^\| ([CNSEFD]\d+) [^|]+\|[^|]+\|[^|]+\|([^|]+)\|", read("docs/hazards.md"), re.MULTILINE))
+    found = dict(
+        re.findall(r"^\| ([CNSEFD]\d+) [^|]+\|[^|]+\|[^|]+\|([^|]+)\|", read("docs/proof/hazards.md"), re.MULTILINE)
+    )
     hazards = {"C": 25, "N": 12, "S": 18, "E": 5, "F": 4, "D": 3}
     assert list(found) == [f"{kind}{n}" for kind, most in hazards.items() for n in range(1, most + 1)]
     assert [hazard for hazard, tests in found.items() if not re.search(r"`tests/\S+\.py::test_\w+`", tests)] == []
@@ -331,7 +333,7 @@ def test_every_hazard_has_its_row_and_every_row_a_test() -> None:
 def test_every_page_is_in_the_index() -> None:
     """docs/README.md leads to all of them."""
     index = read("docs/README.md")
-    assert [page for page in PAGES if page.startswith("docs/") and f"({Path(page).name})" not in index] == [
+    assert [page for page in PAGES if page.startswith("docs/") and f"({page.removeprefix('docs/')})" not in index] == [
         "docs/README.md"
     ]
 
@@ -375,33 +377,33 @@ def _variables(model: type[BaseSettings]) -> dict[str, str]:
 )
 def test_the_settings_are_the_documented_ones(heading: str, model: type[BaseSettings]) -> None:
     """Every variable with its default, and no other."""
-    documented = {name: cells[0].strip("`") for name, cells in rows("docs/settings.md", heading).items()}
+    documented = {name: cells[0].strip("`") for name, cells in rows("docs/operate/settings.md", heading).items()}
     assert documented == _variables(model)
 
 
 def test_the_keys_are_the_documented_ones() -> None:
-    """The table in streams/redis/keys.py is the table in docs/how-it-works.md."""
+    """The table in streams/redis/keys.py is the table in docs/concepts/how-it-works.md."""
     known = dict(re.findall(r"^\| (\{app:[p0]\}\S+) +\| (\w+) ", streams.redis.keys.__doc__ or "", re.MULTILINE))
-    documented = {key: cells[0] for key, cells in rows("docs/how-it-works.md", "The keys").items()}
+    documented = {key: cells[0] for key, cells in rows("docs/concepts/how-it-works.md", "The keys").items()}
     assert documented == known
 
 
 def test_the_fields_of_a_message_are_the_documented_ones() -> None:
     """In the order in which they are written."""
-    assert [name.encode() for name in rows("docs/wire-format.md", "The fields")] == FIELDS
-    assert [name.encode() for name in rows("docs/wire-format.md", "What comes back")] == CARRIED
+    assert [name.encode() for name in rows("docs/reference/wire-format.md", "The fields")] == FIELDS
+    assert [name.encode() for name in rows("docs/reference/wire-format.md", "What comes back")] == CARRIED
 
 
 def test_the_reasons_are_the_documented_ones() -> None:
     """Every state that `doctor why` tells has its row, and a test that constructs it."""
     known = set(get_args(State))
-    assert set(rows("docs/why.md", "The states")) == known
+    assert set(rows("docs/operate/why.md", "The states")) == known
     assert {state for state, *_ in test_why.SITUATIONS.values()} | processes.COVERED == known
 
 
 def test_the_events_are_the_documented_ones() -> None:
     """Type, stream, version, fields, and which of them are personal."""
-    documented = {type: cells[:3] for type, cells in rows("docs/events.md", "The events").items()}
+    documented = {type: cells[:3] for type, cells in rows("docs/concepts/events.md", "The events").items()}
     known = {}
     public = {name for name in schemas.__all__ if isinstance(getattr(schemas, name), type)}
     for name in public:
@@ -428,5 +430,7 @@ def _log_lines() -> dict[str, str]:
 
 def test_the_log_lines_are_the_documented_ones() -> None:
     """Every event that is logged, with its level."""
-    documented = {name: cells[0] for name, cells in rows("docs/operations.md", "What the log lines mean").items()}
+    documented = {
+        name: cells[0] for name, cells in rows("docs/operate/operations.md", "What the log lines mean").items()
+    }
     assert documented == _log_lines()

@@ -45,7 +45,7 @@ async def store_upload(
 
     Its beginning is looked at before anything is stored, which blocks no event loop. `name` is what its user calls
     it: it is kept for people and is never a path. The options from `encoding` to `blank_quantity` are the event's: see
-    docs/files.md. With a `database`, what the business has chosen before for such files counts here too.
+    docs/business/files.md. With a `database`, what the business has chosen before for such files counts here too.
     Raises `FileRefused` for what is no file of stock, or leaves a question open that only its sender can answer, and
     `FileTooLarge` over `MAX_FILE_SIZE`.
     """

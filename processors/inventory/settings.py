@@ -56,7 +56,9 @@ class InventorySettings(BaseSettings):
     inventory_page_bytes: int = Field(1_048_576, ge=1024)  # the most that one page may have
     inventory_page_timeout: float = Field(10.0, gt=0, le=50)  # seconds one page may take in all; below the handler's
     inventory_pages_most: int = Field(10_000, ge=1)  # pages of one sync, before it is called endless
-    inventory_inbox_days: int = Field(90, ge=1)  # that a row of the SQL inbox is kept: see docs/transactions.md
+    inventory_inbox_days: int = Field(
+        90, ge=1
+    )  # that a row of the SQL inbox is kept: see docs/concepts/transactions.md
 
     @classmethod
     def load(cls) -> InventorySettings:

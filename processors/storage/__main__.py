@@ -1,7 +1,7 @@
 """`python -m processors.storage`: serves the signed links to files in directories until SIGTERM.
 
 It listens on LINKS_HOST and LINKS_PORT (127.0.0.1:8002); links begin with LINKS_URL. Its other settings are those of
-docs/settings.md. Files in S3 are served by S3, and need no server.
+docs/operate/settings.md. Files in S3 are served by S3, and need no server.
 """
 
 import argparse

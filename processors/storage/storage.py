@@ -141,7 +141,7 @@ class Storage:
     def leftovers(self, before: datetime) -> list[Path]:
         """In a directory: what processes that were killed while they wrote have left, older than `before`.
 
-        S3 keeps the parts of such uploads until a lifecycle rule of the bucket removes them (docs/files.md).
+        S3 keeps the parts of such uploads until a lifecycle rule of the bucket removes them (docs/business/files.md).
         """
         if self.directory is None:
             return []

@@ -1,4 +1,5 @@
-"""The command line: `streams`, or `python -m streams`. One module per group of commands; docs/cli.md describes them.
+"""The command line: `streams`, or `python -m streams`. One module per group of commands; docs/operate/cli.md describes
+them.
 
 Modules in here import the engine inside their commands: `streams --help` must not wait for it.
 """

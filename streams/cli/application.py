@@ -86,7 +86,7 @@ def application() -> Any:
         name="streams",
         cls=Commands,
         help="Publishes events and shows what becomes of them.",
-        epilog="Redis is where REDIS_URL says. Examples and exit codes: docs/cli.md",
+        epilog="Redis is where REDIS_URL says. Examples and exit codes: docs/operate/cli.md",
         **_PLAIN,
     )
     app.callback(invoke_without_command=True)(_help)

@@ -33,7 +33,7 @@ def check_connection(connections: Connections) -> Iterator[Finding]:
         findings.append(
             Finding(
                 "connection", "warn", f"{host} asks for no password: whatever reaches it may do everything",
-                "set requirepass there, or users: see docs/operations.md",
+                "set requirepass there, or users: see docs/operate/operations.md",
             )
         )  # fmt: skip
     if address.ignored:

@@ -154,7 +154,8 @@ def run(
     names = " ".join(processor.name for processor in processors)
     parser = argparse.ArgumentParser(
         prog=f"python -m processors.{names}" if len(processors) == 1 else "python -m processors",
-        description=f"Consumes events as the group {names}. The rest is set in the environment (docs/settings.md).",
+        description=f"Consumes events as the group {names}. "
+        "The rest is set in the environment (docs/operate/settings.md).",
     )
     parser.add_argument("--concurrency", type=int, metavar="N", help="handlers at once (default: STREAMS_CONCURRENCY)")
     options = parser.parse_args(arguments)

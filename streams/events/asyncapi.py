@@ -25,7 +25,7 @@ _HEADERS: Final[dict[str, tuple[str, bool]]] = {
     "tracestate": ("W3C trace context", False),
     "expirytime": ("RFC 3339; not handled from then on", False),
 }
-"""The fields of a stream entry beside `data`, and whether they must be there (docs/wire-format.md)."""
+"""The fields of a stream entry beside `data`, and whether they must be there (docs/reference/wire-format.md)."""
 
 
 def document(

@@ -25,7 +25,7 @@ from streams.events.definition import SchemaError
 
 _PLAIN: Final = (str, bytes, int, float)
 _SIMPLE: Final = frozenset((str, bytes, int, bool, type(None), date, timedelta, UUID))
-_HOW: Final = "docs/events.md, 'What arrives'"
+_HOW: Final = "docs/concepts/events.md, 'What arrives'"
 
 
 def proved(event: BaseModel) -> bytes:

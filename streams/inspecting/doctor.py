@@ -233,7 +233,7 @@ def check_schedules(schedules: Sequence[ScheduleState]) -> Iterator[Finding]:
         elif schedule.missed:
             yield Finding(
                 name, "warn", f"{_count(schedule.missed, 'slot')} of it passed without anybody there to publish them",
-                "keep one consumer running at any time; see docs/schedules.md",
+                "keep one consumer running at any time; see docs/concepts/schedules.md",
             )  # fmt: skip
         else:
             yield Finding(name, "ok", f"it runs ({schedule.words})")

@@ -1,6 +1,6 @@
 """Reason: why one group is not done with an event, in one sentence, and the command that mends it. Pure: facts in.
 
-The states and their sentences are the table in docs/why.md.
+The states and their sentences are the table in docs/operate/why.md.
 """
 
 from __future__ import annotations

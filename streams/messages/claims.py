@@ -1,8 +1,8 @@
 """ClaimStore: data over the size cap, kept as an object in a file system or S3; the message carries a claim on it.
 
-The reference is what `data` holds instead: `{"$claim":{"key":...,"sha256":...,"bytes":...}}` (docs/wire-format.md). It
-comes from outside, so its key is believed only if it is the one this message's object would have: no message reads or
-removes the object of another one, or a file.
+The reference is what `data` holds instead: `{"$claim":{"key":...,"sha256":...,"bytes":...}}`
+(docs/reference/wire-format.md). It comes from outside, so its key is believed only if it is the one this message's
+object would have: no message reads or removes the object of another one, or a file.
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
 The envelope is CloudEvents 1.0 in binary mode: each attribute is an entry field, the body is one JSON field `data`.
 Every message this project writes has the same fields in the same order, so Redis stores their names once per node.
-Any other order, or a foreign entry with just `type` and `data`, is read as well (docs/wire-format.md). One that must
-not be handled after some time has one field more, `expirytime`.
+Any other order, or a foreign entry with just `type` and `data`, is read as well (docs/reference/wire-format.md). One
+that must not be handled after some time has one field more, `expirytime`.
 
 What comes back to one group carries, after these, the fields of `CARRIED`: where it was first, and what happened.
 """

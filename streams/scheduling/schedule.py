@@ -63,7 +63,7 @@ class _CronSim(CronSim):
 class Cron:
     """Slots by a cron expression of five fields, or of six beginning with seconds, in a time zone.
 
-    What happens when the clocks change is what Debian's cron does (docs/schedules.md).
+    What happens when the clocks change is what Debian's cron does (docs/concepts/schedules.md).
     """
 
     expression: str

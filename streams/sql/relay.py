@@ -202,7 +202,7 @@ async def serve(engine: AsyncEngine, streams: Streams) -> None:
 
 
 def main() -> int:
-    """Runs a relay from `DATABASE_URL` and `REDIS_URL`; returns the exit code (docs/operations.md)."""
+    """Runs a relay from `DATABASE_URL` and `REDIS_URL`; returns the exit code (docs/operate/operations.md)."""
     try:
         configure_unless_done()
         asyncio.run(serve(make_engine(), Streams()))

@@ -54,7 +54,7 @@ outbox: Final = Table(
     Column("stream", String(64), nullable=False),
     Column("priority", String(8), nullable=False),
     Column("due_ms", BigInteger),  # ms since 1970 by the publisher's clock; NULL at once
-    Column("message", Text, nullable=False),  # JSON: the fields of docs/wire-format.md
+    Column("message", Text, nullable=False),  # JSON: the fields of docs/reference/wire-format.md
     Column("created_at", DateTime(timezone=True), nullable=False),
     Column("error", Text),  # why the relay has put the row aside; NULL for all but broken rows
     sqlite_autoincrement=True,  # else SQLite gives the numbers of deleted rows again

@@ -1,4 +1,4 @@
-"""Testing: processors in unit tests, without a server and without waiting: `Harness`. See docs/testing.md."""
+"""Testing: processors in unit tests, without a server and without waiting: `Harness`. See docs/start/testing.md."""
 
 from streams.errors import extra
 

@@ -56,7 +56,7 @@ class Harness(Streams):
     `overrides` gives dependencies other factories, `{open_mailer: lambda: fake}`. `start` is what the clock shows first
     (an aware datetime; now unless given). `seed` makes ids and the jitter of back-off repeatable. `settings` are the
     engine's, its defaults unless given: the environment is not read. There is always one partition. Raises
-    `StreamsError` for what cannot be; docs/testing.md says what is not virtual.
+    `StreamsError` for what cannot be; docs/start/testing.md says what is not virtual.
     """
 
     def __init__(

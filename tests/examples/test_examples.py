@@ -1,4 +1,6 @@
-"""Each example as its readers run it: real processes, a real database, real HTTP. docs/examples.md runs them too."""
+"""Each example as its readers run it: real processes, a real database, real HTTP.
+docs/start/examples.md runs them too.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""Every command of `streams`, run by the role that docs/users.acl has for it: none of them is denied anything."""
+"""Every command of `streams`, run by the role that docs/operate/users.acl has for it: none of them
+is denied anything.
+"""
 
 from __future__ import annotations
 

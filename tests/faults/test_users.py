@@ -1,4 +1,4 @@
-"""Users: docs/users.acl lets each role do its job, and nothing that is not."""
+"""Users: docs/operate/users.acl lets each role do its job, and nothing that is not."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ from tests.support.child import Spawn
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until
 
-ROLES: Final = Path(__file__).parents[2] / "docs" / "users.acl"
+ROLES: Final = Path(__file__).parents[2] / "docs" / "operate" / "users.acl"
 SECRET: Final = "admins-own"
 As = Callable[[str], Settings]
 
@@ -264,7 +264,7 @@ async def test_a_processor_runs_all_processors_and_the_relay(
 
 
 async def test_a_service_publishes_to_its_own_streams_only(server: RedisServer, app: str, role: As) -> None:
-    """The example of docs/operations.md: one user for each service, narrowed by what its streams are called."""
+    """The example of docs/operate/operations.md: one user for each service, narrowed by what its streams are called."""
     rules = next(line for line in ROLES.read_text().splitlines() if line.startswith("user publisher "))
     assert "~{planning-bord:*}:stream:*)" in rules
     narrowed = rules.replace("}:stream:*)", "}:stream:watched ~{planning-bord:*}:stream:watched:*)")

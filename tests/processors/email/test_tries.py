@@ -104,7 +104,9 @@ async def test_a_reset_is_tried_until_its_link_ends(sink: Sink, open_harness: Op
 
 
 def test_the_schedule() -> None:
-    """As docs/mail.md says it: minutes, then hours, two days in all; other errors have the engine's three tries."""
+    """As docs/business/mail.md says it: minutes, then hours, two days in all; other errors have the engine's three
+    tries.
+    """
     policy = MailBackoff()
     refused = [policy.next_delay(n, Deferred("450"), lambda: 0.5) for n in range(1, 21)]
     minutes = [delay / 60 for delay in refused if delay is not None]

@@ -18,7 +18,7 @@ from streams import Depends, Processor, Slot, StreamsError
 from streams.executing.schedule_calls import slot_parameter
 from streams.scheduling.schedule import ON_TIME, Cron, Due, Every, Schedule, event_id, timing_of
 
-PAGE: Final = Path(__file__).parents[3] / "docs" / "schedules.md"
+PAGE: Final = Path(__file__).parents[3] / "docs" / "concepts" / "schedules.md"
 MINUTE: Final = 60_000
 
 
