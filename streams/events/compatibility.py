@@ -2,7 +2,7 @@
 
 Messages and code of one version meet in both directions: old messages lie in streams and are read by new code, and
 during a deploy old consumers read what new publishers write. A narrower schema refuses the first, a wider one is
-refused by the second. The rules stand in docs/contracts.md.
+refused by the second. The rules stand in docs/concepts/events.md.
 """
 
 from __future__ import annotations
