@@ -15,7 +15,7 @@ export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo picture test test-cluster slow check format bench bench-processors soak soak-long mutants mutate peers wheels lock clean
+.PHONY: help demo picture test test-cluster slow check format bench bench-processors soak soak-long mutants mutate structure peers wheels lock clean
 
 help: ## Shows these targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -63,6 +63,9 @@ mutants: $(READY) ## Breaks the engine in seventeen ways, and soaks each, or run
 
 mutate: $(READY) ## Puts 60 small faults into the code, drawn by SEED, and says which of them no test notices.
 	$(BIN)/python -m tests.mutation $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+structure: $(READY) ## Prints circles of imports, sizes of packages and of constructors.
+	$(BIN)/python -m tests.support.structure $(ARGS)
 
 peers: $(READY) ## Runs docket, streaq, taskiq-redis and arq under the soak's faults, beside this project (packages in .peers).
 	$(BIN)/python -m tests.faults.peers $(if $(SEED),--seed $(SEED)) $(ARGS)

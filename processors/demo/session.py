@@ -5,21 +5,39 @@ from __future__ import annotations
 import asyncio
 import hmac
 from email import message_from_bytes, policy
-from typing import TYPE_CHECKING
+from ssl import SSLContext
+from typing import Literal, Protocol
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword
 from aiosmtpd.smtp import Session as State
 
-from processors.demo.script import Rule
+from processors.demo.script import Rule, Script
 
-if TYPE_CHECKING:
-    from processors.demo.sink import Sink
+
+class Server(Protocol):
+    """The mail server as its sessions see it. `Sink` is one."""
+
+    script: Script
+    tls: SSLContext | None
+    login: tuple[str, str] | None
+    sessions: set[Session]
+
+    def note(
+        self, event: str, code: int = 0, *, message_id: str = "", sender: str = "", recipients: tuple[str, ...] = ()
+    ) -> None:
+        """Writes one line to the log."""
+
+    def keep(self, content: bytes) -> None:
+        """Writes one mail."""
+
+    def rule(self, recipient: str, at: Literal["mail", "rcpt", "data"]) -> Rule | None:
+        """The rule that holds for this recipient at this point."""
 
 
 class Session(SMTP):
     """One connection to the sink."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Server) -> None:
         self._sink = sink
         super().__init__(
             _Answers(sink),
@@ -77,7 +95,7 @@ class Session(SMTP):
 class _Answers:
     """The replies to MAIL, RCPT and DATA, by the script; the methods have the names aiosmtpd looks for."""
 
-    def __init__(self, sink: Sink) -> None:
+    def __init__(self, sink: Server) -> None:
         self._sink = sink
 
     async def handle_MAIL(  # noqa: N802

@@ -1,0 +1,105 @@
+"""The layout of the code: nothing imports in a circle, and no listing is too long to be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.support.structure import (
+    MODULES_MOST,
+    PACKAGES_MOST,
+    ROOT_MODULES_MOST,
+    Structure,
+    circles,
+    show,
+)
+
+ROOT: Final = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def structure() -> Structure:
+    return Structure.read(ROOT)
+
+
+def test_nothing_imports_in_a_circle(structure: Structure) -> None:
+    """Neither modules nor packages; an import for an annotation is one too."""
+    assert len(structure.imports) > 200
+    assert structure.circles() == []
+    assert structure.package_circles() == []
+    assert structure.upward() == []
+
+
+def test_each_listing_can_be_read(structure: Structure) -> None:
+    """No package, and not the root, has more modules than fit on a page."""
+    packages = structure.packages()
+    assert {name: count for name, count in packages.items() if count > MODULES_MOST} == {}
+    assert len({name.split(".")[1] for name in packages if name != "streams"}) <= PACKAGES_MOST
+    assert packages["streams"] <= ROOT_MODULES_MOST
+
+
+def test_circles_are_found() -> None:
+    """Of two and of more, beside what only leads to one."""
+    graph = {"a": {"b"}, "b": {"c"}, "c": {"d", "b"}, "d": {"b", "e"}, "e": set(), "f": {"g"}, "g": {"f"}, "h": {"a"}}
+    assert circles(graph) == [["b", "c", "d"], ["f", "g"]]
+
+
+def _project(root: Path, files: dict[str, str]) -> Structure:
+    (root / "pyproject.toml").write_text(
+        '[[tool.importlinter.contracts]]\ntype = "layers"\ncontainers = ["streams"]\nlayers = ["two", "one | three"]\n'
+    )
+    for name, text in {"streams/__init__.py": "", **files}.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return Structure.read(root)
+
+
+def test_every_kind_of_import_counts(tmp_path: Path) -> None:
+    """At the top, in a function, for an annotation, of a whole module, relative, and of a name that a face has."""
+    found = _project(tmp_path, {
+        "streams/one/__init__.py": (
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from streams.one.a import A\n"
+            '_HOMES = {"streams.one.a": ("A",)}\n'
+        ),
+        "streams/one/a.py": "class A:\n    def do(self):\n        import streams.two.c\n",
+        "streams/one/b.py": (
+            "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    from streams.two import c\n"
+        ),
+        "streams/two/__init__.py": "",
+        "streams/two/c.py": "from streams.one import A\nfrom .d import e\n",
+        "streams/two/d.py": "from . import c\n",
+        "streams/three.py": "from streams.one.b import x\n",
+    })  # fmt: skip
+    assert found.imports == {
+        "streams.one.a": {"streams.two.c"},
+        "streams.one.b": {"streams.two.c"},
+        "streams.two.c": {"streams.one.a", "streams.two.d"},
+        "streams.two.d": {"streams.two.c"},
+        "streams.three": {"streams.one.b"},
+    }
+    assert found.circles() == [["streams.one.a", "streams.two.c", "streams.two.d"]]
+    assert found.package_circles() == [["streams.one", "streams.two"]]
+    assert found.upward() == [
+        "streams/one/a.py:3: streams.one.a -> streams.two.c",
+        "streams/one/b.py:3: streams.one.b -> streams.two.c",
+        "streams/three.py:1: streams.three -> streams.one.b",
+    ]
+
+
+def test_constructors_are_measured(tmp_path: Path) -> None:
+    """Their arguments without `self`, and the functions among them, by whatever name of the kind."""
+    found = _project(tmp_path, {
+        "streams/one.py": (
+            "from collections.abc import Callable\nCall = Callable[..., None]\n"
+            "class Small:\n    def __init__(self, a, call: Call | None, *, done: 'Callable[[int], None]'): ...\n"
+            "class Large:\n    def __init__(self, a, b, c, /, d, e, *f, g, **h): ...\n"
+        ),
+    })  # fmt: skip
+    assert found.callables() == 2
+    assert [(each.name, each.arguments) for each in found.large()] == [("Large", 8)]
+    report = "\n".join(show(found))
+    assert "streams/one.py: Small(call, done)" in report
+    assert "more than 7 arguments: 1" in report
