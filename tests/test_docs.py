@@ -26,6 +26,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -336,6 +337,55 @@ def test_every_page_is_in_the_index() -> None:
     assert [page for page in PAGES if page.startswith("docs/") and f"({page.removeprefix('docs/')})" not in index] == [
         "docs/README.md"
     ]
+
+
+# The walk of one event ---------------------------------------------------------------------------------------------
+
+
+_WIRING: Final = ("streams/consuming/consumer.py", "streams/consuming/partition_consumer.py")
+
+
+def _has_function(file: str, name: str) -> bool:
+    """Whether a module defines `function`, or `Class.method`."""
+    body = ast.parse(read(file)).body
+    *classes, function = name.split(".")
+    for each in classes:
+        body = next((node.body for node in body if isinstance(node, ast.ClassDef) and node.name == each), [])
+    return any(isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name == function for node in body)
+
+
+def test_the_walk_of_an_event_leads_through_the_code() -> None:
+    """Each function is there. Each but the first is called, or handed over, by the code that stands beside it: in the
+    module of an earlier hop, in its own, or in those that connect the parts.
+    """
+    hops = rows("docs/concepts/how-it-works.md", "The way of an event")
+    assert list(hops) == [str(number) for number in range(1, len(hops) + 1)]
+    assert 10 <= len(hops) <= 15
+    before: list[str] = []
+    for number, (function, reached, _) in hops.items():
+        file, _, name = function.strip("`").partition(":")
+        assert (ROOT / file).is_file(), f"hop {number}: {file}"
+        assert _has_function(file, name), f"hop {number}: {file} has no {name}"
+        if number != "1":
+            code = reached.strip("`")
+            assert re.search(rf"(?:^|\W){name.rpartition('.')[2]}$", code), f"hop {number}: {code} does not name {name}"
+            places = "\n".join(read(each) for each in (*before, file, *_WIRING))
+            assert re.search(rf"(?<!\w){re.escape(code)}\b", places), f"hop {number}: no {code} hands over to {name}"
+        before.append(file)
+
+
+def test_every_package_is_in_the_table_of_packages() -> None:
+    """In the order in which they may import each other, as the contract in pyproject.toml has it."""
+    named = [
+        name
+        for cell in re.findall(r"^\| (`streams/.+?) \|", read("docs/concepts/how-it-works.md"), re.MULTILINE)
+        for name in re.findall(r"`streams/(\w+)/`", cell)
+    ]
+    assert sorted(named) == sorted(path.parent.name for path in (ROOT / "streams").glob("*/__init__.py"))
+    contracts = tomllib.loads(read("pyproject.toml"))["tool"]["importlinter"]["contracts"]
+    layers = next(each["layers"] for each in contracts if "containers" in each)
+    level = {name.strip(): place for place, layer in enumerate(layers) for name in layer.split("|")}
+    assert [level[name] for name in named] == sorted(level[name] for name in named)
 
 
 # Tables ------------------------------------------------------------------------------------------------------------
