@@ -24,7 +24,7 @@ from processors.database.tables import businesses
 from processors.demo.sink import Sink
 from processors.email.settings import EmailSettings
 from streams import NotFound, Settings, Streams, StreamsError
-from streams.inspecting.event_status import Trail
+from streams.inspecting import Trail
 
 _PATIENCE: Final = 60.0  # seconds that an example waits for what it has published
 

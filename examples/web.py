@@ -29,7 +29,7 @@ from processors.file import FileRefused, store_upload
 from processors.storage import Storages, StorageSettings
 from processors.storage.file_writer import FileTooLarge
 from streams import NotFound, Streams, StreamsError, Unavailable
-from streams.inspecting.event_status import Trail
+from streams.inspecting import Trail
 from streams.sql import Outbox
 from streams.sql.relay import Relay
 from streams.sql.tables import outbox as waiting

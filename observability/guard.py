@@ -9,7 +9,7 @@ import structlog
 from opentelemetry.semconv.attributes import error_attributes, exception_attributes
 from opentelemetry.trace import Span, StatusCode
 
-from streams.messages.error_text import name_of_class
+from streams.messages import name_of_class
 
 log: Final = structlog.get_logger()
 

@@ -18,7 +18,7 @@ from opentelemetry.sdk.trace.sampling import DEFAULT_OFF, ParentBased
 from observability.follow_links import FollowLinks
 from observability.logs import configure_logs
 from observability.tracing import TracingMiddleware
-from streams.messages.middleware import Middleware
+from streams.messages import Middleware
 
 log: Final = structlog.get_logger()
 

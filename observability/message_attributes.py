@@ -12,9 +12,18 @@ from opentelemetry.semconv._incubating.attributes import cloudevents_attributes 
 from opentelemetry.semconv._incubating.attributes import messaging_attributes as messaging
 
 from streams.events import registered
-from streams.messages.delivery import Delivery
-from streams.messages.message import Message
-from streams.messages.outcome import Acked, Cancelled, DeadLettered, Expired, Outcome, Released, Retried, Snoozed
+from streams.messages import (
+    Acked,
+    Cancelled,
+    DeadLettered,
+    Delivery,
+    Expired,
+    Message,
+    Outcome,
+    Released,
+    Retried,
+    Snoozed,
+)
 
 ATTEMPT: Final = "messaging.redis.message.attempt"
 """Handler failures of the event in this group, plus one."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import orjson
 
-from streams.events.privacy import REDACTED
+from streams.events import REDACTED
 from streams.redaction import redact_text
 
 _SHORTEST: Final = 3

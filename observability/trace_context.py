@@ -15,7 +15,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import SpanContext
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from streams.messages.message import TRACEPARENT, TRACESTATE, Message
+from streams.messages import TRACEPARENT, TRACESTATE, Message
 
 _LONGEST: Final = 512
 _w3c: Final = TraceContextTextMapPropagator()

@@ -43,11 +43,21 @@ from observability.message_attributes import (
 )
 from observability.redaction import redact_error
 from observability.trace_context import read_context, write_context, write_unrecorded
-from streams.messages.delivery import Delivery
-from streams.messages.error_text import name_of_class
-from streams.messages.message import TRACEPARENT, TYPE, Message
-from streams.messages.middleware import Deliver, DeliverBatch, Middleware, Publish, Settle
-from streams.messages.outcome import DeadLettered, Outcome, Retried
+from streams.messages import (
+    TRACEPARENT,
+    TYPE,
+    DeadLettered,
+    Deliver,
+    DeliverBatch,
+    Delivery,
+    Message,
+    Middleware,
+    Outcome,
+    Publish,
+    Retried,
+    Settle,
+    name_of_class,
+)
 
 _YOUNG: Final = timedelta(hours=1)
 _MOST_KEPT: Final = 10_000

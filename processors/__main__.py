@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from observability.logs import configure_logs
 from processors.supervisor import supervise
 from streams import Settings, StreamsError
-from streams.consuming.exits import EXIT_USAGE
-from streams.messages.error_text import describe
+from streams.consuming import EXIT_USAGE
+from streams.messages import describe
 
 
 def names() -> list[str]:

@@ -17,7 +17,7 @@ from typing import Final
 import structlog
 
 from streams import Settings
-from streams.consuming.exits import EXIT_CRASHED, EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_USAGE
+from streams.consuming import EXIT_CRASHED, EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_USAGE
 
 log = structlog.get_logger("processors.supervisor")
 

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ast
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
 import pytest
+import redis
 
 from tests.support.structure import (
     MODULES_MOST,
@@ -103,3 +108,32 @@ def test_constructors_are_measured(tmp_path: Path) -> None:
     report = "\n".join(show(found))
     assert "streams/one.py: Small(call, done)" in report
     assert "more than 7 arguments: 1" in report
+
+
+def test_each_package_says_what_it_may_import(structure: Structure) -> None:
+    """In the docstring of its face. A package on top may import all, so it need not say."""
+    rooms = structure.rooms()
+    packages = {path.parent.name: ast.parse(path.read_text()) for path in (ROOT / "streams").glob("*/__init__.py")}
+    for package in sorted(packages.keys() - {"cli", "sql", "testing"}):
+        docstring = ast.get_docstring(packages[package]) or ""
+        said = re.search(r"(?:^May import|imports nothing else)(.*?)\.(?:\s|$)", docstring, re.MULTILINE | re.DOTALL)
+        assert said, package
+        allowed = set(re.findall(r"`(\w+)`", said[1]))
+        imported = {room.removeprefix("streams.") for room in rooms.get(f"streams.{package}", ())}
+        assert imported & packages.keys() <= allowed, package
+
+
+def test_redis_is_the_library_and_not_the_package_of_that_name() -> None:
+    """However `streams` is loaded: each of its modules imports the client library by the same name."""
+    code = (
+        "import pkgutil, sys, streams\n"
+        "for each in pkgutil.walk_packages(streams.__path__, 'streams.'):\n"
+        "    each.name.endswith('__main__') or __import__(each.name)\n"
+        "import redis, streams.redis.keys\n"
+        "assert redis is not streams.redis\n"
+        "print(redis.__version__, *sorted(name for name in sys.modules if name.split('.')[0] == 'redis'\n"
+        "    and str(getattr(sys.modules[name], '__file__', '')).startswith(streams.__path__[0])))\n"
+    )
+    found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert found.stdout.split() == [redis.__version__]
+    assert not Path(redis.__file__).is_relative_to(ROOT / "streams")

@@ -22,7 +22,7 @@ from processors.database.database import open_database
 from processors.database.seed import seed as fill
 from processors.database.tables import businesses
 from streams import StreamsError
-from streams.messages.error_text import describe
+from streams.messages import describe
 
 _T = TypeVar("_T")
 

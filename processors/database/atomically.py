@@ -12,8 +12,8 @@ from sqlalchemy.exc import DBAPIError, TimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from streams import Unavailable
-from streams.messages.error_text import describe
-from streams.sql.error_classes import is_away, is_transient
+from streams.messages import describe
+from streams.sql import is_away, is_transient
 
 log = structlog.get_logger(__name__)
 

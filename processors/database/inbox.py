@@ -11,9 +11,8 @@ from processors.database.database import Database, open_database
 from streams import Shared
 
 if TYPE_CHECKING:
-    from streams.handlers.transaction import Handle
-    from streams.messages.delivery import Delivery
-    from streams.messages.message import Message
+    from streams.handlers import Handle
+    from streams.messages import Delivery, Message
 
 
 class BusinessInbox:

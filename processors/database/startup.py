@@ -9,7 +9,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from processors.database.database import open_database
 from processors.database.migration import prepare
-from streams.messages.error_text import describe
+from streams.messages import describe
 
 
 def prepare_or_exit() -> None:

@@ -43,10 +43,10 @@ from schemas import (
 )
 from schemas.inventory import StockChange
 from streams import Event, Streams
-from streams.events.event import registered
+from streams.events import registered
 from streams.messages.event_ids import made_at
 from streams.messages.message import decode
-from streams.redis.entries import Entries
+from streams.redis import Entries
 
 _E = TypeVar("_E", bound=Event)
 

@@ -14,9 +14,7 @@ from processors.demo.cast import Cast
 from processors.demo.claim import NotInTime
 from processors.demo.screen import Screen, Standing
 from streams import Streams, StreamsError
-from streams.inspecting.event_status import Trail
-from streams.inspecting.group_status import GroupTrail
-from streams.inspecting.snapshot import GroupState, Snapshot
+from streams.inspecting import GroupState, GroupTrail, Snapshot, Trail
 
 GROUP: Final = "email"
 

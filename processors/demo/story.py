@@ -17,7 +17,7 @@ from processors.demo.screen import Screen
 from processors.demo.secrecy import check_secrecy
 from processors.demo.told import Told
 from streams import Streams
-from streams.inspecting.snapshot import Snapshot
+from streams.inspecting import Snapshot
 
 _KILL_AFTER: Final = 50  # mails of the crowd
 

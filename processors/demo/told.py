@@ -7,8 +7,7 @@ from pathlib import Path
 
 from observability.receiver import Span
 from processors.demo.claim import Claim
-from streams.inspecting.group_status import GroupTrail
-from streams.inspecting.snapshot import Snapshot
+from streams.inspecting import GroupTrail, Snapshot
 
 
 @dataclass

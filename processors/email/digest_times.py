@@ -10,7 +10,7 @@ import structlog
 
 from schemas import DailyDigestDue
 from streams import StreamsError
-from streams.scheduling.schedule import Cron
+from streams.scheduling import Cron
 
 if TYPE_CHECKING:
     from processors.database import Database

@@ -12,7 +12,7 @@ from typing import Any, Final, Literal
 
 from redis.asyncio import Redis
 
-from streams.redis.keys import Keys
+from streams.redis import Keys
 
 Known = Literal["", "begun", "sent"]
 

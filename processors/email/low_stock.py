@@ -16,7 +16,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 from redis.asyncio import Redis
 
-from streams.redis.keys import Keys
+from streams.redis import Keys
 
 _KEPT: Final = 7 * 86_400_000  # milliseconds, as the marks in `handover`
 

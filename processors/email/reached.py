@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 
-from streams.redis.keys import Keys
+from streams.redis import Keys
 
 _KEPT: Final = 7 * 86_400  # seconds, as the marks in `handover`
 

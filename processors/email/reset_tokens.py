@@ -26,7 +26,7 @@ from typing import Any, Final, NamedTuple
 from redis.asyncio import Redis
 
 from streams import DeadLetter
-from streams.redis.keys import Keys
+from streams.redis import Keys
 
 LONGEST: Final = 24 * 3600 * 1000
 """The longest life of a reset in ms, from its first mail on, whatever its event says."""

@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from processors.recipients import recipient, recipients_of
 from streams import StreamsError
-from streams.scheduling.schedule import Cron
+from streams.scheduling import Cron
 from streams.settings import loaded, with_secrets
 
 Encryption = Literal["none", "starttls", "tls"]

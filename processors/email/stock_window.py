@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 
-from streams.redis.keys import Keys
+from streams.redis import Keys
 
 # Deletes the key only while it still holds our event: between a GET and a DEL of ours the window could have expired
 # and been claimed by another event, whose mail would then be sent twice.

@@ -36,7 +36,7 @@ from processors.waiting import DONE, FAILED, Outcome, require_business, seconds_
 from schemas import InventoryExportRequested
 from schemas.files import BlankQuantity, ExportFormat
 from streams import Event, Streams, StreamsError, Unavailable, run
-from streams.messages.error_text import describe
+from streams.messages import describe
 
 
 def _arguments(arguments: list[str]) -> argparse.Namespace:

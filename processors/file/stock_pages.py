@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 
 from processors.database.tables import products, stock_levels
 from streams import Unavailable
-from streams.messages.error_text import describe
-from streams.sql.error_classes import is_away
+from streams.messages import describe
+from streams.sql import is_away
 
 PAGE: Final = 5_000
 

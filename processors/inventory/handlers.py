@@ -23,8 +23,7 @@ from schemas import (
     InventoryUpdated,
     StockCheckDue,
 )
-from streams import Backoff, CurrentDelivery, DeadLetter, DeadLettered, Delivery, Event, Processor, Shared
-from streams.handlers.limit import Limit
+from streams import Backoff, CurrentDelivery, DeadLetter, DeadLettered, Delivery, Event, Limit, Processor, Shared
 from streams.sql import CurrentTransaction
 
 log = structlog.get_logger(__name__)

@@ -17,9 +17,8 @@ from schemas import InventorySyncPageDue
 from streams import DeadLetter, Retry, Shared, Snooze, Unavailable
 
 if TYPE_CHECKING:
-    from streams.handlers.transaction import Handle
-    from streams.messages.delivery import Delivery
-    from streams.messages.message import Message
+    from streams.handlers import Handle
+    from streams.messages import Delivery, Message
 
 Fetched = Page | Unchanged | Expired | None
 

@@ -29,7 +29,7 @@ from processors.waiting import DONE, FAILED, Outcome, require_business, seconds_
 from schemas import ReportRequested
 from schemas.reports import ReportFilters, ReportFormat, ReportType
 from streams import Streams, StreamsError, Unavailable, run
-from streams.messages.error_text import describe
+from streams.messages import describe
 
 
 def _day(text: str) -> date:

@@ -27,8 +27,8 @@ from processors.report.period import Period
 from processors.report.refused import ReportRefused
 from processors.shown import business_shown
 from streams import Unavailable
-from streams.messages.error_text import describe
-from streams.sql.error_classes import is_away
+from streams.messages import describe
+from streams.sql import is_away
 
 PRODUCTS: Final = {
     "product_id": pl.Int64, "sku": pl.String, "name": pl.String, "category": pl.String, "price": pl.Int64,

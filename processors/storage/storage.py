@@ -21,7 +21,7 @@ from processors.storage.links import Links
 from processors.storage.settings import Area
 from processors.storage.trouble import translated
 from streams import StreamsError
-from streams.messages.object_store import open_store
+from streams.messages import open_store
 
 _BLOCK: Final = 1024 * 1024
 _PART: Final = 8 * 1024 * 1024  # of a multipart upload: S3 takes 10,000 of them, of 5 MiB at least

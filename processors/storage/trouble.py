@@ -6,7 +6,7 @@ from collections.abc import Generator
 from contextlib import contextmanager
 
 from streams import Unavailable
-from streams.messages.error_text import describe
+from streams.messages import describe
 
 
 @contextmanager

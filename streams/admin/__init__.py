@@ -1,6 +1,6 @@
-"""Admin: what an operator does: cancel, pause, replay history, trim, retire, repartition. A module each.
+"""Admin: what an operator changes: cancel, pause, replay from history, trim, retire, repartition. A module each.
 
-Imports `inspecting`.
+May import `inspecting`, `settling`, `messages`, `redis` and `events`.
 """
 
 from typing import TYPE_CHECKING, Final
@@ -8,28 +8,28 @@ from typing import TYPE_CHECKING, Final
 from streams import exports
 
 if TYPE_CHECKING:
-    from streams.admin.cancel import cancel
-    from streams.admin.pause import pause
-    from streams.admin.repartition import repartition
+    from streams.admin.cancel import Cancellation
+    from streams.admin.claim_cleanup import Swept
     from streams.admin.replay import Replays
-    from streams.admin.retire import retire
-    from streams.admin.scripts import trim
+    from streams.admin.replay_job import Replay
+    from streams.admin.retire import Retired
+    from streams.admin.trim import Trimmed
 
 __all__ = [
+    "Cancellation",
+    "Replay",
     "Replays",
-    "cancel",
-    "pause",
-    "repartition",
-    "retire",
-    "trim",
+    "Retired",
+    "Swept",
+    "Trimmed",
 ]
 
 _HOMES: Final = {
-    "streams.admin.cancel": ("cancel",),
-    "streams.admin.pause": ("pause",),
-    "streams.admin.repartition": ("repartition",),
+    "streams.admin.cancel": ("Cancellation",),
+    "streams.admin.claim_cleanup": ("Swept",),
     "streams.admin.replay": ("Replays",),
-    "streams.admin.retire": ("retire",),
-    "streams.admin.scripts": ("trim",),
+    "streams.admin.replay_job": ("Replay",),
+    "streams.admin.retire": ("Retired",),
+    "streams.admin.trim": ("Trimmed",),
 }
 __getattr__, __dir__ = exports(__name__, _HOMES)

@@ -1,7 +1,8 @@
 """The command line: `streams`, or `python -m streams`. One module per group of commands; docs/operate/cli.md describes
 them.
 
-Modules in here import the engine inside their commands: `streams --help` must not wait for it.
+On top of the engine: may import every package but `sql` and `testing`. Modules in here import the engine inside their
+commands: `streams --help` must not wait for it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""Client: `Streams` and `SyncStreams`, the doors of all of it.
+"""Client: `Streams` and `SyncStreams`, the facade: every operation of the engine is one of their methods.
 
-Imports everything below `executing` and `consuming`. Nothing below imports it, in annotations either.
+May import `dead_letters`, `admin`, `inspecting`, `handlers`, `scheduling`, `publishing`, `settling`, `messages`,
+`redis` and `events`. Nothing below imports it, in annotations either: what is below is given an `App`.
 """
 
 from typing import TYPE_CHECKING, Final

@@ -1,6 +1,7 @@
-"""Consuming: one consumer process: reads, leases, reclaims, listens, maintains, drains.
+"""Consuming: one consumer process: it reads, renews leases, reclaims, listens to operators, cleans up and drains.
 
-Imports all of it.
+May import `client`, `executing`, `dead_letters`, `admin`, `inspecting`, `handlers`, `scheduling`, `publishing`,
+`settling`, `messages`, `redis` and `events`.
 """
 
 from typing import TYPE_CHECKING, Final
@@ -9,15 +10,21 @@ from streams import exports
 
 if TYPE_CHECKING:
     from streams.consuming.consumer import Consumer
+    from streams.consuming.exits import EXIT_CRASHED, EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_USAGE
     from streams.consuming.runner import run
 
 __all__ = [
+    "EXIT_CRASHED",
+    "EXIT_INTERRUPTED",
+    "EXIT_REFUSED",
+    "EXIT_USAGE",
     "Consumer",
     "run",
 ]
 
 _HOMES: Final = {
     "streams.consuming.consumer": ("Consumer",),
+    "streams.consuming.exits": ("EXIT_CRASHED", "EXIT_INTERRUPTED", "EXIT_REFUSED", "EXIT_USAGE"),
     "streams.consuming.runner": ("run",),
 }
 __getattr__, __dir__ = exports(__name__, _HOMES)

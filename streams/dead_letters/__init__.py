@@ -1,6 +1,6 @@
-"""Dead letters: what a group could not handle: find, correct, replay, discard.
+"""Dead letters: the messages that a group could not handle: find, edit, replay, discard.
 
-Imports `admin` for the stored data of what is discarded.
+May import `admin` (the stored data of what is discarded), `settling`, `messages`, `redis` and `events`.
 """
 
 from typing import TYPE_CHECKING, Final

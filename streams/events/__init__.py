@@ -6,6 +6,6 @@ needs no more than this. Importing it registers no event: `STREAMS_EVENTS`, or a
 
 from streams.events.definition import SchemaError
 from streams.events.event import Event, registered, registered_types, upcast
-from streams.events.privacy import PII, Secret, redact
+from streams.events.privacy import PII, REDACTED, Secret, redact
 
-__all__ = ["PII", "Event", "SchemaError", "Secret", "redact", "registered", "registered_types", "upcast"]
+__all__ = ["PII", "REDACTED", "Event", "SchemaError", "Secret", "redact", "registered", "registered_types", "upcast"]

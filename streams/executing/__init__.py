@@ -1,6 +1,7 @@
-"""Executing: runs handlers: the pool, priorities, batches, limits, the breaker; one delivery to its outcome.
+"""Executing: one delivery to its outcome: the pool of handler tasks, priorities, batches, limits, the breaker.
 
-Imports `handlers`, `settling` and `publishing`. Reads no stream itself.
+May import `handlers`, `settling`, `publishing`, `scheduling`, `messages`, `redis` and `events`. It reads no
+stream itself.
 """
 
 from typing import TYPE_CHECKING, Final

@@ -1,6 +1,6 @@
-"""Handlers: what an author declares: frozen values and decorators.
+"""Handlers: what an author declares: processors, policies and dependencies, as frozen values and decorators.
 
-Imports `scheduling` and `messages`. Connects to nothing; only `progress` reports.
+May import `scheduling`, `messages`, `redis` and `events`. It connects to nothing; only `progress` reports.
 """
 
 from typing import TYPE_CHECKING, Final
@@ -14,14 +14,17 @@ if TYPE_CHECKING:
     from streams.handlers.limit import Limit
     from streams.handlers.processor import Processor
     from streams.handlers.progress import Progress
+    from streams.handlers.transaction import Handle, Transaction
 
 __all__ = [
     "Backoff",
     "Batch",
     "Depends",
+    "Handle",
     "Limit",
     "Processor",
     "Progress",
+    "Transaction",
 ]
 
 _HOMES: Final = {
@@ -31,5 +34,6 @@ _HOMES: Final = {
     "streams.handlers.limit": ("Limit",),
     "streams.handlers.processor": ("Processor",),
     "streams.handlers.progress": ("Progress",),
+    "streams.handlers.transaction": ("Handle", "Transaction"),
 }
 __getattr__, __dir__ = exports(__name__, _HOMES)

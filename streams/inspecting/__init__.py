@@ -1,6 +1,6 @@
-"""Inspecting: how it stands, where one event is, and why it is not done. Reads, and never writes.
+"""Inspecting: status, where one event is, and why it is not done. It reads, and never writes.
 
-Imports `handlers` (progress) and `settling` (what waits).
+May import `handlers` (progress), `settling` (what waits), `scheduling`, `messages`, `redis` and `events`.
 """
 
 from typing import TYPE_CHECKING, Final
@@ -10,16 +10,21 @@ from streams import exports
 if TYPE_CHECKING:
     from streams.inspecting.diagnosis import why
     from streams.inspecting.event_status import Trail
-    from streams.inspecting.follow import follow
+    from streams.inspecting.facts import Reason
+    from streams.inspecting.follow import Step
+    from streams.inspecting.group_status import GroupTrail
     from streams.inspecting.reconciliation import Accounts
-    from streams.inspecting.snapshot import Snapshot
+    from streams.inspecting.snapshot import GroupState, Snapshot
     from streams.inspecting.snapshot_reader import take_snapshot
 
 __all__ = [
     "Accounts",
+    "GroupState",
+    "GroupTrail",
+    "Reason",
     "Snapshot",
+    "Step",
     "Trail",
-    "follow",
     "take_snapshot",
     "why",
 ]
@@ -27,9 +32,11 @@ __all__ = [
 _HOMES: Final = {
     "streams.inspecting.diagnosis": ("why",),
     "streams.inspecting.event_status": ("Trail",),
-    "streams.inspecting.follow": ("follow",),
+    "streams.inspecting.facts": ("Reason",),
+    "streams.inspecting.follow": ("Step",),
+    "streams.inspecting.group_status": ("GroupTrail",),
     "streams.inspecting.reconciliation": ("Accounts",),
-    "streams.inspecting.snapshot": ("Snapshot",),
+    "streams.inspecting.snapshot": ("GroupState", "Snapshot"),
     "streams.inspecting.snapshot_reader": ("take_snapshot",),
 }
 __getattr__, __dir__ = exports(__name__, _HOMES)

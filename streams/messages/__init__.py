@@ -1,6 +1,6 @@
-"""Messages: the records of the engine, and what may wrap them.
+"""Messages: the records of the engine, and the middleware that may wrap what happens to them.
 
-Imports `redis` for reading entries. Starts nothing.
+May import `redis` and `events`. It starts nothing.
 """
 
 from typing import TYPE_CHECKING, Final
@@ -9,27 +9,54 @@ from streams import exports
 
 if TYPE_CHECKING:
     from streams.messages.delivery import Delivery
-    from streams.messages.error_text import describe
+    from streams.messages.error_text import describe, name_of_class
     from streams.messages.letter import Letter
-    from streams.messages.message import Message
-    from streams.messages.middleware import Middleware
-    from streams.messages.outcome import Outcome
+    from streams.messages.message import TRACEPARENT, TRACESTATE, TYPE, Message
+    from streams.messages.middleware import Deliver, DeliverBatch, Middleware, Publish, Settle
+    from streams.messages.object_store import open_store
+    from streams.messages.outcome import Acked, Cancelled, DeadLettered, Expired, Outcome, Released, Retried, Snoozed
 
 __all__ = [
+    "TRACEPARENT",
+    "TRACESTATE",
+    "TYPE",
+    "Acked",
+    "Cancelled",
+    "DeadLettered",
+    "Deliver",
+    "DeliverBatch",
     "Delivery",
+    "Expired",
     "Letter",
     "Message",
     "Middleware",
     "Outcome",
+    "Publish",
+    "Released",
+    "Retried",
+    "Settle",
+    "Snoozed",
     "describe",
+    "name_of_class",
+    "open_store",
 ]
 
 _HOMES: Final = {
     "streams.messages.delivery": ("Delivery",),
-    "streams.messages.error_text": ("describe",),
+    "streams.messages.error_text": ("describe", "name_of_class"),
     "streams.messages.letter": ("Letter",),
-    "streams.messages.message": ("Message",),
-    "streams.messages.middleware": ("Middleware",),
-    "streams.messages.outcome": ("Outcome",),
+    "streams.messages.message": ("TRACEPARENT", "TRACESTATE", "TYPE", "Message"),
+    "streams.messages.middleware": ("Deliver", "DeliverBatch", "Middleware", "Publish", "Settle"),
+    "streams.messages.object_store": ("open_store",),
+    "streams.messages.outcome": (
+        "Acked",
+        "Cancelled",
+        "DeadLettered",
+        "Expired",
+        "Outcome",
+        "Released",
+        "Retried",
+        "Snoozed",
+    ),
 }
 __getattr__, __dir__ = exports(__name__, _HOMES)

@@ -1,6 +1,6 @@
-"""Publishing: from an event to its entry: the envelope, the partition, one script call per batch, once.
+"""Publishing: from an event to its entry: the envelope, the partition, one script call for a batch, each batch once.
 
-Imports `app`, `messages` and `redis`.
+May import `messages`, `redis` and `events`.
 """
 
 from typing import TYPE_CHECKING, Final

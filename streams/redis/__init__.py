@@ -1,6 +1,6 @@
-"""Redis: how it is reached and asked: one server, sentinels or a cluster; every key name; every script by its hash.
+"""Redis: how Redis is reached and asked: one server, sentinels or a cluster; every key name; every script by its hash.
 
-Imports only the ground (`errors`, `settings`, `logs`, ...). Knows no handler.
+May import `events` (what is private), and single modules: `settings`, `logs`, `errors`. It knows no handler.
 """
 
 from typing import TYPE_CHECKING, Final

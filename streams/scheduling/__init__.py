@@ -1,6 +1,6 @@
-"""Scheduling: cron and intervals: pure timing, the scheduler that each consumer runs, the operator's side.
+"""Scheduling: cron and intervals (pure timing), the scheduler that each consumer runs, and the operator's side.
 
-Imports `publishing`. Is given what calls the functions of schedules.
+May import `publishing`, `messages`, `redis` and `events`. It is given what calls the functions of schedules.
 """
 
 from typing import TYPE_CHECKING, Final

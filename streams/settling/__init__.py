@@ -1,6 +1,6 @@
-"""Settling: from an outcome to Redis in one fenced step; what waits, and its mover; order per key, and limits.
+"""Settling: from an outcome to Redis in one fenced step; the due set and its mover; the order of a key, and limits.
 
-Imports `messages`, `redis` and `app`.
+May import `messages` and `redis`.
 """
 
 from typing import TYPE_CHECKING, Final

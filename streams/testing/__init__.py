@@ -1,4 +1,7 @@
-"""Testing: processors in unit tests, without a server and without waiting: `Harness`. See docs/start/testing.md."""
+"""Testing: processors in unit tests, without a server and without waiting: `Harness`. See docs/start/testing.md.
+
+On top of the engine: may import every package but `cli` and `sql`.
+"""
 
 from streams.errors import extra
 
