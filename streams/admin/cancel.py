@@ -1,4 +1,4 @@
-"""Cancellation: calls off one event wherever it is: waiting, unread, running or between two tries."""
+"""Cancel: cancels one event wherever it is: waiting, unread, running or between two attempts."""
 
 from __future__ import annotations
 

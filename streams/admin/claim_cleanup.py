@@ -1,8 +1,8 @@
-"""Orphans: the objects in a claim store (`ClaimStore`) whose event is gone, and their removal.
+"""Claim cleanup: removes the objects in a claim store (`ClaimStore`) whose event is gone.
 
-An object goes when the last place that has its event goes: the stream, an inbox, what waits, the dead letters. Whoever
-removes an event asks `release` right afterwards. A crash between, or a retry that is handled after its stream was
-trimmed, leaves the object behind: `sweep` finds those.
+An object goes when the last place that has its event goes: the stream, an inbox, the due set, the dead letters. Code
+that removes an event calls `release` right afterwards. A crash between the two, or a retry that is handled after its
+stream was trimmed, leaves the object behind: `sweep` finds those.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pausing: tells a group's consumers, in every partition, to begin nothing more, or to go on."""
+"""Pause: stops a group's consumers, in every partition, from starting anything more, and lets them go on."""
 
 from __future__ import annotations
 

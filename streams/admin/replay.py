@@ -1,6 +1,6 @@
-"""Replays: begins, resumes and cancels replays from history.
+"""Replay: starts, resumes and cancels replays from history.
 
-A replay is a job in Redis: what it is for, up to which entries, how far it is; `Replaying` takes its steps.
+A replay is a job in Redis: its group, the last entries it covers, and how far it is. `Replaying` runs its steps.
 """
 
 from __future__ import annotations

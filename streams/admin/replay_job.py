@@ -1,7 +1,7 @@
-"""Replaying: a replay from history in one partition, step by step.
+"""Replay job: one replay from history in one partition, step by step.
 
-Each step adds its messages to the group's inbox and moves the cursor in one script, so an interrupted replay is resumed
-where it was, and no message comes twice, however many processes are at it.
+Each step adds its messages to the group's inbox and moves the cursor in one script, so an interrupted replay resumes
+where it was, and no message comes twice, however many processes run it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Retire: removes a group that nobody runs any more, with what it held."""
+"""Retire: removes a group that has no consumers any more, with all that it held."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Retention: removes what every group is through with, by number and by age, and gives up groups that nobody runs.
+"""Trim: removes what every group has finished, by number and by age.
 
 Nothing that is unread or unsettled in any group goes, whatever the policy says: the bound is worked out inside the
 script (`lua/trim.lua`), in the step that removes.

@@ -1,4 +1,4 @@
-"""Body: what of a message's data may be shown. Personal fields are hidden unless somebody asks for them by name."""
+"""Body: the part of a message's data that may be shown. Personal fields are hidden unless asked for by name."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Fields: an event from what was typed: `user_id=7 email=ada@example.com`, or a JSON object.
+"""Event input: makes an event from typed fields, `user_id=7 email=ada@example.com`, or from a JSON object.
 
-A complaint names the fields; the values of personal ones are not repeated, since terminals are logged.
+An error names the fields; the values of personal ones are not repeated, since terminals are logged.
 """
 
 from __future__ import annotations

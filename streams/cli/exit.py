@@ -1,4 +1,4 @@
-"""Ending: how a command ends: its exit code, and one line on stderr that says what to do. Nobody sees a traceback."""
+"""Exit: how a command ends: its exit code, and one line on stderr that says what to do. It never shows a traceback."""
 
 from __future__ import annotations
 

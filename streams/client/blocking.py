@@ -1,7 +1,7 @@
-"""Face: a noun of the engine as code without an event loop sees it: the same names, each of which waits.
+"""Blocking proxy: an object of the engine for code without an event loop: the same methods, each of which blocks.
 
-A face has no signatures of its own. `waits(Noun.verb)` has those of `verb`, for people, for `inspect` and for mypy,
-which also sees to it that the verb is the noun's.
+A proxy has no signatures of its own. `waits(Noun.verb)` has those of `verb`, for people, for `inspect` and for mypy,
+which also checks that the method belongs to the class.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Control: what operators tell a group while it runs: pause, resume, call off an event; and what they ask it.
+"""Control listener: receives what operators ask of a running group: pause, resume, cancel an event, report.
 
-A channel says at once that there is something to look at. What is written in Redis is what counts: a consumer that
-starts, or was cut off, reads all of it.
+A channel announces each request at once. The state in Redis is what counts: a consumer that starts, or was cut off,
+reads all of it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The end of a process: exit codes, its last line, and an exit that no thread left behind can hold up."""
+"""Exits: exit codes of a process, its last log line, and an exit that no remaining thread can delay."""
 
 from __future__ import annotations
 

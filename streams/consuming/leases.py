@@ -1,4 +1,4 @@
-"""Leases: what this consumer holds, and the thread that keeps it ours.
+"""Leases: the deliveries that this consumer holds, and the thread that renews them.
 
 The thread has a connection of its own, so that a handler that blocks the event loop does not lose its leases. It
 renews what runs and what waits in memory alike, until a handler's deadline: one that hangs beyond it is given up, but

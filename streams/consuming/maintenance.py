@@ -1,4 +1,4 @@
-"""Upkeep: once a minute each consumer looks after its streams: trims them if it is told to, and checks the books.
+"""Maintenance: once a minute each consumer trims its streams, where that is configured, and reconciles the ledger.
 
 Any number of consumers may do it at once: each step is a script that does what is left to do.
 """

@@ -1,4 +1,4 @@
-"""Membership: this process incarnation's place in its group: its name, the group it makes sure of, and its leaving."""
+"""Membership: how a consumer joins and leaves its group: its name, the groups it creates, its retirement."""
 
 from __future__ import annotations
 

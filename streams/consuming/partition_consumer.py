@@ -1,7 +1,7 @@
-"""Seat: what a consumer has in one partition, from the reading of its streams to the leaving of its group.
+"""Partition consumer: the part of one consumer in one partition, from its first read to its retirement from the group.
 
 Readers and reclaimer bring deliveries, leases keep them, the settlement makes their outcomes durable, the mover brings
-back what waited. What runs them, for all partitions together, is the consumer's.
+back what waited. The handler tasks, for all partitions together, belong to the consumer.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reclaim: takes over what dead consumers held, and retires the dead."""
+"""Reclaimer: takes over the deliveries of dead consumers, and retires those consumers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reporter: answers for one consumer what somebody asks it about an event (see `Report`)."""
+"""Status reporter: answers questions about an event for one consumer (see `Report`)."""
 
 from __future__ import annotations
 

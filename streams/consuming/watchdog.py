@@ -1,4 +1,4 @@
-"""Watchdog: has this process ended when a handler holds the interpreter's lock for longer than it may.
+"""Watchdog: ends this process when a handler holds the interpreter's lock for longer than allowed.
 
 Nothing in the process can do it by then, so another one does: `streams/consuming/watcher.py` is started beside it, and
 is sent signs of life by a thread. One watchdog is enough for all consumers of a process.

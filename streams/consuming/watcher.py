@@ -1,4 +1,5 @@
-"""Watcher: a small process beside a consumer's, which ends that one when no Python of it runs any more.
+"""Watcher: a small process beside a consumer's process, which ends that process when none of its Python code runs any
+more.
 
 A handler that holds the interpreter's lock (a regular expression that backtracks, arithmetic with huge integers) stops
 every thread of its process, including the one that would notice it. So a process beside it waits for signs of life. It

@@ -1,4 +1,4 @@
-"""DeadLetters: what one group gave up, to look through, to deliver again, or to drop for good."""
+"""DeadLetters: the dead letters of one group: list, show, edit, replay, discard."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Correction: what a dead letter becomes when its event is corrected by hand. Pure."""
+"""Edit: makes the corrected message of a dead letter whose event was edited by hand. Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Kind: dead letters that failed in the same way, counted."""
+"""Failure groups: dead letters that failed in the same way, counted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Letters: finds the dead letters of one group, in all partitions."""
+"""Search: finds the dead letters of one group, in all partitions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Differences: what is not the same between two JSON Schemas of one event, and whom that harms.
+"""Compatibility: the differences between two JSON Schemas of one event, and which readers or writers each one breaks.
 
 Messages and code of one version meet in both directions: old messages lie in streams and are read by new code, and
 during a deploy old consumers read what new publishers write. A narrower schema refuses the first, a wider one is

@@ -1,7 +1,7 @@
-"""Collector: what is read for a batch handler and not begun, until there is enough of it or it has waited long enough.
+"""Batch collector: collects deliveries for a batch handler until the batch is full or has waited long enough.
 
-One queue for each such handler and partition, across lanes and inbox, in the order read. Who crashed before is not
-collected: it runs alone, or it would take a whole batch down with it again.
+One queue for each such handler and partition, across priorities and inbox, in the order read. A message that crashed a
+process before is not collected: it runs alone, or it would take a whole batch down with it again.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Batches: many deliveries from their bytes to their outcomes by one call of a handler.
+"""Batch executor: takes many deliveries from their bytes to their outcomes by one call of a handler.
 
-Whatever goes wrong with one of them is settled for it alone. What cannot even be given to the handler is set aside
-before the list is made, and goes the way of a single delivery.
+A failure of one of them is settled for that one alone. A message that cannot be given to the handler leaves the batch
+before the call, and is executed as a single delivery.
 """
 
 from __future__ import annotations

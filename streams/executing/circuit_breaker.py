@@ -1,7 +1,7 @@
-"""Breaker: stops handing out messages while something every handler needs does not answer.
+"""Circuit breaker: pauses a consumer while a dependency that its handlers need does not answer.
 
 Without it an outage longer than the retries would empty the stream into the dead letters. One per consumer: closed
-(normal), open (nothing is handed out for a while), half open (one message is tried).
+(normal), open (nothing starts for a while), half open (one message is tried).
 """
 
 from __future__ import annotations

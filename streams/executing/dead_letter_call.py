@@ -1,8 +1,8 @@
-"""Dead letter call: runs the function that a processor has for an event it gives up (`@processor.on_dead_letter`).
+"""Dead letter call: runs the function that a processor has for its dead letters (`@processor.on_dead_letter`).
 
 It runs in the process that writes the dead letter, and the events that it returns are published in the same step.
 
-So those who wait for the event hear of its end, also when each process that handled it was killed.
+So a process that waits for the event learns of its end, also when each process that handled it was killed.
 """
 
 from __future__ import annotations

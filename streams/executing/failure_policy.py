@@ -1,4 +1,4 @@
-"""Verdict: what becomes of a delivery whose handler raised, whatever it raised.
+"""Failure policy: the outcome of a delivery whose handler raised, whatever it raised.
 
 A group of exceptions is looked into, however deep: one signal or error in it decides as it does alone. Where there are
 several kinds, the first of these that is there decides:

@@ -1,7 +1,7 @@
-"""Slots: the handlers a consumer runs at once, as long-lived tasks, and the watch over their deadlines.
+"""Handler pool: runs the handlers of a consumer in long-lived tasks, and watches their deadlines.
 
-A task per message would cost as much as the rest of the way together; a slot takes the next message when it is done
-with one. Handlers that do not wait for anything are run through by a single slot.
+A task per message would cost as much as all other steps together; a handler task takes the next message when it has
+finished one. Handlers that wait for nothing are all run by a single task.
 """
 
 from __future__ import annotations

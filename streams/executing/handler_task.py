@@ -1,4 +1,4 @@
-"""Slot: one place where handlers run, one after the other, in one long-lived task; and how one is interrupted."""
+"""Handler task: one long-lived task that runs handlers one after the other, and how a handler is interrupted."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Gate: where the deliveries of limited handlers ask before they take a slot, and where their line is served from.
+"""Limiter: asks for permits for the deliveries of limited handlers before they start, and releases those that wait.
 
-What may start comes back to the slots; what may not has gone to stand in line in Redis, out of this consumer's hands.
-A batch asks in one call. Only a processor that has a limit has a gate.
+A delivery with a permit returns to the handler pool. One without waits in Redis, out of this consumer's hands. A batch
+of deliveries asks in one call. Only a processor that has a limit has a limiter.
 """
 
 from __future__ import annotations

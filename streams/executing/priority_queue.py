@@ -1,7 +1,7 @@
-"""Lanes: what a consumer has read and not begun, one queue per priority, and who is next.
+"""Priority queue: the deliveries that a consumer has read and not started, one queue per priority, and which is next.
 
-Weighted, by stride: under full load high, normal and low are begun 16 : 4 : 1, so low is never starved; a lane that was
-empty joins where the others are, so that it has no credit saved up and a new high message is next.
+Weighted, by stride: under full load high, normal and low start 16 : 4 : 1, so low is never starved. A priority that was
+empty joins where the others are, so that it has no saved credit and a new high message is next.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Suspects: messages that were being handled when a process died, again and again; each runs alone."""
+"""Suspects: messages that were being handled in several crashes of a process; each runs alone."""
 
 from __future__ import annotations
 

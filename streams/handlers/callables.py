@@ -1,4 +1,4 @@
-"""Calling: what may be called how: functions, partials, methods, objects with `__call__`, wrappers."""
+"""Callables: how functions, partials, methods, objects with `__call__` and wrappers may be called."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Children: what a process that is forked within a handler has of its parent's, and must not use.
+"""Child processes: takes from a process that a handler forks what it has of its parent's and must not use.
 
 Without this it would have the parent's signal handlers, which write to a socket that both share: a signal to the child
 drains the parent. It would keep the parent's connections to Redis open, so that Redis hands events to a parent that is

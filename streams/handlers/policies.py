@@ -1,5 +1,5 @@
-"""Policy: the options of a processor and its handlers, which are what they must be, or refused in one line that says
-what to write.
+"""Policies: checks the options of a processor and its handlers, and refuses a wrong one in one line that says what to
+write.
 """
 
 from __future__ import annotations

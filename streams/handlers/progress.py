@@ -1,4 +1,4 @@
-"""Progress: what a handler says of how far it has come, for those who wait for it. Saying it fails no handler."""
+"""Progress: reports of a handler on how far it has come, for callers that wait. A report never fails the handler."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Report: what a consumer says of itself when it is asked: it costs nothing until somebody asks.
+"""Consumer report: what a consumer reports of itself on request; it costs nothing without a request.
 
-The question goes over the channel on which a group is also paused; each consumer that hears it writes its answer under
-`Keys.reports`. One that does not answer while its heartbeat goes on has an event loop that something blocks.
+The question goes over the channel on which a group is also paused; each consumer that receives it writes its answer
+under `Keys.reports`. One that does not answer while its heartbeat goes on has a blocked event loop.
 """
 
 from __future__ import annotations

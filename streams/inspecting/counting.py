@@ -1,4 +1,4 @@
-"""Unread: how many entries of a stream a group has not been given, where Redis cannot say it itself."""
+"""Counting: how many entries of a stream a group has not read, where Redis itself cannot say."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why: gathers what is needed to say, group by group, why an event is not done."""
+"""Diagnosis: gathers the facts from which it is explained, group by group, why an event is not done."""
 
 from __future__ import annotations
 

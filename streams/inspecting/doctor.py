@@ -1,4 +1,4 @@
-"""Checks: what doctor looks at, each with one sentence and what mends it. Pure: a snapshot in, findings out."""
+"""Doctor: the checks of `streams doctor`, each one sentence and its remedy. Pure: a snapshot in, findings out."""
 
 from __future__ import annotations
 

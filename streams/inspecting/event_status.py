@@ -1,7 +1,7 @@
-"""Trail: where one event is: in which stream, and in each group waiting, unread, running, retried, acked or dead.
+"""Event status: where one event is: its stream, and in each group waiting, unread, running, retried, acked or dead.
 
-Nothing indexes events by id: an index would cost a key per event. It is found because a UUIDv7 begins with the time it
-was made at; what is looked through beyond that is bounded, and the trail says so.
+No index of events by id exists: it would cost a key per event. An event is found because a UUIDv7 begins with the time
+it was made at; the search beyond that is bounded, and the answer says so.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Reason: why one group is not done with an event, in one sentence, and the command that mends it. Pure: facts in.
+"""Explanation: why one group is not done with an event, in one sentence, and the command that is the remedy. Pure.
 
 The states and their sentences are the table in docs/operate/why.md.
 """

@@ -1,4 +1,4 @@
-"""Step: what one group does with an event, as it goes on, until it is settled there."""
+"""Follow: yields each change of one event in its groups until it is settled there."""
 
 from __future__ import annotations
 

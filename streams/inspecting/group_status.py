@@ -1,4 +1,4 @@
-"""Whereabouts: where one group has one event: unread, running, waiting for its retry, acked or dead."""
+"""Group status: where one group has one event: unread, running, waiting for its retry, acked or dead."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Account: what became of what was published, for one stream or one group, and what is missing."""
+"""Ledger: what became of the events that were published, for one stream or one group, and how many are missing."""
 
 from __future__ import annotations
 

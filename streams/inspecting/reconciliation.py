@@ -1,4 +1,4 @@
-"""Accounting: what was published against what became of it, by stream and group, so that a loss cannot go unseen.
+"""Reconciliation: compares what was published with what became of it, by stream and group, so that a loss is seen.
 
 Every script that moves messages notes in the books (`Keys.books`) how many, in the step in which it moves them. The
 fields of the books:

@@ -1,4 +1,4 @@
-"""Snapshot: how it stands, at one moment: the server, the streams, the groups, what waits, what is dead, who is alive.
+"""Snapshot: the state at one moment: server, streams, groups, waiting messages, dead letters, live consumers.
 
 Pure: `streams/inspecting/snapshot_reader.py` takes it.
 """

@@ -1,6 +1,7 @@
-"""Cancelled: the record that stays of an event which was cancelled before any group had it.
+"""Cancellation record: what remains of an event that was cancelled before any group had it.
 
-No group has a line in its history for it, and it is in no stream: without this it would never have been there.
+No group has a line in its history for such an event, and no stream has it: without the record no trace of it would be
+left.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Failure: what an exception may say where people read it (dead letters, logs, traces), whatever it is.
+"""Error text: what an exception may say where people read it (dead letters, logs, traces), whatever it is.
 
 An exception is user code: its `__str__` may raise, hang on to gigabytes or do things, its class may lie, its causes may
 go round in a circle. Describing one never raises for that, and asks each exception for its text once.

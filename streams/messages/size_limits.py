@@ -1,4 +1,4 @@
-"""Budget: how many bytes a consumer takes into hand, whatever has been put into its streams."""
+"""Size limits: how many bytes a consumer holds, whatever its streams contain."""
 
 from __future__ import annotations
 

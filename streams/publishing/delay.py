@@ -1,4 +1,4 @@
-"""Moment: when an event is due, as the publish script takes it, and until when it may be handled."""
+"""Delay: when an event is due, as the publish script takes it, and until when it may be handled."""
 
 from __future__ import annotations
 

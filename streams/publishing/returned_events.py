@@ -1,4 +1,4 @@
-"""Returned: the events in what a handler or a schedule's function returned, and what else was in it.
+"""Returned events: finds the events in what a handler or a schedule's function returned, and names anything else in it.
 
 The effects of a handler that has returned are done, so what it returns by mistake is no failure of its delivery:
 another try would repeat them.

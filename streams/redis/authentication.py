@@ -1,4 +1,4 @@
-"""Login: with which user and password a connection logs in, asked for anew each time one is made.
+"""Authentication: the user and password with which a connection logs in, read anew for each connection.
 
 A password that is changed on the server and in `REDIS_PASSWORD_FILE` needs no restart: the next connection has it.
 """

@@ -1,4 +1,4 @@
-"""Following: connections that find their master anew each time they are made, for the event loop and for a thread.
+"""Failover: connections that find their master anew each time they are made, for the event loop and for a thread.
 
 What says that the server is not the master (any more) is an error reply, and the command was not run. It is turned into
 a lost connection: the caller waits, connects again, to the master of then, and repeats what it knows how to repeat.

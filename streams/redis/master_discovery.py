@@ -1,4 +1,4 @@
-"""Route: the way to a server, shared by all connections of a client: who is the master, and where they may be used."""
+"""Master discovery: finds the current master, once for all connections of a client, and where they may be used."""
 
 from __future__ import annotations
 

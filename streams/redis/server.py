@@ -1,4 +1,4 @@
-"""Boot check: a Redis that would lose events is refused with what to set, before the first event is in it.
+"""Server: the facts of a Redis server, and whether it is safe: one that would lose events is refused with what to set.
 
 It asks INFO, not CONFIG, which managed services hide.
 """

@@ -1,4 +1,4 @@
-"""Tolerant: reads what stands in Redis where anybody with a login may have written something else.
+"""Untrusted: reads values in Redis that any client with a login may have written.
 
 What cannot be read is shown with escapes, counted as zero, or left out; nothing here raises.
 """

@@ -1,4 +1,4 @@
-"""Schedules: what publishes by itself, to look at and to steer from outside the processes that run it."""
+"""Schedules: the operator's side: list, pause, resume and run schedules from outside the processes that have them."""
 
 from __future__ import annotations
 

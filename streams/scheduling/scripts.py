@@ -1,7 +1,6 @@
-"""Timetable: the typed door to the scripts of schedules: enter, look, fire, steer.
+"""Scripts: the typed door to those of schedules: register, look, fire, steer.
 
-What `streams/redis/script.py` is to the way of an event; only processes with schedules, and commands about them, import
-it.
+Only processes with schedules, and commands about them, import it.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Admission: the typed door to the scripts that ask a limit, serve its line, and mend it."""
+"""Limits: the typed door to the scripts that ask for a permit, release what waits, and repair a limit."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Turns: one message of an ordering key at a time, in the order of the stream, for a processor that asks for it.
+"""Ordering: one message of an ordering key at a time, in the order of the stream, for a processor that asks for it.
 
-Whose turn it is is decided as a message is read, in the script that reads. Who comes while another message of its key
-is in hand, or waits for its retry, stands in line: with what waits, never due, until the script that settles the one
-before gives it its turn.
+The script that reads a message decides whether it is the head of its key. A message that comes while another one of its
+key is held, or waits for its retry, is kept with the waiting messages, never due, until the script that settles the one
+before makes it the head.
 """
 
 from __future__ import annotations

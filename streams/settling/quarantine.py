@@ -1,7 +1,6 @@
-"""Aside: outcomes that Redis refuses (a dead-letter stream that takes no entry any more, a key of another type).
+"""Quarantine: outcomes that Redis refuses (a dead-letter stream that takes no entry any more, a key of another type).
 
-Their handlers have run, so they are kept in hand, beside all others, and tried again until the key is
-repaired.
+Their handlers have run, so they are kept, beside all others, and tried again until the key is repaired.
 """
 
 from __future__ import annotations

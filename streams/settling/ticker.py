@@ -1,4 +1,4 @@
-"""Alarm: does something again and again, each time when the last one said, or sooner when somebody knows better."""
+"""Ticker: calls a function again and again, each time after the delay that it returned last, or sooner when woken."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Newer: messages that wait because the code of their group does not know their version yet.
+"""Unsupported: messages that wait because the code of their group does not know their version yet.
 
-Found by what they carry, not by this process' own classes: the process that asks may have been deployed already.
+They are found by their fields, not by this process' own classes: the process that asks may have been deployed already.
 """
 
 from __future__ import annotations

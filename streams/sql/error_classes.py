@@ -1,4 +1,4 @@
-"""Faults: what a database error means for the work it interrupted."""
+"""Error classes: what a database error means for the work it interrupted: away, transient, or neither."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stored: messages as the JSON text that stands in a table, and back, without a change of a single byte."""
+"""Serialization: messages as JSON text in a table, and back, without a change of a single byte."""
 
 from __future__ import annotations
 

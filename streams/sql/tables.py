@@ -1,4 +1,4 @@
-"""The tables: what was handled, what is to be published, and who publishes it.
+"""The tables: events that were handled, events to be published, and the relay that publishes them.
 
 `metadata` is for Alembic (`target_metadata = [Base.metadata, streams.sql.metadata]`); without it there is
 `create_tables`.

@@ -1,4 +1,4 @@
-"""Member: a consumer in a harness: the engine's own, without the loops that wait for Redis: the harness says when it
+"""Consumer: the engine's own consumer in a harness, without the loops that wait for Redis: the harness says when it
 reads.
 """
 

@@ -1,4 +1,4 @@
-"""Overriding: other factories in the place of those that handlers depend on, for as long as a harness is open."""
+"""Overrides: replaces the factories of dependencies for as long as a harness is open."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""mend: dead letters by kind, corrected by hand, and replayed in stages."""
+"""dead edit: corrects dead letters by hand, groups them by failure, and replays them in stages."""
 
 from __future__ import annotations
 
