@@ -355,8 +355,8 @@ def _has_function(file: str, name: str) -> bool:
 
 
 def test_the_walk_of_an_event_leads_through_the_code() -> None:
-    """Each function is there. Each but the first is called, or handed over, by the code that stands beside it: in the
-    module of an earlier hop, in its own, or in those that connect the parts.
+    """Each function is there. Each but the first is called, or passed to its caller, by the code beside it:
+    in the module of an earlier hop, in its own, or in those that connect the parts.
     """
     hops = rows("docs/concepts/how-it-works.md", "The way of an event")
     assert list(hops) == [str(number) for number in range(1, len(hops) + 1)]
@@ -370,7 +370,7 @@ def test_the_walk_of_an_event_leads_through_the_code() -> None:
             code = reached.strip("`")
             assert re.search(rf"(?:^|\W){name.rpartition('.')[2]}$", code), f"hop {number}: {code} does not name {name}"
             places = "\n".join(read(each) for each in (*before, file, *_WIRING))
-            assert re.search(rf"(?<!\w){re.escape(code)}\b", places), f"hop {number}: no {code} hands over to {name}"
+            assert re.search(rf"(?<!\w){re.escape(code)}\b", places), f"hop {number}: no {code} leads to {name}"
         before.append(file)
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 from streams import exports
 
 if TYPE_CHECKING:
+    from streams.messages.claims import ClaimStore
     from streams.messages.delivery import Delivery
     from streams.messages.error_text import describe, name_of_class
     from streams.messages.letter import Letter
@@ -22,6 +23,7 @@ __all__ = [
     "TYPE",
     "Acked",
     "Cancelled",
+    "ClaimStore",
     "DeadLettered",
     "Deliver",
     "DeliverBatch",
@@ -42,6 +44,7 @@ __all__ = [
 ]
 
 _HOMES: Final = {
+    "streams.messages.claims": ("ClaimStore",),
     "streams.messages.delivery": ("Delivery",),
     "streams.messages.error_text": ("describe", "name_of_class"),
     "streams.messages.letter": ("Letter",),
