@@ -33,6 +33,7 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 import pytest
+import yaml
 from pydantic_settings import BaseSettings
 
 import schemas
@@ -261,7 +262,7 @@ def test_the_examples_of_a_page_do_what_it_says(page: str, session: Session) -> 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_is_run_or_says_why_not(page: str) -> None:
-    """A skip has a reason, a block has a language, JSON is JSON."""
+    """A skip has a reason, a block has a language, JSON is JSON, and YAML is YAML."""
     marks = re.compile(r"skip, .{5,}|file [\w./-]+|background(, shows .+)?|(eventually )?shows .+|")
     for block in blocks(page):
         assert block.language in RUN | SHOWN, f"{page}:{block.line}: a block of {block.language!r}"
@@ -270,6 +271,8 @@ def test_every_block_is_run_or_says_why_not(page: str) -> None:
             assert block.mark.startswith("skip"), f"{page}:{block.line}: nothing runs it"
         if block.language == "json":
             json.loads(block.text)
+        if block.language == "yaml":
+            yaml.safe_load(block.text)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if "```console" in read(page)])

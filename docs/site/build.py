@@ -124,11 +124,14 @@ class Pages:
 
     def _rewritten(self, text: str, place: str, page: str) -> str:
         """The text of a page as the site needs it; what it leads to waits to be written."""
+        documented = {f"[`{name.rpartition('.')[2]}`]": name for name in _API.findall(text)}
 
         def link(found: re.Match[str]) -> str:
             target = _target(place, found[2])
             if target is None:
                 return found[0]
+            if found[1] in documented:  # on this page: a cross-reference, instead of the way to the source
+                return f"{found[1]}[{documented[found[1]]}]"
             path, anchor = target
             if _page_of(path).endswith(".md"):
                 self._waiting.append(path)
