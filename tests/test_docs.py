@@ -344,14 +344,6 @@ def test_every_hazard_has_its_row_and_every_row_a_test() -> None:
     assert [hazard for hazard, tests in found.items() if not re.search(r"`tests/\S+\.py::test_\w+`", tests)] == []
 
 
-def test_every_page_is_in_the_index() -> None:
-    """docs/README.md leads to all of them."""
-    index = read("docs/README.md")
-    assert [page for page in PAGES if page.startswith("docs/") and f"({page.removeprefix('docs/')})" not in index] == [
-        "docs/README.md"
-    ]
-
-
 def test_every_file_of_the_guide_is_in_its_table() -> None:
     """Each once; the order is that of reading."""
     files = sorted(f"tests/guide/{path.name}" for path in (ROOT / "tests/guide").glob("test_*.py"))
@@ -373,6 +365,14 @@ def test_every_page_is_in_the_navigation_of_the_site() -> None:
     """A page that mkdocs.yml does not name is built, and found by no reader."""
     named = re.findall(r"^ +- [^:]+: (\S+\.md)$", read("mkdocs.yml"), re.MULTILINE)
     assert sorted(f"docs/{page}" for page in named) == [page for page in PAGES if page.startswith("docs/")]
+
+
+def test_every_page_is_in_the_index() -> None:
+    """docs/README.md leads to all of them."""
+    index = read("docs/README.md")
+    assert [page for page in PAGES if page.startswith("docs/") and f"({page.removeprefix('docs/')})" not in index] == [
+        "docs/README.md"
+    ]
 
 
 # Tables ------------------------------------------------------------------------------------------------------------
