@@ -26,6 +26,10 @@ demo: $(READY) ## Shows it all before your eyes, on servers of its own: fails, k
 picture: $(READY) ## Draws the trace in the README anew, from a run of the demo.
 	$(BIN)/streams demo | $(BIN)/python docs/pictures/draw_trace.py
 
+.PHONY: docs
+docs: .docs/.ready ## Builds the documentation as a site into site/; any warning is an error.
+	.docs/bin/python docs/site/build.py
+
 test: $(READY) ## Runs the tests in random order, on every redis-server found.
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
@@ -84,7 +88,7 @@ lock: $(BIN)/uv ## Resolves the dependencies anew into uv.lock.
 		|| { echo "uv.lock names a private package index; run 'make lock' without one" >&2; exit 1; }
 
 clean: ## Removes .venv, caches and build results; the embedded Redis' data in .streams stays.
-	rm -rf $(VENV) .peers .mutation dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .docs site .peers .mutation dist .coverage .coverage.* .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
 	find $(SERVICES) tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 $(BIN)/uv:
@@ -93,6 +97,10 @@ $(BIN)/uv:
 	@$(PYTHON) -m venv $(VENV) \
 		|| { echo "$(PYTHON) cannot make a venv; on Debian: apt-get install python3-venv" >&2; exit 1; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check "uv>=0.9"
+
+.docs/.ready: pyproject.toml uv.lock | $(BIN)/uv
+	UV_PROJECT_ENVIRONMENT=.docs $(BIN)/uv sync --quiet --frozen --only-group docs
+	@touch $@
 
 # --frozen: what is tested is what is locked. The stamp makes every later call free.
 $(READY): pyproject.toml deploy/application/pyproject.toml deploy/application/hatch_build.py uv.lock | $(BIN)/uv

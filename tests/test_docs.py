@@ -16,6 +16,7 @@ In shell blocks `ID` stands for the id that was shown last.
 from __future__ import annotations
 
 import ast
+import importlib
 import importlib.util
 import json
 import os
@@ -33,6 +34,7 @@ from pathlib import Path
 from typing import Any, Final, get_args
 
 import pytest
+import yaml
 from pydantic_settings import BaseSettings
 
 import schemas
@@ -63,7 +65,17 @@ PAGES: Final = [
 PACKAGES: Final = ("schemas", "streams", "processors", "observability")
 
 RUN: Final = {"python", "sh"}
-SHOWN: Final = {"console", "text", "json", "mermaid", "ini", "toml", "js"}  # `js` carries a mark all the same
+SHOWN: Final = {
+    "console",
+    "text",
+    "json",
+    "mermaid",
+    "ini",
+    "toml",
+    "yaml",
+    "dockerfile",
+    "js",
+}  # `js` carries a mark all the same
 
 _BLOCK: Final = re.compile(r"(?:^<!-- test: (.+?) -->\n)?^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _ID: Final = re.compile(r"\b(?:[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}|\d{13}-\d+)\b")
@@ -251,7 +263,7 @@ def test_the_examples_of_a_page_do_what_it_says(page: str, session: Session) -> 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_is_run_or_says_why_not(page: str) -> None:
-    """A skip has a reason, a block has a language, JSON is JSON."""
+    """A skip has a reason, a block has a language, JSON is JSON, and YAML is YAML."""
     marks = re.compile(r"skip, .{5,}|file [\w./-]+|background(, shows .+)?|(eventually )?shows .+|")
     for block in blocks(page):
         assert block.language in RUN | SHOWN, f"{page}:{block.line}: a block of {block.language!r}"
@@ -260,6 +272,8 @@ def test_every_block_is_run_or_says_why_not(page: str) -> None:
             assert block.mark.startswith("skip"), f"{page}:{block.line}: nothing runs it"
         if block.language == "json":
             json.loads(block.text)
+        if block.language == "yaml":
+            yaml.safe_load(block.text)
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if "```console" in read(page)])
@@ -329,6 +343,29 @@ def test_every_hazard_has_its_row_and_every_row_a_test() -> None:
     hazards = {"C": 25, "N": 12, "S": 18, "E": 5, "F": 4, "D": 3}
     assert list(found) == [f"{kind}{n}" for kind, most in hazards.items() for n in range(1, most + 1)]
     assert [hazard for hazard, tests in found.items() if not re.search(r"`tests/\S+\.py::test_\w+`", tests)] == []
+
+
+def test_every_file_of_the_guide_is_in_its_table() -> None:
+    """Each once; the order is that of reading."""
+    files = sorted(f"tests/guide/{path.name}" for path in (ROOT / "tests/guide").glob("test_*.py"))
+    named = re.findall(r"^\| `(tests/guide/\S+)` \|", read("docs/README.md"), re.MULTILINE)
+    assert sorted(named) == files
+
+
+@pytest.mark.parametrize("package", ["streams", "streams.testing", "streams.sql", "streams.events", "observability"])
+def test_every_public_name_is_in_the_api_reference(package: str) -> None:
+    """Each in the table of its section, and as what the site replaces by its documentation."""
+    page = read("docs/reference/api.md")
+    documented = re.findall(rf"^<!-- api: {re.escape(package)}\.(\w+) -->$", page, re.MULTILINE)
+    elsewhere = {"PII", "Event", "SchemaError", "Secret"} if package == "streams.events" else set()
+    assert sorted([*documented, *elsewhere]) == sorted(importlib.import_module(package).__all__)
+    assert [name for name in documented if f"| [`{name}`](" not in page] == []
+
+
+def test_every_page_is_in_the_navigation_of_the_site() -> None:
+    """A page that mkdocs.yml does not name is built, and found by no reader."""
+    named = re.findall(r"^ +- [^:]+: (\S+\.md)$", read("mkdocs.yml"), re.MULTILINE)
+    assert sorted(f"docs/{page}" for page in named) == [page for page in PAGES if page.startswith("docs/")]
 
 
 def test_every_page_is_in_the_index() -> None:
