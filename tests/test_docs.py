@@ -478,7 +478,7 @@ def test_the_keys_are_the_documented_ones() -> None:
 def test_the_fields_of_a_message_are_the_documented_ones() -> None:
     """In the order in which they are written."""
     assert [name.encode() for name in rows("docs/reference/wire-format.md", "The fields")] == FIELDS
-    assert [name.encode() for name in rows("docs/reference/wire-format.md", "What comes back")] == CARRIED
+    assert [name.encode() for name in rows("docs/reference/wire-format.md", "Redelivered messages")] == CARRIED
 
 
 def test_the_reasons_are_the_documented_ones() -> None:
