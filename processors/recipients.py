@@ -18,7 +18,7 @@ def recipient(text: str, variable: str) -> tuple[int | None, str]:
     only = _ONE_BUSINESS.fullmatch(text)
     if only is None and (wrong := _NO_NUMBER.match(text)):
         # `shop=ada@example.com` and `1=2=ada@example.com` are legal addresses, and are never meant as such.
-        what = f"{wrong[1]!r} is no business" if not wrong[1].strip().isdecimal() else f"{text!r} cannot be meant"
+        what = f"{wrong[1]!r} is no business" if not wrong[1].strip().isdecimal() else f"{text!r} is invalid"
         raise ValueError(f"{variable}: {what}; write 7=ada@example.com")
     if only is not None and int(only[1]) > _MOST:
         raise ValueError(f"{variable}: there is no business {only[1]}")

@@ -55,7 +55,7 @@ class Handover:
         """Says that the content goes out now. Raises `Taken` when another process has said so since `known`."""
         begun = f"begun {self._turn}"
         if not await self._redis.eval(_BEGIN, 1, self._key, self._found, begun, _KEPT):
-            raise Taken("another process is handing it over")
+            raise Taken("another process is sending it")
 
     async def end(self) -> None:
         """Says that the server has it."""

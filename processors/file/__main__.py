@@ -69,7 +69,7 @@ def _arguments(arguments: list[str]) -> argparse.Namespace:
         command.add_argument(
             "--business", type=int, required=True, metavar="N", help="of those that processors.database ls shows"
         )
-        command.add_argument("--email", metavar="ADDRESS", help="who is told how it ended")
+        command.add_argument("--email", metavar="ADDRESS", help="recipient of the result")
         command.add_argument(
             "--wait", type=seconds_to_wait, nargs="?", const=300.0, metavar="SECONDS",
             help="until it has ended (300, if none are said)",

@@ -53,7 +53,7 @@ async def _parquet(path: Path, pages: AsyncIterator[pl.DataFrame]) -> None:
             if page is None:
                 return
             yield page
-        raise RuntimeError("the export was called off")
+        raise RuntimeError("the export was cancelled")
 
     def sink() -> None:
         frame = register_io_source(source, schema=SCHEMA, is_pure=False)

@@ -25,7 +25,7 @@ _CURES: Final = (
     ("looks like a total", "delete this row"),
     ("looks like a comment", "delete this row"),
     ("looks like a line of a template", "delete this row"),
-    ("is also in line", "keep one of the rows"),
+    ("is also on line", "keep one of the rows"),
     ("is in the file twice", "keep one of the rows"),
     ("is negative", "enter what is there: 0 or more"),
     ("is not a whole", "enter a whole number, as 12"),

@@ -69,7 +69,7 @@ class Twice:
         return [
             {
                 "line": line, "row": row, "field": "sku", "sku": sku, "value": sku,
-                "problem": f"is also in line {other}" if other else "is in the file twice",
+                "problem": f"is also on line {other}" if other else "is in the file twice",
             }
             for line, row, sku, other in named.iter_rows()
         ]  # fmt: skip

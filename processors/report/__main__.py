@@ -49,7 +49,7 @@ def _arguments(arguments: list[str]) -> argparse.Namespace:
     ask.add_argument(
         "--business", type=int, required=True, metavar="N", help="of those that python -m processors.database ls shows"
     )
-    ask.add_argument("--email", required=True, metavar="ADDRESS", help="who is sent the link")
+    ask.add_argument("--email", required=True, metavar="ADDRESS", help="recipient of the link")
     ask.add_argument("--format", choices=get_args(ReportFormat), default="html")
     ask.add_argument("--from", dest="first", type=_day, metavar="DAY", help="2026-10-01; of sales-analysis")
     ask.add_argument("--to", dest="last", type=_day, metavar="DAY", help="the last day, itself included")

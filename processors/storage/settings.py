@@ -65,7 +65,7 @@ class StorageSettings(BaseSettings):
         if link.scheme not in ("http", "https") or not link.hostname or link.query or link.fragment:
             raise ValueError("LINKS_URL must look like https://files.example.com")
         if link.scheme == "http" and link.hostname not in _LOOPBACK:
-            raise ValueError("LINKS_URL must be https: who reads a link on its way can fetch the file")
+            raise ValueError("LINKS_URL must be https: a link that is read on its way fetches the file")
         return self
 
     def place(self, area: Area) -> str:

@@ -113,7 +113,7 @@ class Replaying:
     async def _spans(self, stream: str, group: str, first: str, last: str) -> list[Span]:
         name, _, lane = stream.partition(":")
         if lane and lane not in LANES:
-            raise NotFound(f"no lane {stream}; a stream's lanes are {name}:high, {name} and {name}:low")
+            raise NotFound(f"no priority {stream}; a stream has {name}:high, {name} and {name}:low")
         lanes = [self._keys.stream(name, lane)] if lane else self._keys.lanes(name)
         sources = await self.registered(group)
         if sources is None:

@@ -54,7 +54,7 @@ async def retire(client: App, group: str, *, apply: bool = False) -> Retired:
     if all(done < 0 for done, _, _, _ in found):
         raise NotFound(f"no group {group} in {client.settings.app}; `streams status` lists them")
     if alive := max(alive for _, alive, _, _ in found):
-        raise StreamsError(f"{alive} consumer(s) of {group} are alive; stop them first, or nothing of it is given up")
+        raise StreamsError(f"{alive} consumer(s) of {group} are alive; stop them first")
     carried: list[Message] = []
     if apply and client.claims is not None:
         carried = [message for at in client.partitions for message in await _claims(at, group)]

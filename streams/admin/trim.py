@@ -70,7 +70,7 @@ async def trim(
     Raises `StreamsError` without a policy, `NotFound` for a stream nobody knows.
     """
     if keep is None and older_than is None:
-        raise StreamsError("say what may go: keep= (how many stay in each lane) or older_than=")
+        raise StreamsError("name a limit: keep= (how many entries of each priority stay) or older_than=")
     if keep is not None and keep < 0:
         raise StreamsError(f"keep={keep} must not be below 0")
     if not dry_run:
@@ -180,7 +180,9 @@ def _wanted(client: App, streams: list[str], known: set[str], existing: set[str]
             raise NotFound(f"no stream {name} in {client.settings.app}; there are: {', '.join(sorted(known))}")
     lanes = [keys.short(key) for name in dict.fromkeys(names) for key in keys.lanes(name)]
     if unknown := [name for name in streams if ":" in name and name not in lanes]:
-        raise NotFound(f"no lane {unknown[0]}; the lanes are NAME:{', NAME:'.join(set(LANES) - {'normal'})} and NAME")
+        raise NotFound(
+            f"no priority {unknown[0]}; the priorities are NAME:{', NAME:'.join(set(LANES) - {'normal'})} and NAME"
+        )
     if not streams:
         return lanes
     return [lane for lane in lanes if lane in streams or lane.partition(":")[0] in streams]

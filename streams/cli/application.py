@@ -65,7 +65,7 @@ class Plugin(TyperCommand):
         except Exception as error:
             raise StreamsError(
                 f"the command {self.name} ({self._entry_point.value}) cannot be loaded: "
-                f"{error.__class__.__name__}: {error}; mend or remove its package"
+                f"{error.__class__.__name__}: {error}; repair or remove its package"
             ) from error
 
 
@@ -85,7 +85,7 @@ def application() -> Any:
     app = typer.Typer(
         name="streams",
         cls=Commands,
-        help="Publishes events and shows what becomes of them.",
+        help="Publishes events and shows their state.",
         epilog="Redis is where REDIS_URL says. Examples and exit codes: docs/operate/cli.md",
         **_PLAIN,
     )

@@ -83,7 +83,7 @@ class _Process(Worker):
 
     def _schedule_shutdown(self, signal: signal.Signals) -> None:
         if self.signalled:
-            say("stopped by a second signal: what was running is handed over when its lease runs out")
+            say("stopped by a second signal: running messages are redelivered when their leases expire")
             os._exit(EXIT_INTERRUPTED)
         self.signalled = True
         super()._schedule_shutdown(signal)

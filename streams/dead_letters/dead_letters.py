@@ -135,7 +135,7 @@ class DeadLetters:
                 entry_id=letter.entry_id, letter=fields, record=record,
             )  # fmt: skip
         if not made:
-            raise NotFound(f"{self.group} has no dead letter {id} any more: somebody replayed or discarded it")
+            raise NotFound(f"{self.group} has no dead letter {id} any more: it was replayed or discarded")
         return await self.show(partition.mark + made)
 
     async def _apply(

@@ -30,7 +30,7 @@ _FATE: Final[Mapping[Harm, str]] = {
     "old consumers": "consumers of the old code cannot read new messages, or read them wrong",
     "both": "neither can new code read old messages, nor old code new ones",
     "privacy": "its values would be shown in logs, traces and the dashboard",
-    "readers": "what lies in the old stream is read by nobody",
+    "readers": "no group reads the messages in the old stream",
 }
 
 
@@ -147,7 +147,7 @@ def _read_examples(event: type[Event], version: int, schema: dict[str, Any]) -> 
         except Exception as error:  # noqa: BLE001 - an upcast and a validator are user code
             told = " ".join(str(error).split())[:200] or error.__class__.__name__
             what = f"a message of it can no longer be read ({told}): {orjson.dumps(example).decode()[:200]}"
-            mend = f"mend the upcast from {version}" if version < event.version else "mend its validation"
+            mend = f"fix the upcast from {version}" if version < event.version else "fix its validation"
             yield Change(event.type, version, "", what, mend)
             return
 

@@ -176,7 +176,7 @@ def _check_returns(name: str, handler: Any) -> None:
     hint = _bare(_hint(handler, getattr(function, "__annotations__", {}).get("return", inspect.Parameter.empty)))
     if isinstance(hint, type) and hint in _NOTHING_FOR:
         raise StreamsError(
-            f"{name}() returns {hint.__name__}, which goes nowhere; it returns None, an event, or a list of events"
+            f"{name}() returns {hint.__name__}, which is ignored; it returns None, an event, or a list of events"
         )
 
 

@@ -109,7 +109,7 @@ class _Look:
         if ahead < _AHEAD_MS:
             return None
         what = f"the last id of {short} is {_span(ahead)} ahead: it was chosen by a publisher, and later ones follow it"
-        return Damage(key, what, f"{aside}, when every group is through with it", False)
+        return Damage(key, what, f"{aside}, when every group has finished it", False)
 
     async def waiting(self) -> Any:
         """What waits and cannot be read: it is tried again each minute."""

@@ -168,9 +168,9 @@ class _Inquiry:
         began = self._noted.get(f"began {name} {place}", "")
         made = made_at(trail.id)
         if made and made < whole(began.lstrip("(").partition("-")[0]):
-            text = f"{name} began when it had been trimmed from {self._keys.short(key)}: it was never given it"
+            text = f"{name} began when it had been trimmed from {self._keys.short(key)}: it never received it"
             return Reason(name, "missed", text, "publish it anew, if it must be handled")
-        text = f"it was trimmed from {self._keys.short(key)}, which removes only what every group is through with"
+        text = f"it was trimmed from {self._keys.short(key)}, which removes only what every group has finished"
         return Reason(name, "trimmed", text)
 
 
@@ -257,5 +257,5 @@ def _cancelled(record: dict[str, str]) -> Reason:
 
 def _unsubscribed(trail: Trail, delay: float | None = None) -> Reason:
     waits = f" (it is due in {told(delay)})" if delay is not None else ""
-    text = f"no group reads {trail.stream}{waits}: it is kept, and nobody handles it"
+    text = f"no group reads {trail.stream}{waits}: it is kept, and no group handles it"
     return Reason("", "unsubscribed", text, "start a processor that has a handler for its type")

@@ -96,7 +96,9 @@ def _check_fsync(server: Server) -> Iterator[Finding]:
 def _check_memory(server: Server) -> Iterator[Finding]:
     limit, what = server.maxmemory or server.system_memory, "maxmemory" if server.maxmemory else "the machine's memory"
     if not limit:
-        yield Finding("memory", "ok", f"{server.used_memory / 2**20:,.1f} MB used; this Redis does not tell its limit")
+        yield Finding(
+            "memory", "ok", f"{server.used_memory / 2**20:,.1f} MB used; this Redis does not report its limit"
+        )
         return
     share = server.used_memory / limit
     text = f"{share:.0%} of {what} used ({server.used_memory / 2**20:,.1f} of {limit / 2**20:,.0f} MB)"
@@ -130,7 +132,7 @@ def check_state(snapshot: Snapshot, lease: float) -> Iterator[Finding]:
     """The groups, what waits, and who is gone."""
     if not snapshot.groups:
         yield Finding(
-            "groups", "warn", "no group has ever started: what is published is kept, and nobody handles it",
+            "groups", "warn", "no group has ever started: published events are kept, and no group handles them",
             "python -m processors.email",
         )  # fmt: skip
     for group in snapshot.groups:
@@ -192,7 +194,7 @@ def check_books(snapshot: Snapshot, settings: Settings) -> Iterator[Finding]:
         between = f" between {gap.after} and {gap.before}" if gap.before else ""
         yield Finding(
             "books", "fail", f"{gap.count:,} in {where} are gone{between}: removed before they were settled",
-            f"find out who ran XTRIM, XDEL or DEL; then streams gaps --accept {gap.group or 'all'}",
+            f"find the program that ran XTRIM, XDEL or DEL; then streams gaps --accept {gap.group or 'all'}",
         )  # fmt: skip
     if not gaps:
         yield Finding("books", "ok", "everything that was published is accounted for")
@@ -227,12 +229,12 @@ def check_schedules(schedules: Sequence[ScheduleState]) -> Iterator[Finding]:
             yield Finding(name, "ok", "it is paused")
         elif not schedule.alive:
             yield Finding(
-                name, "fail", f"nobody runs it: no consumer of {schedule.processor} is alive ({schedule.words})",
+                name, "fail", f"no consumer of {schedule.processor} is alive ({schedule.words})",
                 f"python -m processors.{schedule.processor}, or streams schedules forget {schedule.name}",
             )  # fmt: skip
         elif schedule.missed:
             yield Finding(
-                name, "warn", f"{_count(schedule.missed, 'slot')} of it passed without anybody there to publish them",
+                name, "warn", f"{_count(schedule.missed, 'slot')} of it passed while no consumer ran",
                 "keep one consumer running at any time; see docs/concepts/schedules.md",
             )  # fmt: skip
         else:

@@ -41,7 +41,7 @@ def delayed(group: str, due_in: float, facts: Facts) -> Reason:
     if due_in < 0:
         return _overdue(group, due_in, facts)
     text = f"it is delayed: due in {told(due_in)}, for every group that reads {facts.stream}"
-    return Reason(group, "delayed", text, f"wait, or call it off: streams cancel {facts.id}")
+    return Reason(group, "delayed", text, f"wait, or cancel it: streams cancel {facts.id}")
 
 
 def _over(group: GroupTrail, facts: Facts) -> Reason:
@@ -51,19 +51,20 @@ def _over(group: GroupTrail, facts: Facts) -> Reason:
     at = f" at {last['at'][:19].replace('T', ' ')} UTC" if last.get("at") else ""
     match group.state:
         case "dead":
-            text = f"{name} gave it up after {_times(group.attempts, 'attempt')} ({group.reason}): {group.error[:200]}"
+            tries = _times(group.attempts, "attempt")
+            text = f"{name} dead-lettered it after {tries} ({group.reason}): {group.error[:200]}"
             if group.reason == "crashed":
                 text = f"it is in the dead letters of {name}: {group.error[:200]}"
             return Reason(name, "dead", text, f"streams dead show {name} {group.dead_letter}")
         case "discarded":
-            return Reason(name, "discarded", f"{name} gave it up, and its dead letter was discarded{by}{at}")
+            return Reason(name, "discarded", f"{name} dead-lettered it, and the dead letter was discarded{by}{at}")
         case "cancelled":
             return Reason(name, "cancelled", f"it was cancelled{by}{at}", "publish it anew, if that was wrong")
         case "expired":
             text = f"it expired before {name} began it: {group.reason}"
             return Reason(name, "expired", text, f"start more consumers of {name}, or publish with a longer expires=")
         case "missed":
-            text = f"{name} began further on in {facts.stream} than this event: it was never given it"
+            text = f"{name} began at a later entry of {facts.stream} than this event: it never received it"
             return Reason(name, "missed", text, f"streams replay {facts.stream.partition(':')[0]} --group {name}")
     handled = [report.version for report in facts.reports.values()]
     if handled and not any(handled) and not group.history:
@@ -93,7 +94,7 @@ def _held(group: GroupTrail, facts: Facts) -> Reason:
         case "running":
             text = f"{who} is handling it, for {told(report.seconds)} of at most {told(report.limit)}{_tries(group)}"
             if report.seconds <= report.limit + facts.lease / 4:
-                return Reason(name, "running", text, f"wait, or call it off: streams cancel {facts.id}")
+                return Reason(name, "running", text, f"wait, or cancel it: streams cancel {facts.id}")
             why = (
                 "in a thread, which cannot be interrupted" if report.in_thread else "and its handler ignores its cancel"
             )
@@ -101,10 +102,8 @@ def _held(group: GroupTrail, facts: Facts) -> Reason:
         case "settling" | "":
             return Reason(name, "running", f"{who} has just handled it, or is about to begin", "look again")
         case "suspect":
-            died = (
-                f"its process died {_times(_crashes(group), 'time')} while handling it (given up at {facts.deliveries})"
-            )
-            text = f"{died}; {who} tries it alone when all else is done"
+            died = f"its process died {_times(_crashes(group), 'time')} while handling it"
+            text = f"{died} (dead-lettered at {facts.deliveries}); {who} runs it by itself when all else is done"
             return Reason(name, "suspect", text, f"see what it does to the process: streams event {facts.id}")
     stopped = _stopped(name, facts)
     if stopped is not None:
@@ -114,7 +113,7 @@ def _held(group: GroupTrail, facts: Facts) -> Reason:
         return Reason(name, "stuck", text, f"restart {who}: another takes it over")
     reserved = f", {report.reserved} reserved for high" if report.reserved else ""
     slots = f"{report.running} of {report.concurrency} slots{reserved}, the longest for {told(report.longest)}"
-    text = f"{who} has it in memory; its turn comes after what it runs now ({slots})"
+    text = f"{who} has it in memory, behind the messages that it runs now ({slots})"
     return Reason(name, "ready", text, f"wait, or start another: {_start(name)}")
 
 
@@ -142,7 +141,7 @@ def _waits(group: GroupTrail, facts: Facts) -> Reason:
         case "unavailable":
             detail = group.reason.partition(":")[2].strip()
             text = f"the breaker of {name} opened, something it needs does not answer ({detail}); {soon}, not counted"
-            return Reason(name, "breaker", text, f"mend what does not answer: {detail}")
+            return Reason(name, "breaker", text, f"repair what does not answer: {detail}")
         case "unsupported":
             detail = group.reason.partition(":")[2].strip()
             mend = f"deploy the code of {name} that knows version {facts.version}"
@@ -151,10 +150,10 @@ def _waits(group: GroupTrail, facts: Facts) -> Reason:
             return _at_limit(group, facts)
     if group.state == "snoozed":
         return Reason(
-            name, "snoozed", f"its handler put it off ({group.reason}); {soon}", f"wait, or streams cancel {facts.id}"
+            name, "snoozed", f"its handler snoozed it ({group.reason}); {soon}", f"wait, or streams cancel {facts.id}"
         )
     text = f"attempt {group.attempts} failed ({group.error[:200]}); {soon}"
-    return Reason(name, "retrying", text, f"wait, or mend the cause; streams event {facts.id} shows every error")
+    return Reason(name, "retrying", text, f"wait, or fix the cause; streams event {facts.id} shows every error")
 
 
 def _at_limit(group: GroupTrail, facts: Facts) -> Reason:
@@ -192,7 +191,7 @@ def _unread(group: GroupTrail, facts: Facts) -> Reason:
         return Reason(name, "unresponsive", f"{text} event loop, or the process was stopped", mend)
     behind = ""
     if facts.ahead:
-        behind = f"; {facts.ahead:,} unread stand before it"
+        behind = f"; {facts.ahead:,} unread are before it"
         if facts.rate > 0:
             behind += f", {facts.rate:,.0f} a second are read: about {told(facts.ahead / facts.rate)}"
     if all(report.is_full for report in facts.reports.values()) and not facts.rate:
@@ -212,7 +211,7 @@ def _unread(group: GroupTrail, facts: Facts) -> Reason:
 def _stopped(name: str, facts: Facts) -> Reason | None:
     """What keeps a group from beginning anything at all."""
     if facts.paused:
-        return Reason(name, "paused", f"{name} is paused: it begins nothing", f"streams resume {name}")
+        return Reason(name, "paused", f"{name} is paused: no handler starts", f"streams resume {name}")
     if not facts.alive:
         state: State = "silent" if facts.beats else "no_consumer"
         return Reason(name, state, _nobody(name, facts), _start(name))
@@ -220,7 +219,7 @@ def _stopped(name: str, facts: Facts) -> Reason | None:
     if open_ and len(open_) == len(facts.reports):
         what, again = open_[0].breaker, max(report.breaker_for for report in open_)
         text = f"the breaker of {name} is open: {what} does not answer, the next try is in {told(again)}"
-        return Reason(name, "breaker", text, f"mend {what}; the consumers notice by themselves")
+        return Reason(name, "breaker", text, f"repair {what}; the consumers notice by themselves")
     return None
 
 

@@ -235,7 +235,7 @@ class Whereabouts:
         message = Message.decode(b"0-0", fields)
         holder = await unless_odd(self._redis.hget(self._keys.turns(group), message.values[KEY]))
         source, _, entry_id = (holder or b"").decode("utf-8", "replace").partition("#")[0].rpartition(" ")
-        return f"it is the turn of {self._keys.short(source)} {entry_id} with the same key {message.key}"
+        return f"it queues behind {self._keys.short(source)} {entry_id} with the same key {message.key}"
 
     async def _limited(self, group: str, fields: list[bytes], now: int) -> str:
         limits = self._keys.limits(group)
@@ -243,9 +243,9 @@ class Whereabouts:
         what = await unless_odd(self._redis.hget(f"{limits}:{name}", "what"))
         opens = await unless_odd(self._redis.zscore(limits, name))
         held = await unless_odd(self._redis.zcard(f"{limits}:{name}:held")) or 0
-        until = "the next in line is let in "
+        until = "the next one is admitted "
         if opens is None or opens >= NEVER_MS:
-            until += f"when one of the {held} that it has let in ends"
+            until += f"when one of the {held} that hold a permit ends"
         else:
             until += f"in {max(0.0, (opens - now) / 1000):.1f} s"
         return f"limited: {(what or b'?').decode('utf-8', 'replace')}; {until}"

@@ -144,7 +144,7 @@ class EmbeddedRedis:
                 return self.url
             with self._ownership() as lock:
                 if lock is not None and launched:
-                    raise StreamsError(f"{self._binary} gave up in {self.directory}: {self._log_since(log_start)}")
+                    raise StreamsError(f"{self._binary} ended in {self.directory}: {self._log_since(log_start)}")
                 if lock is not None:
                     self._launch(lock)
                     launched = True
@@ -296,5 +296,5 @@ def _make_private(directory: Path) -> None:
         raise StreamsError(f"{directory} cannot be used ({error.strerror}); set STREAMS_HOME to another") from error
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
         raise StreamsError(
-            f"{directory} must be a directory of yours that nobody else may write to (chmod 700); or set STREAMS_HOME"
+            f"{directory} must be a directory of yours that no other user may write to (chmod 700); or set STREAMS_HOME"
         )

@@ -60,9 +60,9 @@ def test_retire(command: Command, settings: Settings, server: redis.Redis) -> No
     keys = fill(settings, server)
     command("retire", "nobody").refused(1, "no group nobody")
     looked = command("retire", "email")
-    assert looked.out.startswith("would retire email: gives up 4 unread, 0 pending, 0 waiting; keeps 0 dead letters")
+    assert looked.out.startswith("would retire email: drops 4 unread, 0 pending, 0 waiting; keeps 0 dead letters")
     assert server.hexists(keys.groups(), "email")
-    assert command("retire", "email", "--yes").out.startswith("retired email: gives up 4 unread")
+    assert command("retire", "email", "--yes").out.startswith("retired email: drops 4 unread")
     assert not server.hexists(keys.groups(), "email")
 
 

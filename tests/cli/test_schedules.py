@@ -65,9 +65,9 @@ async def test_ls(cli: Cli, client: Streams, settings: Settings) -> None:
         (line,) = [line for line in result.out.splitlines() if line.startswith(NAME)]
         assert "At 07:00 on Monday through Friday  Europe/Berlin" in line
         assert f"{following:%Y-%m-%d} 07:00:00" in line
-        assert "nobody" not in line
+        assert "no consumer" not in line
     await client.redis.delete(client.keys.consumers("report"))
-    assert "nobody runs report" in (await cli("schedules", "ls")).out
+    assert "no consumer: report" in (await cli("schedules", "ls")).out
 
 
 async def test_pause_and_resume(cli: Cli, settings: Settings) -> None:

@@ -170,10 +170,10 @@ async def test_doctor_why(cli: Cli, client: Streams, settings: Settings) -> None
     async with consuming(Desk(), settings):
         other = await client.publish(registered(9))
         text = await cli("doctor", "why", other.id)
-        assert text.out == "email: email is paused: it begins nothing\n  -> streams resume email\n"
+        assert text.out == "email: email is paused: no handler starts\n  -> streams resume email\n"
         (reason,) = (await cli("doctor", "why", other.id, "--json")).json()
         assert reason == {
-            "group": "email", "state": "paused", "why": "email is paused: it begins nothing",
+            "group": "email", "state": "paused", "why": "email is paused: no handler starts",
             "mend": "streams resume email",
         }  # fmt: skip
     result = await cli("doctor", "why", "019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071")

@@ -101,6 +101,6 @@ async def test_what_waits_at_a_limit_says_so(streams: Streams, start: StartConsu
 
     await becomes(streams, first, "sync", "acked")
     waits = await becomes(streams, second, "sync", "limited")
-    assert waits.reason.startswith("limited: PriceChanged: 1 in 3600 s; the next in line is let in in 3")
+    assert waits.reason.startswith("limited: PriceChanged: 1 in 3600 s; the next one is admitted in 3")
     await streams.cancel(second.id)
     await becomes(streams, second, "sync", "cancelled")

@@ -12,9 +12,9 @@ from streams.cli.session import opened
 
 _SAID = {
     "cancelled": "cancelled: it will not be handled",
-    "cancelling": "cancelling: it has been delivered, and its consumer is told to stop it (see streams event)",
+    "cancelling": "cancelling: it has been delivered, and its consumer is asked to stop it (see streams event)",
     "acked": "acked: it was handled before",
-    "dead": "dead: it was given up before",
+    "dead": "dead: it was dead-lettered before",
     "discarded": "discarded before",
     "expired": "expired before",
     "missed": "missed: it was never delivered to this group",
@@ -25,9 +25,9 @@ def cancel(
     id: Annotated[str, typer.Argument(help="The event's id.", metavar="ID")],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Calls one event off.
+    """Cancels one event.
 
-    In every group that has not finished it: what waits or is unread is removed, a running handler is cancelled.
+    In every group that has not finished it: a waiting or unread event is removed, a running handler is cancelled.
 
     streams cancel 019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071
     """
@@ -50,9 +50,9 @@ def pause(
     group: Annotated[str, typer.Argument(help="The group (a processor's name).", metavar="GROUP")],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Stops a group from beginning anything.
+    """Pauses a group.
 
-    What runs is finished, what is published waits in the stream; consumers that start meanwhile are paused too.
+    Running handlers finish, published events wait in the stream; consumers that start meanwhile are paused too.
 
     streams pause email
     """
@@ -63,7 +63,7 @@ def resume(
     group: Annotated[str, typer.Argument(help="The group (a processor's name).", metavar="GROUP")],
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Lets a paused group go on.
+    """Resumes a paused group.
 
     streams resume email
     """

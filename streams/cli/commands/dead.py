@@ -36,11 +36,13 @@ Reason = Annotated[
         "--reason", help="Only failed, rejected, invalid, unknown_type, too_large, unsupported or crashed ones."
     ),
 ]
-Fingerprint = Annotated[str | None, typer.Option("--fingerprint", help="Only those that failed in this one way.")]
-Since = Annotated[str, typer.Option("--since", help="Only given up within this time: 1h, 2d.", metavar="TIME")]
-OlderThan = Annotated[str, typer.Option("--older-than", help="Only given up longer ago: 7d.", metavar="TIME")]
-Limit = Annotated[int | None, typer.Option(min=1, help="At most so many, the oldest first.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say how many it would be.")]
+Fingerprint = Annotated[
+    str | None, typer.Option("--fingerprint", help="Only this kind of failure, as --group-by shows it.")
+]
+Since = Annotated[str, typer.Option("--since", help="Only dead-lettered within this time: 1h, 2d.", metavar="TIME")]
+OlderThan = Annotated[str, typer.Option("--older-than", help="Only dead-lettered longer ago: 7d.", metavar="TIME")]
+Limit = Annotated[int | None, typer.Option(min=1, help="The maximum number, oldest first.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count them.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -54,7 +56,7 @@ def ls(
     since: Since = "",
     older_than: OlderThan = "",
     fingerprint: Fingerprint = None,
-    group_by: Annotated[Literal["fingerprint"] | None, typer.Option(help="Count those that failed alike.")] = None,
+    group_by: Annotated[Literal["fingerprint"] | None, typer.Option(help="Count them by kind of failure.")] = None,
     limit: Limit = None,
     json: Json = False,
 ) -> None:
@@ -80,8 +82,8 @@ async def _ls(group: str, only: Filter, limit: int | None, json: bool) -> None:
                     item(letter.as_json())
             return
         made = table(
-            "ID", "TYPE", "REASON", "TRIES", "GIVEN UP", "ERROR",
-            right=("TRIES",), whole=("ID", "TYPE", "REASON", "GIVEN UP"),
+            "ID", "TYPE", "REASON", "TRIES", "DEAD SINCE", "ERROR",
+            right=("TRIES",), whole=("ID", "TYPE", "REASON", "DEAD SINCE"),
         )  # fmt: skip
         rows = limit or _ROWS
         async for letter in letters.ls(only, limit=rows + (limit is None)):
@@ -105,7 +107,7 @@ def show(
 ) -> None:
     """Shows one dead letter, whole.
 
-    Why it was given up, every error, the traceback, and the message.
+    The reason, every error, the traceback, and the message.
 
     streams dead show email 1763960000000-0
     """
@@ -170,20 +172,20 @@ def replay(
     older_than: OlderThan = "",
     fingerprint: Fingerprint = None,
     limit: Limit = None,
-    rate: Annotated[float | None, typer.Option(help="At most so many a second.", metavar="N")] = None,
+    rate: Annotated[float | None, typer.Option(help="The maximum number per second.", metavar="N")] = None,
     canary: Annotated[
-        bool, typer.Option("--canary", help="One, then ten, then the rest; stop when they fail.")
+        bool, typer.Option("--canary", help="Replay one, then ten, then the rest; stop at a failure.")
     ] = False,
-    within: Annotated[str, typer.Option(help="How long a stage of --canary may take.", metavar="TIME")] = "2m",
-    force: Annotated[bool, typer.Option("--force", help="Also those that were replayed too often.")] = False,
+    within: Annotated[str, typer.Option(help="The time limit of a stage of --canary.", metavar="TIME")] = "2m",
+    force: Annotated[bool, typer.Option("--force", help="Include parked dead letters.")] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
     json: Json = False,
 ) -> None:
     """Delivers dead letters again.
 
-    To this group only, with all their attempts before them. Those named, else those that match, else (after asking)
-    all; what fails again meanwhile is not replayed again, nor what was replayed three times already.
+    To this group only; their attempt counters start from zero. Replays the named ones, else those that match, else
+    (after asking) all. A letter that fails again meanwhile is not replayed again; parked ones are skipped.
 
     streams dead replay email --error "mailbox full" --rate 50
     """
@@ -214,7 +216,7 @@ def discard(
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Drops dead letters for good.
+    """Deletes dead letters for good.
 
     The group's history keeps a line of each.
 

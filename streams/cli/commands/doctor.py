@@ -40,9 +40,9 @@ def examine(
     context: typer.Context,
     json: Annotated[bool, typer.Option("--json", help="Print an array of findings.")] = False,
 ) -> None:
-    """Checks that all is well.
+    """Checks the server, the settings and the groups.
 
-    Redis, the settings, the groups, what waits; exits 1 when something must be mended.
+    Also the clock and the waiting messages. Exits 1 when it finds a problem.
 
     streams doctor; streams doctor why 019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071
     """
@@ -57,7 +57,7 @@ def why(
 ) -> None:
     """Says why an event is not done.
 
-    One sentence for each group, and the command that mends it; exits 1 when there is no such event.
+    One sentence for each group, and the remedy; exits 1 when the event does not exist.
 
     streams doctor why 019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071
     """

@@ -16,15 +16,13 @@ if TYPE_CHECKING:
 
 
 def gaps(
-    accept: Annotated[
-        str, typer.Option(help="Take the gaps of this group (or `all`) for known.", metavar="GROUP")
-    ] = "",
+    accept: Annotated[str, typer.Option(help="Acknowledge the gaps of this group (or `all`).", metavar="GROUP")] = "",
     json: Annotated[bool, typer.Option("--json", help="Print an array.")] = False,
 ) -> None:
-    """Shows what was lost.
+    """Shows events that were removed before they were settled.
 
-    Entries that somebody removed (XTRIM, XDEL, DEL) before every group was through with them, and between which ids
-    they were. Exits 1 when there are any; --accept stops telling those of now.
+    Entries that XTRIM, XDEL or DEL removed before every group had settled them, with the ids around them. Exits 1
+    when it finds any; --accept acknowledges the present ones.
 
     streams gaps
     """

@@ -12,12 +12,12 @@ from streams.cli.session import opened
 
 
 def partitions(
-    set: Annotated[int | None, typer.Option("--set", min=1, help="Have so many from now on.", metavar="N")] = None,
+    set: Annotated[int | None, typer.Option("--set", min=1, help="The new number of partitions.", metavar="N")] = None,
     json: Annotated[bool, typer.Option("--json", help="Print an array of objects.")] = False,
 ) -> None:
-    """Shows the partitions, or changes how many there are.
+    """Shows the partitions, or changes their number.
 
-    More at any time; fewer when those that go are empty and nobody consumes. Then start every process with
+    More at any time; fewer when the removed ones are empty and no consumer runs. Then start every process with
     STREAMS_PARTITIONS set to the new number.
 
     streams partitions

@@ -31,17 +31,19 @@ def publish(
     fields: Annotated[
         list[str] | None, typer.Argument(help="Its fields, each as name=value.", metavar="K=V...")
     ] = None,
-    data: Annotated[str, typer.Option(help="Its fields as a JSON object; K=V are put over it.", metavar="JSON")] = "",
-    delay: Annotated[str, typer.Option(help="Hold it back for so long: 10s, 5m, 2h, 1h30m.", metavar="TIME")] = "",
-    at: Annotated[str, typer.Option(help="Hold it back until then: 2026-11-24T09:00:00+01:00.", metavar="ISO")] = "",
+    data: Annotated[str, typer.Option(help="Its fields as a JSON object; K=V override it.", metavar="JSON")] = "",
+    delay: Annotated[str, typer.Option(help="Delay it: 10s, 5m, 2h, 1h30m.", metavar="TIME")] = "",
+    at: Annotated[str, typer.Option(help="Delay it until a time: 2026-11-24T09:00:00+01:00.", metavar="ISO")] = "",
     once: Annotated[str, typer.Option(help="Publish one event under this name in 24 hours.", metavar="NAME")] = "",
     key: Annotated[str, typer.Option(help="The ordering key.")] = "",
-    expires: Annotated[str, typer.Option(help="Begin no handler for it after so long: 30s, 5m.", metavar="TIME")] = "",
+    expires: Annotated[
+        str, typer.Option(help="Start no handler for it after this time: 30s, 5m.", metavar="TIME")
+    ] = "",
     priority: Annotated[
-        Literal["high", "normal", "low"] | None, typer.Option(help="The lane it goes to; its event's if left out.")
+        Literal["high", "normal", "low"] | None, typer.Option(help="Its priority; default: the event's own.")
     ] = None,
     count: Annotated[
-        int | None, typer.Option(min=1, help="Publish so many, with {n} in values replaced by 1, 2, ...", metavar="N")
+        int | None, typer.Option(min=1, help="Publish N events, with {n} in values replaced by 1, 2, ...", metavar="N")
     ] = None,
     ndjson: Annotated[
         str, typer.Option(help='Publish a file (- is stdin) of lines {"type": ..., "data": {...}}.', metavar="FILE")

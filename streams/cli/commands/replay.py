@@ -19,7 +19,7 @@ from streams.durations import told
 if TYPE_CHECKING:
     from streams.admin.replay_job import Replay
 
-Rate = Annotated[float | None, typer.Option(help="At most so many a second.", metavar="N")]
+Rate = Annotated[float | None, typer.Option(help="The maximum number per second.", metavar="N")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Id = Annotated[str, typer.Argument(help="The replay's id, as `streams replays ls` shows it.", metavar="ID")]
 
@@ -27,14 +27,16 @@ replays = typer.Typer(help="Shows, resumes, cancels replays.", add_completion=Fa
 
 
 def replay(
-    stream: Annotated[str, typer.Argument(help="The stream (users) or one lane (users:low).", metavar="STREAM")],
+    stream: Annotated[
+        str, typer.Argument(help="The stream (users) or one priority of it (users:low).", metavar="STREAM")
+    ],
     group: Annotated[str, typer.Option("--group", help="The one group it is delivered to.", metavar="G")],
     since: Annotated[str, typer.Option("--from", help="From -1h, a time, or an entry id on.", metavar="TIME|ID")] = "",
     until: Annotated[str, typer.Option("--to", help="Up to a time or an entry id; now, else.", metavar="TIME|ID")] = "",
     type: Annotated[list[str] | None, typer.Option("--type", help="Only this type; several may be given.")] = None,
     id: Annotated[list[str] | None, typer.Option("--id", help="Only this event; several may be given.")] = None,
     rate: Rate = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many it would be.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count them.")] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
     json: Json = False,
 ) -> None:
@@ -122,7 +124,7 @@ def _tell(job: Replay, json: bool) -> None:
 def ls(json: Json = False) -> None:
     """Lists replays.
 
-    Those that are not finished, and the last hundred that are.
+    The unfinished ones, and the last hundred finished ones.
 
     streams replays ls
     """
@@ -153,7 +155,7 @@ async def _ls(json: bool) -> None:
 
 @replays.command("resume")
 def resume(id: Id, rate: Rate = None, json: Json = False) -> None:
-    """Goes on with a replay.
+    """Resumes a replay.
 
     One that was interrupted, from where it was; each event is replayed once.
 
@@ -177,9 +179,9 @@ async def _resume(id: str, rate: float | None, json: bool) -> None:
 
 @replays.command("cancel")
 def cancel(id: Id, json: Json = False) -> None:
-    """Ends a replay where it is.
+    """Ends a replay at its cursor.
 
-    What it has put into the group's inbox is delivered.
+    The messages that are in the group's inbox already are delivered.
 
     streams replays cancel 1f0c22ab
     """

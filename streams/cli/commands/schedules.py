@@ -15,9 +15,7 @@ from streams.durations import told
 if TYPE_CHECKING:
     from streams.scheduling.admin import Run, ScheduleState
 
-schedules = typer.Typer(
-    help="Shows, pauses, runs what publishes by itself.", add_completion=False, rich_markup_mode=None
-)
+schedules = typer.Typer(help="Shows, pauses, runs schedules.", add_completion=False, rich_markup_mode=None)
 
 Name = Annotated[str, typer.Argument(help="The schedule, such as report.weekly.", metavar="NAME")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -64,12 +62,12 @@ def _moment(at: datetime | None) -> str:
 def _condition(state: ScheduleState) -> str:
     if state.paused:
         return "paused"
-    return "" if state.alive else f"nobody runs {state.processor}"
+    return "" if state.alive else f"no consumer: {state.processor}"
 
 
 @schedules.command("pause")
 def pause(name: Name, json: Json = False) -> None:
-    """Stops a schedule; slots that pass are not made up for.
+    """Pauses a schedule; slots that pass are skipped.
 
     streams schedules pause report.weekly
     """
@@ -78,7 +76,7 @@ def pause(name: Name, json: Json = False) -> None:
 
 @schedules.command("resume")
 def resume(name: Name, json: Json = False) -> None:
-    """Lets a paused schedule go on with its next slot.
+    """Resumes a paused schedule with its next slot.
 
     streams schedules resume report.weekly
     """
@@ -100,9 +98,9 @@ def run(
     wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for what it publishes.")] = 5.0,
     json: Json = False,
 ) -> None:
-    """Runs a schedule now, beside its slots, also while it is paused.
+    """Runs a schedule now, independent of its slots, also while it is paused.
 
-    A running consumer of its processor does it; without one, the wish is dropped after a minute.
+    A running consumer of its processor does it; without one, the request expires after a minute.
 
     streams schedules run report.weekly
     """

@@ -20,8 +20,8 @@ def schema(
     type: Annotated[str, typer.Argument(help="An event type; without it, all are listed.", metavar="TYPE")] = "",
     json: Annotated[bool, typer.Option("--json", help="Print an array: JSON Schemas, changes, files.")] = False,
     check: Annotated[bool, typer.Option("--check", help="Compare all events with their accepted contracts.")] = False,
-    accept: Annotated[bool, typer.Option("--accept", help="Accept what is new and breaks nothing.")] = False,
-    contracts: Annotated[Path, typer.Option(help="Where the contracts are kept.")] = Path("schemas/contracts"),
+    accept: Annotated[bool, typer.Option("--accept", help="Accept compatible changes.")] = False,
+    contracts: Annotated[Path, typer.Option(help="The directory of the contracts.")] = Path("schemas/contracts"),
     asyncapi: Annotated[bool, typer.Option("--asyncapi", help="Print an AsyncAPI 3 document.")] = False,
     processor: Annotated[
         list[str] | None,

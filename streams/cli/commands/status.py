@@ -30,8 +30,8 @@ _LATE: Final = 2.0  # seconds that something due may wait without a word: movers
 
 
 def status(
-    watch: Annotated[bool, typer.Option("--watch", help="Show it again and again until Ctrl-C.")] = False,
-    every: Annotated[float, typer.Option(min=0.2, help="Seconds between two looks of --watch.")] = 2.0,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat until Ctrl-C.")] = False,
+    every: Annotated[float, typer.Option(min=0.2, help="Seconds between two outputs of --watch.")] = 2.0,
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object; with --watch one a line.")] = False,
 ) -> None:
     """Shows streams, groups and consumers.

@@ -28,13 +28,13 @@ _FOLLOW_PAGE: Final = 100
 
 def tail(
     stream: Annotated[
-        str, typer.Argument(help="A stream (users), one lane (users:high), or inbox:GROUP.", metavar="STREAM")
+        str, typer.Argument(help="A stream (users), one priority of it (users:high), or inbox:GROUP.", metavar="STREAM")
     ],
     start: Annotated[
-        str, typer.Option("--from", help="Begin so long ago (-1h) or after an entry id.", metavar="TIME|ID")
+        str, typer.Option("--from", help="Start at a time ago (-1h) or after an entry id.", metavar="TIME|ID")
     ] = "",
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many (default 20; with --from all).")] = None,
-    follow: Annotated[bool, typer.Option("--follow/--no-follow", "-f", help="Go on with what comes.")] = False,
+    limit: Annotated[int | None, typer.Option(min=1, help="The maximum number (default 20; with --from all).")] = None,
+    follow: Annotated[bool, typer.Option("--follow/--no-follow", "-f", help="Follow new entries.")] = False,
     reveal: Annotated[bool, typer.Option("--reveal", help="Show personal data too.")] = False,
     json: Annotated[bool, typer.Option("--json", help="Print an array; with --follow one object a line.")] = False,
 ) -> None:
@@ -75,7 +75,7 @@ async def _keys(streams: Streams, name: str) -> list[str]:
         keys = [partition.keys.inbox(lane) for partition in streams.partitions]
     elif lane:
         if lane not in LANES:
-            raise Usage(f"{name!r}: a lane is one of {', '.join(LANES)}")
+            raise Usage(f"{name!r}: a priority is one of {', '.join(LANES)}")
         keys = [partition.keys.stream(base, lane) for partition in streams.partitions]
     else:
         keys = [key for partition in streams.partitions for key in partition.keys.lanes(base)]

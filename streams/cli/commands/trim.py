@@ -11,16 +11,20 @@ from streams.cli.output import print_rich, row, table, write, write_json
 from streams.cli.session import opened
 from streams.cli.times import parse_duration
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only say how many it would be.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count them.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def trim(
     streams: Annotated[
-        list[str] | None, typer.Argument(help="Streams (users), or lanes of them (users:low); all, without.")
+        list[str] | None, typer.Argument(help="Streams (users), or priorities of them (users:low); default: all.")
     ] = None,
-    keep: Annotated[int | None, typer.Option(min=0, help="So many of each lane stay.", metavar="N")] = None,
-    older_than: Annotated[str, typer.Option("--older-than", help="Those older go: 24h, 30d.", metavar="TIME")] = "",
+    keep: Annotated[
+        int | None, typer.Option(min=0, help="Number of entries of each priority that stay.", metavar="N")
+    ] = None,
+    older_than: Annotated[
+        str, typer.Option("--older-than", help="Remove entries older than this: 24h, 30d.", metavar="TIME")
+    ] = "",
     dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
@@ -57,12 +61,12 @@ async def _trim(names: list[str], keep: int | None, older_than: str, dry_run: bo
 
 def retire(
     group: Annotated[str, typer.Argument(help="The group, such as email.", metavar="GROUP")],
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do it; without, it only says what it would.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Apply it; without it, only print the effect.")] = False,
     json: Json = False,
 ) -> None:
-    """Gives up a group that nobody runs.
+    """Removes a group without consumers.
 
-    Then it holds back no trimming. What it has not handled is not delivered; its dead letters stay.
+    Trimming does not wait for it any more. Its unhandled events are not delivered; its dead letters stay.
 
     streams retire old-reports
     """
@@ -79,14 +83,14 @@ async def _retire(group: str, yes: bool, json: bool) -> None:
         return
     verb = "retired" if given_up.done else "would retire"
     text = (
-        f"{verb} {group}: gives up {given_up.unread:,} unread, {given_up.pending:,} pending, "
+        f"{verb} {group}: drops {given_up.unread:,} unread, {given_up.pending:,} pending, "
         f"{given_up.waiting:,} waiting; keeps {given_up.dead:,} dead letters"
     )
     write(text if given_up.done else f"{text} (--yes does it)")
 
 
 def orphans(
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove them; without, it only says how many.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Remove them; without it, only count them.")] = False,
     older_than: Annotated[
         str, typer.Option("--older-than", help="Only those stored before: 2h, 1d.", metavar="TIME")
     ] = "1d",

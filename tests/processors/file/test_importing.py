@@ -86,7 +86,7 @@ async def test_bad_rows_are_reported_with_their_lines(
         (6, "quantity", "is missing"), (7, "quantity", "is more than 1000000000000"),
         (8, "quantity", "is not a whole number"), (9, "name", "is a formula"),
         (10, "price", "is no amount with at most two decimals"), (11, "row", "has more fields than the first line"),
-        (13, "name", "has control characters"), (15, "sku", "is also in line 16"), (16, "sku", "is also in line 15"),
+        (13, "name", "has control characters"), (15, "sku", "is also on line 16"), (16, "sku", "is also on line 15"),
         (17, "sku", "is unknown, and a new product needs a name"),
         (18, "price", "is no amount with at most two decimals"),
     ]  # fmt: skip
@@ -96,7 +96,7 @@ async def test_bad_rows_are_reported_with_their_lines(
     assert report[1] == '3,3,,sku,,is missing,"fill the cell, or delete the row"'
     assert report[2] == "4,4,B,quantity,'-1,is negative,enter what is there: 0 or more"
     assert report[10].startswith("13,13,J,name,")
-    assert report[12].startswith("14,15,K,sku,K,is also in line 16")  # a spreadsheet counts rows, an editor lines
+    assert report[12].startswith("14,15,K,sku,K,is also on line 16")  # a spreadsheet counts rows, an editor lines
     assert len(report) == 16  # a name over two lines is one row of them
     assert str(answer.errors_file).startswith(f"{SHOP}/")
 

@@ -134,7 +134,7 @@ async def test_what_cannot_be_meant_is_refused_and_nothing_is_done(streams: Stre
         await plan("notes", group="a", since=datetime(2026, 1, 1))  # noqa: DTZ001 - that is what is refused
     with pytest.raises(StreamsError, match="neither a time nor an entry id"):
         await plan("notes", group="a", since="yesterday")
-    with pytest.raises(NotFound, match="no lane"):
+    with pytest.raises(NotFound, match="no priority"):
         await plan("notes:middle", group="a")
     with pytest.raises(StreamsError, match="above 0"):
         await streams.replay("notes", group="a", rate=0)

@@ -131,7 +131,7 @@ async def test_one_lane_alone(streams: Streams) -> None:
     assert [found.stream for found in await streams.trim("users:low", keep=0)] == ["users:low"]
     assert await streams.redis.xlen(streams.keys.stream("users", "low")) == 0
     assert await streams.redis.xlen(streams.keys.stream("users")) == 1
-    with pytest.raises(NotFound, match="no lane"):
+    with pytest.raises(NotFound, match="no priority"):
         await streams.trim("users:medium", keep=0)
 
 

@@ -193,13 +193,13 @@ async def waits_for_its_retry(bench: Bench) -> str:
     return await bench.publish("fail")
 
 
-@situation("snoozed", "put it off (not before noon)", mend="streams cancel ID")
+@situation("snoozed", "its handler snoozed it (not before noon)", mend="streams cancel ID")
 async def put_off_by_its_handler(bench: Bench) -> str:
     await bench.run()
     return await bench.publish("later")
 
 
-@situation("in_line", "one message of a key at a time", "it is the turn of notes", mend="streams doctor why 1")
+@situation("in_line", "one message of a key at a time", "it queues behind notes", mend="streams doctor why 1")
 async def stands_in_line(bench: Bench) -> str:
     ordered = bench.processor()
     ordered.ordered = True
@@ -222,7 +222,7 @@ async def breaker_open_and_the_event_unread(bench: Bench) -> str:
     return await bench.publish(priority="high")
 
 
-@situation("breaker", "Unavailable: connection refused", "tried again in", mend="mend what does not answer")
+@situation("breaker", "Unavailable: connection refused", "tried again in", mend="repair what does not answer")
 async def breaker_opened_by_the_event(bench: Bench) -> str:
     await bench.run()
     return await bench.publish("away")
@@ -249,7 +249,7 @@ async def in_memory_behind_another(bench: Bench) -> str:
     return await bench.publish(priority="high")
 
 
-@situation("busy", "all 1 slot of probe are busy", "1 unread stand before it", mend="STREAMS_CONCURRENCY")
+@situation("busy", "all 1 slot of probe are busy", "1 unread are before it", mend="STREAMS_CONCURRENCY")
 async def every_slot_busy(bench: Bench) -> str:
     await bench.run(concurrency=1)
     await bench.busy_with()
@@ -284,7 +284,7 @@ async def held_by_a_consumer_that_begins_nothing(bench: Bench) -> str:
     return id
 
 
-@situation("behind", "unread stand before it", "a second are read: about", mend="python -m processors.probe")
+@situation("behind", "unread are before it", "a second are read: about", mend="python -m processors.probe")
 async def behind_others(bench: Bench) -> str:
     await bench.run(concurrency=1)
     await bench.streams.publish_many(Noted(n=n, text="slow") for n in range(1500))
@@ -312,7 +312,9 @@ async def suspected_of_killing_its_process(bench: Bench) -> str:
 
 
 @situation(
-    "dead", "gave it up after 1 attempt (rejected): DeadLetter: 550 no such mailbox", mend="streams dead show probe"
+    "dead",
+    "dead-lettered it after 1 attempt (rejected): DeadLetter: 550 no such mailbox",
+    mend="streams dead show probe",
 )
 async def dead(bench: Bench) -> str:
     await bench.run()
@@ -345,7 +347,7 @@ async def expired(bench: Bench) -> str:
     return id
 
 
-@situation("missed", "probe began further on in notes", mend="streams replay notes --group probe")
+@situation("missed", "probe began at a later entry of notes", mend="streams replay notes --group probe")
 async def group_made_by_hand_at_the_end(bench: Bench) -> str:
     id = await bench.publish()
     await bench.redis.xgroup_create(bench.notes, "probe", "$")

@@ -247,7 +247,7 @@ def test_a_directory_others_may_write_to_is_refused(home: Path, mode: int) -> No
     home.mkdir()
     home.chmod(mode)
 
-    with pytest.raises(StreamsError, match="nobody else may write"):
+    with pytest.raises(StreamsError, match="no other user may write"):
         EmbeddedRedis(home).start()
 
     assert stat.S_IMODE(home.stat().st_mode) == mode

@@ -111,7 +111,7 @@ async def test_who_stands_in_line_is_seen_and_can_be_called_off(streams: Streams
     await wait_until(lambda: _equals(standing, 3))
     (trail,) = (await streams.event(receipts[2].id)).groups
     assert trail.state == "in line"
-    assert trail.reason.startswith("it is the turn of notes ")
+    assert trail.reason.startswith("it queues behind notes ")
     assert (await streams.cancel(receipts[2].id)).groups == {"probe": "cancelled"}
     steps.gates["k"].set()
     await wait_until(lambda: steps.done["k"] == [0, 1, 3])
