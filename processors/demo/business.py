@@ -116,11 +116,9 @@ class Business:
         self._told.claim("its report names the wrong lines", named == goods.wrong_lines, f"lines {named}")
         fallen = {event.sku for event in _of(family, StockBelowThreshold)}
         alerts = [id for id, event in family if isinstance(event, StockBelowThreshold)]
-        self._screen.say(
-            f"{goods.low} has fallen below its threshold: {len(alerts)} alerts, for what nobody had told of"
-        )
+        self._screen.say(f"{goods.low} has fallen below its threshold: {len(alerts)} alerts, for products without one")
         self._told.claim(
-            "the upload led to mails: what became of it, and what ran low",
+            "the upload led to mails: its result, and low stock",
             goods.low in fallen and all(self._cast.mailbox.mails[id] == 1 for id in alerts),
             f"{len(alerts)} alerts mailed",
         )

@@ -81,7 +81,7 @@ def _how(line: dict[str, Any], told: Told, cast: Cast) -> str:
         return f"sent ({' '.join(str(reply.code) for reply in cast.mailbox.replies[programme.BUSY])})"
     if line["replays"]:
         return "dead, replayed, sent"
-    return "sent" if line["mails"] else "no mail: told before"
+    return "sent" if line["mails"] else "no mail: sent before"
 
 
 def show_claims(claims: list[Claim], screen: Screen) -> None:
@@ -120,7 +120,7 @@ def show_results(told: Told, cast: Cast, screen: Screen, *, kept: bool) -> None:
     for name, event in told.mailed.items():
         for file in cast.mailbox.of(event):
             row(made, f"mail: {name}", str(near(file)))
-    screen.show(Text("\nWhat was made, and who was told", style="bold"))
+    screen.show(Text("\nWhat was made, and its mails", style="bold"))
     screen.show(made)
 
 

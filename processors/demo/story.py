@@ -75,7 +75,7 @@ class Story:
             f"{letter.attempts} attempt, reason {letter.reason}",
         )
         await self._look.until("the first 451", lambda: mailbox.look().replies[BUSY])
-        self._screen.say(f"{BUSY}: told 451, waits for its second attempt", "yellow")
+        self._screen.say(f"{BUSY}: refused with 451, waits for its second attempt", "yellow")
         mails = [mailbox.mails[events[name]] for name in ("welcome", "reset", "report")]
         self.told.claim("each of the four kinds of event became one mail", mails == [1, 1, 1], f"{mailbox.taken} mails")
         stock = [events["stock"], events["stock again"]]
@@ -147,11 +147,11 @@ class Story:
         )
 
     async def _the_dead_letter_is_replayed(self) -> None:
-        self._screen.act("The mail server is mended, the dead letter replayed")
+        self._screen.act("The mail server is repaired, the dead letter replayed")
         event, mailbox = self.told.events["gone"], self._cast.mailbox
         followed = mailbox.look().scripts
         self._cast.follow(programme.mended())
-        await self._look.until("the mail server to be mended", lambda: mailbox.look().scripts > followed)
+        await self._look.until("the mail server to be repaired", lambda: mailbox.look().scripts > followed)
         self._screen.say(f"the mailbox {GONE} exists now")
         self._look.expected += 1
         tally = await self._streams.dead_letters(GROUP).replay([event], by="demo")
@@ -174,7 +174,7 @@ class Story:
         self.told.spans = receiver.spans
         own = [len(_of(self.told.spans, busy, verb)) for verb in ("publish", "process", "retry", "ack")]
         self.told.claim(
-            "the spans of the retried event tell the same story",
+            "the spans of the retried event show the same",
             own == [1, 3, 2, 1],
             "published {}, processed {}, retried {}, acknowledged {}".format(*(f"{count} x" for count in own)),
         )

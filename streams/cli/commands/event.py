@@ -39,8 +39,8 @@ def event(
 ) -> None:
     """Shows where an event is.
 
-    In every group: its state, attempts and errors; and what followed from it. With --follow: how far its handlers have
-    come, until every group is through with it.
+    In every group: its state, attempts and errors; and its follow-up events. With --follow: the progress of its
+    handlers, until every group has finished it.
 
     streams event 019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071
     """

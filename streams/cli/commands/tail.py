@@ -40,7 +40,7 @@ def tail(
 ) -> None:
     """Shows the messages of a stream.
 
-    The newest 20 or, with --from, all since then; all lanes together, oldest first. Times are UTC.
+    The newest 20 or, with --from, all since then; all priorities together, oldest first. Times are UTC.
 
     streams tail users --from -1h --follow
     """
