@@ -1,8 +1,8 @@
 """The words of the documentation, the help texts and the messages are the field's own.
 
-Home-made words creep back one by one, so each has a pattern here, beside the word to use. Pages are checked without their
-code. Of the code, string literals are checked (errors, log texts, help) and the help of each command; docstrings and
-names are not. `ALLOWED` lists the exceptions, with the reason.
+Home-made words creep back one by one, so each has a pattern here, beside the word to use. Pages are checked without
+their code. Of the code, string literals are checked (errors, log texts, help) and the help of each command;
+docstrings and names are not. `ALLOWED` lists the exceptions, with the reason.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ RETIRED: Final[Mapping[str, str]] = {
     rf"g[ai]ves?{_IT} up|giv(?:en|ing){_IT} up": "dead-letter, remove, stop",
     r"through with": "has finished",
     rf"hand(?:s|ed|ing)?{_IT} (?:over|back)|hand-(?:over|back)s?": "deliver, release",
-    r"whoever|everybody|everyone|somebody|someone|anybody|anyone|nobody|no one": "name the consumer or process",
+    r"whoever|everybody|everyone|somebody|someone|anybody|anyone|nobody|no one": "name the process",
     r"cannot be meant": "is invalid",
     r"that there (?:is|are) not|there is it|is there not": "unknown, missing",
     r"what becomes? of|what became of": "outcome, state",

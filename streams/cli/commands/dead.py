@@ -36,11 +36,9 @@ Reason = Annotated[
         "--reason", help="Only failed, rejected, invalid, unknown_type, too_large, unsupported or crashed ones."
     ),
 ]
-Fingerprint = Annotated[
-    str | None, typer.Option("--fingerprint", help="Only this kind of failure, as --group-by shows it.")
-]
-Since = Annotated[str, typer.Option("--since", help="Only dead-lettered within this time: 1h, 2d.", metavar="TIME")]
-OlderThan = Annotated[str, typer.Option("--older-than", help="Only dead-lettered longer ago: 7d.", metavar="TIME")]
+Fingerprint = Annotated[str | None, typer.Option("--fingerprint", help="Only this kind of failure (see --group-by).")]
+Since = Annotated[str, typer.Option("--since", help="Dead-lettered within this time: 1h, 2d.", metavar="TIME")]
+OlderThan = Annotated[str, typer.Option("--older-than", help="Dead-lettered longer ago: 7d.", metavar="TIME")]
 Limit = Annotated[int | None, typer.Option(min=1, help="The maximum number, oldest first.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count them.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -56,7 +54,7 @@ def ls(
     since: Since = "",
     older_than: OlderThan = "",
     fingerprint: Fingerprint = None,
-    group_by: Annotated[Literal["fingerprint"] | None, typer.Option(help="Count them by kind of failure.")] = None,
+    group_by: Annotated[Literal["fingerprint"] | None, typer.Option(help="Count by kind of failure.")] = None,
     limit: Limit = None,
     json: Json = False,
 ) -> None:
