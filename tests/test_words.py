@@ -55,15 +55,6 @@ ALLOWED: Final[Mapping[tuple[str, str], str]] = {
     ("streams/inspecting/explanation.py", "in line"): "the state itself",
     ("streams/inspecting/group_status.py", "in line"): "the state itself",
     ("docs/operate/cli.md", "in line"): "the state itself, in the table of states",
-    ("docs/concepts/how-it-works.md", "lane"): "its table of modules, which is to be rewritten as a walk",
-    ("docs/concepts/how-it-works.md", "whose turn"): "the same",
-    ("docs/concepts/how-it-works.md", "what becomes of"): "the same",
-    ("docs/concepts/how-it-works.md", "give up"): "the same",
-    ("docs/concepts/how-it-works.md", "gave up"): "the same",
-    ("docs/concepts/how-it-works.md", "tell"): "the same",
-    ("docs/concepts/how-it-works.md", "call off"): "the same",
-    ("docs/concepts/how-it-works.md", "through with"): "the same",
-    ("docs/concepts/how-it-works.md", "what became of"): "the same",
 }
 """(where, phrase) of what stays: names that are in use elsewhere, until these are renamed."""
 
