@@ -300,7 +300,7 @@ async def called_off_and_the_handler_clings(bench: Bench) -> str:
     return id
 
 
-@situation("suspect", "its process died 3 times", "alone", mend="streams event ID")
+@situation("suspect", "its process died 3 times", "runs it by itself", mend="streams event ID")
 async def suspected_of_killing_its_process(bench: Bench) -> str:
     await bench.make_group()
     id = await bench.publish()
@@ -321,7 +321,7 @@ async def dead(bench: Bench) -> str:
     return await bench.publish("reject")
 
 
-@situation("discarded", "its dead letter was discarded by ops at")
+@situation("discarded", "the dead letter was discarded by ops at")
 async def discarded(bench: Bench) -> str:
     id = await dead(bench)
     letters = bench.streams.dead_letters("probe")
@@ -368,7 +368,7 @@ async def group_began_after_it_was_trimmed(bench: Bench) -> str:
     return id
 
 
-@situation("trimmed", "it was trimmed from notes", "only what every group is through with")
+@situation("trimmed", "it was trimmed from notes", "only what every group has finished")
 async def trimmed_and_another_group_remembers(bench: Bench) -> str:
     await bench.make_group()
     await bench.run("other", attempts=1)
