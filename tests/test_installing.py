@@ -45,7 +45,7 @@ OF_THE_ENGINE: Final = {
     "cli": "import sys; sys.argv = ['streams', '--help']; from streams.cli import main; main()",
     "tracing": "from observability import instrument; assert instrument('probe')",
     "embedded": "from streams.redis.embedded import _in_wheel; assert _in_wheel()",
-    "uvloop": "import uvloop, streams.runner; assert streams.runner._loop_factory() is uvloop.new_event_loop",
+    "uvloop": "import streams.consuming.runner as r, uvloop; r._loop_factory() is uvloop.new_event_loop or exit(1)",
     "testing": HARNESS,
     "sql": "from streams.sql import Outbox, make_engine; make_engine('sqlite+aiosqlite:///probe.db')",
     "storage": "from streams.messages.claims import ClaimStore; ClaimStore('file:///tmp')",

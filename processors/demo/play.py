@@ -46,6 +46,7 @@ def demo(
         _stop(stop)
         return
     with extra("demo", of=APPLICATION, for_="streams demo"):
+        import processors.demo.business  # noqa: F401 - what it imports is in that extra, and is needed much later
         from processors.demo.cast import Cast
 
     directory = _directory(dir)

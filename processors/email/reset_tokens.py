@@ -33,6 +33,14 @@ LONGEST: Final = 24 * 3600 * 1000
 
 _BYTES: Final = 32
 _USED: Final = b"used"
+# A script, or a token without an end could be left. KEYS[1]: `:tokens`; ARGV: the hash of a token, its life in ms.
+# Returns the hashes of those before it.
+_ADD: Final = """
+local earlier = redis.call('SMEMBERS', KEYS[1])
+redis.call('SADD', KEYS[1], ARGV[1])
+redis.call('PEXPIRE', KEYS[1], ARGV[2])
+return earlier
+"""
 
 
 class Token(NamedTuple):
@@ -68,9 +76,7 @@ async def mint(redis: Redis, keys: Keys, reset_id: str, email: str, expires_at: 
         end = int(known_end)
     until = min(int(expires_at.timestamp() * 1000), end)
     token = secrets.token_urlsafe(_BYTES)
-    async with client.pipeline(transaction=True) as pipeline:  # or a token without an end could be left
-        pipeline.smembers(place).sadd(place, _hash(token)).pexpireat(place, until)
-        earlier, *_ = await pipeline.execute()
+    earlier = await client.eval(_ADD, 1, place, _hash(token), until - now)
     return Token(token, datetime.fromtimestamp(until / 1000, UTC), frozenset(earlier))
 
 

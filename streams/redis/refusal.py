@@ -7,7 +7,6 @@ arguments, which are cut off.
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import ssl
 from collections.abc import Awaitable, Iterator
@@ -19,12 +18,10 @@ from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
     ClusterCrossSlotError,
-    ConnectionError,
     MovedError,
     NoPermissionError,
     RedisError,
     ResponseError,
-    TimeoutError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
@@ -225,7 +222,7 @@ def is_of_script(error: RedisError) -> bool:
     return "user_script" in words and not words.startswith(_PASSING)
 
 
-LOST: Final = (ConnectionError, TimeoutError, OSError, asyncio.TimeoutError)
+LOST: Final = (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError)
 """What a call raises when the connection is gone. `AuthenticationError` is a `ConnectionError` too: see `refusal`."""
 
 

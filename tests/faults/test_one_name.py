@@ -182,7 +182,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> float:
 def is_quiet(streams: Streams, seconds: float) -> bool:
     """Whether none of its connections has heard of the server for so long."""
     connections: list[Any] = [*streams.redis.connection_pool._available_connections]
-    connections += [partition.publisher._connection._connection for partition in streams.partitions]
+    connections += [publisher._connection._connection for publisher in streams._router.publishers]
     return all(time.monotonic() - connection._heard > seconds for connection in connections)
 
 

@@ -156,7 +156,7 @@ class Model:
             case "f":
                 more = [0]
             case "d":
-                more = [2, "id", values[ID]]
+                more = [0, 2, "id", values[ID]]
             case "w":
                 name = waiting_id(self.keys, GROUP, held.turn)
                 more = [self.dice.choice([0, 0, 5]), name, len(carried) + 1, self.inbox, *carried]
