@@ -15,7 +15,7 @@ export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo picture test test-cluster slow check format bench bench-processors soak soak-long mutants mutate structure peers wheels lock clean
+.PHONY: help demo picture docs test test-cluster slow check format bench bench-processors soak soak-long mutants mutate structure peers wheels lock clean
 
 help: ## Shows these targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -26,7 +26,6 @@ demo: $(READY) ## Shows it all before your eyes, on servers of its own: fails, k
 picture: $(READY) ## Draws the trace in the README anew, from a run of the demo.
 	$(BIN)/streams demo | $(BIN)/python docs/pictures/draw_trace.py
 
-.PHONY: docs
 docs: .docs/.ready ## Builds the documentation as a site into site/; any warning is an error.
 	.docs/bin/python docs/site/build.py
 

@@ -8,13 +8,17 @@ import orjson
 import pytest
 import yaml
 
+from streams.events.event import _registry
 from tests.cli.conftest import Command
 
 pytestmark = pytest.mark.newest_redis
 
 
-def test_accepted_then_checked_then_broken(command: Command, tmp_path: Path) -> None:
+def test_accepted_then_checked_then_broken(command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What is new must be accepted; what breaks is told with its field, and ends with 1."""
+    # Events of other tests in this process are no contracts, and examples of some cannot be made.
+    own = {type: event for type, event in _registry.items() if event.__module__.startswith("schemas.")}
+    monkeypatch.setattr("streams.events.event._registry", own)
     place = ("--contracts", str(tmp_path / "contracts"))
     checked = command("schema", "--check", *place)
     assert checked.code == 1

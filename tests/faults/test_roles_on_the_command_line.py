@@ -192,10 +192,9 @@ async def test_an_operator_runs_every_command(
     async with Streams(settings=role("operator")) as client:
         planned = await client.replays.plan("users", group="email")
         beginning = asyncio.ensure_future(client.replays.begin(planned, rate=2))
-        await wait_until(lambda: _unfinished(client))
+        job = await wait_until(lambda: _unfinished(client))
         beginning.cancel()
         await asyncio.wait({beginning})  # it holds a connection until it has ended
-        job = await _unfinished(client)
     await operator("replays", "ls")
     await operator("replays", "resume", job)
     await operator("replays", "cancel", job)
