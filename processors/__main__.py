@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from observability.logs import configure_logs
 from processors.supervisor import supervise
 from streams import Settings, StreamsError
-from streams.consuming import EXIT_USAGE
+from streams.errors import EXIT_USAGE
 from streams.messages import describe
 
 

@@ -17,7 +17,8 @@ from typing import Final
 import structlog
 
 from streams import Settings
-from streams.consuming import EXIT_CRASHED, EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_USAGE
+from streams.consuming import EXIT_CRASHED
+from streams.errors import EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_USAGE
 
 log = structlog.get_logger("processors.supervisor")
 

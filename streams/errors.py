@@ -14,6 +14,11 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from streams.receipt import Receipt
 
+# Exit codes of processors and of commands.
+EXIT_USAGE: Final = 2
+EXIT_REFUSED: Final = 78  # EX_CONFIG: restarting without a change cannot help
+EXIT_INTERRUPTED: Final = 130
+
 
 class StreamsError(Exception):
     """Something the engine refuses or could not do; the message is one line and says what to do about it.
@@ -41,7 +46,7 @@ class Unreachable(StreamsError):
 
 
 class PublishUncertain(StreamsError):
-    """Redis went away while it was told to publish: the events may or may not be in the stream.
+    """Redis went away during a publish: the events may or may not be in the stream.
 
     Publishing the same event object again with the same `id` is safe for consumers that deduplicate by event id.
     """
@@ -73,7 +78,6 @@ class NotFound(StreamsError):
 
 ENGINE: Final = "planning-bord-streams"
 APPLICATION: Final = "planning-bord"
-_EXIT_USAGE: Final = 2
 _OURS: Final = frozenset({"streams", "observability", "schemas", "processors", "tests", "examples", "benchmarks"})
 
 _needed: list[str] = []  # the extras whose parts are being imported, the outermost first
@@ -101,7 +105,7 @@ def extra(name: str, *, of: str = ENGINE, for_: str) -> Iterator[None]:
         problem = f"{_needed[0]} ({missing} is not installed)"
         if sys.argv and sys.argv[0] == "-m":
             sys.stderr.write(f"error: {problem}\n")
-            sys.exit(_EXIT_USAGE)
+            sys.exit(EXIT_USAGE)
         raise MissingExtra(problem, name=error.name) from error
     finally:
         _needed.pop()

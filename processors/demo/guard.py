@@ -49,8 +49,8 @@ def stop(directory: Path) -> list[str]:
     except (OSError, ValueError, TypeError, KeyError):
         raise StreamsError(f"{directory} is not the directory of a demo; name the one that it printed") from None
     if not hasattr(os, "pidfd_open") or not identity(os.getpid()):
-        told = ", ".join(f"{name} (pid {pid})" for name, pid, _ in entries)
-        raise StreamsError(f"this system cannot distinguish processes safely; end these yourself: {told}")
+        left = ", ".join(f"{name} (pid {pid})" for name, pid, _ in entries)
+        raise StreamsError(f"this system cannot distinguish processes safely; end these yourself: {left}")
     names = _end({name: handle for name, pid, known in entries if (handle := _handle(pid, known)) is not None})
     if EmbeddedRedis(directory / "redis").stop():
         names.append("redis")

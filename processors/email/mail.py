@@ -66,7 +66,7 @@ def compose(rendered: Rendered, *, event_id: str, template: str, sender: Address
         f"From: {_from(sender)}",
         "To: " + ",\r\n ".join(addresses),
         subject_header(shown(rendered.subject)),
-        # RFC 3834: no vacation replies to a robot; the second header is how Exchange wants to be told.
+        # RFC 3834: no vacation replies to a robot; the second header says it to Exchange.
         "Auto-Submitted: auto-generated",
         "X-Auto-Response-Suppress: All",
     )

@@ -149,7 +149,7 @@ class StockImport:
             # A clean-up has removed them: what was written stands, and is written again as it is.
             return await self._check_again(record)
         if record.missing:
-            # A fault in the code: who waits is told that it has failed, and not that all is done.
+            # A fault in the code: the requester gets a failure, and not a success.
             raise RuntimeError(f"{record.missing} rows of import {record.id} are neither written nor refused")
         return await self._end(record, "done")
 

@@ -92,8 +92,6 @@ def _check_archive(path: Path) -> bool:
                         is_stale = re.search(rb'fullCalcOnLoad="(?:1|true)"', begins) is not None
                     if any(mark in begins for mark in _DOCUMENT_TYPE):
                         raise FileRefused("the workbook has a document type, which no workbook needs: save it anew")
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
-        if isinstance(error, FileRefused):
-            raise
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError):
         raise FileRefused(what_it_is(head)) from None
     return is_stale

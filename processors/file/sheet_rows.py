@@ -158,22 +158,23 @@ def _cells(sheet: Any, *, is_stale: bool = False) -> Iterator[tuple[Any, ...]]:
 
     sheet.reset_dimensions()  # what a sheet says of its own size may be a lie
     book, following = sheet.parent, 1
-    # As openpyxl's own reader of rows, with another parser; and what is out of order is refused and not left out.
-    with sheet._get_source() as source:  # noqa: SLF001
+    # As openpyxl's own reader of rows, with another parser; and what is out of order is refused and not left out. The
+    # private names are those that its reader uses: openpyxl has no public way to see a formula without a value.
+    with sheet._get_source() as source:  # noqa: SLF001 - see above
         parser = Parser(
             source,
-            sheet._shared_strings,  # noqa: SLF001
+            sheet._shared_strings,  # noqa: SLF001 - see above
             data_only=True,
             epoch=book.epoch,
-            date_formats=book._date_formats,  # noqa: SLF001
-            timedelta_formats=book._timedelta_formats,  # noqa: SLF001
+            date_formats=book._date_formats,  # noqa: SLF001 - see above
+            timedelta_formats=book._timedelta_formats,  # noqa: SLF001 - see above
         )
         for number, row in parser.parse():
             if number < following:
                 raise ValueError("the rows of a sheet stand in their order, each once")
             for _ in range(following, number):
                 yield ()
-            yield sheet._get_row(row)  # noqa: SLF001
+            yield sheet._get_row(row)  # noqa: SLF001 - see above
             following = number + 1
 
 

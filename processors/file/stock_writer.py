@@ -100,7 +100,7 @@ async def write_stock(
 
     A product that is new is made if its row has a name. The stock of a product becomes what its row says, unless a file
     whose place among the uploads is `later` or behind it has set it; `uploaded` is this file's place. What changes is a
-    movement with `reference`. `below_since` is left to whoever looks for stock below its threshold.
+    movement with `reference`. `below_since` is set by the stock check.
     """
     if rows.is_empty():
         return Written()

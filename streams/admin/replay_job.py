@@ -168,7 +168,7 @@ class Replay:
     """One replay: what for, and how far. `matched` was counted before it began; `replayed` of them are in the group's
     inbox. It goes on behind `cursor` (empty: at the beginning) of the span number `span`.
 
-    `running` means not finished: whether a process is at it, `updated_at` tells.
+    `running` means not finished: `updated_at` shows whether a process works on it.
     """
 
     id: str

@@ -11,12 +11,16 @@ from typing import Any, Final, NoReturn, TypeVar
 import typer
 
 from streams.cli.output import discard_stdout, is_of_output, open_missing, safe
-from streams.errors import ConfigurationError, Refused, StreamsError
+from streams.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_REFUSED,
+    EXIT_USAGE,
+    ConfigurationError,
+    Refused,
+    StreamsError,
+)
 
 EXIT_FAILED: Final = 1
-EXIT_USAGE: Final = 2
-EXIT_REFUSED: Final = 78
-EXIT_INTERRUPTED: Final = 130
 EXIT_NOBODY_READS: Final = 141  # what a shell reports for a process that SIGPIPE ended
 
 T = TypeVar("T")

@@ -10,21 +10,18 @@ from streams import exports
 
 if TYPE_CHECKING:
     from streams.consuming.consumer import Consumer
-    from streams.consuming.exits import EXIT_CRASHED, EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_USAGE
+    from streams.consuming.exits import EXIT_CRASHED
     from streams.consuming.runner import run
 
 __all__ = [
     "EXIT_CRASHED",
-    "EXIT_INTERRUPTED",
-    "EXIT_REFUSED",
-    "EXIT_USAGE",
     "Consumer",
     "run",
 ]
 
 _HOMES: Final = {
     "streams.consuming.consumer": ("Consumer",),
-    "streams.consuming.exits": ("EXIT_CRASHED", "EXIT_INTERRUPTED", "EXIT_REFUSED", "EXIT_USAGE"),
+    "streams.consuming.exits": ("EXIT_CRASHED",),
     "streams.consuming.runner": ("run",),
 }
 __getattr__, __dir__ = exports(__name__, _HOMES)

@@ -17,9 +17,6 @@ from streams.messages.error_text import describe
 log = get_logger("streams.runner")
 
 EXIT_CRASHED: Final = 1
-EXIT_USAGE: Final = 2
-EXIT_REFUSED: Final = 78  # EX_CONFIG: restarting without a change cannot help
-EXIT_INTERRUPTED: Final = 130
 _THREADS_END_WITHIN: Final = 1.0  # seconds
 
 

@@ -25,16 +25,13 @@ from streams.client.client import Streams
 from streams.consuming.consumer import Consumer, end_tasks, silent
 from streams.consuming.exits import (
     EXIT_CRASHED,
-    EXIT_INTERRUPTED,
-    EXIT_REFUSED,
-    EXIT_USAGE,
     exit_now,
     exit_process,
     reason,
     say,
 )
 from streams.consuming.watchdog import Watchdog
-from streams.errors import ConfigurationError, Refused, StreamsError
+from streams.errors import EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_USAGE, ConfigurationError, Refused, StreamsError
 from streams.handlers.callables import shown
 from streams.handlers.child_processes import Parent, end_child
 from streams.handlers.processor import Processor
