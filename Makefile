@@ -46,7 +46,7 @@ check: $(READY) ## Runs ruff, mypy, import-linter, the module size limit, and co
 	$(BIN)/loq check
 	$(BIN)/streams schema --check
 
-format: $(READY) ## Formats, and mends what ruff can mend.
+format: $(READY) ## Formats, and fixes what ruff can fix.
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

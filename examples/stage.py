@@ -24,7 +24,7 @@ from processors.database.tables import businesses
 from processors.demo.sink import Sink
 from processors.email.settings import EmailSettings
 from streams import NotFound, Settings, Streams, StreamsError
-from streams.inspecting import Trail
+from streams.inspecting import EventStatus
 
 _PATIENCE: Final = 60.0  # seconds that an example waits for what it has published
 
@@ -84,7 +84,7 @@ async def a_business(engine: AsyncEngine) -> int:
     return int(found)
 
 
-async def follow(streams: Streams, id: str, group: str) -> Trail:
+async def follow(streams: Streams, id: str, group: str) -> EventStatus:
     """Prints each step that a group takes with an event, and returns where it is when the group is through with it.
 
     An event of an outbox is waited for: a relay publishes it a moment after its commit. Raises `StreamsError` when it

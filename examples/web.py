@@ -29,7 +29,7 @@ from processors.file import FileRefused, store_upload
 from processors.storage import Storages, StorageSettings
 from processors.storage.file_writer import FileTooLarge
 from streams import NotFound, Streams, StreamsError, Unavailable
-from streams.inspecting import Trail
+from streams.inspecting import EventStatus
 from streams.sql import Outbox
 from streams.sql.relay import Relay
 from streams.sql.tables import outbox as waiting
@@ -132,7 +132,7 @@ async def event_status(id: EventId, shop: TheShop) -> dict[str, Any]:
     raise HTTPException(404, f"there is no event {id}")
 
 
-def told(trail: Trail) -> dict[str, Any]:
+def told(trail: EventStatus) -> dict[str, Any]:
     """What of it is everybody's business: no errors, no data."""
     return {
         "id": trail.id,

@@ -95,7 +95,7 @@ class Supervisor:
             if self._stopping.is_set():
                 return
             if code in _HOPELESS:
-                log.error("supervisor.gave_up", process=place.label, code=code)
+                log.error("supervisor.not_restarted", process=place.label, code=code)
                 self._given_up = code
                 return
             if loop.time() - began >= _LONG_ENOUGH:

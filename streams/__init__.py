@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from streams.handlers.limit import Limit
     from streams.handlers.processor import Processor
     from streams.handlers.progress import CurrentProgress, Progress
-    from streams.inspecting.follow import Step
+    from streams.inspecting.follow import Update
     from streams.messages.delivery import Delivery
     from streams.messages.middleware import Middleware
     from streams.messages.outcome import DeadLetter, DeadLettered, Retry, Snooze, Unavailable
@@ -71,7 +71,6 @@ __all__ = [  # noqa: RUF022 - in the order of sorted()
     "Shared",
     "Slot",
     "Snooze",
-    "Step",
     "Streams",
     "StreamsError",
     "SyncStreams",
@@ -79,6 +78,7 @@ __all__ = [  # noqa: RUF022 - in the order of sorted()
     "Unavailable",
     "Unpublishable",
     "Unreachable",
+    "Update",
     "run",
 ]
 
@@ -123,7 +123,7 @@ _HOMES: Final = {
     "streams.handlers.limit": ("Limit",),
     "streams.handlers.processor": ("Processor",),
     "streams.handlers.progress": ("CurrentProgress", "Progress"),
-    "streams.inspecting.follow": ("Step",),
+    "streams.inspecting.follow": ("Update",),
     "streams.messages.delivery": ("Delivery",),
     "streams.messages.middleware": ("Middleware",),
     "streams.messages.outcome": ("DeadLetter", "DeadLettered", "Retry", "Snooze", "Unavailable"),

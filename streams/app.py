@@ -124,7 +124,7 @@ async def registered(client: App) -> int:
         noted = whole(await unless_odd(first.redis.get(first.keys.partitions())))
         if noted > 0:
             return noted
-        return 1 if await first.redis.exists(first.keys.books()) else client.settings.partitions
+        return 1 if await first.redis.exists(first.keys.ledger()) else client.settings.partitions
 
 
 async def settle_on(client: App, number: int, *, change: bool = False) -> int:
@@ -133,14 +133,14 @@ async def settle_on(client: App, number: int, *, change: bool = False) -> int:
     with refusing(first.connections):
         return await agree_partitions(
             first.redis.execute_command,
-            partitions=first.keys.partitions(), books=first.keys.books(), number=number, change=change,
+            partitions=first.keys.partitions(), ledger=first.keys.ledger(), number=number, change=change,
         )  # fmt: skip
 
 
 AGREE_PARTITIONS: Final = Script.load("redis/agree_partitions")
 
 
-async def agree_partitions(call: Call, *, partitions: str, books: str, number: int, change: bool = False) -> int:
+async def agree_partitions(call: Call, *, partitions: str, ledger: str, number: int, change: bool = False) -> int:
     """How many partitions the app has: `number` if it is new or to be changed, else what was noted before."""
-    holds: int = await run(call, AGREE_PARTITIONS, (partitions, books), (number, int(change)))
+    holds: int = await run(call, AGREE_PARTITIONS, (partitions, ledger), (number, int(change)))
     return holds

@@ -8,12 +8,12 @@ from math import nan
 from numbers import Real
 
 
-def told(seconds: float | None) -> str:
+def format_duration(seconds: float | None) -> str:
     """A duration in at most two units: `0.4 s`, `12 s`, `3 min`, `2 h 5 min`, `4 d 3 h`; `-` for None."""
     if seconds is None:
         return "-"
     if seconds < 0:
-        return f"-{told(-seconds)}"
+        return f"-{format_duration(-seconds)}"
     if seconds < 10:
         return f"{seconds:.1f} s"
     if seconds < 120:

@@ -14,7 +14,7 @@ from processors.demo.cast import Cast
 from processors.demo.claim import NotInTime
 from processors.demo.screen import Screen, Standing
 from streams import Streams, StreamsError
-from streams.inspecting import GroupState, GroupTrail, Snapshot, Trail
+from streams.inspecting import EventStatus, GroupState, GroupStatus, Snapshot
 
 GROUP: Final = "email"
 
@@ -51,7 +51,7 @@ class Lookout:
         """The group of the consumers."""
         return group_of(await self._streams.snapshot())
 
-    async def trail(self, event: str) -> GroupTrail:
+    async def trail(self, event: str) -> GroupStatus:
         """Where the group has an event."""
         for group in (await self._streams.event(event)).groups:
             if group.group == GROUP:
@@ -63,14 +63,14 @@ class Lookout:
         groups = (await self._streams.snapshot()).groups
         return any(each.name == group and each.alive >= count for each in groups)
 
-    async def family(self, event: str) -> list[Trail]:
+    async def family(self, event: str) -> list[EventStatus]:
         """An event and all that followed from it, causes before effects."""
         found = [await self._streams.event(event)]
         for trail in found:  # it grows meanwhile
             found += [await self._streams.event(follow_up.id) for follow_up in trail.follow_ups]
         return found
 
-    async def through(self, event: str) -> list[Trail]:
+    async def through(self, event: str) -> list[EventStatus]:
         """The same when every group is through with every event of it; empty until then."""
         found = await self.family(event)
         return found if all(group.state == "acked" for trail in found for group in trail.groups) else []

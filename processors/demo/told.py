@@ -7,7 +7,7 @@ from pathlib import Path
 
 from observability.receiver import Span
 from processors.demo.claim import Claim
-from streams.inspecting import GroupTrail, Snapshot
+from streams.inspecting import GroupStatus, Snapshot
 
 
 @dataclass
@@ -22,7 +22,7 @@ class Told:
     mailed: dict[str, str] = field(default_factory=dict)  # what a mail was about -> the id of its event
     crowd: set[str] = field(default_factory=set)  # the ids of the many
     claims: list[Claim] = field(default_factory=list)
-    trails: dict[str, GroupTrail] = field(default_factory=dict)
+    trails: dict[str, GroupStatus] = field(default_factory=dict)
     spans: list[Span] = field(default_factory=list)
     snapshot: Snapshot | None = None
     in_flight: int = 0  # deliveries the killed consumer held

@@ -81,17 +81,17 @@ async def send_stock_alert(event: StockBelowThreshold, post: Post = Depends(post
     """
     settings, event_id = post.settings, post.delivery.message.id
     if not settings.email_stock_alerts_to:
-        log.warning("stock.nobody_to_tell", event_id=event_id, set="EMAIL_STOCK_ALERTS_TO")
+        log.warning("stock.no_recipient", event_id=event_id, set="EMAIL_STOCK_ALERTS_TO")
         return []
     window = window_of(post, event.business_id, event.sku, event_id)
     if not await window.claim():
-        log.info("stock.already_told", event_id=event_id, business_id=event.business_id)
+        log.info("stock.already_announced", event_id=event_id, business_id=event.business_id)
         return []
     alert = Alert(event_id, event.sku, event.quantity, event.threshold, event.name, event.business)
     if settings.email_stock_gather and not post.delivery.replays:
         asks = await gathered(post, event.business_id).add(alert)
         if asks is None:
-            log.info("stock.already_told", event_id=event_id, business_id=event.business_id)
+            log.info("stock.already_announced", event_id=event_id, business_id=event.business_id)
         return [StockAlertsDue(business_id=event.business_id)] if asks else []
     try:
         return await send_one(post, event.business_id, alert)
@@ -107,7 +107,7 @@ async def send_stock_alerts(event: StockAlertsDue, post: Post = Depends(post_of)
     """Mails about the gathered alerts of a business: a few of them one by one, and more in one mail."""
     settings, event_id = post.settings, post.delivery.message.id
     if not settings.email_stock_alerts_to:
-        log.warning("stock.nobody_to_tell", event_id=event_id, set="EMAIL_STOCK_ALERTS_TO")
+        log.warning("stock.no_recipient", event_id=event_id, set="EMAIL_STOCK_ALERTS_TO")
         return []
     alerts = await gathered(post, event.business_id).take(event_id)
     if not isinstance(alerts, list):
@@ -256,7 +256,7 @@ async def send_daily_digest(
     recipients = settings.digest_recipients(event.business_id)
     if not recipients:
         event_id = post.delivery.message.id
-        log.warning("digest.nobody_to_tell", event_id=event_id, business_id=event.business_id, set="EMAIL_DIGEST_TO")
+        log.warning("digest.no_recipient", event_id=event_id, business_id=event.business_id, set="EMAIL_DIGEST_TO")
         return []
     digest = await Digest.read(database.engine, event.business_id, event.day)
     if digest is None:

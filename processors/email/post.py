@@ -10,7 +10,7 @@ import structlog
 from processors.email.handover import Handover, Taken
 from processors.email.mail import Mail, compose
 from processors.email.mailer import Mailer, Refused, Sent, open_mailer
-from processors.email.reached import Reached
+from processors.email.reached import ProgressReport
 from processors.email.rendering import TemplateName, render
 from processors.email.replies import Held, quotable
 from processors.email.tries import Ambiguous, Deferred
@@ -60,7 +60,7 @@ class Post:
     async def _send(self, mail: Mail, *, once: bool) -> list[EmailRefused]:
         template, event_id = mail.template, self.delivery.message.id
         holds = self.settings.email_ambiguous == "hold"
-        have = Reached(self.streams.redis, self.streams.keys, mail.message_id, turn=self.delivery.replays)
+        have = ProgressReport(self.streams.redis, self.streams.keys, mail.message_id, turn=self.delivery.replays)
         # At a first try there is nothing to know, but of a mail that other events may have begun.
         reached = await have.of(mail.recipients) if once or self.delivery.failures else frozenset()
         if not holds and not once:  # a second copy is allowed: nothing to ask, nothing to remember

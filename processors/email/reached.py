@@ -15,7 +15,7 @@ from streams.redis import Keys
 _KEPT: Final = 7 * 86_400  # seconds, as the marks in `handover`
 
 
-class Reached:
+class ProgressReport:
     """Those of one mail, by its Message-ID; addresses are hashed. A replay (`turn`) is for all of them again."""
 
     def __init__(self, redis: Redis, keys: Keys, message_id: str, *, turn: int) -> None:

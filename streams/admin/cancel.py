@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from streams.admin import scripts as admin_scripts
 from streams.admin.claim_cleanup import release
 from streams.errors import StreamsError
-from streams.inspecting.event_status import Trail
+from streams.inspecting.event_status import EventStatus
 from streams.messages.cancellation_record import cancelled_record
 from streams.messages.history import operator, record
 from streams.messages.message import Message, decode
@@ -19,7 +19,7 @@ from streams.settling import scripts as settling_scripts
 
 if TYPE_CHECKING:
     from streams.app import App
-    from streams.inspecting.group_status import GroupTrail
+    from streams.inspecting.group_status import GroupStatus
     from streams.redis.partition import Partition
 
 State = Literal["cancelled", "cancelling", "acked", "dead", "discarded", "expired", "missed"]
@@ -52,7 +52,7 @@ async def cancel(client: App, id: str, *, by: str = "") -> Cancellation:
     Raises `NotFound`, `Unreachable` or `Refused`; `StreamsError` when the event kept moving for 20 looks.
     """
     for _ in range(_LOOKS):
-        trail = await Trail.find(client, id)
+        trail = await EventStatus.find(client, id)
         if trail.cancelled is not None and not trail.groups:
             return Cancellation(id, {}, before=True)
         partition = client.partitions[trail.partition]
@@ -67,7 +67,7 @@ async def cancel(client: App, id: str, *, by: str = "") -> Cancellation:
 
 
 class _Attempt:
-    def __init__(self, partition: Partition, trail: Trail, by: str) -> None:
+    def __init__(self, partition: Partition, trail: EventStatus, by: str) -> None:
         self._partition = partition
         self._keys = partition.keys
         self._call: Any = partition.redis.execute_command
@@ -86,7 +86,7 @@ class _Attempt:
                 return None
             self._done = dict.fromkeys(groups, "cancelled")
             return self._done
-        open_groups: list[GroupTrail] = []
+        open_groups: list[GroupStatus] = []
         for group in self._trail.groups:
             match group.state:
                 case "acked" | "dead" | "discarded" | "cancelled" | "expired" | "missed":
@@ -110,7 +110,7 @@ class _Attempt:
                 steps.append(await self._cancel_entry(group.where, message, [group]))
         return self._done if all(steps) else None
 
-    async def _kept_by(self, groups: list[GroupTrail]) -> Message | None:
+    async def _kept_by(self, groups: list[GroupStatus]) -> Message | None:
         """What the event is, from a group it comes back to: its stream may have been trimmed in the meantime."""
         for group in groups:
             if group.waiting_id:
@@ -131,17 +131,17 @@ class _Attempt:
         waiting_id: str,
         message: Message,
         groups: list[str],
-        at: GroupTrail | None = None,
+        at: GroupStatus | None = None,
         delayed: Sequence[bytes] = (),
     ) -> bool:
         records = [(self._keys.history(group), self._record(message, at)) for group in groups]
         return await admin_scripts.cancel_waiting(
             self._call, due=self._keys.due(), waiting=self._keys.waiting(), groups=self._keys.groups(),
-            cancellations=self._keys.cancellations(), books=self._keys.books(), waiting_id=waiting_id,
+            cancellations=self._keys.cancellations(), ledger=self._keys.ledger(), waiting_id=waiting_id,
             delayed=delayed, records=records,
         )  # fmt: skip
 
-    async def _cancel_entry(self, where: str, message: Message, groups: list[GroupTrail]) -> bool:
+    async def _cancel_entry(self, where: str, message: Message, groups: list[GroupStatus]) -> bool:
         if not groups and where.startswith("inbox:"):
             return True
         short, _, entry_id = where.partition(" ")
@@ -160,7 +160,7 @@ class _Attempt:
             return True  # every group was through with it before
         unread = [] if self._trail.groups else self._note(message)
         states = await admin_scripts.cancel(
-            self._call, key, cancellations=self._keys.cancellations(), books=self._keys.books(), entry_id=entry_id,
+            self._call, key, cancellations=self._keys.cancellations(), ledger=self._keys.ledger(), entry_id=entry_id,
             groups=calls, unread=unread,
         )  # fmt: skip
         if unread:
@@ -174,6 +174,6 @@ class _Attempt:
     def _note(self, message: Message) -> list[bytes]:
         return cancelled_record(message, self._trail.stream, by=self._by)
 
-    def _record(self, message: Message, at: GroupTrail | None) -> list[bytes]:
+    def _record(self, message: Message, at: GroupStatus | None) -> list[bytes]:
         attempt, deliveries = (at.attempts, at.deliveries) if at else (0, 0)
         return record(message, "cancelled", attempt=attempt, deliveries=deliveries, by=self._by)

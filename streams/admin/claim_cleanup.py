@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from streams.errors import NotFound, StreamsError
-from streams.inspecting.event_status import Trail
+from streams.inspecting.event_status import EventStatus
 from streams.logs import get_logger
 from streams.messages.claims import MARK
 from streams.messages.message import DATA, FIELDS, ID, Message
@@ -88,7 +88,7 @@ async def sweep(client: App, *, older_than: timedelta = OLD_ENOUGH, apply: bool 
 async def _is_needed(client: App, event_id: str) -> bool:
     """Whether anything still has the event; when that cannot be told, it is."""
     try:
-        trail = await Trail.find(client, event_id)
+        trail = await EventStatus.find(client, event_id)
     except NotFound:
         return await _is_dead(client, event_id)
     if trail.entry_id or trail.due_in is not None or not trail.complete:
@@ -101,7 +101,7 @@ async def _is_dead(client: App, event_id: str) -> bool:
     for partition in client.partitions:
         redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
         with refusing(partition.connections):
-            noted = await redis.hkeys(partition.keys.books())
+            noted = await redis.hkeys(partition.keys.ledger())
             known = set(await redis.hkeys(partition.keys.groups()))
             named = {text(field.removeprefix(b"seen ")) for field in noted if field.startswith(b"seen ")} - {
                 text(name) for name in known

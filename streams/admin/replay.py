@@ -1,6 +1,6 @@
 """Replay: starts, resumes and cancels replays from history.
 
-A replay is a job in Redis: its group, the last entries it covers, and how far it is. `Replaying` runs its steps.
+A replay is a job in Redis: its group, the last entries it covers, and how far it is. `PartitionReplay` runs its steps.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from streams import clock
-from streams.admin.replay_job import Replay, Replaying, joined, stamp
+from streams.admin.replay_job import PartitionReplay, Replay, joined, stamp
 from streams.errors import NotFound, StreamsError
 from streams.messages.history import operator
 from streams.redis.entries import milliseconds
@@ -33,7 +33,7 @@ class Replays:
 
     def __init__(self, client: App) -> None:
         self._client = client
-        self._parts = [Replaying(partition) for partition in client.partitions]
+        self._parts = [PartitionReplay(partition) for partition in client.partitions]
 
     async def ls(self) -> list[Replay]:
         """Those that are not finished and the last finished ones, oldest first."""
@@ -116,7 +116,7 @@ class Replays:
                 await self._see_through(part, id, pace, partial(tell, part.number))
         return joined(list(jobs.values()))
 
-    async def _see_through(self, part: Replaying, id: str, pace: _Pace, tell: Progress) -> None:
+    async def _see_through(self, part: PartitionReplay, id: str, pace: _Pace, tell: Progress) -> None:
         read = await part.read(id)
         while read is not None and read[0].state == "running":
             job, raw = read
@@ -140,7 +140,7 @@ class Replays:
         await self._client.check()
         return joined([await self._cancel(part, id) for part, _, _ in await self._read(id)])
 
-    async def _cancel(self, part: Replaying, id: str) -> Replay:
+    async def _cancel(self, part: PartitionReplay, id: str) -> Replay:
         while (read := await part.read(id)) is not None:
             job, raw = read
             if job.state != "running":
@@ -150,7 +150,7 @@ class Replays:
                 return ended
         raise self._unknown(id)
 
-    async def _read(self, id: str) -> list[tuple[Replaying, Replay, bytes]]:
+    async def _read(self, id: str) -> list[tuple[PartitionReplay, Replay, bytes]]:
         found = [(part, *read) for part in self._parts if (read := await part.read(id)) is not None]
         if not found:
             raise self._unknown(id)
@@ -159,7 +159,7 @@ class Replays:
     def _unknown(self, id: str) -> NotFound:
         return NotFound(f"no replay {id} in {self._client.settings.app}; see `streams replays ls`")
 
-    async def _forget(self, part: Replaying) -> None:
+    async def _forget(self, part: PartitionReplay) -> None:
         finished = sorted(
             (job for job in await part.ls() if job.state != "running"), key=lambda job: (job.created_at, job.id)
         )

@@ -28,7 +28,7 @@ _CHUNK_BYTES: Final = 1024 * 1024
 _SCANNED: Final = 1_000  # entries one step passes at most, so that a rare match does not keep the cursor back
 
 
-class Replaying:
+class PartitionReplay:
     """The replays of one partition."""
 
     def __init__(self, partition: Partition) -> None:
@@ -107,7 +107,7 @@ class Replaying:
             return await scripts.replay_step(
                 self._redis.execute_command,
                 replays=self._keys.replays(), inbox=self._keys.inbox(group), groups=self._keys.groups(),
-                books=self._keys.books(), id=id, before=before, after=after, group=group, messages=messages,
+                ledger=self._keys.ledger(), id=id, before=before, after=after, group=group, messages=messages,
             )  # fmt: skip
 
     async def _spans(self, stream: str, group: str, first: str, last: str) -> list[Span]:

@@ -87,7 +87,7 @@ async def _retire(partition: Partition, group: str, lanes: list[str], *, apply: 
             turns=keys.turns(group),
             limits=keys.limits(group),
             streams=sorted({*reads, *lanes} - {keys.inbox(group)}),
-            books=keys.books(),
+            ledger=keys.ledger(),
             group=group,
             alive_ms=round(partition.settings.lease * 1000),
             apply=apply,
@@ -103,8 +103,8 @@ async def _waiting(partition: Partition, group: str, *, apply: bool) -> int:
         ids = [member for member, _ in members]
         if ids and apply:
             count += await settling_scripts.drop_waiting(
-                redis.execute_command, due=keys.due(), waiting=keys.waiting(), groups=keys.groups(), books=keys.books(),
-                group=group, inbox=keys.inbox(group), ids=ids,
+                redis.execute_command, due=keys.due(), waiting=keys.waiting(), groups=keys.groups(),
+                ledger=keys.ledger(), group=group, inbox=keys.inbox(group), ids=ids,
             )  # fmt: skip
         else:
             count += len(ids)

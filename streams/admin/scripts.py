@@ -50,7 +50,7 @@ async def trim(
     stream: str,
     *,
     groups: str,
-    books: str,
+    ledger: str,
     most: int,
     keep: int | None,
     age_ms: int | None,
@@ -63,7 +63,7 @@ async def trim(
     age = "" if age_ms is None else age_ms
     since = "" if age_ms is None else moment(clock.now().timestamp() * 1000 - age_ms).isoformat()[:19]
     arguments = (most, "" if keep is None else keep, age, int(dry_run), tell, since)
-    removed, more, holder, floor, cutoff, told = await run(call, TRIM, (stream, groups, books), arguments)
+    removed, more, holder, floor, cutoff, told = await run(call, TRIM, (stream, groups, ledger), arguments)
     return Trimmed(removed, bool(more), text(holder), floor.decode(), cutoff.decode(), told, age_ms or 0, since)
 
 
@@ -78,13 +78,13 @@ async def retire_group(
     turns: str,
     limits: str,
     streams: Sequence[str],
-    books: str,
+    ledger: str,
     group: str,
     alive_ms: int,
     apply: bool,
 ) -> tuple[int, int, int, int]:
     """Gives a group up; returns (-1 unknown, 0 unchanged, 1 done; consumers alive; pending; entries in the inbox)."""
-    keys = (groups, consumers, inbox, paused, cancelled, turns, limits, *streams, books)
+    keys = (groups, consumers, inbox, paused, cancelled, turns, limits, *streams, ledger)
     done, alive, pending, held = await run(call, RETIRE_GROUP, keys, (group, alive_ms, int(apply)))
     return done, alive, pending, held
 
@@ -95,7 +95,7 @@ async def replay_step(
     replays: str,
     inbox: str,
     groups: str,
-    books: str,
+    ledger: str,
     id: str,
     before: bytes,
     after: bytes,
@@ -106,7 +106,7 @@ async def replay_step(
     arguments: list[Value] = [id, before, after, group]
     for fields in messages:
         arguments += (len(fields), *fields)
-    done: int = await run(call, REPLAY_STEP, (replays, inbox, groups, books), arguments)
+    done: int = await run(call, REPLAY_STEP, (replays, inbox, groups, ledger), arguments)
     return done
 
 
@@ -115,7 +115,7 @@ async def cancel(
     stream: str,
     *,
     cancellations: str,
-    books: str,
+    ledger: str,
     entry_id: str,
     groups: Sequence[tuple[str, str, str, str, list[bytes]]],
     unread: Sequence[bytes] = (),
@@ -127,7 +127,7 @@ async def cancel(
     arguments: list[Value] = [entry_id, CALLS_KEPT, len(unread), *unread]
     for name, calls, channel, history, record in groups:
         arguments += (name, calls, channel, history, HISTORY_LENGTH, len(record), *record)
-    answer = [text(part) for part in await run(call, CANCEL, (stream, cancellations, books), arguments)]
+    answer = [text(part) for part in await run(call, CANCEL, (stream, cancellations, ledger), arguments)]
     return dict(zip(answer[::2], answer[1::2], strict=True))
 
 
@@ -138,7 +138,7 @@ async def cancel_waiting(
     waiting: str,
     groups: str,
     cancellations: str,
-    books: str,
+    ledger: str,
     waiting_id: str,
     records: Sequence[tuple[str, list[bytes]]],
     delayed: Sequence[bytes] = (),
@@ -149,7 +149,7 @@ async def cancel_waiting(
     arguments: list[Value] = [waiting_id, HISTORY_LENGTH, len(delayed), *delayed]
     for history, record in records:
         arguments += (history, len(record), *record)
-    return bool(await run(call, CANCEL_WAITING, (due, waiting, groups, cancellations, books), arguments))
+    return bool(await run(call, CANCEL_WAITING, (due, waiting, groups, cancellations, ledger), arguments))
 
 
 PAUSE: Final = Script.load("admin/pause")

@@ -102,7 +102,7 @@ async def _trim(
             redis.execute_command,
             key,
             groups=partition.keys.groups(),
-            books=partition.keys.books(),
+            ledger=partition.keys.ledger(),
             most=_STEP,
             keep=keep,
             age_ms=age,

@@ -18,7 +18,7 @@ _T = TypeVar("_T")
 _END: Final[Any] = object()
 
 
-class Face(Generic[_N_co]):
+class BlockingProxy(Generic[_N_co]):
     """The face of a noun; a subclass says how the noun is asked."""
 
     @abstractmethod
@@ -26,27 +26,27 @@ class Face(Generic[_N_co]):
         """Asks the noun for anything, and waits for the answer."""
 
 
-def waits(
+def blocking(
     method: Callable[Concatenate[_N, _P], Coroutine[Any, Any, _T]],
-) -> Callable[Concatenate[Face[_N], _P], _T]:
+) -> Callable[Concatenate[BlockingProxy[_N], _P], _T]:
     """The method that returns what the coroutine method does, when it is done."""
 
     @wraps(method)
-    def wait(self: Face[_N], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
-        return self.call(lambda noun: method(noun, *args, **kwargs))
+    def wait(self: BlockingProxy[_N], /, *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        return self.call(lambda target: method(target, *args, **kwargs))
 
     return wait
 
 
-def iterates(
+def blocking_iter(
     method: Callable[Concatenate[_N, _P], AsyncIterator[_T]],
-) -> Callable[Concatenate[Face[_N], _P], Iterator[_T]]:
+) -> Callable[Concatenate[BlockingProxy[_N], _P], Iterator[_T]]:
     """The method that iterates over what the asynchronous one does, asking for one after the other."""
 
     @wraps(method)
-    def iterate(self: Face[_N], /, *args: _P.args, **kwargs: _P.kwargs) -> Iterator[_T]:
-        async def opened(noun: _N) -> AsyncIterator[_T]:
-            return method(noun, *args, **kwargs)
+    def iterate(self: BlockingProxy[_N], /, *args: _P.args, **kwargs: _P.kwargs) -> Iterator[_T]:
+        async def opened(target: _N) -> AsyncIterator[_T]:
+            return method(target, *args, **kwargs)
 
         found = self.call(opened)
 

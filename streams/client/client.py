@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     from streams.admin.retire import Retired
     from streams.admin.trim import Trimmed
     from streams.dead_letters.dead_letters import DeadLetters
-    from streams.inspecting.event_status import Trail
+    from streams.inspecting.event_status import EventStatus
     from streams.inspecting.facts import Reason
-    from streams.inspecting.follow import Step
+    from streams.inspecting.follow import Update
     from streams.inspecting.reconciliation import Accounts
     from streams.inspecting.snapshot import Snapshot
     from streams.scheduling.admin import Schedules
@@ -228,17 +228,17 @@ class Streams(App):
 
         return Schedules(self)
 
-    def progress(self, id: str, *, group: str = "") -> AsyncGenerator[Step, None]:
+    def progress(self, id: str, *, group: str = "") -> AsyncGenerator[Update, None]:
         """The steps of one event until every group (or the one) is through with it: see `follow`."""
         from streams.inspecting.follow import follow
 
         return follow(self, id, group=group)
 
-    async def event(self, id: str) -> Trail:
-        """Where one event is: see `Trail.find`."""
-        from streams.inspecting.event_status import Trail
+    async def event(self, id: str) -> EventStatus:
+        """Where one event is: see `EventStatus.find`."""
+        from streams.inspecting.event_status import EventStatus
 
-        return await Trail.find(self, id, follow_ups=True)
+        return await EventStatus.find(self, id, follow_ups=True)
 
     async def why(self, id: str) -> tuple[Reason, ...]:
         """Why one event is not done, group by group, and what mends it: see `inspecting.diagnosis`."""

@@ -14,7 +14,7 @@ import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from streams.client.blocking import Face, iterates, waits
+from streams.client.blocking import BlockingProxy, blocking, blocking_iter
 from streams.client.client import Streams
 from streams.client.loop_thread import LoopThread, check_threads
 from streams.errors import StreamsError
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-class SyncStreams(Face[Streams]):
+class SyncStreams(BlockingProxy[Streams]):
     """The same names as `Streams`, each of which returns when it is done: `SyncStreams().publish(event)`.
 
     One of them serves all threads of a process. After a fork, also in a server that forks in C, the child gets its own
@@ -110,19 +110,19 @@ class SyncStreams(Face[Streams]):
         self._parents.append(self._running)  # not closed, and not collected, which would close them as well
         self._running = None
 
-    check = waits(Streams.check)
-    publish = waits(Streams.publish)
-    publish_many = waits(Streams.publish_many)
-    cancel = waits(Streams.cancel)
-    event = waits(Streams.event)
-    why = waits(Streams.why)
-    progress = iterates(Streams.progress)
-    pause = waits(Streams.pause)
-    resume = waits(Streams.resume)
-    snapshot = waits(Streams.snapshot)
-    accounts = waits(Streams.accounts)
-    trim = waits(Streams.trim)
-    retire = waits(Streams.retire)
+    check = blocking(Streams.check)
+    publish = blocking(Streams.publish)
+    publish_many = blocking(Streams.publish_many)
+    cancel = blocking(Streams.cancel)
+    event = blocking(Streams.event)
+    why = blocking(Streams.why)
+    progress = blocking_iter(Streams.progress)
+    pause = blocking(Streams.pause)
+    resume = blocking(Streams.resume)
+    snapshot = blocking(Streams.snapshot)
+    accounts = blocking(Streams.accounts)
+    trim = blocking(Streams.trim)
+    retire = blocking(Streams.retire)
 
     def replay(self, stream: str, *, group: str, rate: float | None = None, **which: Any) -> Replay:
         """Delivers a stream's history again to one group: see `Streams.replay`."""

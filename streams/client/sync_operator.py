@@ -6,7 +6,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from streams.admin.replay import Replays
-from streams.client.blocking import Face, iterates, waits
+from streams.client.blocking import BlockingProxy, blocking, blocking_iter
 from streams.dead_letters.dead_letters import DeadLetters
 from streams.redis.keys import checked_name
 from streams.scheduling.admin import Schedules
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 
-class Asked(Protocol):
+class HasClient(Protocol):
     """What has a client, and waits for what is asked of it: `SyncStreams`."""
 
     def call(self, ask: Callable[[Streams], Coroutine[Any, Any, _T]]) -> _T:
         """Asks the client for anything."""
 
 
-class SyncDeadLetters(Face[DeadLetters]):
+class SyncDeadLetters(BlockingProxy[DeadLetters]):
     """What one group gave up: the face of `DeadLetters`."""
 
-    def __init__(self, streams: Asked, group: str) -> None:
+    def __init__(self, streams: HasClient, group: str) -> None:
         self.group = checked_name("group", group)
         self._streams = streams
 
@@ -35,44 +35,44 @@ class SyncDeadLetters(Face[DeadLetters]):
         """Asks them for anything."""
         return self._streams.call(lambda client: ask(client.dead_letters(self.group)))
 
-    count = waits(DeadLetters.count)
-    ls = iterates(DeadLetters.ls)
-    show = waits(DeadLetters.show)
-    replay = waits(DeadLetters.replay)
-    discard = waits(DeadLetters.discard)
-    groups = waits(DeadLetters.groups)
-    edit = waits(DeadLetters.edit)
+    count = blocking(DeadLetters.count)
+    ls = blocking_iter(DeadLetters.ls)
+    show = blocking(DeadLetters.show)
+    replay = blocking(DeadLetters.replay)
+    discard = blocking(DeadLetters.discard)
+    groups = blocking(DeadLetters.groups)
+    edit = blocking(DeadLetters.edit)
 
 
-class SyncReplays(Face[Replays]):
+class SyncReplays(BlockingProxy[Replays]):
     """Replays from history to one group: the face of `Replays`."""
 
-    def __init__(self, streams: Asked) -> None:
+    def __init__(self, streams: HasClient) -> None:
         self._streams = streams
 
     def call(self, ask: Callable[[Replays], Coroutine[Any, Any, _T]]) -> _T:
         """Asks them for anything."""
         return self._streams.call(lambda client: ask(client.replays))
 
-    ls = waits(Replays.ls)
-    plan = waits(Replays.plan)
-    begin = waits(Replays.begin)
-    resume = waits(Replays.resume)
-    cancel = waits(Replays.cancel)
+    ls = blocking(Replays.ls)
+    plan = blocking(Replays.plan)
+    begin = blocking(Replays.begin)
+    resume = blocking(Replays.resume)
+    cancel = blocking(Replays.cancel)
 
 
-class SyncSchedules(Face[Schedules]):
+class SyncSchedules(BlockingProxy[Schedules]):
     """The schedules that processors have: the face of `Schedules`."""
 
-    def __init__(self, streams: Asked) -> None:
+    def __init__(self, streams: HasClient) -> None:
         self._streams = streams
 
     def call(self, ask: Callable[[Schedules], Coroutine[Any, Any, _T]]) -> _T:
         """Asks them for anything."""
         return self._streams.call(lambda client: ask(client.schedules))
 
-    ls = waits(Schedules.ls)
-    pause = waits(Schedules.pause)
-    resume = waits(Schedules.resume)
-    forget = waits(Schedules.forget)
-    run = waits(Schedules.run)
+    ls = blocking(Schedules.ls)
+    pause = blocking(Schedules.pause)
+    resume = blocking(Schedules.resume)
+    forget = blocking(Schedules.forget)
+    run = blocking(Schedules.run)

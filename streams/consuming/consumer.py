@@ -1,6 +1,6 @@
 """Consumer: one process incarnation's membership of a group, from its first heartbeat to its retirement.
 
-It has a seat in each partition, which brings deliveries and makes their outcomes durable, and one set of slots, which
+It has a part in each partition, which brings deliveries and makes their outcomes durable, and one pool of slots, which
 run the deliveries of all partitions.
 """
 
@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any, Final
 from mode import Service
 from uncalled_for import SharedContext
 
-from streams.consuming.maintenance import Upkeep
+from streams.consuming.maintenance import Maintenance
 from streams.consuming.membership import new_consumer_name
-from streams.consuming.partition_consumer import Seat
+from streams.consuming.partition_consumer import PartitionConsumer
 from streams.errors import LoginRefused, Refused, StreamsError, Unreachable
-from streams.executing.batch_executor import Batches
+from streams.executing.batch_executor import BatchExecutor
 from streams.executing.circuit_breaker import Breaker
 from streams.executing.executor import Executor
-from streams.executing.handler_pool import Slots
-from streams.executing.limiter import Gate
+from streams.executing.handler_pool import HandlerPool
+from streams.executing.limiter import Limiter
 from streams.executing.schedule_calls import ScheduleCalls
 from streams.handlers.dependencies import current_app
 from streams.logs import get_logger
@@ -90,15 +90,15 @@ class Consumer(Service):
         limit = processor.deliveries or client.settings.deliveries
         self._breaker = Breaker(self._group, self._wake)
         self._executor = Executor(processor, client, self._breaker, middleware)
-        gate = partial(
-            Gate,
+        limiter = partial(
+            Limiter,
             processor,
             partitions=len(client.partitions),
             executor=self._executor,
             idle=lambda: not self._breaker.closed,
         )
-        self._seats = [
-            Seat(
+        self._parts = [
+            PartitionConsumer(
                 processor,
                 partition,
                 consumer=self.name,
@@ -107,35 +107,41 @@ class Consumer(Service):
                 middleware=middleware,
                 pause=partial(self._pause, partition.number),
                 breaker=self._breaker,
-                gate=gate if processor.limited else None,
+                limiter=limiter if processor.limited else None,
                 blocked=blocked,
             )
             for partition in client.partitions
         ]
-        self._seat_of = {source: seat for seat in self._seats for source in seat.sources}
-        batches = Batches.of(self._executor, middleware, wake=self._wake, done=self._done_together)
-        self._slots = Slots(
+        self._part_of = {source: part for part in self._parts for source in part.sources}
+        batches = BatchExecutor.of(self._executor, middleware, wake=self._wake, done=self._done_together)
+        self._pool = HandlerPool(
             self._executor,
             self._breaker,
             concurrency=concurrency,
             reserved=processor.reserved,
             limit=limit,
-            done=self._seats[0].settlement.add if len(self._seats) == 1 else self._done,
+            done=self._parts[0].settlement.add if len(self._parts) == 1 else self._done,
             begin=self._begin,
-            lost=lambda delivery: self._seat_of[delivery.source].on_lost({delivery}),
+            lost=lambda delivery: self._part_of[delivery.source].on_lost({delivery}),
             ended=self._on_loop_ended,
             batches=batches,
             stops=self._stops if processor.limited else None,
         )
-        for seat in self._seats:
-            seat.join(self._slots, batches)
-        self._upkeep = Upkeep(client, processor)
+        for part in self._parts:
+            part.join(self._pool, batches)
+        self._maintenance = Maintenance(client, processor)
         self._schedulers = [
             Scheduler(
-                processor.name, client, part, schedules, ScheduleCalls(processor, client), seat.reconnect, middleware
+                processor.name,
+                client,
+                partition,
+                schedules,
+                ScheduleCalls(processor, client),
+                part.reconnect,
+                middleware,
             )
-            for part, seat in zip(client.partitions, self._seats, strict=True)
-            if (schedules := _schedules_in(part.number, len(self._seats), processor))
+            for partition, part in zip(client.partitions, self._parts, strict=True)
+            if (schedules := _schedules_in(part.number, len(self._parts), processor))
         ]
         self._sharing: asyncio.Task[None] | None = None
         self._shared_ready, self._shared_done = asyncio.Event(), asyncio.Event()
@@ -145,7 +151,7 @@ class Consumer(Service):
 
     async def on_start(self) -> None:
         """Waits for a Redis that is away, refuses one that is unsafe, then begins to consume."""
-        reconnect = self._seats[0].reconnect
+        reconnect = self._parts[0].reconnect
         while not self.should_stop:
             try:
                 await self._client.check()
@@ -155,16 +161,16 @@ class Consumer(Service):
         if self.should_stop:
             return
         reconnect.succeeded()
-        await asyncio.gather(*(seat.begin() for seat in self._seats))
+        await asyncio.gather(*(part.begin() for part in self._parts))
         self._sharing = asyncio.get_running_loop().create_task(self._share(), name="what handlers share")
         self._sharing.add_done_callback(self._on_loop_ended)
         await self._shared_ready.wait()
-        for seat in self._seats:
-            seat.run(self._spawn)
-        _ = self._spawn(self._upkeep.run())
+        for part in self._parts:
+            part.run(self._spawn)
+        _ = self._spawn(self._maintenance.run())
         log.info(
             "consumer.started",
-            group=self._group, consumer=self.name, redis=self._client.connections.place, partitions=len(self._seats),
+            group=self._group, consumer=self.name, redis=self._client.connections.place, partitions=len(self._parts),
             events=sorted(self.processor.subscriptions),
         )  # fmt: skip
 
@@ -174,7 +180,7 @@ class Consumer(Service):
         """
         async with SharedContext():
             current_app.set(self._client)
-            self._slots.start()
+            self._pool.start()
             for scheduler in self._schedulers:
                 _ = self._spawn(scheduler.run())
             self._shared_ready.set()
@@ -199,51 +205,51 @@ class Consumer(Service):
             log.error("consumer.crashed", group=self._group, task=name, exception=Failure(error).traceback)
 
     def _wake(self) -> None:
-        self._slots.wake()
+        self._pool.wake()
 
     def _pause(self, partition: int, on: bool) -> None:
         # Paused while one partition says so: each is told by itself, and one that is away is told later.
         (self._paused_in.add if on else self._paused_in.discard)(partition)
         on = bool(self._paused_in)
-        if on is self._slots.paused:
+        if on is self._pool.paused:
             return
         log.warning("group.paused" if on else "group.resumed", group=self._group)
-        self._slots.paused = on
-        for seat in self._seats:
-            seat.pause(on)
-        self._slots.wake()
+        self._pool.paused = on
+        for part in self._parts:
+            part.pause(on)
+        self._pool.wake()
 
     async def _begin(self, delivery: Delivery) -> bool:
-        for seat in self._seats:
-            await seat.settlement.flush()
-        return await self._seat_of[delivery.source].count(delivery)
+        for part in self._parts:
+            await part.settlement.flush()
+        return await self._part_of[delivery.source].count(delivery)
 
     def _done(self, delivery: Delivery, outcome: Outcome) -> None:
-        self._seat_of[delivery.source].settlement.add(delivery, outcome)
+        self._part_of[delivery.source].settlement.add(delivery, outcome)
 
     def _done_together(self, settled: list[tuple[Delivery, Outcome]]) -> None:
-        self._seat_of[settled[0][0].source].settlement.add_together(settled)
+        self._part_of[settled[0][0].source].settlement.add_together(settled)
 
     def _stops(self, delivery: Delivery) -> bool:
-        gate = self._seat_of[delivery.source].gate
-        return gate is not None and gate.stops(delivery)
+        limiter = self._part_of[delivery.source].limiter
+        return limiter is not None and limiter.stops(delivery)
 
     async def on_stop(self) -> None:
         """Stops reading, finishes what runs, hands back what did not start, and leaves the group."""
         self._draining = True
-        if any(seat.settles for seat in self._seats):
-            await asyncio.gather(*(seat.stop_reading(self._settings.block + 5) for seat in self._seats))
-            await asyncio.gather(*(seat.gate.close(5.0) for seat in self._seats if seat.gate is not None))
-            await self._slots.drain(self._settings.grace)
+        if any(part.settles for part in self._parts):
+            await asyncio.gather(*(part.stop_reading(self._settings.block + 5) for part in self._parts))
+            await asyncio.gather(*(part.limiter.close(5.0) for part in self._parts if part.limiter is not None))
+            await self._pool.drain(self._settings.grace)
             try:
                 async with asyncio.timeout(5.0):
-                    await asyncio.gather(*(seat.settlement.flush() for seat in self._seats if seat.settles))
+                    await asyncio.gather(*(part.settlement.flush() for part in self._parts if part.settles))
             except TimeoutError:
                 log.warning("consumer.not_settled", group=self._group, count=self._held())
             about = {"group": self._group, "consumer": self.name}
-            if left := self._slots.in_handlers():
+            if left := self._pool.in_handlers():
                 log.warning("consumer.left_running", **about, count=left)
-            log.info("consumer.drained", **about, handed_back=sum(seat.handed_back for seat in self._seats))
+            log.info("consumer.drained", **about, handed_back=sum(part.handed_back for part in self._parts))
         await self._end()
 
     @property
@@ -253,7 +259,7 @@ class Consumer(Service):
 
     def running(self) -> list[float]:
         """The deadlines of the handlers that run (monotonic). May be called by any thread."""
-        return [deadline for seat in self._seats for deadline in seat.leases.running()]
+        return [deadline for part in self._parts for deadline in part.leases.running()]
 
     def watched(self, begins: Callable[[float], None], longest: float) -> None:
         """Has `begins` called with the timeout of each handler that begins, if that is less than `longest`."""
@@ -261,22 +267,22 @@ class Consumer(Service):
 
     def forked(self) -> None:
         """In a child of this process: what comes back from the handler that forked it ends the child."""
-        self._slots.forked()
+        self._pool.forked()
 
     def _held(self) -> int:
-        return sum(len(seat.leases.held) for seat in self._seats)
+        return sum(len(part.leases.held) for part in self._parts)
 
     async def _end(self) -> None:
         if self._loops:
             await end_tasks(self._loops)
-            await self._slots.stop()
+            await self._pool.stop()
         self._breaker.stop()
-        await asyncio.gather(*(seat.leave() for seat in self._seats))
+        await asyncio.gather(*(part.leave() for part in self._parts))
         if self._sharing is not None:
             self._shared_done.set()
             await asyncio.wait([self._sharing], timeout=10.0)
-        for seat in self._seats:
-            await seat.aclose()
+        for part in self._parts:
+            await part.aclose()
         await self._client.aclose()
 
 

@@ -29,8 +29,8 @@ _ANSWER: Final = 5.0  # seconds that a channel has to answer PING
 _LOOK: Final = 15.0  # seconds of silence after which it looks for itself: a channel can die without a word
 
 
-class Control:
-    """Listens for one consumer; `call_off(source, entry id)` and `pause(bool)` do what is asked, however often;
+class ControlListener:
+    """Listens for one consumer; `cancel(source, entry id)` and `pause(bool)` do what is asked, however often;
     `answer(question)` answers.
     """
 
@@ -41,7 +41,7 @@ class Control:
         *,
         group: str,
         reconnect: Reconnect,
-        call_off: Callable[[str, bytes], None],
+        cancel: Callable[[str, bytes], None],
         pause: Callable[[bool], None],
         answer: Callable[[bytes], Awaitable[None]],
     ) -> None:
@@ -49,18 +49,18 @@ class Control:
         self._keys = keys
         self._group = group
         self._reconnect = reconnect
-        self._stop = call_off
+        self._stop = cancel
         self._pause = pause
         self._answer = answer
         self._calls: dict[tuple[str, bytes], None] = {}
 
-    def called_off(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
+    def cancelled(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
         """Those of the deliveries that were cancelled before they came here."""
         if not self._calls:
             return []
         return [delivery for delivery in deliveries if (delivery.source, delivery.entry_id) in self._calls]
 
-    def _call_off(self, source: str, entry_id: bytes) -> None:
+    def _cancel(self, source: str, entry_id: bytes) -> None:
         if (source, entry_id) not in self._calls:
             self._calls[source, entry_id] = None
             if len(self._calls) > CALLS_KEPT:
@@ -93,9 +93,9 @@ class Control:
                 await self.look()
                 continue
             asked = False
-            await self.hear(message["data"])
+            await self.handle(message["data"])
 
-    async def hear(self, words: bytes) -> None:
+    async def handle(self, words: bytes) -> None:
         """Looks at what a word on the channel is about, and does what is written there. The word alone is not believed:
         a channel is the same for all databases of a server, so it may be about the group of this name in another one.
         """
@@ -103,7 +103,7 @@ class Control:
         if word == b"cancel":
             if await self._client.zscore(self._keys.cancelled(self._group), rest) is not None:
                 source, _, entry_id = rest.partition(b" ")
-                self._call_off(text(source), entry_id)
+                self._cancel(text(source), entry_id)
         elif word in (b"pause", b"resume"):
             self._pause(bool(await self._client.sismember(self._keys.paused(), self._group)))
         elif word == b"report":
@@ -125,7 +125,7 @@ class Control:
         self._pause(bool(paused))
         for call in await self._read(self._client.zrange, self._keys.cancelled(self._group), 0, -1) or ():
             source, _, entry_id = call.partition(b" ")
-            self._call_off(text(source), entry_id)
+            self._cancel(text(source), entry_id)
         self._reconnect.succeeded(by_reading=True)
 
     async def _read(self, command: Callable[..., Awaitable[Any]], key: str, *arguments: Any) -> Any:

@@ -20,7 +20,7 @@ from streams.errors import StreamsError
 from streams.inspecting.reconciliation import Accounts
 from streams.logs import get_logger
 from streams.settling import limits
-from streams.settling.ordering import Turns
+from streams.settling.ordering import Ordering
 from streams.settling.unsupported import bring_forward
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ _ROUNDS: Final = 20
 _FULL: Final = 0.8  # the share of STREAMS_DEAD_MOST from which it is said
 
 
-class Upkeep:
+class Maintenance:
     """The upkeep of one consumer."""
 
     def __init__(self, client: App, processor: Processor) -> None:
@@ -51,7 +51,7 @@ class Upkeep:
     async def run(self) -> None:
         """Looks after the streams for as long as the consumer lives."""
         await asyncio.sleep(random.uniform(0.1, 1.0))
-        look = self._mend  # a processor that was ordered before must not leave its lines standing for a minute
+        look = self._repair  # a processor that was ordered before must not leave its lines standing for a minute
         while True:
             await look()
             await asyncio.sleep(_EVERY * random.uniform(0.75, 1.25))
@@ -59,11 +59,11 @@ class Upkeep:
 
     async def look(self) -> None:
         """One look: mend turns and limits, trim, cap the dead letters, compare the books."""
-        await self._mend()
+        await self._repair()
         for step in (self._trim, self._cap, self._compare):
             await self._unless_refused(step)
 
-    async def _mend(self) -> None:
+    async def _repair(self) -> None:
         for partition in self._client.partitions:
             await self._unless_refused(partial(self._bring_forward, partition))
             await self._unless_refused(partial(self._mend_turns, partition))
@@ -74,7 +74,7 @@ class Upkeep:
         try:
             await step()
         except (RedisError, OSError, StreamsError, ValueError) as error:
-            log.warning("upkeep.failed", group=self._group, error=str(error)[:300])
+            log.warning("maintenance.failed", group=self._group, error=str(error)[:300])
 
     async def _bring_forward(self, partition: Partition) -> None:
         for _ in range(_ROUNDS):  # a consumer of the old code may come upon them first, and put them aside again
@@ -85,12 +85,14 @@ class Upkeep:
             await asyncio.sleep(1.0)
 
     async def _mend_turns(self, partition: Partition) -> None:
-        await Turns(partition.keys, self._group).mend(partition.redis, disband=not self._ordered)
+        await Ordering(partition.keys, self._group).repair(partition.redis, release_all=not self._ordered)
 
     async def _mend_limits(self, partition: Partition) -> None:
-        lost, freed = await limits.mend(partition.redis, partition.keys, group=self._group, disband=not self._limited)
+        lost, freed = await limits.repair(
+            partition.redis, partition.keys, group=self._group, release_all=not self._limited
+        )
         if lost:
-            log.warning("limit.mended", group=self._group, lost=lost)
+            log.warning("limit.repaired", group=self._group, lost=lost)
         if freed:
             log.info("limit.dropped", group=self._group, let_go=freed)
 
@@ -125,7 +127,7 @@ class Upkeep:
                 found[place] = gap.count
                 if self._gaps.get(place) != gap.count:
                     log.error(
-                        "books.gap",
+                        "ledger.discrepancy",
                         group=gap.group, where=gap.where, count=gap.count, after=gap.after, before=gap.before,
                     )  # fmt: skip
         self._gaps = found

@@ -58,7 +58,7 @@ class Membership:
             try:
                 async with self._one_at_a_time:
                     made, refused = await scripts.ensure_groups(
-                        self._connection.call, groups=self._keys.groups(), books=self._keys.books(), group=self.group,
+                        self._connection.call, groups=self._keys.groups(), ledger=self._keys.ledger(), group=self.group,
                         streams=self.sources,
                     )  # fmt: skip
             except LOST as error:
@@ -113,7 +113,7 @@ class Membership:
                 await scripts.retire_consumer(
                     self._connection.call,
                     consumers=self._keys.consumers(self.group),
-                    books=self._keys.books(),
+                    ledger=self._keys.ledger(),
                     group=self.group,
                     consumer=self.consumer,
                     streams=self.sources,

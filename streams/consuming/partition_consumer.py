@@ -14,25 +14,25 @@ from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from streams.consuming.control_listener import Control
+from streams.consuming.control_listener import ControlListener
 from streams.consuming.leases import Leases
 from streams.consuming.membership import Membership
 from streams.consuming.reader import Reader
 from streams.consuming.reclaimer import Reclaimer
-from streams.consuming.status_reporter import Reporter
-from streams.executing.limiter import Gate
+from streams.consuming.status_reporter import StatusReporter
+from streams.executing.limiter import Limiter
 from streams.logs import get_logger
 from streams.messages.outcome import RELEASED, Cancelled, Outcome, Retried, Snoozed
 from streams.redis.keys import LANES
 from streams.redis.reconnect import Reconnect
 from streams.settling.due import Mover
-from streams.settling.ordering import Turns
+from streams.settling.ordering import Ordering
 from streams.settling.settlement import Settlement
 
 if TYPE_CHECKING:
-    from streams.executing.batch_executor import Batches
+    from streams.executing.batch_executor import BatchExecutor
     from streams.executing.circuit_breaker import Breaker
-    from streams.executing.handler_pool import Slots
+    from streams.executing.handler_pool import HandlerPool
     from streams.handlers.processor import Processor
     from streams.messages.delivery import Delivery
     from streams.messages.middleware import Middleware
@@ -41,10 +41,10 @@ if TYPE_CHECKING:
 log = get_logger("streams.consumer")
 
 
-class Seat:
-    """The seat of one consumer in one partition. `slots` are given to it before it begins."""
+class PartitionConsumer:
+    """The part of one consumer in one partition. `pool` is given to it before it begins."""
 
-    slots: Slots
+    pool: HandlerPool
 
     def __init__(
         self,
@@ -57,7 +57,7 @@ class Seat:
         middleware: Sequence[Middleware],
         pause: Callable[[bool], None],
         breaker: Breaker,
-        gate: Callable[..., Gate] | None = None,
+        limiter: Callable[..., Limiter] | None = None,
         blocked: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> None:
         keys, connections, group = partition.keys, partition.connections, processor.name
@@ -91,7 +91,7 @@ class Seat:
             ordered=processor.ordered,
             limited=processor.limited,
         )
-        self.turns = turns = Turns(keys, group) if processor.ordered else None
+        self.turns = turns = Ordering(keys, group) if processor.ordered else None
         self.readers: dict[str, Reader] = {}  # by source
         for position, lane in enumerate(LANES):
             sources = [keys.stream(stream, lane) for stream in processor.streams]
@@ -128,16 +128,16 @@ class Seat:
             turns=turns,
         )
         self._mover = Mover(connections, keys, self.reconnect)
-        self.control = Control(
+        self.control = ControlListener(
             connections,
             keys,
             group=group,
             reconnect=self.reconnect,
-            call_off=self._call_off,
+            cancel=self._cancel,
             pause=pause,
-            answer=Reporter(processor, partition, consumer, self, breaker).answer,
+            answer=StatusReporter(processor, partition, consumer, self, breaker).answer,
         )
-        self.gate = gate and gate(
+        self.limiter = limiter and limiter(
             partition=partition,
             connections=connections,
             consumer=consumer,
@@ -152,9 +152,9 @@ class Seat:
         self._reading: list[asyncio.Task[None]] = []
         self._settling: asyncio.Task[None] | None = None
 
-    def join(self, slots: Slots, batches: Batches | None) -> None:
+    def join(self, pool: HandlerPool, batches: BatchExecutor | None) -> None:
         """Gives it what runs its deliveries."""
-        self.slots = slots
+        self.pool = pool
         if batches is not None:
             for reader in dict.fromkeys(self.readers.values()):
                 reader.fill(batches)
@@ -172,8 +172,8 @@ class Seat:
         self._settling = spawn(self.settlement.run())
         for work in (self.leases.run(), self._reclaimer.run(), self._mover.run(), self.control.run()):
             _ = spawn(work)
-        if self.gate is not None:
-            for work in (self.gate.ask(), self.gate.serve()):
+        if self.limiter is not None:
+            for work in (self.limiter.ask(), self.limiter.serve()):
                 _ = spawn(work)
 
     @property
@@ -192,28 +192,28 @@ class Seat:
             seen.update(delivery.entry_id for delivery in deliveries if delivery.source == source)
         self._count(deliveries, Reader.took)
         self.leases.hold(deliveries)
-        self.slots.feed(deliveries)
-        self._call_off_some(deliveries)
+        self.pool.feed(deliveries)
+        self._cancel_requested(deliveries)
 
     def _waits_below(self, lane: int) -> bool:
-        return self.slots.ready.waits_below(lane)
+        return self.pool.ready.waits_below(lane)
 
     def _admit(self, deliveries: list[Delivery]) -> None:
-        self.slots.admit(deliveries)
-        self._call_off_some(deliveries)
+        self.pool.admit(deliveries)
+        self._cancel_requested(deliveries)
 
-    def _call_off_some(self, deliveries: Sequence[Delivery]) -> None:
-        for delivery in self.control.called_off(deliveries):
-            self._call_off(delivery.source, delivery.entry_id)
+    def _cancel_requested(self, deliveries: Sequence[Delivery]) -> None:
+        for delivery in self.control.cancelled(deliveries):
+            self._cancel(delivery.source, delivery.entry_id)
 
-    def _call_off(self, source: str, entry_id: bytes) -> None:
+    def _cancel(self, source: str, entry_id: bytes) -> None:
         """Somebody called a delivery off: it is stopped if it is here."""
         for delivery in self.leases.held:
             if delivery.entry_id == entry_id and delivery.source == source:
-                if self.gate is not None and self.gate.drop({delivery}):
+                if self.limiter is not None and self.limiter.drop({delivery}):
                     self.settlement.add(delivery, Cancelled())
                 else:
-                    self.slots.call_off(delivery)
+                    self.pool.cancel(delivery)
                 return
 
     def _count(self, deliveries: Iterable[Delivery], tell: Callable[[Reader, int], None]) -> None:
@@ -241,9 +241,9 @@ class Seat:
         if lost:
             log.warning("delivery.lease_lost", group=self._group, count=len(lost), ids=[d.message.id for d in lost][:5])
             self.leases.drop(lost)
-            self.slots.abandon(lost)
-            if self.gate is not None:
-                self.gate.drop(lost)
+            self.pool.abandon(lost)
+            if self.limiter is not None:
+                self.limiter.drop(lost)
             self._count(lost, Reader.settled)
 
     def _on_aside(self, deliveries: Sequence[Delivery], on: bool) -> None:
@@ -255,7 +255,7 @@ class Seat:
         self._drop([delivery for delivery, _ in settled])
         for delivery, outcome in settled:
             if isinstance(outcome, Retried | Snoozed):
-                self._mover.nudge(outcome.after)
+                self._mover.wake_within(outcome.after)
             elif outcome is RELEASED and delivery not in lost:
                 self.handed_back += 1
         if lost:
@@ -283,6 +283,6 @@ class Seat:
         """Closes the connections."""
         for reader in dict.fromkeys(self.readers.values()):
             await reader.aclose()
-        for part in (self._reclaimer, self._mover, self.settlement, self.membership, self.gate):
+        for part in (self._reclaimer, self._mover, self.settlement, self.membership, self.limiter):
             if part is not None:
                 await part.aclose()

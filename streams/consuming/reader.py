@@ -28,10 +28,10 @@ from streams.redis.keys import came_back
 from streams.redis.refusal import LOST
 
 if TYPE_CHECKING:
-    from streams.executing.batch_executor import Batches
+    from streams.executing.batch_executor import BatchExecutor
     from streams.redis.keys import Keys
     from streams.redis.reconnect import Reconnect
-    from streams.settling.ordering import Turns
+    from streams.settling.ordering import Ordering
 
 log = get_logger("streams.reader")
 
@@ -59,7 +59,7 @@ class Reader:
         ensure_groups: Callable[[], Awaitable[None]],
         feed: Callable[[list[Delivery]], None],
         watch: Callable[[str], AbstractContextManager[set[bytes]]],
-        turns: Turns | None = None,
+        turns: Ordering | None = None,
     ) -> None:
         settings = connections.settings
         self._connections = connections
@@ -86,12 +86,12 @@ class Reader:
         self._left_out: set[str] = set()  # keys that hold something else than a stream
         self._look_again = 0.0
         self._room, self._active = asyncio.Event(), 1
-        self._batches: Batches | None = None
+        self._batches: BatchExecutor | None = None
         self._handled, self._measured_at = 0, 0.0
         self._stopping = self._paused = self._unsure = False
         self._client_id = self._made = 0
 
-    def fill(self, batches: Batches) -> None:
+    def fill(self, batches: BatchExecutor) -> None:
         """Holds enough for one batch of each kind beside those that run, or they would never fill."""
         self._batches = batches
         self._least += batches.collector.sizes

@@ -24,7 +24,7 @@ from streams.redis.untrusted import text
 if TYPE_CHECKING:
     from streams.redis.keys import Keys
     from streams.redis.reconnect import Reconnect
-    from streams.settling.ordering import Turns
+    from streams.settling.ordering import Ordering
 
 log = get_logger("streams.reclaim")
 
@@ -50,7 +50,7 @@ class Reclaimer:
         fresh: Callable[[], bool],
         room: Callable[[str], int],
         feed: Callable[[list[Delivery]], None],
-        turns: Turns | None = None,
+        turns: Ordering | None = None,
     ) -> None:
         self._keys = keys
         self._group = group
@@ -149,7 +149,7 @@ class Reclaimer:
             if await scripts.retire_consumer(
                 self._connection.call,
                 consumers=key,
-                books=self._keys.books(),
+                ledger=self._keys.ledger(),
                 group=self._group,
                 consumer=name,
                 streams=self._sources,

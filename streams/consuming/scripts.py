@@ -63,18 +63,25 @@ async def begin(call: Call, source: str, *, group: str, consumer: str, entry_id:
 
 
 async def ensure_groups(
-    call: Call, *, groups: str, books: str, group: str, streams: Sequence[str]
+    call: Call, *, groups: str, ledger: str, group: str, streams: Sequence[str]
 ) -> tuple[int, dict[str, str]]:
     """Makes the group at 0 wherever it is missing; returns how many were, and the keys that refuse, with why."""
-    made, *refused = await run(call, ENSURE_GROUPS, (groups, *streams, books), (group,))
+    made, *refused = await run(call, ENSURE_GROUPS, (groups, *streams, ledger), (group,))
     return made, {text(refused[at]): text(refused[at + 1]) for at in range(0, len(refused), 2)}
 
 
 async def retire_consumer(
-    call: Call, *, consumers: str, books: str, group: str, consumer: str | bytes, streams: Sequence[str], silent_ms: int
+    call: Call,
+    *,
+    consumers: str,
+    ledger: str,
+    group: str,
+    consumer: str | bytes,
+    streams: Sequence[str],
+    silent_ms: int,
 ) -> bool:
     """Removes a consumer that holds nothing and has been silent for `silent_ms` (0: do not ask)."""
-    return bool(await run(call, RETIRE_CONSUMER, (consumers, *streams, books), (group, consumer, silent_ms)))
+    return bool(await run(call, RETIRE_CONSUMER, (consumers, *streams, ledger), (group, consumer, silent_ms)))
 
 
 async def report(call: Call, *, reports: str, consumer: str, report: bytes) -> None:

@@ -9,13 +9,13 @@ from redis.exceptions import RedisError
 
 from streams.consuming import scripts
 from streams.executing.priority_queue import HIGH, lane_of
-from streams.inspecting.consumer_report import Question, Report, Standing
+from streams.inspecting.consumer_report import Phase, Question, Report
 from streams.logs import get_logger
 
 if TYPE_CHECKING:
     from streams.consuming.leases import Leases
     from streams.executing.circuit_breaker import Breaker
-    from streams.executing.handler_pool import Slots
+    from streams.executing.handler_pool import HandlerPool
     from streams.handlers.processor import Processor
     from streams.messages.delivery import Delivery
     from streams.redis.partition import Partition
@@ -24,14 +24,14 @@ log = get_logger("streams.reporter")
 
 
 class Holder(Protocol):
-    """What has the deliveries: a seat."""
+    """What holds the deliveries: a partition consumer."""
 
     leases: Leases
-    slots: Slots
+    pool: HandlerPool
     moved: float
 
 
-class Reporter:
+class StatusReporter:
     """The reporter of one consumer in one partition."""
 
     def __init__(
@@ -63,49 +63,49 @@ class Reporter:
         now, held = monotonic(), self._holder.leases.held.copy()
         subscription = self._processor.subscriptions.get(question.type)
         running = {delivery: _ran(delivery, now) for delivery in held if _runs(delivery)}
-        standing: Standing = ""
+        phase: Phase = ""
         seconds, limit, in_thread = 0.0, 0.0, False
         is_high = question.source.endswith(":high")
         for delivery in held:
             if delivery.source == question.source and delivery.entry_id == question.entry_id.encode():
-                standing = self._standing(delivery)
+                phase = self._phase(delivery)
                 is_high = lane_of(delivery) == HIGH
-                if standing == "running":
+                if phase == "running":
                     seconds, limit = running[delivery], delivery.route.timeout if delivery.route else 0.0
                     in_thread = delivery.thread != 0
         return Report(
             question.token,
             subscription.event.version if subscription else 0,
             self._processor.concurrency or self._partition.settings.concurrency,
-            self._holder.slots.running,
+            self._holder.pool.running,
             len(held),
             round(max(running.values(), default=0.0), 3),
-            self._holder.slots.paused,
+            self._holder.pool.paused,
             self._breaker.dependency,
             round(self._breaker.opens_in(), 3),
-            standing,
+            phase,
             round(seconds, 3),
             limit,
             0 if is_high else self._processor.reserved,
             self._stuck(len(held)),
-            round(max(0.0, now - max(self._holder.moved, self._holder.slots.moved)), 3),
+            round(max(0.0, now - max(self._holder.moved, self._holder.pool.moved)), 3),
             round(max((now - delivery.deadline for delivery in running), default=0.0), 3),
             in_thread,
         )
 
     def _stuck(self, held: int) -> int:
         """How many could go on. What is collected for a batch waits for more of it, and nothing is late."""
-        slots = self._holder.slots
-        if slots.running or slots.paused or not self._breaker.closed:
+        pool = self._holder.pool
+        if pool.running or pool.paused or not self._breaker.closed:
             return 0
-        return max(0, held - slots.collected)
+        return max(0, held - pool.collected)
 
-    def _standing(self, delivery: Delivery) -> Standing:
+    def _phase(self, delivery: Delivery) -> Phase:
         if delivery.settling:
             return "settling"
         if _runs(delivery):
             return "running"
-        return "suspect" if delivery.crashes >= self._holder.slots.suspect_from else "ready"
+        return "suspect" if delivery.crashes >= self._holder.pool.suspect_from else "ready"
 
 
 def _runs(delivery: Delivery) -> bool:

@@ -10,8 +10,8 @@ from streams import clock
 from streams.admin.claim_cleanup import release
 from streams.dead_letters import scripts
 from streams.dead_letters.edit import corrected
-from streams.dead_letters.failure_groups import Kind
-from streams.dead_letters.search import EVERYTHING, Letters
+from streams.dead_letters.failure_groups import FailureGroup
+from streams.dead_letters.search import EVERYTHING, LetterSearch
 from streams.errors import NotFound, StreamsError
 from streams.messages.history import operator
 from streams.messages.letter import Letter
@@ -50,7 +50,7 @@ class DeadLetters:
     def __init__(self, client: App, group: str) -> None:
         self.group = checked_name("group", group)
         self._client = client
-        self._found = Letters(client, group)
+        self._found = LetterSearch(client, group)
 
     async def count(self) -> int:
         """How many there are."""
@@ -108,12 +108,12 @@ class DeadLetters:
         """Drops dead letters for good, with a line each in the group's history; which ones as for `replay`."""
         return await self._apply(self._discard, ids, only, limit, None, dry_run, by, progress, None)
 
-    async def groups(self, only: Filter = EVERYTHING) -> list[Kind]:
+    async def groups(self, only: Filter = EVERYTHING) -> list[FailureGroup]:
         """The dead letters by fingerprint, the most frequent first: which failures there are, not which events."""
-        kinds: dict[str, Kind] = {}
+        kinds: dict[str, FailureGroup] = {}
         async for letter in self.ls(only):
             known = kinds.get(letter.fingerprint)
-            kinds[letter.fingerprint] = known.with_one_more(letter) if known else Kind.of(letter)
+            kinds[letter.fingerprint] = known.with_one_more(letter) if known else FailureGroup.of(letter)
         return sorted(kinds.values(), key=lambda kind: (-kind.count, kind.fingerprint))
 
     async def edit(self, id: str, event: Event, *, by: str = "") -> Letter:
@@ -131,7 +131,7 @@ class DeadLetters:
         with refusing(partition.connections):
             made = await scripts.edit(
                 partition.redis.execute_command,
-                dead=keys.dead(self.group), history=keys.history(self.group), books=keys.books(),
+                dead=keys.dead(self.group), history=keys.history(self.group), ledger=keys.ledger(),
                 entry_id=letter.entry_id, letter=fields, record=record,
             )  # fmt: skip
         if not made:
@@ -194,7 +194,7 @@ class DeadLetters:
                 inbox=keys.inbox(self.group),
                 groups=keys.groups(),
                 history=keys.history(self.group),
-                books=keys.books(),
+                ledger=keys.ledger(),
                 letters=[(letter.entry_id, letter.again(), letter.record("replayed", by)) for letter in chunk],
             )
 
@@ -218,7 +218,7 @@ class DeadLetters:
                 partition.redis.execute_command,
                 dead=keys.dead(self.group),
                 history=keys.history(self.group),
-                books=keys.books(),
+                ledger=keys.ledger(),
                 letters=[(letter.entry_id, letter.record("discarded", by)) for letter in chunk],
             )
         await release(self._client, [letter.message for letter in chunk])

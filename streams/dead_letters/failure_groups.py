@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class FailureGroup:
     """All dead letters of one fingerprint: how many, when the first and the last were given up, and one of them, the
     newest, by its id and error.
     """
@@ -25,12 +25,12 @@ class Kind:
     error: str
 
     @classmethod
-    def of(cls, letter: Letter) -> Kind:
+    def of(cls, letter: Letter) -> FailureGroup:
         """The kind of one letter."""
         at = letter.last_failed_at
         return cls(letter.fingerprint, letter.type, letter.reason, 1, at, at, letter.id, letter.error)
 
-    def with_one_more(self, letter: Letter) -> Kind:
+    def with_one_more(self, letter: Letter) -> FailureGroup:
         """The same with a newer letter in it."""
         return replace(
             self, count=self.count + 1, last=letter.last_failed_at, example=letter.id, error=letter.error

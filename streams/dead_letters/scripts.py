@@ -20,32 +20,32 @@ async def replay(
     inbox: str,
     groups: str,
     history: str,
-    books: str,
+    ledger: str,
     letters: Iterable[tuple[str, list[bytes], list[bytes]]],
 ) -> int:
     """Sends (entry id, message fields, history record) of dead letters back to their group; returns how many."""
     arguments: list[Value] = [HISTORY_LENGTH]
     for entry_id, fields, record in letters:
         arguments += (entry_id, len(fields), *fields, len(record), *record)
-    replayed: int = await run(call, REPLAY, (dead, inbox, groups, history, books), arguments)
+    replayed: int = await run(call, REPLAY, (dead, inbox, groups, history, ledger), arguments)
     return replayed
 
 
 async def discard(
-    call: Call, *, dead: str, history: str, books: str, letters: Iterable[tuple[str, list[bytes]]]
+    call: Call, *, dead: str, history: str, ledger: str, letters: Iterable[tuple[str, list[bytes]]]
 ) -> int:
     """Drops (entry id, history record) of dead letters; returns how many were there."""
     arguments: list[Value] = [HISTORY_LENGTH]
     for entry_id, record in letters:
         arguments += (entry_id, len(record), *record)
-    dropped: int = await run(call, DISCARD, (dead, history, books), arguments)
+    dropped: int = await run(call, DISCARD, (dead, history, ledger), arguments)
     return dropped
 
 
 async def edit(
-    call: Call, *, dead: str, history: str, books: str, entry_id: str, letter: list[bytes], record: list[bytes]
+    call: Call, *, dead: str, history: str, ledger: str, entry_id: str, letter: list[bytes], record: list[bytes]
 ) -> str:
     """Puts a corrected dead letter in the place of one; returns its id, empty when the dead letter is gone."""
     arguments: list[Value] = [HISTORY_LENGTH, entry_id, len(letter), *letter, len(record), *record]
-    made: bytes = await run(call, EDIT, (dead, history, books), arguments)
+    made: bytes = await run(call, EDIT, (dead, history, ledger), arguments)
     return made.decode()

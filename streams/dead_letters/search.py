@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from streams.redis.partition import Partition
 
 
-class Letters:
+class LetterSearch:
     """The dead letters of one group, to be walked through and to be found."""
 
     def __init__(self, client: App, group: str) -> None:

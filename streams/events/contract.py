@@ -42,12 +42,12 @@ class Change:
     version: int
     field: str
     what: str
-    mend: str
+    remedy: str
     breaks: bool = True
 
     def __str__(self) -> str:
         place = f"{self.type} v{self.version}" + (f", {self.field}" if self.field else "")
-        return f"{place}: {self.what}; {self.mend}"
+        return f"{place}: {self.what}; {self.remedy}"
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values."""
@@ -67,8 +67,8 @@ def compare(directory: Path, events: Iterable[type[Event]]) -> list[Change]:
         event = known.get(type)
         if event is None:
             what = "no class is registered for it any more"
-            mend = "keep the class while messages of it may exist, or delete its contracts with intent"
-            found.append(Change(type, max(versions), "", what, mend))
+            remedy = "keep the class while messages of it may exist, or delete its contracts with intent"
+            found.append(Change(type, max(versions), "", what, remedy))
             continue
         found += dict.fromkeys(_of(event, versions))
     return sorted(found, key=lambda change: (not change.breaks, change.type, change.version, change.field))
@@ -132,12 +132,12 @@ def _of(event: type[Event], accepted: Mapping[int, dict[str, Any]]) -> Iterator[
 def _change(type: str, version: int, difference: Difference) -> Change:
     if not difference.is_breaking:
         return Change(type, version, difference.field, difference.what, _ACCEPT, breaks=False)
-    mend = f"raise the version to {version + 1} and write an upcast from {version}, or take it back"
+    remedy = f"raise the version to {version + 1} and write an upcast from {version}, or take it back"
     if difference.harms == "privacy":
-        mend = "mark it PII, or give the value another field in a new version"
+        remedy = "mark it PII, or give the value another field in a new version"
     elif difference.harms == "readers":
-        mend = "keep the stream, or publish a new type there"
-    return Change(type, version, difference.field, f"{difference.what}: {_FATE[difference.harms]}", mend)
+        remedy = "keep the stream, or publish a new type there"
+    return Change(type, version, difference.field, f"{difference.what}: {_FATE[difference.harms]}", remedy)
 
 
 def _read_examples(event: type[Event], version: int, schema: dict[str, Any]) -> Iterator[Change]:
@@ -147,8 +147,8 @@ def _read_examples(event: type[Event], version: int, schema: dict[str, Any]) -> 
         except Exception as error:  # noqa: BLE001 - an upcast and a validator are user code
             told = " ".join(str(error).split())[:200] or error.__class__.__name__
             what = f"a message of it can no longer be read ({told}): {orjson.dumps(example).decode()[:200]}"
-            mend = f"fix the upcast from {version}" if version < event.version else "fix its validation"
-            yield Change(event.type, version, "", what, mend)
+            remedy = f"fix the upcast from {version}" if version < event.version else "fix its validation"
+            yield Change(event.type, version, "", what, remedy)
             return
 
 

@@ -10,15 +10,15 @@ from streams import exports
 
 if TYPE_CHECKING:
     from streams.executing.executor import Executor
-    from streams.executing.handler_pool import Slots
+    from streams.executing.handler_pool import HandlerPool
 
 __all__ = [
     "Executor",
-    "Slots",
+    "HandlerPool",
 ]
 
 _HOMES: Final = {
     "streams.executing.executor": ("Executor",),
-    "streams.executing.handler_pool": ("Slots",),
+    "streams.executing.handler_pool": ("HandlerPool",),
 }
 __getattr__, __dir__ = exports(__name__, _HOMES)

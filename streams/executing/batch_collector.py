@@ -21,15 +21,15 @@ if TYPE_CHECKING:
     from streams.messages.delivery import Delivery
 
 
-class Bundle:
+class RunningBatch:
     """Deliveries that one call of a batch handler takes."""
 
-    __slots__ = ("called_off", "deliveries", "lost", "route")
+    __slots__ = ("cancelled", "deliveries", "lost", "route")
 
     def __init__(self, deliveries: list[Delivery], route: Route) -> None:
         self.deliveries = deliveries
         self.route = route
-        self.called_off: set[Delivery] = set()  # while it ran: the handler goes on for the others
+        self.cancelled: set[Delivery] = set()  # while it ran: the handler goes on for the others
         self.lost: set[Delivery] = set()  # somebody else has them now: nothing of them is settled
 
     def begin(self, deadline: float) -> None:
@@ -54,11 +54,11 @@ class _Gathering:
         self.size = batch.size
         self.within = seconds(batch.within)
         self.waiting: deque[tuple[Delivery, float]] = deque()  # with the time it may wait until
-        self.ripe = False  # the first one has waited long enough
+        self.overdue = False  # the first one has waited long enough
         self.timer: asyncio.TimerHandle | None = None
 
     def is_ready(self) -> bool:
-        return self.ripe or len(self.waiting) >= self.size
+        return self.overdue or len(self.waiting) >= self.size
 
 
 class Collector:
@@ -119,16 +119,16 @@ class Collector:
             if gathering.timer is not None:
                 gathering.timer.cancel()
                 gathering.timer = None
-        elif gathering.timer is None and not gathering.ripe:
+        elif gathering.timer is None and not gathering.overdue:
             timers, until = clock.timers(), gathering.waiting[0][1]
             if until <= timers.time():
-                gathering.ripe = True
+                gathering.overdue = True
             else:
                 gathering.timer = timers.call_at(until, self._ripen, gathering)
 
     def _ripen(self, gathering: _Gathering) -> None:
         # A flag and not a look at the clock: a timer may fire a moment early, and nobody would come again.
-        gathering.timer, gathering.ripe = None, True
+        gathering.timer, gathering.overdue = None, True
         self.wake()
 
     def is_ready(self) -> bool:
@@ -142,7 +142,7 @@ class Collector:
             return False
         return True
 
-    def take(self) -> Bundle | Delivery:
+    def take(self) -> RunningBatch | Delivery:
         """Takes what is next: one that is handled alone, or the batch whose first delivery has waited longest."""
         self._gave = True
         if self._alone:
@@ -150,14 +150,14 @@ class Collector:
         ready = (gathering for gathering in self._gatherings.values() if gathering.is_ready())
         chosen = min(ready, key=lambda gathering: gathering.waiting[0][1])
         waiting = chosen.waiting
-        bundle = Bundle([waiting.popleft()[0] for _ in range(min(chosen.size, len(waiting)))], chosen.route)
+        bundle = RunningBatch([waiting.popleft()[0] for _ in range(min(chosen.size, len(waiting)))], chosen.route)
         self._begin_anew(chosen)
         return bundle
 
     def _begin_anew(self, gathering: _Gathering) -> None:
         if gathering.timer is not None:
             gathering.timer.cancel()
-        gathering.timer, gathering.ripe = None, False
+        gathering.timer, gathering.overdue = None, False
         self._watch(gathering)
 
     def drop(self, deliveries: Collection[Delivery]) -> None:

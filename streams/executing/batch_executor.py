@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 from streams.executing.batch_collector import Collector
 from streams.executing.executor import Executor, Undeliverable, expired
 from streams.executing.failure_policy import signal
-from streams.executing.handler_task import until_sure
+from streams.executing.handler_task import wait_for_lease
 from streams.handlers.batch import BatchFailed
 from streams.logs import get_logger
 from streams.messages.delivery import Delivery, current_batch, current_delivery
@@ -27,15 +27,15 @@ from streams.messages.outcome import ACKED, OUTCOMES, Acked, Cancelled, Outcome,
 
 if TYPE_CHECKING:
     from streams.events.event import Event
-    from streams.executing.batch_collector import Bundle
-    from streams.executing.handler_task import Slot
+    from streams.executing.batch_collector import RunningBatch
+    from streams.executing.handler_task import HandlerTask
 
 log = get_logger("streams.batches")
 
 Settled = tuple["Delivery", Outcome]
 
 
-class Batches:
+class BatchExecutor:
     """Executes the bundles of one processor; `done` is given the outcomes of one, to be settled together, and `began`
     are called when one begins.
     """
@@ -48,7 +48,7 @@ class Batches:
         *,
         wake: Callable[[], None],
         done: Callable[[list[Settled]], None],
-    ) -> Batches | None:
+    ) -> BatchExecutor | None:
         """Those of a processor that has batch handlers; None otherwise."""
         collector = Collector(executor.routes.values(), wake)
         return cls(executor, collector, middleware, done) if collector.sizes else None
@@ -67,7 +67,7 @@ class Batches:
         self._middleware = middleware
         self._done = done
 
-    async def run(self, slot: Slot, bundle: Bundle) -> list[Outcome]:
+    async def run(self, slot: HandlerTask, bundle: RunningBatch) -> list[Outcome]:
         """Runs a bundle in a slot; returns the outcomes of `bundle.deliveries`, none when they are handled alone, or
         when nothing of them may be settled.
         """
@@ -76,7 +76,7 @@ class Batches:
         for told in self.began:
             told()
         try:
-            await until_sure(bundle.deliveries, bundle.lost)
+            await wait_for_lease(bundle.deliveries, bundle.lost)
             if bundle.lost:
                 bundle.deliveries = [delivery for delivery in bundle.deliveries if delivery not in bundle.lost]
             if bundle.route.timeout < self._executor.longest and self._executor.begins is not None:
@@ -93,7 +93,7 @@ class Batches:
         finally:
             self.running -= count
 
-    async def _execute(self, slot: Slot, bundle: Bundle) -> list[Outcome]:
+    async def _execute(self, slot: HandlerTask, bundle: RunningBatch) -> list[Outcome]:
         events = await self._events(bundle)
         deliveries = bundle.deliveries
         if not deliveries:
@@ -113,7 +113,7 @@ class Batches:
         else:
             return outcomes
 
-    async def _events(self, bundle: Bundle) -> list[Event]:
+    async def _events(self, bundle: RunningBatch) -> list[Event]:
         """The events of those that can be handled; the others leave the bundle."""
         executor, route, events, kept = self._executor, bundle.route, [], []
         claimed = (
@@ -144,7 +144,9 @@ class Batches:
             self.collector.wake()
         return events
 
-    async def _handle(self, bundle: Bundle, events: list[Event], deliveries: Sequence[Delivery]) -> Sequence[Outcome]:
+    async def _handle(
+        self, bundle: RunningBatch, events: list[Event], deliveries: Sequence[Delivery]
+    ) -> Sequence[Outcome]:
         executor, call = self._executor, bundle.route.call_batch
         assert call is not None
         outcomes: list[Outcome] = [ACKED] * len(deliveries)
@@ -191,28 +193,28 @@ class Batches:
         except Exception as error:  # noqa: BLE001 - one of its follow-ups: the others of the batch are done
             return self._executor.failed(delivery, error)
 
-    def _failed(self, bundle: Bundle, error: BaseException) -> list[Outcome]:
+    def _failed(self, bundle: RunningBatch, error: BaseException) -> list[Outcome]:
         """Decides what becomes of a bundle that failed as a whole: each of its events is handled alone."""
         deliveries = bundle.deliveries
         if len(deliveries) == 1:
             return [self._executor.failed(deliveries[0], error)]
-        log.warning("batch.singled_out", group=deliveries[0].group, count=len(deliveries), error=describe(error))
+        log.warning("batch.handled_singly", group=deliveries[0].group, count=len(deliveries), error=describe(error))
         for delivery in deliveries:
-            if delivery in bundle.called_off:
+            if delivery in bundle.cancelled:
                 self._done([(delivery, Cancelled())])
             elif delivery not in bundle.lost:
                 self.collector.set_aside(delivery)
         bundle.deliveries = []
         return []
 
-    def settle(self, bundle: Bundle, outcomes: Sequence[Outcome]) -> None:
+    def settle(self, bundle: RunningBatch, outcomes: Sequence[Outcome]) -> None:
         """Settles what is still ours. What was cancelled meanwhile and is not done will not come again."""
         settled = list(zip(bundle.deliveries, outcomes, strict=True))
         if bundle.lost:
             settled = [pair for pair in settled if pair[0] not in bundle.lost]
-        if bundle.called_off:
+        if bundle.cancelled:
             settled = [
-                (delivery, outcome if isinstance(outcome, Acked) or delivery not in bundle.called_off else Cancelled())
+                (delivery, outcome if isinstance(outcome, Acked) or delivery not in bundle.cancelled else Cancelled())
                 for delivery, outcome in settled
             ]
         if settled:

@@ -27,7 +27,7 @@ from streams.messages.outcome import DeadLettered, Outcome, Unavailable
 
 if TYPE_CHECKING:
     from streams.executing.executor import Executor
-    from streams.executing.handler_task import Slot
+    from streams.executing.handler_task import HandlerTask
     from streams.messages.message import Message
 
 log = get_logger("streams.dead_letter_call")
@@ -54,7 +54,7 @@ class DeadLetterCalls:
         self._limit = limit
 
     async def run(
-        self, slot: Slot, delivery: Delivery, letter: DeadLettered, context: Callable[[], Context]
+        self, slot: HandlerTask, delivery: Delivery, letter: DeadLettered, context: Callable[[], Context]
     ) -> Outcome | None:
         """Returns the letter with the events that follow from it, or what else becomes of the delivery: None when its
         lease was lost, `Snoozed` while something that the function needs is away, `Released` when the process is to

@@ -13,11 +13,11 @@ from sys import getrefcount
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
-from streams.executing.batch_collector import Bundle
+from streams.executing.batch_collector import RunningBatch
 from streams.executing.dead_letter_call import DeadLetterCalls
 from streams.executing.executor import Executor
-from streams.executing.handler_task import UNINTERRUPTED, Slot, finish, until_sure, watch_deadlines
-from streams.executing.priority_queue import Lanes
+from streams.executing.handler_task import UNINTERRUPTED, HandlerTask, finish, wait_for_lease, watch_deadlines
+from streams.executing.priority_queue import PriorityQueue
 from streams.executing.suspects import Suspects
 from streams.executing.threads import Contexts, go_on_in, run_in
 from streams.handlers.child_processes import end_child
@@ -26,13 +26,13 @@ from streams.messages.middleware import NoOutcome
 from streams.messages.outcome import OUTCOMES, RELEASED, Cancelled, DeadLettered, Outcome
 
 if TYPE_CHECKING:
-    from streams.executing.batch_executor import Batches
+    from streams.executing.batch_executor import BatchExecutor
     from streams.executing.circuit_breaker import Breaker
 
 _TURN: Final = 0.02  # seconds after which handlers that never wait give way to reading, settling and signals
 
 
-class Slots:
+class HandlerPool:
     """Runs deliveries, at most `concurrency` at once, and hands each outcome to `done`. What is not of the high lane
     begins only while more than `reserved` slots are free.
 
@@ -52,7 +52,7 @@ class Slots:
         begin: Callable[[Delivery], Awaitable[bool]],
         lost: Callable[[Delivery], None],
         ended: Callable[[asyncio.Task[None]], None],
-        batches: Batches | None = None,
+        batches: BatchExecutor | None = None,
         stops: Callable[[Delivery], bool] | None = None,
     ) -> None:
         self._batches = batches
@@ -62,10 +62,10 @@ class Slots:
         self._done = done
         self._stops = stops  # with limits: whether a delivery may not start now; then `admit` brings it when it may
         self._ended = ended  # called when a slot's task ends, which it must not do by itself
-        self._slots = [Slot(self._run, ended) for _ in range(concurrency)]
+        self._tasks = [HandlerTask(self._run, ended) for _ in range(concurrency)]
         self._shared = concurrency - reserved
         self._idle: deque[asyncio.Future[None]] = deque()
-        self.ready = Lanes()
+        self.ready = PriorityQueue()
         self._dead_letter_calls = DeadLetterCalls(executor, limit=limit)
         self._suspects = Suspects(executor, limit=limit, begin=begin, lost=lost)
         self._alone = self._waking = self.paused = False
@@ -78,9 +78,9 @@ class Slots:
     def start(self) -> None:
         """Starts the tasks. Each delivery has a context like the one in which this is called."""
         self._contexts = Contexts()
-        for slot in self._slots:
+        for slot in self._tasks:
             slot.start()
-        self._watch = asyncio.get_running_loop().create_task(watch_deadlines(self._slots), name="deadlines")
+        self._watch = asyncio.get_running_loop().create_task(watch_deadlines(self._tasks), name="deadlines")
         self._watch.add_done_callback(self._ended)
 
     def feed(self, deliveries: Sequence[Delivery]) -> None:
@@ -118,7 +118,7 @@ class Slots:
                 self._waking = True
                 idle.set_result(None)
 
-    def _next(self) -> Delivery | Bundle | None:
+    def _next(self) -> Delivery | RunningBatch | None:
         if not self._taking or self._alone or self.paused:
             return end_child() if self._executor.forked else None
         if self._suspects.waiting:
@@ -134,7 +134,7 @@ class Slots:
             return self.ready.take()
         return None
 
-    async def _run(self, slot: Slot) -> None:
+    async def _run(self, slot: HandlerTask) -> None:
         loop, executor, breaker, done = asyncio.get_running_loop(), self._executor, self._breaker, self._done
         task = slot.task
         assert task is not None
@@ -159,7 +159,7 @@ class Slots:
                 continue
             if self._idle and not self._waking and self._has_more(self.running + 1):
                 self.wake()
-            if isinstance(delivery, Bundle):
+            if isinstance(delivery, RunningBatch):
                 assert self._batches is not None
                 self.running += 1
                 await self._run_bundle(self._batches, slot, delivery)
@@ -175,7 +175,7 @@ class Slots:
             outcome: Outcome | None = None
             try:
                 if delivery.begin_by < now:
-                    await until_sure((delivery,))
+                    await wait_for_lease((delivery,))
                     now = monotonic()
                 delivery.deadline = now + limit
                 work = self._suspects.run(delivery) if self._alone else executor.execute(delivery)
@@ -212,7 +212,7 @@ class Slots:
             elif self._suspects.waiting and not self.running:
                 self.wake()
 
-    async def _run_bundle(self, batches: Batches, slot: Slot, bundle: Bundle) -> None:
+    async def _run_bundle(self, batches: BatchExecutor, slot: HandlerTask, bundle: RunningBatch) -> None:
         slot.delivery, slot.interruption = bundle, None
         outcomes = await run_in(self._contexts.new(), batches.run(slot, bundle))
         slot.delivery, self.moved = None, monotonic()
@@ -234,16 +234,16 @@ class Slots:
         """Stops working on deliveries whose lease is lost: waiting ones are dropped, running ones are cancelled. A
         batch goes on while one of it is left: the fence keeps what is lost from being settled.
         """
-        for slot in self._slots:
+        for slot in self._tasks:
             slot.lose(deliveries)
         if self._collector is not None:
             self._collector.drop(deliveries)
         self.ready.drop(deliveries)
         self._suspects.drop(deliveries)
 
-    def call_off(self, delivery: Delivery) -> None:
+    def cancel(self, delivery: Delivery) -> None:
         """Cancels one delivery, unless its handler is done. A batch that runs goes on for the others of it."""
-        if any(slot.call_off(delivery) for slot in self._slots):
+        if any(slot.cancel(delivery) for slot in self._tasks):
             return
         before = self._waiting()
         self.abandon({delivery})
@@ -272,7 +272,7 @@ class Slots:
 
     def in_handlers(self) -> int:
         """How many deliveries handlers have."""
-        return sum(len(slot.deliveries) for slot in self._slots)
+        return sum(len(slot.deliveries) for slot in self._tasks)
 
     def forked(self) -> None:
         """In a child that a handler has forked: nothing more begins, and what comes back from the handler ends it."""
@@ -285,16 +285,16 @@ class Slots:
         self._taking = False
         collected = self._collector.take_all() if self._collector is not None else ()
         self._release((*self.ready.take_all(), *self._suspects.take_all(), *collected))
-        await finish(self._slots, grace)
+        await finish(self._tasks, grace)
 
     async def stop(self) -> None:
         """Ends the tasks."""
-        for slot in self._slots:
+        for slot in self._tasks:
             slot.ending = True
         if self._watch is not None:
             self._watch.remove_done_callback(self._ended)
         self._executor.threads.close()
-        tasks = [task for task in (self._watch, *(slot.task for slot in self._slots)) if task is not None]
+        tasks = [task for task in (self._watch, *(slot.task for slot in self._tasks)) if task is not None]
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks, timeout=1.0)  # a handler that swallows its cancel is left behind

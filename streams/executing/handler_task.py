@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from streams.executing.batch_collector import Bundle
+from streams.executing.batch_collector import RunningBatch
 from streams.executing.executor import HandlerCancelled, HandlerTimeout
 from streams.logs import get_logger
 from streams.messages.error_text import passes
@@ -19,31 +19,31 @@ if TYPE_CHECKING:
     from streams.messages.delivery import Delivery
     from streams.messages.outcome import Outcome
 
-log = get_logger("streams.slots")
+log = get_logger("streams.handlers")
 
 Interrupt = Literal["timeout", "lost", "stop", "cancel"]
 UNINTERRUPTED: Interrupt | None = None  # in a variable, or mypy believes that it stays so
 _TICK: Final = 0.05  # seconds: how late a timeout may be noticed
 
 
-class Slot:
+class HandlerTask:
     """What runs here now, and what has interrupted it.
 
-    Its task is replaced as soon as a handler has left anything behind that could cancel it (see `Slots`).
+    Its task is replaced as soon as a handler has left anything behind that could cancel it (see `HandlerPool`).
     """
 
     __slots__ = ("_ended", "_work", "cancelled", "delivery", "ending", "interruption", "overran", "task")
 
     def __init__(
-        self, work: Callable[[Slot], Coroutine[Any, Any, None]], ended: Callable[[asyncio.Task[None]], None]
+        self, work: Callable[[HandlerTask], Coroutine[Any, Any, None]], ended: Callable[[asyncio.Task[None]], None]
     ) -> None:
         self._work = work
         self._ended = ended  # called when its task ends by itself, which it must not do
-        self.delivery: Delivery | Bundle | None = None
+        self.delivery: Delivery | RunningBatch | None = None
         self.interruption: Interrupt | None = None
         self.cancelled = False  # the engine has cancelled the task
         self.ending = False  # the consumer ends
-        self.overran: Delivery | Bundle | None = None  # what was last reported to be over its timeout in a thread
+        self.overran: Delivery | RunningBatch | None = None  # what was last reported to be over its timeout in a thread
         self.task: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -62,23 +62,23 @@ class Slot:
         """What its handler has."""
         if self.delivery is None:
             return ()
-        return self.delivery.deliveries if isinstance(self.delivery, Bundle) else (self.delivery,)
+        return self.delivery.deliveries if isinstance(self.delivery, RunningBatch) else (self.delivery,)
 
     def lose(self, deliveries: set[Delivery]) -> None:
         """Others have these now: the handler is cancelled, unless something of its batch is left."""
-        if isinstance(self.delivery, Bundle):
+        if isinstance(self.delivery, RunningBatch):
             self.delivery.lost.update(deliveries.intersection(self.delivery.deliveries))
             if len(self.delivery.lost) == len(self.delivery.deliveries):
                 self.interrupt("lost")
         elif self.delivery in deliveries:
             self.interrupt("lost")
 
-    def call_off(self, delivery: Delivery) -> bool:
+    def cancel(self, delivery: Delivery) -> bool:
         """Cancels the handler if it has this delivery, or notes it in its batch; returns whether it was here."""
         if delivery not in self.deliveries:
             return False
-        if isinstance(self.delivery, Bundle):
-            self.delivery.called_off.add(delivery)
+        if isinstance(self.delivery, RunningBatch):
+            self.delivery.cancelled.add(delivery)
         else:
             self.interrupt("cancel")
         return True
@@ -145,7 +145,7 @@ class Slot:
                 return outcome
 
 
-async def until_sure(deliveries: Iterable[Delivery], lost: Collection[Delivery] = ()) -> None:
+async def wait_for_lease(deliveries: Iterable[Delivery], lost: Collection[Delivery] = ()) -> None:
     """Waits until it is known whose deliveries are that are about to begin. This process was stopped or had no
     processor, or Redis was away, for half a lease: another may have them before they are through, or has them already.
     The next renewal says that they may begin, or they are lost, which interrupts the slot.
@@ -154,7 +154,7 @@ async def until_sure(deliveries: Iterable[Delivery], lost: Collection[Delivery] 
         await asyncio.sleep(_TICK)
 
 
-async def finish(slots: Sequence[Slot], grace: float) -> None:
+async def finish(slots: Sequence[HandlerTask], grace: float) -> None:
     """Lets handlers finish for `grace` seconds, then cancels them. One that swallows its cancel keeps its lease until
     it runs out; one in a thread keeps it for as long as this process lives.
     """
@@ -170,7 +170,7 @@ async def _until(done: Callable[[], bool], *, timeout: float) -> None:
         await asyncio.sleep(0.01)
 
 
-async def watch_deadlines(slots: Sequence[Slot]) -> None:
+async def watch_deadlines(slots: Sequence[HandlerTask]) -> None:
     """Interrupts what runs longer than it may, for ever. What is in a thread cannot be: it is reported once."""
     while True:
         await asyncio.sleep(_TICK)
@@ -186,7 +186,7 @@ async def watch_deadlines(slots: Sequence[Slot]) -> None:
                 _report_overrun(slot, work.thread)
 
 
-def _report_overrun(slot: Slot, thread: int) -> None:
+def _report_overrun(slot: HandlerTask, thread: int) -> None:
     deliveries = slot.deliveries
     route = deliveries[0].route
     frame = sys._current_frames().get(thread)  # noqa: SLF001 - there is no public way to see where a thread is

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 
 from streams.executing.executor import expired
 from streams.executing.threads import Contexts
-from streams.handlers.limit import BY_KEY, Limit, Share
+from streams.handlers.limit import BY_KEY, Limit, PartitionQuota
 from streams.logs import get_logger
 from streams.messages.claims import MARK
 from streams.messages.error_text import name_of_class, passes
@@ -24,8 +24,8 @@ from streams.messages.message import DATA, EXPIRES, KEY, TYPE
 from streams.messages.outcome import RELEASED, Outcome, Snoozed
 from streams.redis.refusal import LOST, is_of_script
 from streams.settling import limits
-from streams.settling.limits import GOOD_FOR, Ask, Asked
-from streams.settling.ticker import Alarm
+from streams.settling.limits import GOOD_FOR, LimitSpec, PermitRequest
+from streams.settling.ticker import Ticker
 
 if TYPE_CHECKING:
     from streams.executing.executor import Executor
@@ -46,26 +46,26 @@ _DAMAGED_FOR: Final = 30.0  # seconds until a delivery asks again whose limit ca
 _GONE: Final = "limited: its entry was deleted; it asks again"
 
 
-class Admitted:
+class Permit:
     """That a delivery was let in: by which limit, when (monotonic), for how long that is good, and whether it holds a
     place there until it is settled.
     """
 
     __slots__ = ("at", "good_for", "holds", "name")
 
-    def __init__(self, name: str, share: Share) -> None:
+    def __init__(self, name: str, share: PartitionQuota) -> None:
         self.name = name
         self.at = monotonic()
         self.good_for = max(GOOD_FOR, share.interval / 1000) if share.interval else float("inf")
         self.holds = share.most > 0
 
 
-_UNLIMITED: Final = Admitted("", Share(0, 1, 0))
+_UNLIMITED: Final = Permit("", PartitionQuota(0, 1, 0))
 """Of what no handler will run for."""
 
 
-class Gate:
-    """The gate of one consumer in one partition."""
+class Limiter:
+    """The limiter of one consumer in one partition."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class Gate:
         lost: Callable[[set[Delivery]], None],
         done: Callable[[Delivery, Outcome], None],
     ) -> None:
-        self._limited: dict[bytes, tuple[Subscription, Limit, Share]] = {
+        self._limited: dict[bytes, tuple[Subscription, Limit, PartitionQuota]] = {
             type.encode(): (subscription, subscription.limit, subscription.limit.share(partition.number, partitions))
             for type, subscription in processor.subscriptions.items()
             if subscription.limit is not None
@@ -104,7 +104,7 @@ class Gate:
         self._work = asyncio.Event()
         self._quiet = asyncio.Event()
         self._quiet.set()
-        self._alarm = Alarm(self._serve)
+        self._alarm = Ticker(self._serve)
         self._closing = False
 
     def stops(self, delivery: Delivery) -> bool:
@@ -147,7 +147,7 @@ class Gate:
             if asks:
                 await self._answer(asks)
 
-    async def _ask_of(self, delivery: Delivery) -> tuple[Delivery, Ask, Asked, Share] | None:
+    async def _ask_of(self, delivery: Delivery) -> tuple[Delivery, PermitRequest, LimitSpec, PartitionQuota] | None:
         """What it asks; None when it need not, because no handler will run, or when that cannot be known."""
         message = delivery.message
         subscription, limit, share = self._limited[message.values[TYPE]]
@@ -169,7 +169,7 @@ class Gate:
                 except BaseException as error:  # the executor finds it too, and says what becomes of it
                     if passes(error) is not None:
                         raise
-                    log.debug("gate.not_decoded", group=self._group, id=message.id, error=name_of_class(error))
+                    log.debug("limiter.not_decoded", group=self._group, id=message.id, error=name_of_class(error))
                     self._let_in([(delivery, _UNLIMITED)])
                     return None
                 value = str(run(limit.by, event)).encode()
@@ -182,12 +182,12 @@ class Gate:
         # One NUL after a type, two after a name: neither has one, so that they are never taken for each other.
         whose = limit.name.encode() + b"\0" if limit.name else message.values[TYPE]
         name = hashlib.blake2b(whose + b"\0" + value, digest_size=12).hexdigest()
-        asked = Asked(name, f"{limit.name or message.type}: {limit}", *share)
+        asked = LimitSpec(name, f"{limit.name or message.type}: {limit}", *share)
         entry_id, deliveries = delivery.entry_id, delivery.deliveries_before
-        ask = Ask(delivery.source, entry_id, delivery.count, name, message.values[KEY], deliveries)
+        ask = PermitRequest(delivery.source, entry_id, delivery.count, name, message.values[KEY], deliveries)
         return delivery, ask, asked, share
 
-    async def _answer(self, asks: Sequence[tuple[Delivery, Ask, Asked, Share]]) -> None:
+    async def _answer(self, asks: Sequence[tuple[Delivery, PermitRequest, LimitSpec, PartitionQuota]]) -> None:
         repeated, refusals = False, 0
         for delivery, _, _, _ in asks:
             delivery.settling = True  # what goes to stand in line is not pending any more, and is not lost
@@ -202,7 +202,7 @@ class Gate:
                 repeated = repeated or self._connection.sent
                 await self._reconnect.failed(error)
             except RedisError as error:
-                log.error("gate.refused", group=self._group, error=str(error)[:300])
+                log.error("limiter.refused", group=self._group, error=str(error)[:300])
                 refusals += is_of_script(error)
                 if refusals >= _REFUSALS and len(asks) > 1:
                     for ask in asks:
@@ -218,7 +218,7 @@ class Gate:
             delivery.settling = False
             match answer:
                 case 1:
-                    let_in.append((delivery, Admitted(asked.name, share)))
+                    let_in.append((delivery, Permit(asked.name, share)))
                 case 0:
                     parked.append(delivery)
                 case -1 if not repeated:
@@ -228,7 +228,7 @@ class Gate:
                 case -2:
                     self._done(delivery, Snoozed(1.0, _GONE))
                 case str(why):
-                    log.error("gate.refused", group=self._group, id=delivery.message.id, error=why[:300])
+                    log.error("limiter.refused", group=self._group, id=delivery.message.id, error=why[:300])
                     self._done(delivery, Snoozed(_DAMAGED_FOR, f"limited: its limit cannot be read: {why[:300]}"))
         if parked:
             self._parked(parked)
@@ -238,7 +238,7 @@ class Gate:
         if wait >= 0:
             self._nudge(wait / 1000)
 
-    def _let_in(self, admitted: list[tuple[Delivery, Admitted]]) -> None:
+    def _let_in(self, admitted: list[tuple[Delivery, Permit]]) -> None:
         for delivery, admission_of in admitted:
             delivery.admitted = admission_of
         if admitted:
@@ -249,7 +249,7 @@ class Gate:
         await self._alarm.run()
 
     def _nudge(self, after: float) -> None:
-        self._alarm.nudge(max(_PAUSE, after))
+        self._alarm.wake_within(max(_PAUSE, after))
 
     async def _serve(self) -> float:
         if self._idle():
@@ -260,10 +260,10 @@ class Gate:
             await self._reconnect.failed(error)
             return 0.0
         except RedisError as error:
-            log.error("gate.refused", group=self._group, error=str(error)[:300])
+            log.error("limiter.refused", group=self._group, error=str(error)[:300])
             return 5.0
         if damaged:
-            log.error("gate.refused", group=self._group, error=damaged[:300])
+            log.error("limiter.refused", group=self._group, error=damaged[:300])
         return _TICK if wait < 0 else min(_TICK, max(_PAUSE, wait / 1000))
 
     async def close(self, within: float) -> None:
@@ -276,7 +276,7 @@ class Gate:
             async with asyncio.timeout(within):
                 await self._quiet.wait()
         except TimeoutError:
-            log.warning("gate.not_answered", group=self._group)
+            log.warning("limiter.not_answered", group=self._group)
 
     async def aclose(self) -> None:
         """Closes the connections."""

@@ -22,7 +22,7 @@ HIGH: Final = LANES.index("high")
 _NORMAL: Final = LANES.index("normal")
 
 
-class Lanes:
+class PriorityQueue:
     """Three queues of deliveries, and one before them."""
 
     def __init__(self) -> None:

@@ -14,7 +14,7 @@ BY_KEY: Final = "key"
 _MOST: Final = 1_000_000
 
 
-class Share(NamedTuple):
+class PartitionQuota(NamedTuple):
     """What of a limit one partition may use: ms between two starts (0: any), that many at once after a pause, and that
     many running at once (0: any).
     """
@@ -65,7 +65,7 @@ class Limit:
         if self.by is not None and self.by != BY_KEY and not callable(self.by):
             raise StreamsError(f'Limit: by={self.by!r} must be "key" or a function of the event')
 
-    def share(self, partition: int, partitions: int) -> Share:
+    def share(self, partition: int, partitions: int) -> PartitionQuota:
         """The share of one partition; raises `StreamsError` when there is nothing left for it."""
         divided = 1 if self.by == BY_KEY else partitions
         interval, burst, most = 0.0, 1, 0
@@ -79,7 +79,7 @@ class Limit:
                     f'give at least {partitions}, or by="key"'
                 )
             most = self.concurrency // divided + (partition < self.concurrency % divided)
-        return Share(interval, burst, most)
+        return PartitionQuota(interval, burst, most)
 
     def __str__(self) -> str:
         parts = []

@@ -131,7 +131,7 @@ def CurrentProgress() -> Progress:
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
+class ProgressReport:
     """`done` of `total` (None: nobody knows) in the handler's own unit, in its `attempt`; `at` is RFC 3339."""
 
     done: float

@@ -9,32 +9,32 @@ from streams import exports
 
 if TYPE_CHECKING:
     from streams.inspecting.diagnosis import why
-    from streams.inspecting.event_status import Trail
+    from streams.inspecting.event_status import EventStatus
     from streams.inspecting.facts import Reason
-    from streams.inspecting.follow import Step
-    from streams.inspecting.group_status import GroupTrail
+    from streams.inspecting.follow import Update
+    from streams.inspecting.group_status import GroupStatus
     from streams.inspecting.reconciliation import Accounts
     from streams.inspecting.snapshot import GroupState, Snapshot
     from streams.inspecting.snapshot_reader import take_snapshot
 
 __all__ = [
     "Accounts",
+    "EventStatus",
     "GroupState",
-    "GroupTrail",
+    "GroupStatus",
     "Reason",
     "Snapshot",
-    "Step",
-    "Trail",
+    "Update",
     "take_snapshot",
     "why",
 ]
 
 _HOMES: Final = {
     "streams.inspecting.diagnosis": ("why",),
-    "streams.inspecting.event_status": ("Trail",),
+    "streams.inspecting.event_status": ("EventStatus",),
     "streams.inspecting.facts": ("Reason",),
-    "streams.inspecting.follow": ("Step",),
-    "streams.inspecting.group_status": ("GroupTrail",),
+    "streams.inspecting.follow": ("Update",),
+    "streams.inspecting.group_status": ("GroupStatus",),
     "streams.inspecting.reconciliation": ("Accounts",),
     "streams.inspecting.snapshot": ("GroupState", "Snapshot"),
     "streams.inspecting.snapshot_reader": ("take_snapshot",),

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _PATIENCE: Final = 2.0  # seconds an answer may take
 _POLL: Final = 0.02
 
-Standing = Literal["", "ready", "suspect", "running", "settling"]
+Phase = Literal["", "ready", "suspect", "running", "settling"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ class Question:
 class Report:
     """One consumer's answer. `version` is the newest it knows of the asked type, 0 when it has no handler for it.
 
-    `standing` is what it does with the entry: nothing (it does not hold it), `ready` (in memory, its turn is to come),
+    `phase` is what it does with the entry: nothing (it does not hold it), `ready` (in memory, its turn is to come),
     `suspect` (will run alone), `running` for `seconds` of at most `limit`, or `settling`. `longest` is how long its
     longest handler runs, `reserved` how many of its slots are not for the entry's lane, `breaker` the dependency that
     does not answer, tried again in `breaker_for` seconds. `stuck` is how many deliveries it holds that could go on and
@@ -73,7 +73,7 @@ class Report:
     paused: bool
     breaker: str = ""
     breaker_for: float = 0.0
-    standing: Standing = ""
+    phase: Phase = ""
     seconds: float = 0.0
     limit: float = 0.0
     reserved: int = 0

@@ -48,7 +48,7 @@ async def damage(client: App) -> list[Damage]:
             found += [each async for each in look.types()]
             found += [each async for each in look.waiting()]
             found += [each async for each in look.registry()]
-            found += [each async for each in look.books()]
+            found += [each async for each in look.ledger()]
     return found
 
 
@@ -87,7 +87,7 @@ class _Look:
         keys = self._keys
         yield from (
             (keys.due(), "zset"), (keys.waiting(), "hash"), (keys.groups(), "hash"), (keys.paused(), "set"),
-            (keys.schedules(), "hash"), (keys.slots(), "hash"), (keys.books(), "hash"), (keys.replays(), "hash"),
+            (keys.schedules(), "hash"), (keys.slots(), "hash"), (keys.ledger(), "hash"), (keys.replays(), "hash"),
         )  # fmt: skip
         if keys.partition == 0:
             yield keys.partitions(), "string"
@@ -137,9 +137,9 @@ class _Look:
             if not is_name(text(name)):
                 yield _to_delete(key, f"{text(name)[:128]!r} is no name of a group")
 
-    async def books(self) -> Any:
+    async def ledger(self) -> Any:
         """Counts that are none."""
-        key = self._keys.books()
+        key = self._keys.ledger()
         noted = await unless_odd(self._redis.hgetall(key)) or {}
         odd = [text(name) for name, value in noted.items() if text(name).startswith(_COUNTS) and whole(value, -1) == -1]
         if odd := [name for name in odd if noted.get(name.encode()) != b"-1"]:

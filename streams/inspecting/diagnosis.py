@@ -6,11 +6,11 @@ import asyncio
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from streams.durations import told
+from streams.durations import format_duration
 from streams.errors import NotFound
 from streams.events.event import registered
 from streams.inspecting.consumer_report import Question, ask
-from streams.inspecting.event_status import Trail
+from streams.inspecting.event_status import EventStatus
 from streams.inspecting.explanation import delayed, explain
 from streams.inspecting.facts import Facts, Reason
 from streams.messages.event_ids import made_at
@@ -20,7 +20,7 @@ from streams.redis.untrusted import scores, text, texts, whole
 
 if TYPE_CHECKING:
     from streams.app import App
-    from streams.inspecting.group_status import GroupTrail
+    from streams.inspecting.group_status import GroupStatus
     from streams.redis.partition import Partition
 
 _AHEAD_MOST: Final = 200_000  # unread entries that are counted
@@ -36,7 +36,7 @@ async def why(client: App, id: str) -> tuple[Reason, ...]:
     reads, one with no group. Asks the consumers that hold it, which may take 2 s. Raises `Unreachable` or `Refused`.
     """
     try:
-        trail = await Trail.find(client, id)
+        trail = await EventStatus.find(client, id)
     except NotFound:
         return (await _unknown(client, id),)
     partition = client.partitions[trail.partition]
@@ -47,7 +47,7 @@ async def why(client: App, id: str) -> tuple[Reason, ...]:
 class _Inquiry:
     """The inquiry in the partition that has the event."""
 
-    def __init__(self, partition: Partition, trail: Trail) -> None:
+    def __init__(self, partition: Partition, trail: EventStatus) -> None:
         self._partition = partition
         self._settings = partition.settings
         self._keys = partition.keys
@@ -77,17 +77,17 @@ class _Inquiry:
     async def _look(self) -> None:
         pipe = self._redis.pipeline(transaction=False)
         pipe.time()
-        pipe.hgetall(self._keys.books())
+        pipe.hgetall(self._keys.ledger())
         pipe.hgetall(self._keys.groups())
         pipe.smembers(self._keys.paused())
         (seconds, microseconds), *read = await pipe.execute(raise_on_error=False)
-        books, registry, paused = (unless_missing(reply) or {} for reply in read)
+        ledger, registry, paused = (unless_missing(reply) or {} for reply in read)
         self._now = seconds * 1000 + microseconds // 1000
-        self._noted = texts(books)
+        self._noted = texts(ledger)
         self._read = self._keys.registry(registry)
         self._paused = {text(name) for name in paused}
 
-    def _stream_of(self, trail: Trail) -> str:
+    def _stream_of(self, trail: EventStatus) -> str:
         """The key of its stream; of an event whose entry is gone, the normal lane of where its type lives."""
         if trail.stream:
             return f"{self._keys.tag}:stream:{trail.stream}"
@@ -95,10 +95,10 @@ class _Inquiry:
         event = registered(types[0]) if types else None
         return self._keys.stream(event.stream) if event is not None else ""
 
-    async def _reason(self, trail: Trail, group: GroupTrail) -> Reason:
+    async def _reason(self, trail: EventStatus, group: GroupStatus) -> Reason:
         return explain(group, await self._facts(group.group, trail, group))
 
-    async def _facts(self, name: str, trail: Trail, group: GroupTrail | None = None) -> Facts:
+    async def _facts(self, name: str, trail: EventStatus, group: GroupStatus | None = None) -> Facts:
         keys, message = self._keys, trail.message
         beats = await self._beats(name)
         short, _, entry_id = group.where.partition(" ") if group is not None and group.where != "due" else ("", "", "")
@@ -111,7 +111,7 @@ class _Inquiry:
             beats = await self._beats(name)
         if group is not None and group.state in _OPEN and source:
             call = f"{source} {entry_id}"
-            facts["called_off"] = await unless_odd(self._redis.zscore(keys.cancelled(name), call)) is not None
+            facts["cancelled"] = await unless_odd(self._redis.zscore(keys.cancelled(name), call)) is not None
         if source and group is not None and group.state != "running" and facts.get("reports"):
             facts["ahead"], facts["rate"] = await self._ahead(name, source, entry_id)
         seen = whole(self._noted.get(f"seen {name}"))
@@ -162,7 +162,7 @@ class _Inquiry:
             count += 1
         return count
 
-    def _gone(self, trail: Trail, name: str, key: str) -> Reason:
+    def _gone(self, trail: EventStatus, name: str, key: str) -> Reason:
         """Of an event that is known by other groups' history alone: what this group had to do with it."""
         place = key.removeprefix(f"{self._keys.tag}:")
         began = self._noted.get(f"began {name} {place}", "")
@@ -184,15 +184,15 @@ async def _unknown(client: App, id: str) -> Reason:
             holes += found
             full = full or await _full(partition)
     if made > now + 60_000:
-        text = f"no event {id} in {app}: by its id it was made in {told((made - now) / 1000)}"
+        text = f"no event {id} in {app}: by its id it was made in {format_duration((made - now) / 1000)}"
         return Reason("", "unknown", f"{text}, in the future", "check the id, and the clock of its publisher")
     if full:
         full = f"; Redis is full ({full}) and refuses new events"
     if not holes:
         place = client.connections.place
         text = f"it was never published to {app} at {place}: nothing that came after it has been removed{full}"
-        mend = "check the id, REDIS_URL and QUEUE_PREFIX of its publisher, and what publish() raised there"
-        return Reason("", "unknown", text, "raise maxmemory, then publish it again" if full else mend)
+        remedy = "check the id, REDIS_URL and QUEUE_PREFIX of its publisher, and what publish() raised there"
+        return Reason("", "unknown", text, "raise maxmemory, then publish it again" if full else remedy)
     text = f"it was never published to {app}, or it is gone: {'; '.join(holes[:3])}{full}"
     return Reason("", "trimmed", text, "streams gaps says what went before it was settled")
 
@@ -216,7 +216,7 @@ class _Holes:
         """The time, and what was removed that an event made at `made` (0: nobody knows) could have been among."""
         seconds, microseconds = await self._redis.time()
         now = seconds * 1000 + microseconds // 1000
-        noted = texts(await unless_odd(self._redis.hgetall(self._keys.books())))
+        noted = texts(await unless_odd(self._redis.hgetall(self._keys.ledger())))
         registry = self._keys.registry(await unless_odd(self._redis.hgetall(self._keys.groups())) or {})
         known = {key for sources in registry.values() for key in sources if ":stream:" in key}
         for field in noted:
@@ -242,7 +242,7 @@ class _Holes:
         newest = max(milliseconds(first[0]) if first else now, milliseconds(info["max-deleted-entry-id"]))
         if removed <= 0 or 0 < newest <= made - _SKEW_MS:
             return ""
-        return f"{_entries(removed)} of {short} up to {told((now - newest) / 1000)} ago removed"
+        return f"{_entries(removed)} of {short} up to {format_duration((now - newest) / 1000)} ago removed"
 
 
 def _entries(count: int) -> str:
@@ -255,7 +255,7 @@ def _cancelled(record: dict[str, str]) -> Reason:
     return Reason("", "cancelled", text, "publish it anew, if that was wrong")
 
 
-def _unsubscribed(trail: Trail, delay: float | None = None) -> Reason:
-    waits = f" (it is due in {told(delay)})" if delay is not None else ""
+def _unsubscribed(trail: EventStatus, delay: float | None = None) -> Reason:
+    waits = f" (it is due in {format_duration(delay)})" if delay is not None else ""
     text = f"no group reads {trail.stream}{waits}: it is kept, and no group handles it"
     return Reason("", "unsubscribed", text, "start a processor that has a handler for its type")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal
 
-from streams.durations import told
+from streams.durations import format_duration
 
 if TYPE_CHECKING:
     from streams.inspecting.consumer_report import Answer
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from streams.redis.server import Server
     from streams.scheduling.admin import ScheduleState
     from streams.settings import Settings
-    from streams.settling.unsupported import Newer
+    from streams.settling.unsupported import UnsupportedMessages
 
 _OLD_UNREAD: Final = 60.0  # seconds an event may lie unread before somebody should look
 _OVERDUE: Final = 5.0  # seconds a waiting message may be late: a mover looks every half second
@@ -32,7 +32,7 @@ class Finding:
     check: str
     status: Literal["ok", "warn", "fail"]
     text: str
-    mend: str = ""
+    remedy: str = ""
 
 
 def check_settings(settings: Settings, environment: Mapping[str, str]) -> Iterator[Finding]:
@@ -105,8 +105,8 @@ def _check_memory(server: Server) -> Iterator[Finding]:
     if share < 0.75:
         yield Finding("memory", "ok", text)
     else:
-        mend = "raise maxmemory, or let the consumers catch up; a full Redis refuses new events"
-        yield Finding("memory", "fail" if share >= 0.9 else "warn", text, mend)
+        remedy = "raise maxmemory, or let the consumers catch up; a full Redis refuses new events"
+        yield Finding("memory", "fail" if share >= 0.9 else "warn", text, remedy)
 
 
 def check_partitions(snapshot: Snapshot) -> Finding:
@@ -148,7 +148,7 @@ def check_state(snapshot: Snapshot, lease: float) -> Iterator[Finding]:
     if waiting.overdue and late > _OVERDUE:
         yield Finding(
             "waiting", "fail",
-            f"{waiting.overdue:,} of {waiting.total:,} that wait are overdue, the oldest for {told(late)}",
+            f"{waiting.overdue:,} of {waiting.total:,} that wait are overdue, the oldest for {format_duration(late)}",
             "start a consumer: each one moves what is due",
         )  # fmt: skip
     else:
@@ -169,13 +169,13 @@ def check_standstill(answers: Sequence[Answer], lease: float) -> Iterator[Findin
             yield Finding(
                 check, "fail",
                 f"{name} of {group} holds {_count(report.stuck, 'message')}, runs nothing, and has begun and settled "
-                f"nothing for {told(report.quiet)}", "restart it: the others take over what it holds",
+                f"nothing for {format_duration(report.quiet)}", "restart it: the others take over what it holds",
             )  # fmt: skip
         elif report.overdue > lease:
             yield Finding(
                 check, "warn",
-                f"a handler of {name} of {group} is {told(report.overdue)} over its timeout, and keeps its slot: it "
-                "ignores its cancel, or is a plain def in a thread, which cannot be interrupted",
+                f"a handler of {name} of {group} is {format_duration(report.overdue)} over its timeout, and keeps its "
+                "slot: it ignores its cancel, or is a plain def in a thread, which cannot be interrupted",
                 "see handler.overran in its log for the place; give what it waits for a timeout, and restart it",
             )  # fmt: skip
 
@@ -187,24 +187,25 @@ def check_books(snapshot: Snapshot, settings: Settings) -> Iterator[Finding]:
         where = f"{gap.where} of {gap.group}" if gap.group and gap.group not in gap.where else gap.where
         if gap.count < 0:
             yield Finding(
-                "books", "warn", f"{where} settled {-gap.count:,} more than was published: it was made anew",
+                "ledger", "warn", f"{where} settled {-gap.count:,} more than was published: it was made anew",
                 f"streams gaps --accept {gap.group or 'all'}",
             )  # fmt: skip
             continue
         between = f" between {gap.after} and {gap.before}" if gap.before else ""
         yield Finding(
-            "books", "fail", f"{gap.count:,} in {where} are gone{between}: removed before they were settled",
+            "ledger", "fail", f"{gap.count:,} in {where} are gone{between}: removed before they were settled",
             f"find the program that ran XTRIM, XDEL or DEL; then streams gaps --accept {gap.group or 'all'}",
         )  # fmt: skip
     if not gaps:
-        yield Finding("books", "ok", "everything that was published is accounted for")
+        yield Finding("ledger", "ok", "everything that was published is accounted for")
     alive = {group.name for group in snapshot.groups if group.alive}
     for account in snapshot.accounts.groups:
         since = snapshot.at.timestamp() - account.last_seen
         if account.group not in alive and account.last_seen and since > settings.abandoned_after:
             yield Finding(
                 f"abandoned {account.group}", "warn",
-                f"{account.group} had no consumer for {told(since)}; no event it has not handled can be trimmed",
+                f"{account.group} had no consumer for {format_duration(since)}; "
+                "no event it has not handled can be trimmed",
                 f"start it, or streams retire {account.group}",
             )  # fmt: skip
     for group in snapshot.groups:
@@ -249,7 +250,7 @@ def check_damage(found: Sequence[Damage]) -> Iterator[Finding]:
         yield Finding("damage", "ok", "every key of the engine holds what the engine wrote")
 
 
-def check_newer(found: Sequence[Newer], settings: Settings, now: datetime) -> Iterator[Finding]:
+def check_newer(found: Sequence[UnsupportedMessages], settings: Settings, now: datetime) -> Iterator[Finding]:
     """What waits for a deploy: it fails nothing, but not for ever."""
     for newer in found:
         age = max(0.0, (now - newer.since).total_seconds())
@@ -257,9 +258,9 @@ def check_newer(found: Sequence[Newer], settings: Settings, now: datetime) -> It
             f"newer {newer.group}",
             "fail" if age > settings.unsupported_for / 2 else "warn",
             f"{_count(newer.count, 'message')} of {newer.type} version {newer.version} newer than the code that met "
-            f"{'it' if newer.count == 1 else 'them'}, the oldest since {told(age)}",
+            f"{'it' if newer.count == 1 else 'them'}, the oldest since {format_duration(age)}",
             f"deploy the code of {newer.group} that knows version {newer.version}; after "
-            f"{told(settings.unsupported_for)} they are dead letters (STREAMS_UNSUPPORTED_FOR)",
+            f"{format_duration(settings.unsupported_for)} they are dead letters (STREAMS_UNSUPPORTED_FOR)",
         )
 
 
@@ -274,7 +275,8 @@ def _check_group(group: GroupState) -> Finding:
     if group.oldest_unread is not None and group.oldest_unread > _OLD_UNREAD:
         return Finding(
             name, "warn",
-            f"{group.name} falls behind with {alive}: {work}, the oldest unread for {told(group.oldest_unread)}",
+            f"{group.name} falls behind with {alive}: {work}, "
+            f"the oldest unread for {format_duration(group.oldest_unread)}",
             f"start another: {start}, or raise STREAMS_CONCURRENCY",
         )  # fmt: skip
     return Finding(name, "ok", f"{alive} of {group.name} alive: {work}")
@@ -287,7 +289,9 @@ def _check_gone(group: GroupState, lease: float) -> Iterator[Finding]:
     held = sum(consumer.pending for consumer in gone)
     text = f"{_count(len(gone), 'consumer')} of {group.name} gone, still holding {held:,}"
     if group.alive:
-        yield Finding(f"gone {group.name}", "warn", text, f"wait {told(1.25 * lease)}: the others take it over")
+        yield Finding(
+            f"gone {group.name}", "warn", text, f"wait {format_duration(1.25 * lease)}: the others take it over"
+        )
     else:
         yield Finding(f"gone {group.name}", "fail", text, f"python -m processors.{group.name}: it takes it over")
 

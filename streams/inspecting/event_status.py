@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from streams.errors import NotFound
 from streams.events.event import registered, registered_types
-from streams.handlers.progress import Reached
-from streams.inspecting.group_status import GroupTrail, Whereabouts
+from streams.handlers.progress import ProgressReport
+from streams.inspecting.group_status import GroupSearch, GroupStatus
 from streams.messages.cancellation_record import find_cancelled
 from streams.messages.event_ids import made_at
 from streams.messages.message import CAUSATION, FIELDS, ID, decode
@@ -47,7 +47,7 @@ class FollowUp:
 
 
 @dataclass(frozen=True, slots=True)
-class Trail:
+class EventStatus:
     """Where the event is. `stream` and `entry_id` are empty while it waits or when its stream was trimmed since;
     `due_in` is in seconds, for an event that is delayed; `searched` says what was looked through. `cancelled` has the
     record (`at`, `consumer`: by whom, `type`, `stream`) of one that was cancelled before any group had it.
@@ -58,7 +58,7 @@ class Trail:
     stream: str
     entry_id: str
     due_in: float | None
-    groups: tuple[GroupTrail, ...]
+    groups: tuple[GroupStatus, ...]
     follow_ups: tuple[FollowUp, ...]
     searched: str
     complete: bool = field(default=True)
@@ -66,7 +66,7 @@ class Trail:
     cancelled: dict[str, str] | None = None
 
     @classmethod
-    async def find(cls, client: App, id: str, *, follow_ups: bool = False) -> Trail:
+    async def find(cls, client: App, id: str, *, follow_ups: bool = False) -> EventStatus:
         """Finds an event by its id (or, for a foreign entry, its entry id) and, which takes most of the time, what it
         led to. Raises `NotFound`, naming what was looked through, `Unreachable` or `Refused`.
         """
@@ -120,7 +120,7 @@ async def _first(searches: Sequence[_Search], look: Callable[[_Search], Awaitabl
     return None
 
 
-async def _with_follow_ups(trail: Trail, searches: Sequence[_Search]) -> Trail:
+async def _with_follow_ups(trail: EventStatus, searches: Sequence[_Search]) -> EventStatus:
     """The trail with what its event has led to, in its own partition first."""
     start = str(max(0, (made_at(trail.id) or milliseconds(trail.entry_id or "0")) - _BEFORE))
     follow_ups: list[FollowUp] = []
@@ -169,28 +169,28 @@ class _Search:
             self._entry = (await self._near(known) if self._made else None) or await self._far(known)
         return self._entry is not None
 
-    async def trail(self) -> Trail | None:
+    async def trail(self) -> EventStatus | None:
         """What there is to say of it; None if that is nothing."""
         with refusing(self._partition.connections):
             return await self._trail()
 
-    async def _trail(self) -> Trail | None:
+    async def _trail(self) -> EventStatus | None:
         number = self._partition.number
         if self._waiting is not None:
             delayed, due_in, target = self._waiting
             short = self._keys.short(target)
             # Every group that reads the stream it will come to waits for it.
             waiting = tuple(
-                GroupTrail(name, "waiting", "due", 0, 0, due_in=due_in, waiting_id=self._id)
+                GroupStatus(name, "waiting", "due", 0, 0, due_in=due_in, waiting_id=self._id)
                 for name, sources in sorted(self._read.items())
                 if target in sources
             )
-            return Trail(self._id, delayed, short, "", due_in, waiting, (), "what waits", partition=number)
+            return EventStatus(self._id, delayed, short, "", due_in, waiting, (), "what waits", partition=number)
         key, found = self._entry or ("", None)
         message = decode(found) if found else None
         start = str(max(0, (self._made or milliseconds(found[0] if found else "0")) - _BEFORE))
         event_id = message.id if message is not None else self._id
-        whereabouts = Whereabouts(self._partition, event_id, start)
+        whereabouts = GroupSearch(self._partition, event_id, start)
         if found:
             names = {name for name, sources in self._read.items() if key in sources}
             names |= await self._groups_on(key)
@@ -198,12 +198,12 @@ class _Search:
         else:
             names, places = set(self._read), []
         groups = await asyncio.gather(*(whereabouts.find(name, places) for name in sorted(names)))
-        reached = await Reached.of(self._partition, event_id)
+        reached = await ProgressReport.of(self._partition, event_id)
         known = tuple(replace(group, progress=reached.get(group.group)) for group in groups if group is not None)
         cancelled = None if found else await find_cancelled(self._entries, self._keys, self._wire_id, start)
         if not found and not known and cancelled is None:
             return None
-        return Trail(
+        return EventStatus(
             event_id,
             message,
             self._keys.short(key),

@@ -8,16 +8,16 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from streams.durations import told
+from streams.durations import format_duration
 from streams.inspecting.facts import Facts, Reason, State
 
 if TYPE_CHECKING:
-    from streams.inspecting.group_status import GroupTrail
+    from streams.inspecting.group_status import GroupStatus
 
 _ENTRY: Final = re.compile(r"\d+-\d+")
 
 
-def explain(group: GroupTrail, facts: Facts) -> Reason:
+def explain(group: GroupStatus, facts: Facts) -> Reason:
     """Says why the group is not done with the event."""
     match group.state:
         case "running":
@@ -40,11 +40,11 @@ def delayed(group: str, due_in: float, facts: Facts) -> Reason:
     """Why a delayed event is in no group yet."""
     if due_in < 0:
         return _overdue(group, due_in, facts)
-    text = f"it is delayed: due in {told(due_in)}, for every group that reads {facts.stream}"
+    text = f"it is delayed: due in {format_duration(due_in)}, for every group that reads {facts.stream}"
     return Reason(group, "delayed", text, f"wait, or cancel it: streams cancel {facts.id}")
 
 
-def _over(group: GroupTrail, facts: Facts) -> Reason:
+def _over(group: GroupStatus, facts: Facts) -> Reason:
     name = group.group
     last = group.history[-1] if group.history else {}
     by = f" by {last['consumer']}" if last.get("consumer") else ""
@@ -74,7 +74,7 @@ def _over(group: GroupTrail, facts: Facts) -> Reason:
     return Reason(name, "done", f"{name} is done with it{tries}")
 
 
-def _held(group: GroupTrail, facts: Facts) -> Reason:
+def _held(group: GroupStatus, facts: Facts) -> Reason:
     """It is delivered: somebody has it."""
     name, who, idle = group.group, group.consumer, group.idle or 0.0
     if who not in facts.alive:
@@ -83,16 +83,17 @@ def _held(group: GroupTrail, facts: Facts) -> Reason:
     if report is None:
         age = facts.beats[who]
         text = f"{who} holds it and does not answer: a handler blocks its event loop, or the process was stopped"
-        mend = f"look at its handlers (its last heartbeat was {told(age)} ago), or restart it"
+        remedy = f"look at its handlers (its last heartbeat was {format_duration(age)} ago), or restart it"
         if age > facts.lease / 2:
-            text = f"{who} holds it and is silent for {told(age)} (stopped or cut off)"
-            mend = f"wait {told(max(0.0, facts.lease - idle))} until its lease ends, or restart it"
-        return Reason(name, "unresponsive", text, mend)
-    if facts.called_off:
+            text = f"{who} holds it and is silent for {format_duration(age)} (stopped or cut off)"
+            remedy = f"wait {format_duration(max(0.0, facts.lease - idle))} until its lease ends, or restart it"
+        return Reason(name, "unresponsive", text, remedy)
+    if facts.cancelled:
         return Reason(name, "cancelling", f"it was cancelled while {who} had it: its handler is being stopped")
-    match report.standing:
+    match report.phase:
         case "running":
-            text = f"{who} is handling it, for {told(report.seconds)} of at most {told(report.limit)}{_tries(group)}"
+            so_far, limit = format_duration(report.seconds), format_duration(report.limit)
+            text = f"{who} is handling it, for {so_far} of at most {limit}{_tries(group)}"
             if report.seconds <= report.limit + facts.lease / 4:
                 return Reason(name, "running", text, f"wait, or cancel it: streams cancel {facts.id}")
             why = (
@@ -109,34 +110,36 @@ def _held(group: GroupTrail, facts: Facts) -> Reason:
     if stopped is not None:
         return stopped
     if report.stuck and report.quiet > facts.lease:
-        text = f"{who} holds it, runs nothing, and has begun and settled nothing for {told(report.quiet)}"
+        text = f"{who} holds it, runs nothing, and has begun and settled nothing for {format_duration(report.quiet)}"
         return Reason(name, "stuck", text, f"restart {who}: another takes it over")
     reserved = f", {report.reserved} reserved for high" if report.reserved else ""
-    slots = f"{report.running} of {report.concurrency} slots{reserved}, the longest for {told(report.longest)}"
+    slots = (
+        f"{report.running} of {report.concurrency} slots{reserved}, the longest for {format_duration(report.longest)}"
+    )
     text = f"{who} has it in memory, behind the messages that it runs now ({slots})"
     return Reason(name, "ready", text, f"wait, or start another: {_start(name)}")
 
 
-def _left_behind(group: GroupTrail, facts: Facts) -> Reason:
+def _left_behind(group: GroupStatus, facts: Facts) -> Reason:
     name, who, idle = group.group, group.consumer, group.idle or 0.0
     age = facts.beats.get(who)
-    since = f"is silent for {told(age)}" if age is not None else "is gone"
+    since = f"is silent for {format_duration(age)}" if age is not None else "is gone"
     crashes = f"; it is its {_nth(group.deliveries)} delivery of {facts.deliveries}" if group.deliveries > 1 else ""
     if not facts.alive:
         text = f"{who}, which had it, {since}, and no other consumer of {name} is alive to take it over{crashes}"
         return Reason(name, "silent", text, _start(name))
     left = max(0.0, facts.lease - idle)
-    ends = f"its lease ends in {told(left)}, then" if left else "its lease has ended:"
+    ends = f"its lease ends in {format_duration(left)}, then" if left else "its lease has ended:"
     count = len(facts.alive)
     text = f"{who}, which had it, {since}; {ends} another takes it over ({_times(count, 'consumer')} alive){crashes}"
-    return Reason(name, "silent", text, f"wait {told(left + facts.lease / 4)}")
+    return Reason(name, "silent", text, f"wait {format_duration(left + facts.lease / 4)}")
 
 
-def _waits(group: GroupTrail, facts: Facts) -> Reason:
+def _waits(group: GroupStatus, facts: Facts) -> Reason:
     name, due = group.group, group.due_in or 0.0
     if due < 0:
         return _overdue(name, due, facts)
-    soon = f"it is tried again in {told(due)}"
+    soon = f"it is tried again in {format_duration(due)}"
     match group.reason.partition(":")[0]:
         case "unavailable":
             detail = group.reason.partition(":")[2].strip()
@@ -144,8 +147,8 @@ def _waits(group: GroupTrail, facts: Facts) -> Reason:
             return Reason(name, "breaker", text, f"repair what does not answer: {detail}")
         case "unsupported":
             detail = group.reason.partition(":")[2].strip()
-            mend = f"deploy the code of {name} that knows version {facts.version}"
-            return Reason(name, "newer", f"{detail}; {soon}, not counted", mend)
+            remedy = f"deploy the code of {name} that knows version {facts.version}"
+            return Reason(name, "newer", f"{detail}; {soon}, not counted", remedy)
         case reason if reason.startswith("limited"):
             return _at_limit(group, facts)
     if group.state == "snoozed":
@@ -156,17 +159,17 @@ def _waits(group: GroupTrail, facts: Facts) -> Reason:
     return Reason(name, "retrying", text, f"wait, or fix the cause; streams event {facts.id} shows every error")
 
 
-def _at_limit(group: GroupTrail, facts: Facts) -> Reason:
+def _at_limit(group: GroupStatus, facts: Facts) -> Reason:
     stopped = _stopped(group.group, facts)
     if stopped is not None:
         return stopped
-    again = f"; it is tried again in {told(group.due_in)}" if group.due_in else ""
+    again = f"; it is tried again in {format_duration(group.due_in)}" if group.due_in else ""
     text = f"{group.group} is at its limit ({group.reason}){again}, not counted"
     return Reason(group.group, "limited", text, "wait, or raise the limit")
 
 
 def _overdue(name: str, due: float, facts: Facts) -> Reason:
-    late = f"it is due since {told(-due)}"
+    late = f"it is due since {format_duration(-due)}"
     if not facts.alive:
         return Reason(name, "no_consumer", f"{late}, and {_nobody(name, facts)}", _start(name))
     return Reason(
@@ -174,7 +177,7 @@ def _overdue(name: str, due: float, facts: Facts) -> Reason:
     )
 
 
-def _unread(group: GroupTrail, facts: Facts) -> Reason:
+def _unread(group: GroupStatus, facts: Facts) -> Reason:
     """It stands in a stream or in the inbox, and nobody has been given it."""
     name = group.group
     if not facts.reads and facts.alive:
@@ -185,21 +188,22 @@ def _unread(group: GroupTrail, facts: Facts) -> Reason:
         return stopped
     count = len(facts.alive)
     if facts.alive and not facts.reports:
-        oldest = max(facts.beats[who] for who in facts.alive)
-        text = f"no consumer of {name} answers ({count} alive, last heartbeat {told(oldest)} ago): a handler blocks its"
-        mend = f"look at its handlers, or restart it; or {_start(name)}"
-        return Reason(name, "unresponsive", f"{text} event loop, or the process was stopped", mend)
+        beat = format_duration(max(facts.beats[who] for who in facts.alive))
+        text = f"no consumer of {name} answers ({count} alive, last heartbeat {beat} ago): a handler blocks its"
+        remedy = f"look at its handlers, or restart it; or {_start(name)}"
+        return Reason(name, "unresponsive", f"{text} event loop, or the process was stopped", remedy)
     behind = ""
     if facts.ahead:
         behind = f"; {facts.ahead:,} unread are before it"
         if facts.rate > 0:
-            behind += f", {facts.rate:,.0f} a second are read: about {told(facts.ahead / facts.rate)}"
+            behind += f", {facts.rate:,.0f} a second are read: about {format_duration(facts.ahead / facts.rate)}"
     if all(report.is_full for report in facts.reports.values()) and not facts.rate:
         longest = max(report.longest for report in facts.reports.values())
         slots = sum(report.concurrency for report in facts.reports.values())
         reserved = sum(report.reserved for report in facts.reports.values())
         kept = f" but {reserved} reserved for high" if reserved else ""
-        text = f"unread: all {_times(slots, 'slot')} of {name}{kept} are busy, the longest for {told(longest)}{behind}"
+        busy = f"all {_times(slots, 'slot')} of {name}{kept} are busy, the longest for {format_duration(longest)}"
+        text = f"unread: {busy}{behind}"
         return Reason(name, "busy", text, f"start another: {_start(name)}, or raise STREAMS_CONCURRENCY")
     if facts.ahead:
         return Reason(name, "behind", f"unread{behind}", f"wait, or start another: {_start(name)}")
@@ -218,17 +222,17 @@ def _stopped(name: str, facts: Facts) -> Reason | None:
     open_ = [report for report in facts.reports.values() if report.breaker]
     if open_ and len(open_) == len(facts.reports):
         what, again = open_[0].breaker, max(report.breaker_for for report in open_)
-        text = f"the breaker of {name} is open: {what} does not answer, the next try is in {told(again)}"
+        text = f"the breaker of {name} is open: {what} does not answer, the next try is in {format_duration(again)}"
         return Reason(name, "breaker", text, f"repair {what}; the consumers notice by themselves")
     return None
 
 
 def _nobody(name: str, facts: Facts) -> str:
     if facts.beats:
-        listed = ", ".join(f"{who} for {told(age)}" for who, age in sorted(facts.beats.items())[:3])
+        listed = ", ".join(f"{who} for {format_duration(age)}" for who, age in sorted(facts.beats.items())[:3])
         return f"every consumer of {name} is silent: {listed} (killed, stopped or cut off)"
     if facts.last_seen is not None:
-        return f"no consumer of {name} runs; the last one was there {told(facts.last_seen)} ago"
+        return f"no consumer of {name} runs; the last one was there {format_duration(facts.last_seen)} ago"
     return f"no consumer of {name} runs, and none ever did"
 
 
@@ -236,11 +240,11 @@ def _start(name: str) -> str:
     return f"python -m processors.{name}"
 
 
-def _crashes(group: GroupTrail) -> int:
+def _crashes(group: GroupStatus) -> int:
     return max(1, group.deliveries - group.attempts + 1)
 
 
-def _tries(group: GroupTrail) -> str:
+def _tries(group: GroupStatus) -> str:
     return f"; it is its {_nth(group.attempts)} attempt" if group.attempts > 1 else ""
 
 

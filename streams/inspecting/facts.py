@@ -25,7 +25,7 @@ class Reason:
     group: str
     state: State
     why: str
-    mend: str = ""
+    remedy: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values."""
@@ -49,7 +49,7 @@ class Facts:
     deliveries: int
     reads: bool = True
     paused: bool = False
-    called_off: bool = False
+    cancelled: bool = False
     beats: Mapping[str, float] = field(default_factory=dict)
     reports: Mapping[str, Report] = field(default_factory=dict)
     ahead: int | None = None

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Final
 from redis.exceptions import ResponseError
 
 from streams.errors import NotFound
-from streams.handlers.progress import Reached
-from streams.inspecting.event_status import Trail
+from streams.handlers.progress import ProgressReport
+from streams.inspecting.event_status import EventStatus
 from streams.redis.refusal import refusing
 
 if TYPE_CHECKING:
     from streams.app import App
-    from streams.inspecting.group_status import GroupTrail
+    from streams.inspecting.group_status import GroupStatus
 
 _SETTLED: Final = ("acked", "dead", "discarded", "cancelled", "expired", "missed")
 _SOON: Final = 0.05  # seconds between two looks after something has happened; doubled while nothing does
@@ -23,13 +23,13 @@ _LATER: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One step: the group's `state` (see `GroupTrail`), its `attempt`, and how far its handler has come, if it says."""
+class Update:
+    """A change: the group's `state` (see `GroupStatus`), its `attempt`, and how far its handler says it has come."""
 
     group: str
     state: str
     attempt: int
-    reached: Reached | None = None
+    reached: ProgressReport | None = None
 
     @property
     def is_last(self) -> bool:
@@ -50,11 +50,11 @@ class Step:
         }
 
 
-async def follow(client: App, id: str, *, group: str = "") -> AsyncGenerator[Step, None]:
+async def follow(client: App, id: str, *, group: str = "") -> AsyncGenerator[Update, None]:
     """The steps of an event in every group, or in one, until each is through with it; the last one of each group has
     its final state. While nobody reads its stream it waits. Raises `NotFound`, `Unreachable` or `Refused`.
     """
-    trail = await Trail.find(client, id)
+    trail = await EventStatus.find(client, id)
     partition = client.partitions[trail.partition]
     redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
     watch, pause = _Watch(client, trail, group), _SOON
@@ -79,45 +79,45 @@ async def follow(client: App, id: str, *, group: str = "") -> AsyncGenerator[Ste
 class _Watch:
     """What was seen of an event so far."""
 
-    def __init__(self, client: App, trail: Trail, group: str) -> None:
+    def __init__(self, client: App, trail: EventStatus, group: str) -> None:
         self._client = client
         self._partition = client.partitions[trail.partition]
         self._trail = trail
         self._group = group
-        self._steps: dict[str, Step] = {}
+        self._steps: dict[str, Update] = {}
         self._is_looked_up = True
         self.is_over = False
 
-    async def look(self) -> list[Step]:
+    async def look(self) -> list[Update]:
         """Where the groups are now; returns what is new."""
         if not self._is_looked_up and not await self._still_runs():
             try:
-                self._trail = await Trail.find(self._client, self._trail.id)
+                self._trail = await EventStatus.find(self._client, self._trail.id)
             except NotFound:  # every group was through with it, and it was trimmed
                 self.is_over = True
                 return []
         self._is_looked_up = False
-        reached = await Reached.of(self._partition, self._trail.id)
+        reached = await ProgressReport.of(self._partition, self._trail.id)
         groups = self._groups()
         new = [self._note(group.group, group.state, group.attempts, reached.get(group.group)) for group in groups]
         never = self._trail.cancelled is not None and not groups
         self.is_over = never or (bool(groups) and all(group.state in _SETTLED for group in groups))
         return [step for step in new if step is not None]
 
-    def _groups(self) -> list[GroupTrail]:
+    def _groups(self) -> list[GroupStatus]:
         return [group for group in self._trail.groups if self._group in ("", group.group)]
 
-    def _note(self, group: str, state: str, attempts: int, reached: Reached | None) -> Step | None:
-        step = Step(group, state, attempts, reached)
+    def _note(self, group: str, state: str, attempts: int, reached: ProgressReport | None) -> Update | None:
+        step = Update(group, state, attempts, reached)
         if self._steps.get(group) == step:
             return None
         self._steps[group] = step
         return step
 
-    def told(self, message: bytes) -> Step | None:
+    def told(self, message: bytes) -> Update | None:
         """A report that was pushed."""
         name, _, report = message.partition(b" ")
-        group, reached = name.decode("utf-8", "replace"), Reached.decode(report)
+        group, reached = name.decode("utf-8", "replace"), ProgressReport.decode(report)
         if reached is None or self._group not in ("", group):
             return None
         return self._note(group, "running", reached.attempt, reached)
@@ -129,7 +129,7 @@ class _Watch:
             [group.state in _SETTLED or (group.state == "running" and await self._holds(group)) for group in groups]
         )
 
-    async def _holds(self, group: GroupTrail) -> bool:
+    async def _holds(self, group: GroupStatus) -> bool:
         redis, keys = self._partition.redis, self._partition.keys
         short, _, entry_id = group.where.partition(" ")
         key = f"{keys.tag}:{short}" if short.startswith("inbox:") else keys.lane(short)

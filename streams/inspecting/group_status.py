@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from streams.handlers.progress import Reached
+from streams.handlers.progress import ProgressReport
 from streams.messages.letter import Letter
 from streams.messages.message import KEY, Message, decode
 from streams.redis.entries import Entries, Entry, milliseconds, position
@@ -27,7 +27,7 @@ _DEAD: Final = ("dead_lettered", "edited")
 
 
 @dataclass(frozen=True, slots=True)
-class GroupTrail:
+class GroupStatus:
     """Where one group has the event.
 
     `state` is `waiting` (delayed, not in the stream yet), `unread`, `running` (delivered, not settled), `retrying` or
@@ -53,10 +53,10 @@ class GroupTrail:
     errors: tuple[dict[str, Any], ...] = ()
     history: tuple[dict[str, str], ...] = ()
     waiting_id: str = ""
-    progress: Reached | None = None
+    progress: ProgressReport | None = None
 
 
-class Whereabouts:
+class GroupSearch:
     """Looks for one event in any group, in one partition. Nothing of it can be older than the entry id `start`."""
 
     def __init__(self, partition: Partition, event_id: str, start: str) -> None:
@@ -68,7 +68,7 @@ class Whereabouts:
         self._start = start
         self.complete = True  # False when a bound ended a search
 
-    async def find(self, group: str, places: list[tuple[str, bytes]]) -> GroupTrail | None:
+    async def find(self, group: str, places: list[tuple[str, bytes]]) -> GroupStatus | None:
         """Where `group` has it; `places` is where it was published. None when the group has never seen it.
 
         The places are looked at one after the other while the event may move from one to the next. It is nowhere only
@@ -86,7 +86,7 @@ class Whereabouts:
 
     async def _look(
         self, group: str, places: list[tuple[str, bytes]], history: list[tuple[str, dict[str, str]]], *, whole: bool
-    ) -> GroupTrail | None:
+    ) -> GroupStatus | None:
         known = tuple({**record, "entry_id": entry_id} for entry_id, record in history)
         inbox = self._keys.inbox(group)
         came_back = await self._in_inbox(group)
@@ -136,7 +136,7 @@ class Whereabouts:
 
     async def _held(
         self, group: str, key: str, entry_id: bytes, message: Message | None, history: tuple[dict[str, str], ...]
-    ) -> GroupTrail | None:
+    ) -> GroupStatus | None:
         """The group's state by this one entry; None when it is settled there and does not wait because of it."""
         where = f"{self._keys.short(key)} {entry_id.decode()}"
         carried = message.carried if message else None
@@ -144,10 +144,10 @@ class Whereabouts:
         errors = tuple(carried.errors) if carried else ()
         if await self._is_unread(group, key, entry_id):
             state = "retrying" if failures else "unread"
-            return GroupTrail(group, state, where, failures, before, replays, errors=errors, history=history)
+            return GroupStatus(group, state, where, failures, before, replays, errors=errors, history=history)
         pending = await unless_odd(self._redis.xpending_range(key, group, entry_id, entry_id, 1))
         if pending:
-            return GroupTrail(
+            return GroupStatus(
                 group,
                 "running",
                 where,
@@ -162,12 +162,12 @@ class Whereabouts:
         waiting_id = f"{group} {self._keys.short(key)} {entry_id.decode()}"
         waits = await self._peek(group, [waiting_id], history)
         if waits is None and not history and await self._is_missed(group, key, entry_id):
-            return GroupTrail(group, "missed", where, 0, 0)
+            return GroupStatus(group, "missed", where, 0, 0)
         return waits
 
     async def _is_missed(self, group: str, key: str, entry_id: bytes) -> bool:
         place = key.removeprefix(f"{self._keys.tag}:")
-        began = await unless_odd(self._redis.hget(self._keys.books(), f"began {group} {place}")) or b""
+        began = await unless_odd(self._redis.hget(self._keys.ledger(), f"began {group} {place}")) or b""
         if began.startswith(b"(") and _BEGAN.fullmatch(began):
             return position(entry_id) <= position(began[1:])
         return _BEGAN.fullmatch(began) is not None and position(entry_id) < position(began)
@@ -181,7 +181,7 @@ class Whereabouts:
                 return position(found["last-delivered-id"]) < position(entry_id)
         return True  # the group is made at 0 when its first consumer starts: it will be delivered
 
-    async def _waits(self, group: str, history: tuple[dict[str, str], ...]) -> GroupTrail | None:
+    async def _waits(self, group: str, history: tuple[dict[str, str], ...]) -> GroupStatus | None:
         """Looks through what waits for the group, for an event whose last entry in the inbox is gone."""
         cursor, seen, ids = 0, 0, list[bytes]()
         while True:
@@ -197,7 +197,7 @@ class Whereabouts:
                 return found
         return None
 
-    async def _peek(self, group: str, ids: list[Any], history: tuple[dict[str, str], ...]) -> GroupTrail | None:
+    async def _peek(self, group: str, ids: list[Any], history: tuple[dict[str, str], ...]) -> GroupStatus | None:
         waiting = await scripts.peek_waiting(
             self._redis.execute_command,
             due=self._keys.due(), waiting=self._keys.waiting(), ids=ids, event_id=self._id.decode("utf-8", "replace"),
@@ -216,7 +216,7 @@ class Whereabouts:
         else:
             state = "snoozed" if last.get("outcome") == "snoozed" else "retrying"
             reason = last.get("reason", "")
-        return GroupTrail(
+        return GroupStatus(
             group,
             state,
             "due",
@@ -252,7 +252,7 @@ class Whereabouts:
 
     async def _dead(
         self, group: str, history: list[tuple[str, dict[str, str]]], known: tuple[dict[str, str], ...]
-    ) -> GroupTrail | None:
+    ) -> GroupStatus | None:
         letters = (entry_id for entry_id, record in reversed(history) if record.get("outcome") in _DEAD)
         given_up = next(letters, "")
         # The letter and its line in the history are written by one script: within a moment of each other.
@@ -263,7 +263,7 @@ class Whereabouts:
             seen += 1
             letter = Letter.decode(group, entry, self._mark)
             if letter.message.values[1] == self._id:
-                return GroupTrail(
+                return GroupStatus(
                     group,
                     "dead",
                     f"dead:{group} {letter.id}",
@@ -279,12 +279,12 @@ class Whereabouts:
         self.complete = self.complete and seen < _MOST
         return None
 
-    def _settled(self, group: str, last: str, history: tuple[dict[str, str], ...]) -> GroupTrail:
+    def _settled(self, group: str, last: str, history: tuple[dict[str, str], ...]) -> GroupStatus:
         state = last if last in ("discarded", "cancelled", "expired") else "acked"
         record = history[-1] if history and last != "replayed" else {}  # after a replay it began anew
         attempts = whole(record.get("attempt"), 1) or 1
         replays = sum(line.get("outcome") == "replayed" for line in history)
-        return GroupTrail(
+        return GroupStatus(
             group,
             state,
             "",

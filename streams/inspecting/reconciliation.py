@@ -102,7 +102,7 @@ class Accounts:
         for number, gaps in by_partition.items():
             at = client.partitions[number]
             with refusing(at.connections):
-                taken += await accept_gap(at.redis.execute_command, books=at.keys.books(), gaps=gaps)
+                taken += await accept_gap(at.redis.execute_command, ledger=at.keys.ledger(), gaps=gaps)
         return taken
 
 
@@ -113,7 +113,7 @@ class _Look:
         self._redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
         self._entries = Entries(partition)
         self._noted: dict[str, str] = {}
-        self._held: dict[str, Holds | None] = {}
+        self._held: dict[str, StreamCounts | None] = {}
 
     async def take(self) -> Accounts:
         keys = self._keys
@@ -122,7 +122,7 @@ class _Look:
         named = list(dict.fromkeys(key for sources in read.values() for key in sources))
         named += [key for group in read for key in (keys.inbox(group), keys.dead(group))]
         self._noted, waiting, held = await accounts(
-            self._redis.execute_command, books=keys.books(), due=keys.due(), keys=named
+            self._redis.execute_command, ledger=keys.ledger(), due=keys.due(), keys=named
         )
         self._held = dict(zip(named, held, strict=True))
         groups = [await self._group(group, sources) for group, sources in read.items()]
@@ -183,7 +183,7 @@ class _Look:
             after, before = self._noted.get(f"trimmed-to {place}", "0-0"), _upper(holds)
         return account, self._gap(group, self._keys.short(key), gap, after, before, f"{group} {place}")
 
-    async def _where(self, group: str, key: str, holds: Holds | None) -> tuple[int, int, list[str]]:
+    async def _where(self, group: str, key: str, holds: StreamCounts | None) -> tuple[int, int, list[str]]:
         """What the group has pending and unread there, and the ids that are pending without their entries."""
         if holds is None:
             return 0, 0, []
@@ -198,7 +198,7 @@ class _Look:
         unread = await count_unread(self._entries, key, after=after.decode(), last=holds.last, length=holds.length)
         return pending - len(vanished), unread, vanished
 
-    async def _vanished(self, group: str, key: str, holds: Holds) -> list[str]:
+    async def _vanished(self, group: str, key: str, holds: StreamCounts) -> list[str]:
         """What is pending without its entry: below the first one all of it, up to the last that was deleted some."""
         below = f"({holds.first}" if holds.first else "+"
         listed = await self._redis.xpending_range(key, group, "-", below, _VANISHED)
@@ -243,7 +243,7 @@ class _Look:
         return Gap(group, where, count, after, before, place, self._partition.number)
 
 
-def _upper(holds: Holds | None) -> str:
+def _upper(holds: StreamCounts | None) -> str:
     """The first id above which nothing can have been removed."""
     if holds is None:
         return ""
@@ -255,7 +255,7 @@ ACCOUNTS: Final = Script.load("inspecting/read_ledger")
 ACCEPT_GAP: Final = Script.load("inspecting/accept_gap")
 
 
-class Holds(NamedTuple):
+class StreamCounts(NamedTuple):
     """One stream at one moment; `groups` is flat: name, pending, last delivered id, lag (empty when unknown)."""
 
     length: int
@@ -267,19 +267,19 @@ class Holds(NamedTuple):
 
 
 async def accounts(
-    call: Call, *, books: str, due: str, keys: Sequence[str]
-) -> tuple[dict[str, str], int, list[Holds | None]]:
+    call: Call, *, ledger: str, due: str, keys: Sequence[str]
+) -> tuple[dict[str, str], int, list[StreamCounts | None]]:
     """Reads the books, the length of `due`, and what each of `keys` holds (None: it is not there), at one moment."""
-    flat, waiting, rows = await run(call, ACCOUNTS, (books, due, *keys), ())
+    flat, waiting, rows = await run(call, ACCOUNTS, (ledger, due, *keys), ())
     noted = texts(dict(zip(flat[::2], flat[1::2], strict=True)))
     held = [
-        Holds(row[0], row[1], row[2].decode(), row[3].decode(), row[4].decode(), row[5]) if row else None
+        StreamCounts(row[0], row[1], row[2].decode(), row[3].decode(), row[4].decode(), row[5]) if row else None
         for row in rows
     ]
     return noted, waiting, held
 
 
-async def accept_gap(call: Call, *, books: str, gaps: Sequence[tuple[str, int]]) -> int:
+async def accept_gap(call: Call, *, ledger: str, gaps: Sequence[tuple[str, int]]) -> int:
     """Takes gaps for known; returns how many."""
-    taken: int = await run(call, ACCEPT_GAP, (books,), [part for gap in gaps for part in gap])
+    taken: int = await run(call, ACCEPT_GAP, (ledger,), [part for gap in gaps for part in gap])
     return taken

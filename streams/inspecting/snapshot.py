@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class StreamPosition:
     """One group's place in one stream. Ages in seconds, None where there is nothing of that kind.
 
     `lag` is exact: entries not yet delivered. `oldest_idle` is how long ago the oldest pending entry was last delivered
@@ -58,14 +58,14 @@ class GroupState:
     """One consumer group: what it has not read, what it holds, what comes back to it, what it gave up."""
 
     name: str
-    streams: tuple[Reading, ...]
-    inbox: Reading
+    streams: tuple[StreamPosition, ...]
+    inbox: StreamPosition
     waiting: int
     dead: int
     consumers: tuple[ConsumerState, ...]
 
     @property
-    def readings(self) -> tuple[Reading, ...]:
+    def readings(self) -> tuple[StreamPosition, ...]:
         """The inbox and every stream it reads."""
         return (self.inbox, *self.streams)
 
@@ -178,7 +178,7 @@ def _group(one: GroupState, other: GroupState) -> GroupState:
     )
 
 
-def _reading(one: Reading, other: Reading) -> Reading:
+def _reading(one: StreamPosition, other: StreamPosition) -> StreamPosition:
     return replace(
         one,
         lag=one.lag + other.lag,

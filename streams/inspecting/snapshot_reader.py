@@ -14,7 +14,7 @@ from streams.app import registered as registered_partitions
 from streams.events.event import registered, registered_types
 from streams.inspecting.counting import count_unread, count_waiting
 from streams.inspecting.reconciliation import Accounts
-from streams.inspecting.snapshot import ConsumerState, GroupState, Reading, Snapshot, StreamState, Waiting, join
+from streams.inspecting.snapshot import ConsumerState, GroupState, Snapshot, StreamPosition, StreamState, Waiting, join
 from streams.redis.entries import Entries, milliseconds, position
 from streams.redis.keys import LANES, LIMITED_MS, NEVER_MS, is_name
 from streams.redis.refusal import refusing, unless_missing, unless_odd
@@ -138,17 +138,17 @@ class _Look:
             self._consumers(scores(unless_missing(beats) or ()), held),
         )
 
-    async def _reading(self, key: str, info: dict[str, Any] | None, found: dict[str, Any] | None) -> Reading:
+    async def _reading(self, key: str, info: dict[str, Any] | None, found: dict[str, Any] | None) -> StreamPosition:
         short = self._keys.short(key)
         if info is None:
-            return Reading(short, 0, None, 0, None)
+            return StreamPosition(short, 0, None, 0, None)
         after = found["last-delivered-id"].decode() if found else "0-0"
         lag = await self._lag(key, info, found, after)
         unread = [entry async for entry in self._entries.forward(key, f"({after}", most=1)] if lag else []
         pending = found["pending"] if found else 0
         # By position, not by IDLE: an IDLE filter makes Redis walk the whole pending list (70 ms at a million).
         oldest = await self._redis.xpending_range(key, found["name"], "-", "+", 1) if found and pending else []
-        return Reading(
+        return StreamPosition(
             short,
             lag,
             self._age(unread[0][0]) if unread else None,

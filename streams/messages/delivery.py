@@ -47,8 +47,22 @@ class Delivery:
     """
 
     __slots__ = (
-        "admitted", "attempt", "begin_by", "consumer", "count", "counted", "deadline", "entry_id", "failures", "group",
-        "message", "route", "settling", "source", "spared", "thread",
+        "admitted",
+        "attempt",
+        "begin_by",
+        "consumer",
+        "count",
+        "counted",
+        "deadline",
+        "entry_id",
+        "failures",
+        "group",
+        "message",
+        "route",
+        "settling",
+        "source",
+        "thread",
+        "uncounted",
     )  # fmt: skip
 
     def __init__(
@@ -71,7 +85,7 @@ class Delivery:
         self.entry_id = entry_id
         self.count = count
         self.counted = counted  # False: a suspect that has not been started (reclaim.lua, count_delivery.lua)
-        self.spared = 0  # 1: Redis counted when it was read, and a suspect is counted when it starts
+        self.uncounted = 0  # 1: Redis counted when it was read, and a suspect is counted when it starts
         self.failures = message.carried.failures if message.carried else 0
         self.attempt = self.failures + 1
         self.route: Any = None  # an `executor.Route`: the handler it is for and its policy; set when its turn has come
@@ -85,7 +99,7 @@ class Delivery:
     @property
     def deliveries(self) -> int:
         """Redis hand-overs of the event to this group, over every time it came back."""
-        return self.count - self.spared + (self.message.carried.deliveries if self.message.carried else 0)
+        return self.count - self.uncounted + (self.message.carried.deliveries if self.message.carried else 0)
 
     @property
     def deliveries_before(self) -> int:
@@ -102,8 +116,8 @@ class Delivery:
         the reading is not counted: many wait there for their turn alone, and others' deaths are none of theirs.
         """
         carried = self.message.carried
-        if carried is not None and carried.deliveries - carried.failures >= limit and not self.spared:
-            self.spared, self.counted = 1, False
+        if carried is not None and carried.deliveries - carried.failures >= limit and not self.uncounted:
+            self.uncounted, self.counted = 1, False
         return self.crashes >= limit
 
     @property

@@ -16,14 +16,14 @@ _random: Final = Random(os.urandom(32))
 _seeded_in: Final = [os.getpid()]
 
 
-def new_id(at: int = 0, dice: Random | None = None) -> str:
+def new_id(at: int = 0, rng: Random | None = None) -> str:
     """Makes an event id: a UUIDv7, whose first 48 bits are the time in ms (now, or `at`), so an event is found by its
     id alone; the others are random, or what the dice say.
     """
     if _seeded_in[0] != os.getpid():
         _random.seed(os.urandom(32))
         _seeded_in[0] = os.getpid()
-    milliseconds, random = at or time.time_ns() // 1_000_000, (dice or _random).getrandbits(74)
+    milliseconds, random = at or time.time_ns() // 1_000_000, (rng or _random).getrandbits(74)
     return (
         f"{milliseconds >> 16:08x}-{milliseconds & 0xFFFF:04x}-7{random & 0xFFF:03x}"
         f"-{0x8000 | random >> 12 & 0x3FFF:04x}-{random >> 26:012x}"

@@ -200,7 +200,7 @@ class Publisher:
             due=self._keys.due(),
             waiting=self._keys.waiting(),
             groups=self._keys.groups(),
-            books=self._keys.books(),
+            ledger=self._keys.ledger(),
             streams=list(dict.fromkeys(message.target for message in messages)),
             sequence=sequence,
             messages=messages,

@@ -25,7 +25,7 @@ async def publish(
     due: str,
     waiting: str,
     groups: str,
-    books: str,
+    ledger: str,
     streams: Sequence[str],
     sequence: int,
     messages: Sequence[Message],
@@ -42,5 +42,5 @@ async def publish(
         arguments += message.values
         if expire and len(message.values) == EXPIRES:
             arguments.append("")
-    taken, refused = await run(call, PUBLISH, (producer, due, waiting, groups, *streams, books), arguments)
+    taken, refused = await run(call, PUBLISH, (producer, due, waiting, groups, *streams, ledger), arguments)
     return _by_position(taken, 1), _by_position(refused, 1)

@@ -26,7 +26,7 @@ from streams.redis.address import Address
 from streams.redis.authentication import Login, Tls
 from streams.redis.embedded import EmbeddedRedis, find_servers
 from streams.redis.failover import (
-    Follower,
+    FailoverConnection,
     FollowerNow,
     Pool,
     TlsFollower,
@@ -35,7 +35,7 @@ from streams.redis.failover import (
     UnixFollowerNow,
     drop,
 )
-from streams.redis.master_discovery import Elsewhere, Masters, Route, masters_of
+from streams.redis.master_discovery import Masters, NotMaster, Route, masters_of
 from streams.redis.reconnect import Client
 from streams.settings import Settings, place
 
@@ -96,9 +96,9 @@ class Connections:
 
     def _client(self) -> redis.asyncio.Redis:
         # What was refused because the server is not the master has not run: that is repeated, and nothing else.
-        retry = AsyncRetry(ExponentialBackoff(cap=0.2, base=0.02), 5, supported_errors=(Elsewhere,))
-        kinds = {"unix": UnixFollower, "server": Follower}
-        follower = TlsFollower if self.address.tls else kinds.get(self.address.kind, Follower)
+        retry = AsyncRetry(ExponentialBackoff(cap=0.2, base=0.02), 5, supported_errors=(NotMaster,))
+        kinds = {"unix": UnixFollower, "server": FailoverConnection}
+        follower = TlsFollower if self.address.tls else kinds.get(self.address.kind, FailoverConnection)
         return Client.from_pool(
             Pool(connection_class=follower, **self._options | {"retry": retry, "socket_timeout": 10})
         )
@@ -162,7 +162,7 @@ class DirectConnection:
                 return await connection.read_response()
         except ResponseError:
             raise
-        except (Elsewhere, BusyLoadingError):
+        except (NotMaster, BusyLoadingError):
             self.sent = False  # it was refused, so it has not run
             await connection.disconnect(nowait=True)
             raise

@@ -26,7 +26,7 @@ _PROBE: Final = 2.0  # seconds for the answer
 _LAST_WORDS: Final = 0.3  # seconds for what a server says that closes a connection at once
 
 
-class _Following:
+class _FollowsMaster:
     """In the event loop; mixed into redis-py's connection classes."""
 
     def __init__(self, *, route: Route, **options: Any) -> None:
@@ -121,15 +121,15 @@ class _Following:
         return response
 
 
-class Follower(_Following, redis.asyncio.Connection):
+class FailoverConnection(_FollowsMaster, redis.asyncio.Connection):
     """Over TCP."""
 
 
-class TlsFollower(_Following, redis.asyncio.SSLConnection):
+class TlsFollower(_FollowsMaster, redis.asyncio.SSLConnection):
     """Over TLS."""
 
 
-class UnixFollower(_Following, redis.asyncio.UnixDomainSocketConnection):
+class UnixFollower(_FollowsMaster, redis.asyncio.UnixDomainSocketConnection):
     """Over a unix socket."""
 
     async def _connect(self) -> None:

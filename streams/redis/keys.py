@@ -180,7 +180,7 @@ class Keys:
         """The last slot of each schedule that was decided, and whether it is paused."""
         return f"{self.tag}:slots"
 
-    def books(self) -> str:
+    def ledger(self) -> str:
         """What the scripts added, settled and removed: the loss accounting."""
         return f"{self.tag}:books"
 

@@ -34,7 +34,7 @@ _WITHIN: Final = re.compile(r"(?:^|[\s-])(READONLY|MASTERDOWN|CLUSTERDOWN|TRYAGA
 _BECAME_REPLICA: Final = re.compile(r"^-?UNBLOCKED .*state changed")  # a client that waited, when its master became one
 
 
-class Elsewhere(ConnectionError):
+class NotMaster(ConnectionError):
     """The server is not the one that has the keys: nothing was done."""
 
 
@@ -94,10 +94,10 @@ class Route:
             self.moved += 1
 
 
-def elsewhere(error: ResponseError) -> Elsewhere:
+def elsewhere(error: ResponseError) -> NotMaster:
     """What is raised in its place."""
     code = getattr(error, "status_code", None)
-    return Elsewhere(f"not the master: {code + ' ' if code else ''}{error}")
+    return NotMaster(f"not the master: {code + ' ' if code else ''}{error}")
 
 
 # Masters: which server is to be written to now, by the sentinels' word or by the cluster's.
@@ -105,7 +105,7 @@ def elsewhere(error: ResponseError) -> Elsewhere:
 # redis-py finds it. It is asked for whenever a connection is made: what was the master a moment ago may be a replica
 # now.
 
-Place = tuple[str, int]
+HostPort = tuple[str, int]
 
 _QUICK: Final[dict[str, Any]] = {"socket_timeout": 2.0, "socket_connect_timeout": 2.0}
 
@@ -116,13 +116,13 @@ class Masters(Protocol):
     by_tag: bool
     """Whether different tags may have different masters."""
 
-    found: dict[str, Place]
+    found: dict[str, HostPort]
     """What was found last, by tag."""
 
-    async def find(self, tag: str) -> Place:
+    async def find(self, tag: str) -> HostPort:
         """Where it is, for the event loop."""
 
-    def find_now(self, tag: str) -> Place:
+    def find_now(self, tag: str) -> HostPort:
         """The same for a thread."""
 
     def forget(self) -> None:
@@ -147,14 +147,14 @@ class SentinelMasters:
             address.hosts, sentinel_kwargs=own | {"retry": AsyncRetry(NoBackoff(), 0)}
         )
         self._own, self._hosts = own, address.hosts
-        self.found: dict[str, Place] = {}
+        self.found: dict[str, HostPort] = {}
 
-    async def find(self, tag: str) -> Place:
+    async def find(self, tag: str) -> HostPort:
         """Asks them, each until one knows."""
         host, port = self.found[tag] = await self._sentinel.discover_master(self._service)
         return host, port
 
-    def find_now(self, tag: str) -> Place:
+    def find_now(self, tag: str) -> HostPort:
         """The same for a thread."""
         del tag
         own = self._own | {"retry": Retry(NoBackoff(), 0)}
@@ -181,7 +181,7 @@ class ClusterMasters:
 
     def __init__(self, address: Address, login: Login, tls: Tls | None) -> None:
         self._hosts = address.hosts
-        self.found: dict[str, Place] = {}
+        self.found: dict[str, HostPort] = {}
         self._options: dict[str, Any] = {
             **_QUICK, **(tls.options if tls else {}), "ssl": address.tls, "credential_provider": login,
             "protocol": 2, "require_full_coverage": False,
@@ -189,7 +189,7 @@ class ClusterMasters:
         self._cluster: Any = None
         self._asking = asyncio.Lock()
 
-    async def find(self, tag: str) -> Place:
+    async def find(self, tag: str) -> HostPort:
         """Reads the slots when it has not, or has forgotten them."""
         async with self._asking:  # many connections are made at once; one of them asks
             cluster = self._cluster
@@ -217,7 +217,7 @@ class ClusterMasters:
             await cluster.aclose()  # it keeps what it read; its connections are not needed any more
         return cluster
 
-    def find_now(self, tag: str) -> Place:
+    def find_now(self, tag: str) -> HostPort:
         """Asks the cluster; for a thread, which connects rarely."""
         make: Any = redis.cluster.ClusterNode
         nodes = [make(host, port) for host, port in self._hosts]
@@ -240,7 +240,7 @@ class ClusterMasters:
         """Keeps no connection open."""
 
 
-def _place(node: Any) -> Place:
+def _place(node: Any) -> HostPort:
     if node is None or not node.host:
         raise ConnectionError("the cluster does not say where the master of a slot is")
     return str(node.host), int(node.port)

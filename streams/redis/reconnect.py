@@ -13,7 +13,7 @@ from redis.exceptions import AuthenticationError, ConnectionError, TimeoutError
 
 from streams.errors import LoginRefused, Refused
 from streams.logs import get_logger
-from streams.redis.master_discovery import Elsewhere
+from streams.redis.master_discovery import NotMaster
 from streams.redis.refusal import reason, refusal
 
 log = get_logger("streams.reconnect")
@@ -47,7 +47,7 @@ class Reconnect:
         now = asyncio.get_running_loop().time()
         if isinstance(problem, Refused) and not self._may_pass(problem, now):
             raise problem from error
-        self._is_elsewhere = self._is_elsewhere or isinstance(error, Elsewhere)
+        self._is_elsewhere = self._is_elsewhere or isinstance(error, NotMaster)
         if now >= self._until:
             if not self._step:
                 self._away_since = now

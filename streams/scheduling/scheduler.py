@@ -236,7 +236,7 @@ class Scheduler:
                 await clock.sleep(delay)
         decided = await self._fire(schedule, at, kind, missed + 1, ())
         if decided:
-            log.error("schedule.given_up", schedule=schedule.name, slot=slot.at.isoformat())
+            log.error("schedule.dropped", schedule=schedule.name, slot=slot.at.isoformat())
         return decided
 
     async def _make(self, schedule: Schedule, slot: Slot, kind: str, at: int) -> list[Message]:
@@ -277,7 +277,7 @@ class Scheduler:
             try:
                 decided, early = await scripts.fire(
                     self._call,
-                    slots=self._keys.slots(), groups=self._keys.groups(), books=self._keys.books(),
+                    slots=self._keys.slots(), groups=self._keys.groups(), ledger=self._keys.ledger(),
                     schedule=schedule.name, at=at, kind=kind,
                     missed=missed, messages=messages,
                 )  # fmt: skip

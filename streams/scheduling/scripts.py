@@ -38,7 +38,7 @@ async def fire(
     *,
     slots: str,
     groups: str,
-    books: str,
+    ledger: str,
     schedule: str,
     at: int,
     kind: str,
@@ -50,7 +50,7 @@ async def fire(
     arguments: list[Value] = [schedule, at, kind, missed, RUN_TTL_MS, len(FIELDS), *FIELDS]
     for message in messages:
         arguments += (streams.index(message.target) + 1, *message.values)
-    decided, wait = await run(call, FIRE, (slots, groups, *streams, books), arguments)
+    decided, wait = await run(call, FIRE, (slots, groups, *streams, ledger), arguments)
     return decided, wait
 
 

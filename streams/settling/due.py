@@ -11,7 +11,7 @@ from streams.logs import get_logger
 from streams.redis.connection import Connections
 from streams.redis.refusal import LOST
 from streams.settling import scripts
-from streams.settling.ticker import Alarm
+from streams.settling.ticker import Ticker
 
 if TYPE_CHECKING:
     from streams.redis.keys import Keys
@@ -32,15 +32,15 @@ class Mover:
         self._connection = connections.direct(timeout=10.0)
         self._head: list[bytes] = []  # the member that is due next, and when
         self._head_due = 0.0
-        self._alarm = Alarm(self.move)
+        self._alarm = Ticker(self.move)
 
     async def run(self) -> None:
         """Moves for as long as the consumer lives."""
         await self._alarm.run()
 
-    def nudge(self, after: float) -> None:
+    def wake_within(self, after: float) -> None:
         """Notes that this consumer put in something that is due in `after` seconds: be there in time for it."""
-        self._alarm.nudge(after)
+        self._alarm.wake_within(after)
 
     async def move(self) -> float:
         """Moves what is due, at most 500; returns the seconds until it is worth looking again.
@@ -57,7 +57,7 @@ class Mover:
             moved, next_in, broken, self._head, shown = await scripts.release_due(
                 self._connection.call,
                 due=self._keys.due(), waiting=self._keys.waiting(), groups=self._keys.groups(),
-                books=self._keys.books(), most=_MOST,
+                ledger=self._keys.ledger(), most=_MOST,
             )  # fmt: skip
         except LOST as error:
             await self._reconnect.failed(error)

@@ -20,7 +20,7 @@ Answer = Literal[1, 0, -1, -2] | str
 """It may start; it stands in line; it is not this consumer's; its entry was deleted; or why that cannot be said."""
 
 
-class Asked(NamedTuple):
+class LimitSpec(NamedTuple):
     """One limit that is asked: its name, what it is, ms between two starts, burst, and how many at once."""
 
     name: str
@@ -30,7 +30,7 @@ class Asked(NamedTuple):
     most: int
 
 
-class Ask(NamedTuple):
+class PermitRequest(NamedTuple):
     """A delivery that asks: its source, its entry, its delivery count, its limit, its key, the hand-overs so far."""
 
     source: str
@@ -42,7 +42,7 @@ class Ask(NamedTuple):
 
 
 async def admit(
-    call: Call, keys: Keys, *, group: str, consumer: str, limits: Iterable[Asked], asks: Sequence[Ask]
+    call: Call, keys: Keys, *, group: str, consumer: str, limits: Iterable[LimitSpec], asks: Sequence[PermitRequest]
 ) -> tuple[int, list[Answer]]:
     """Asks for a batch; returns the ms until somebody in line may be let in (-1: nobody waits for that), and an answer
     to each.
@@ -57,7 +57,7 @@ async def admit(
             sources[ask.source], ask.entry_id, ask.held, asked[ask.limit][0], ask.key, ask.deliveries,
         )  # fmt: skip
     names = (
-        keys.due(), keys.waiting(), keys.groups(), keys.inbox(group), keys.limits(group), *sources, keys.books()
+        keys.due(), keys.waiting(), keys.groups(), keys.inbox(group), keys.limits(group), *sources, keys.ledger()
     )  # fmt: skip
     wait, *answers = await run(call, ADMIT, names, arguments)
     return wait, [text(answer) if isinstance(answer, bytes) else answer for answer in answers]
@@ -67,12 +67,12 @@ async def serve(call: Call, keys: Keys, *, group: str) -> tuple[int, str]:
     """Lets in who stands in line, where time has passed; returns the ms until the next may be, or -1, and why some
     limit cannot be served.
     """
-    names = (keys.due(), keys.waiting(), keys.groups(), keys.limits(group), keys.paused(), keys.books())
+    names = (keys.due(), keys.waiting(), keys.groups(), keys.limits(group), keys.paused(), keys.ledger())
     wait, damaged = await run(call, SERVE_LIMITS, names, (group, _LOOKED_AT))
     return wait, text(damaged)
 
 
-async def mend(redis: Any, keys: Keys, *, group: str, disband: bool = False) -> tuple[int, int]:
+async def repair(redis: Any, keys: Keys, *, group: str, release_all: bool = False) -> tuple[int, int]:
     """Takes what is nowhere any more out of every limit of a group; with `disband` lets everybody in line go, for a
     processor without limits. Returns how many of each.
     """
@@ -81,10 +81,10 @@ async def mend(redis: Any, keys: Keys, *, group: str, disband: bool = False) -> 
         return 0, 0
     reads = keys.registry({group.encode(): await redis.hget(keys.groups(), group) or b""}).get(group, [])
     every = (
-        keys.due(), keys.waiting(), keys.groups(), keys.inbox(group), keys.limits(group), *reads, keys.books()
+        keys.due(), keys.waiting(), keys.groups(), keys.inbox(group), keys.limits(group), *reads, keys.ledger()
     )  # fmt: skip
     lost = freed = 0
     for name in names:
-        one = await run(redis.execute_command, MEND_LIMIT, every, (group, name, int(disband)))
+        one = await run(redis.execute_command, MEND_LIMIT, every, (group, name, int(release_all)))
         lost, freed = lost + one[0], freed + one[1]
     return lost, freed

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from streams.redis.keys import Keys
     from streams.redis.script import Call
 
-log = get_logger("streams.turns")
+log = get_logger("streams.ordering")
 
 _PAGE: Final = 100
 
 
-class Turns:
+class Ordering:
     """The turns of one group in one partition."""
 
     def __init__(self, keys: Keys, group: str) -> None:
@@ -35,7 +35,7 @@ class Turns:
     def order(self) -> Sequence[str]:
         """The keys with which reclaiming asks whose turn it is."""
         keys = self._keys
-        return keys.due(), keys.waiting(), keys.turns(self._group), keys.inbox(self._group), keys.books()
+        return keys.due(), keys.waiting(), keys.turns(self._group), keys.inbox(self._group), keys.ledger()
 
     async def read(self, call: Call, consumer: str, sources: list[str], most: int, block_ms: int, cut: int) -> Any:
         """Reads what is there and whose turn it is, as XREADGROUP would answer; waits for more when there is nothing.
@@ -49,7 +49,7 @@ class Turns:
                 waiting=self._keys.waiting(),
                 turns=self._keys.turns(self._group),
                 inbox=self._keys.inbox(self._group),
-                books=self._keys.books(),
+                ledger=self._keys.ledger(),
                 streams=sources,
                 group=self._group,
                 consumer=consumer,
@@ -62,32 +62,32 @@ class Turns:
                 await call(b"XREAD", b"COUNT", 1, b"BLOCK", block_ms, b"STREAMS", *sources, *last)
                 return None
 
-    async def mend(self, redis: Any, *, disband: bool = False) -> int:
+    async def repair(self, redis: Any, *, release_all: bool = False) -> int:
         """Passes on the turns of messages that are nowhere any more, because somebody deleted them; returns how many.
 
         With `disband`, all of them, until no line is left: for a processor that is not ordered any more.
         """
         passed = 0
         turns: dict[bytes, bytes] = await redis.hgetall(self._keys.turns(self._group))
-        there, seen = (set[bytes](), b"0-0") if disband or not turns else await self._in_inbox(redis)
+        there, seen = (set[bytes](), b"0-0") if release_all or not turns else await self._in_inbox(redis)
         for key, whose in turns.items():
             if whose in there:
                 continue
             source, _, entry_id = text(whose).partition("#")[0].rpartition(" ")
             if not source.startswith(f"{self._keys.tag}:"):
                 source = self._keys.inbox(self._group)
-            if await settling_scripts.mend_turn(
+            if await settling_scripts.repair_order(
                 redis.execute_command,
                 due=self._keys.due(), waiting=self._keys.waiting(), groups=self._keys.groups(),
                 turns=self._keys.turns(self._group), inbox=self._keys.inbox(self._group), source=source,
-                books=self._keys.books(), group=self._group, key=key, whose=whose, entry_id=entry_id,
-                disband=disband, waiting_id=waiting_id(self._keys, self._group, text(whose)), seen=seen,
+                ledger=self._keys.ledger(), group=self._group, key=key, whose=whose, entry_id=entry_id,
+                release_all=release_all, waiting_id=waiting_id(self._keys, self._group, text(whose)), seen=seen,
             ):  # fmt: skip
                 passed += 1
-        if disband and passed:
-            passed += await self.mend(redis, disband=True)
-        elif passed and not disband:
-            log.error("turn.lost", group=self._group, count=passed)
+        if release_all and passed:
+            passed += await self.repair(redis, release_all=True)
+        elif passed and not release_all:
+            log.error("order.head_lost", group=self._group, count=passed)
         return passed
 
     async def _in_inbox(self, redis: Any) -> tuple[set[bytes], bytes]:

@@ -17,7 +17,7 @@ MEND_TURN: Final = Script.load("settling/repair_order")
 DROP_WAITING: Final = Script.load("settling/drop_waiting")
 
 
-async def mend_turn(
+async def repair_order(
     call: Call,
     *,
     due: str,
@@ -26,27 +26,27 @@ async def mend_turn(
     turns: str,
     inbox: str,
     source: str,
-    books: str,
+    ledger: str,
     group: str,
     key: bytes,
     whose: bytes,
     entry_id: str,
-    disband: bool,
+    release_all: bool,
     waiting_id: str,
     seen: bytes,
 ) -> bool:
     """Passes on the turn of a message that is nowhere any more (with `disband`, of any); False if it has none. It would
     wait under `waiting_id`, and is not in the inbox up to the entry `seen`.
     """
-    keys = (due, waiting, groups, turns, inbox, source, books)
-    return bool(await run(call, MEND_TURN, keys, (group, key, whose, entry_id, int(disband), waiting_id, seen)))
+    keys = (due, waiting, groups, turns, inbox, source, ledger)
+    return bool(await run(call, MEND_TURN, keys, (group, key, whose, entry_id, int(release_all), waiting_id, seen)))
 
 
 async def drop_waiting(
-    call: Call, *, due: str, waiting: str, groups: str, books: str, group: str, inbox: str, ids: Sequence[Value]
+    call: Call, *, due: str, waiting: str, groups: str, ledger: str, group: str, inbox: str, ids: Sequence[Value]
 ) -> int:
     """Drops what waits under `ids` for a group that is not registered any more; returns how many."""
-    dropped: int = await run(call, DROP_WAITING, (due, waiting, groups, books), (group, inbox, *ids))
+    dropped: int = await run(call, DROP_WAITING, (due, waiting, groups, ledger), (group, inbox, *ids))
     return dropped
 
 
@@ -67,7 +67,7 @@ async def settle(
     dead: str,
     history: str,
     groups: str,
-    books: str,
+    ledger: str,
     streams: Sequence[str],
     group: str,
     consumer: str,
@@ -78,7 +78,7 @@ async def settle(
     """Settles a batch (of an ordered group when `turns` is its key, of one with limits when `limits` is); returns the
     positions (from 1) that were not this consumer's any more, and those that Redis refused: they are as they were.
     """
-    keys = (due, waiting, dead, history, groups, *streams, books)
+    keys = (due, waiting, dead, history, groups, *streams, ledger)
     lost, refused = await run(call, SETTLE, keys, (group, consumer, HISTORY_LENGTH, turns, limits, *operations))
     return lost, _by_position(refused, 0)
 
@@ -90,7 +90,7 @@ async def read_in_turn(
     waiting: str,
     turns: str,
     inbox: str,
-    books: str,
+    ledger: str,
     streams: Sequence[str],
     group: str,
     consumer: str,
@@ -100,19 +100,19 @@ async def read_in_turn(
     """Reads for an ordered group; returns how many were read, those whose turn it is in the form of XREADGROUP, and,
     when nothing was read, the last delivered id of each stream.
     """
-    keys = (due, waiting, turns, inbox, *streams, books)
+    keys = (due, waiting, turns, inbox, *streams, ledger)
     arguments = (group, consumer, most, NEVER_MS, cut, 2 * FIELDS_MOST, NAME_MOST)
     number, found, last = await run(call, READ_IN_TURN, keys, arguments)
     return number, found, last
 
 
 async def release_due(
-    call: Call, *, due: str, waiting: str, groups: str, books: str, most: int
+    call: Call, *, due: str, waiting: str, groups: str, ledger: str, most: int
 ) -> tuple[int, int, int, list[bytes], dict[str, str]]:
     """Moves what is due; returns (moved, ms until the next or -1, members that cannot be moved, the next member and its
     score, why some of them cannot be).
     """
-    moved, wait, broken, head, shown = await run(call, RELEASE_DUE, (due, waiting, groups, books), (most,))
+    moved, wait, broken, head, shown = await run(call, RELEASE_DUE, (due, waiting, groups, ledger), (most,))
     return moved, wait, broken, head, {text(shown[at]): text(shown[at + 1]) for at in range(0, len(shown), 2)}
 
 

@@ -142,7 +142,7 @@ class Settlement:
                 positions, refused = await scripts.settle(
                     self._connection.call,
                     due=self._keys.due(), waiting=self._keys.waiting(), dead=self._keys.dead(self._group),
-                    history=self._keys.history(self._group), groups=self._keys.groups(), books=self._keys.books(),
+                    history=self._keys.history(self._group), groups=self._keys.groups(), ledger=self._keys.ledger(),
                     streams=streams, group=self._group, consumer=self._consumer, turns=self._turns,
                     limits=self._limits, operations=operations,
                 )  # fmt: skip

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 
-class Alarm:
+class Ticker:
     """Goes off for `work`, which returns the seconds until it is worth doing again."""
 
     def __init__(self, work: Callable[[], Awaitable[float]]) -> None:
@@ -27,7 +27,7 @@ class Alarm:
                 except TimeoutError:
                     break
 
-    def nudge(self, after: float) -> None:
+    def wake_within(self, after: float) -> None:
         """Notes that there is something to do in `after` seconds: be there in time for it."""
         at = asyncio.get_running_loop().time() + after
         if at < self._at:

@@ -27,7 +27,7 @@ _LONGEST_WAIT: Final = 3_700  # seconds until the next look at one of them, and 
 
 
 @dataclass(frozen=True, slots=True)
-class Newer:
+class UnsupportedMessages:
     """Messages of one type and version that a group has put aside; `since` is when it met the oldest of them."""
 
     group: str
@@ -37,14 +37,14 @@ class Newer:
     since: datetime
 
 
-async def newer_than_code(client: App) -> list[Newer]:
+async def newer_than_code(client: App) -> list[UnsupportedMessages]:
     """What waits for a deploy, by group, type and version, among the 1,000 of each partition that are due first."""
     found: dict[tuple[str, str, int], list[datetime]] = {}
     for partition in client.partitions:
         with refusing(partition.connections):
             for key, since in await _in(partition):
                 found.setdefault(key, []).append(since)
-    return [Newer(*key, len(since), min(since)) for key, since in sorted(found.items())]
+    return [UnsupportedMessages(*key, len(since), min(since)) for key, since in sorted(found.items())]
 
 
 async def bring_forward(partition: Partition, group: str, known: Mapping[str, int]) -> int:

@@ -35,7 +35,7 @@ _SPINS: Final = 50  # turns of the event loop before it is taken for granted tha
 _PATIENCE: Final = 0.001  # seconds
 
 
-class Member(Consumer):
+class HarnessConsumer(Consumer):
     """One incarnation of a processor's consumer."""
 
     def __init__(
@@ -44,14 +44,14 @@ class Member(Consumer):
         client: Streams,
         server: MemoryServer,
         *,
-        dice: random.Random,
+        rng: random.Random,
         middleware: Sequence[Middleware],
         share: Callable[[], Awaitable[None]],
     ) -> None:
         super().__init__(processor, client, middleware=middleware)
-        self._executor.random = self._breaker.random = dice.random
+        self._executor.random = self._breaker.random = rng.random
         self._suspect = suspect_from(processor.deliveries or client.settings.deliveries)
-        self._seat = self._seats[0]
+        self._seat = self._parts[0]
         self._call = client.partitions[0].connections.direct(timeout=0).call
         self._keys = client.partitions[0].keys
         self._server = server
@@ -69,8 +69,8 @@ class Member(Consumer):
 
     async def open(self) -> None:
         """Joins the group, and takes over what earlier incarnations held."""
-        seat = self._seat
-        await seat.membership.ensure_groups()
+        part = self._seat
+        await part.membership.ensure_groups()
         await self._listen()
         self._sharing = asyncio.get_running_loop().create_task(self._share())
         ready = self._spawn(self._until_shared())
@@ -79,10 +79,10 @@ class Member(Consumer):
             ready.cancel()
             await self._sharing  # raises: an override could not be opened
         self._server.listen(self._keys.control(self.group), self._hear)
-        _ = self._spawn(seat.settlement.run())
-        if seat.gate is not None:
-            _ = self._spawn(seat.gate.ask())
-        for source in seat.sources:
+        _ = self._spawn(part.settlement.run())
+        if part.limiter is not None:
+            _ = self._spawn(part.limiter.ask())
+        for source in part.sources:
             await self._take_over(source)
 
     async def _until_shared(self) -> None:
@@ -93,7 +93,7 @@ class Member(Consumer):
             current_app.set(self._client)
             await self._open_shared()
             self._context = copy_context()
-            self._slots.start()
+            self._pool.start()
             self._shared_ready.set()
             await self._shared_done.wait()
 
@@ -105,7 +105,7 @@ class Member(Consumer):
             self._problem = error
 
     def _hear(self, words: bytes) -> None:
-        _ = self._spawn(self._seat.control.hear(words))
+        _ = self._spawn(self._seat.control.handle(words))
 
     async def _take_over(self, source: str) -> None:
         _, _, taken = await scripts.reclaim(
@@ -131,7 +131,7 @@ class Member(Consumer):
         for scheduler in self._schedulers:
             # In the context of what is shared, as schedules may depend on it.
             await asyncio.get_running_loop().create_task(scheduler.fire_all(), context=self._context.copy())
-        if self._seat.gate is not None and self._breaker.closed:
+        if self._seat.limiter is not None and self._breaker.closed:
             wait, _ = await limits.serve(self._call, self._keys, group=self.group)
             self._line_opens = round(clock.timers().time() * 1000) + wait if wait >= 0 else None
 
@@ -168,11 +168,11 @@ class Member(Consumer):
             raise self._problem
 
     def _is_idle(self) -> bool:
-        return self._slots.is_idle() and (self._seat.gate is None or self._seat.gate.is_quiet)
+        return self._pool.is_idle() and (self._seat.limiter is None or self._seat.limiter.is_quiet)
 
     async def die(self) -> None:
         """Ends at once. What is in hand is not settled."""
-        await self._slots.stop()
+        await self._pool.stop()
         for scheduler in self._schedulers:
             scheduler.close()
         self._breaker.stop()

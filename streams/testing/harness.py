@@ -30,10 +30,10 @@ from streams.redis.keys import NEVER_MS
 from streams.settings import Settings
 from streams.settling import scripts
 from streams.testing.clock import VirtualClock
-from streams.testing.consumer import Member
+from streams.testing.consumer import HarnessConsumer
 from streams.testing.crash import Dying
 from streams.testing.dead_letters import MemoryLetters
-from streams.testing.overrides import Factory, Overriding
+from streams.testing.overrides import Factory, Overrides
 from streams.testing.server import MemoryConnections, MemoryServer, timed
 
 _E = TypeVar("_E", bound=Event)
@@ -83,9 +83,9 @@ class Harness(Streams):
         self._checked = True  # there is no server to refuse
         self._dice = Random(seed)
         self._middleware = tuple(middleware)
-        self._overriding = Overriding(overrides or {})
+        self._overriding = Overrides(overrides or {})
         self._processors = list(processors)
-        self._members: dict[str, Member] = {}
+        self._members: dict[str, HarnessConsumer] = {}
         self._dying: defaultdict[str, Dying] = defaultdict(Dying)
         self._open = ExitStack()
         self._is_open = self._running = False
@@ -129,10 +129,10 @@ class Harness(Streams):
             await member.die()
         self._members.clear()
 
-    async def _incarnate(self, processor: Processor) -> Member:
+    async def _incarnate(self, processor: Processor) -> HarnessConsumer:
         layers = (*self._middleware, self._dying[processor.name])
         share = self._overriding.share
-        member = Member(processor, self, self._server, dice=self._dice, middleware=layers, share=share)
+        member = HarnessConsumer(processor, self, self._server, rng=self._dice, middleware=layers, share=share)
         await member.open()
         return member
 
@@ -194,7 +194,7 @@ class Harness(Streams):
             before = self._server.added
             self._clock.fire()
             await scripts.release_due(
-                call, due=keys.due(), waiting=keys.waiting(), groups=keys.groups(), books=keys.books(), most=500
+                call, due=keys.due(), waiting=keys.waiting(), groups=keys.groups(), ledger=keys.ledger(), most=500
             )
             for member in self._members.values():
                 await member.look()
@@ -226,7 +226,7 @@ class Harness(Streams):
         if not self._running:  # else whoever runs sees to it
             await self._bring_back()
 
-    def _member(self, group: str) -> Member:
+    def _member(self, group: str) -> HarnessConsumer:
         if group not in self._members:
             raise NotFound(f"no group {group} in {self.settings.app}; the harness was not given that processor")
         return self._members[group]

@@ -18,7 +18,7 @@ Factory = Callable[..., Any]
 _SHARED: Final[type] = type(Shared(dict))
 
 
-class Overriding:
+class Overrides:
     """The overrides of one harness, `{real: replacement}`, and what they have changed."""
 
     def __init__(self, overrides: Mapping[Factory, Factory]) -> None:

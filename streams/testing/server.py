@@ -71,9 +71,9 @@ class MemoryServer:
         self._connection.send_command(*words)
         return self._connection.read_response()
 
-    def listen(self, channel: str, hear: Callable[[bytes], None]) -> None:
+    def listen(self, channel: str, handle: Callable[[bytes], None]) -> None:
         """Calls `hear` with what is said on a channel, in place of who listened before."""
-        self._listeners[channel.encode()] = hear
+        self._listeners[channel.encode()] = handle
 
     def pubsub(self, **options: Any) -> PubSub:
         """Listens to channels."""

@@ -63,7 +63,7 @@ FAMILIES: Final[dict[str, Callable[[Keys], str]]] = {
     "groups": lambda keys: keys.groups(),
     "consumers": lambda keys: keys.consumers("email"),
     "turns": lambda keys: keys.turns("email"),
-    "books": lambda keys: keys.books(),
+    "books": lambda keys: keys.ledger(),
 }
 
 
@@ -78,7 +78,7 @@ def _apply(server: redis.Redis, remedy: str) -> list[str]:
 
 def _is_well_after(command: Command, server: redis.Redis, finding: dict[str, str]) -> str:
     """Applies a remedy, after which the check finds nothing; returns the key that the damaged one has become."""
-    aside = _apply(server, finding["mend"])[-1]
+    aside = _apply(server, finding["remedy"])[-1]
     assert [each["status"] for each in found(command)] == ["ok"]
     return aside
 
@@ -140,8 +140,8 @@ def test_what_waits_and_cannot_be_read_is_named_and_well_after_the_remedy(
     (finding,) = found(command)
     assert finding["status"] == "fail"
     assert "2 that wait cannot be read, the first is 'email users 1-0'" in finding["text"]
-    assert keys.waiting() in finding["mend"]
-    assert keys.due() in finding["mend"]
+    assert keys.waiting() in finding["remedy"]
+    assert keys.due() in finding["remedy"]
     for each in (member, b"\xff"):
         server.hdel(keys.waiting(), each)
         server.zrem(keys.due(), each)
@@ -150,12 +150,12 @@ def test_what_waits_and_cannot_be_read_is_named_and_well_after_the_remedy(
 
 def test_odd_names_and_counts_are_named(command: Command, server: redis.Redis, keys: Keys) -> None:
     server.hset(keys.groups(), b"\xff", keys.stream("users"))
-    server.hset(keys.books(), "acked email users", "\u00b2")
+    server.hset(keys.ledger(), "acked email users", "\u00b2")
     texts = [finding["text"] for finding in found(command)]
     assert any(r"\xff" in text and "no name of a group" in text for text in texts)
     assert any("1 counts of the ledger are no numbers" in text for text in texts)
     server.hdel(keys.groups(), b"\xff")
-    server.hdel(keys.books(), "acked email users")
+    server.hdel(keys.ledger(), "acked email users")
     assert [finding["status"] for finding in found(command)] == ["ok"]
 
 

@@ -35,7 +35,7 @@ async def test_what_is_said_of_a_url(url: str, said: list[str]) -> None:
     assert (first.check, first.status) == ("reachable", "ok")
     assert [finding.status for finding in rest] == ["warn"] * len(said)
     assert all(part in finding.text for part, finding in zip(said, rest, strict=True))
-    assert "pw" not in "".join(finding.text + finding.mend for finding in rest)
+    assert "pw" not in "".join(finding.text + finding.remedy for finding in rest)
     await connections.aclose()
 
 

@@ -115,7 +115,7 @@ async def test_doctor_says_that_nobody_runs_it(cli: Cli, client: Streams, settin
     (found,) = [found for found in result.json() if found["check"] == f"schedule {NAME}"]
     assert found["status"] == "fail"
     assert "At 07:00 on Monday through Friday" in found["text"]
-    assert found["mend"] == f"python -m processors.report, or streams schedules forget {NAME}"
+    assert found["remedy"] == f"python -m processors.report, or streams schedules forget {NAME}"
     await client.schedules.pause(NAME)
     findings = (await cli("doctor", "--json")).json()
     assert {found["check"]: found["status"] for found in findings}[f"schedule {NAME}"] == "ok"

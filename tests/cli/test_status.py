@@ -100,7 +100,7 @@ async def test_doctor_when_all_is_well(cli: Cli, client: Streams, settings: Sett
             "group email",
             "waiting",
         } <= (found(findings).keys())
-        assert all(finding["mend"] for finding in findings if finding["status"] != "ok")
+        assert all(finding["remedy"] for finding in findings if finding["status"] != "ok")
         assert (await cli("doctor")).code == 0
 
 
@@ -119,7 +119,7 @@ async def test_doctor_when_it_is_not(cli: Cli, client: Streams) -> None:
     statuses = found(result.json())
     assert (statuses["group email"], statuses["gone email"], statuses["waiting"]) == ("fail", "fail", "fail")
     assert (statuses["dead email"], statuses["settings"]) == ("warn", "warn")
-    assert any("STREAMS_LEASE" in finding["mend"] for finding in result.json())
+    assert any("STREAMS_LEASE" in finding["remedy"] for finding in result.json())
     text = await cli("doctor")
     assert text.code == 1
     assert "python -m processors.email" in text.out
@@ -174,7 +174,7 @@ async def test_doctor_why(cli: Cli, client: Streams, settings: Settings) -> None
         (reason,) = (await cli("doctor", "why", other.id, "--json")).json()
         assert reason == {
             "group": "email", "state": "paused", "why": "email is paused: no handler starts",
-            "mend": "streams resume email",
+            "remedy": "streams resume email",
         }  # fmt: skip
     result = await cli("doctor", "why", "019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071")
     assert result.code == 1

@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from streams import Consumer, Event, Processor, Receipt, Settings, Streams
 from streams.consuming import scripts
-from streams.inspecting.event_status import Trail
-from streams.inspecting.group_status import GroupTrail
+from streams.inspecting.event_status import EventStatus
+from streams.inspecting.group_status import GroupStatus
 from streams.messages.letter import Letter
 from streams.testing import Harness
 from tests.support.waiting import wait_until
@@ -127,7 +127,7 @@ class RedisEngine:
         keys, redis, group = self.streams.keys, self.streams.redis, processor.name
         sources = [keys.inbox(group), *(lane for stream in processor.streams for lane in keys.lanes(stream))]
         await scripts.ensure_groups(
-            redis.execute_command, groups=keys.groups(), books=keys.books(), group=group, streams=sources
+            redis.execute_command, groups=keys.groups(), ledger=keys.ledger(), group=group, streams=sources
         )
         receipt: Receipt = await self.streams.publish(event)
         for source, entries in await redis.xreadgroup(group, "gone", dict.fromkeys(sources, ">")):
@@ -148,16 +148,16 @@ async def dead(engine: Engine, group: str) -> list[Letter]:
 
 async def state(engine: Engine, id: str, group: str = "probe") -> str:
     """How one group stands with an event."""
-    trail: Trail = await engine.streams.event(id)
+    trail: EventStatus = await engine.streams.event(id)
     return next((found.state for found in trail.groups if found.group == group), "")
 
 
-async def becomes(engine: Engine, id: str, expected: str, group: str = "probe") -> GroupTrail:
+async def becomes(engine: Engine, id: str, expected: str, group: str = "probe") -> GroupStatus:
     """Waits until an event has this state in a group. A trail is several looks: what two of them agree on is so."""
-    looks: list[GroupTrail | None] = [None]
+    looks: list[GroupStatus | None] = [None]
 
     async def agree() -> bool:
-        trail: Trail = await engine.streams.event(id)
+        trail: EventStatus = await engine.streams.event(id)
         looks.append(next((found for found in trail.groups if found.group == group and found.state == expected), None))
         before, now = looks[-2:]
         return before is not None and now is not None and before.history == now.history

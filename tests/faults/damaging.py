@@ -87,7 +87,7 @@ FAMILIES: Final[dict[str, Family]] = {
     "limits:GROUP:LIMIT:line:KEYHASH": Family("list", lambda keys: _limit(keys, ":line:victim")),
     "schedules": Family("hash", lambda keys: [keys.schedules()]),
     "slots": Family("hash", lambda keys: [keys.slots()]),
-    "books": Family("hash", lambda keys: [keys.books()]),
+    "books": Family("hash", lambda keys: [keys.ledger()]),
     "replays": Family("hash", lambda keys: [keys.replays()]),
     "partitions": Family("string", lambda keys: [keys.partitions()]),
     "producer:ID": Family("string", lambda keys: [keys.producer("victim")]),

@@ -18,14 +18,14 @@ from streams.redis.keys import Keys
 from streams.scheduling import scripts as scheduling_scripts
 from streams.settling import limits as settling_limits
 from streams.settling import scripts as settling_scripts
-from streams.settling.ordering import Turns
+from streams.settling.ordering import Ordering
 from tests.faults.cut_aof import Case
 from tests.support.events import Noted
 
 KEYS: Final = Keys("aof")
 NOTES, INBOX, DEAD, HISTORY = KEYS.stream("notes"), KEYS.inbox("g"), KEYS.dead("g"), KEYS.history("g")
 WAITS: Final[Any] = {"due": KEYS.due(), "waiting": KEYS.waiting()}
-COMMON: Final[Any] = {"books": KEYS.books(), "groups": KEYS.groups()}
+COMMON: Final[Any] = {"ledger": KEYS.ledger(), "groups": KEYS.groups()}
 RECORD: Final = [b"what", b"replayed", b"by", b"a test"]
 CASES: Final[dict[str, Case]] = {}
 
@@ -69,7 +69,7 @@ async def held(client: Any, *messages: Message, by: str = "me") -> list[bytes]:
 async def in_turn(client: Any, by: str = "me") -> tuple[int, list[Any], list[bytes]]:
     """Reads for an ordered group."""
     return await settling_scripts.read_in_turn(
-        client.execute_command, turns=KEYS.turns("g"), inbox=INBOX, books=KEYS.books(), streams=[INBOX, NOTES],
+        client.execute_command, turns=KEYS.turns("g"), inbox=INBOX, ledger=KEYS.ledger(), streams=[INBOX, NOTES],
         group="g", consumer=by, most=10, **WAITS,
     )  # fmt: skip
 
@@ -96,8 +96,11 @@ def back(origin: bytes, key: str = "") -> list[bytes]:
 
 async def admit(client: Any, ids: list[bytes]) -> list[settling_limits.Answer]:
     """Asks a limit of one at once."""
-    limit = settling_limits.Asked("one", "one at once", 0.0, 1, 1)
-    asks = [settling_limits.Ask(NOTES, entry_id, 1, "one", b"k%d" % (at % 2), 1) for at, entry_id in enumerate(ids)]
+    limit = settling_limits.LimitSpec("one", "one at once", 0.0, 1, 1)
+    asks = [
+        settling_limits.PermitRequest(NOTES, entry_id, 1, "one", b"k%d" % (at % 2), 1)
+        for at, entry_id in enumerate(ids)
+    ]
     _, answers = await settling_limits.admit(
         client.execute_command, KEYS, group="g", consumer="me", limits=[limit], asks=asks
     )
@@ -175,7 +178,7 @@ async def reclaim__in_order(client: Any) -> AsyncGenerator[None]:
     yield
     _, _, taken = await consuming_scripts.reclaim(
         client.execute_command, NOTES, group="g", consumer="me", lease_ms=0, cursor=b"0-0", most=10, suspect=3,
-        order=Turns(KEYS, "g").order,
+        order=Ordering(KEYS, "g").order,
     )  # fmt: skip
     assert len(taken) == 1
 
@@ -261,14 +264,14 @@ async def repair_limit(client: Any) -> AsyncGenerator[None]:
     await admit(client, [first, *others])
     await client.xack(NOTES, "g", first)
     yield
-    assert await settling_limits.mend(client, KEYS, group="g") == (1, 0)
+    assert await settling_limits.repair(client, KEYS, group="g") == (1, 0)
 
 
 @case
 async def repair_limit__disband(client: Any) -> AsyncGenerator[None]:
     await admit(client, await held(client, *map(note, range(4))))
     yield
-    assert await settling_limits.mend(client, KEYS, group="g", disband=True) == (0, 3)
+    assert await settling_limits.repair(client, KEYS, group="g", release_all=True) == (0, 3)
 
 
 @case
@@ -278,9 +281,9 @@ async def repair_order(client: Any) -> AsyncGenerator[None]:
     _, [(_, [(first, _)])], _ = await in_turn(client)
     await client.xack(NOTES, "g", first)
     yield
-    assert await settling_scripts.mend_turn(
+    assert await settling_scripts.repair_order(
         client.execute_command, turns=KEYS.turns("g"), inbox=INBOX, source=NOTES, group="g", key=b"k",
-        whose=f"{NOTES} {first.decode()}".encode(), entry_id=first.decode(), disband=False,
+        whose=f"{NOTES} {first.decode()}".encode(), entry_id=first.decode(), release_all=False,
         waiting_id=f"g notes {first.decode()}", seen=b"0-0", **WAITS, **COMMON,
     )  # fmt: skip
 
@@ -303,7 +306,7 @@ async def ask_to_cancel(client: Any, one: bytes, groups: Sequence[str], **more: 
     """Cancels an entry for groups."""
     about = [(name, KEYS.cancelled(name), KEYS.control(name), KEYS.history(name), RECORD) for name in groups]
     return await admin_scripts.cancel(
-        client.execute_command, NOTES, cancellations=KEYS.cancellations(), books=KEYS.books(), entry_id=one.decode(),
+        client.execute_command, NOTES, cancellations=KEYS.cancellations(), ledger=KEYS.ledger(), entry_id=one.decode(),
         groups=about, **more,
     )  # fmt: skip
 
@@ -397,7 +400,7 @@ async def discard(client: Any) -> AsyncGenerator[None]:
     yield
     letters = [(one.decode(), RECORD) for one in ids]
     await dead_letters_scripts.discard(
-        client.execute_command, dead=DEAD, history=HISTORY, books=KEYS.books(), letters=letters
+        client.execute_command, dead=DEAD, history=HISTORY, ledger=KEYS.ledger(), letters=letters
     )
 
 
@@ -406,7 +409,7 @@ async def edit(client: Any) -> AsyncGenerator[None]:
     one = await client.execute_command("XADD", DEAD, "*", *back(b"1-1"))
     yield
     assert await dead_letters_scripts.edit(
-        client.execute_command, dead=DEAD, history=HISTORY, books=KEYS.books(), entry_id=one.decode(),
+        client.execute_command, dead=DEAD, history=HISTORY, ledger=KEYS.ledger(), entry_id=one.decode(),
         letter=[*back(b"1-1"), b"edited", b"1"], record=RECORD,
     )  # fmt: skip
 
@@ -443,7 +446,7 @@ async def retire_consumer(client: Any) -> AsyncGenerator[None]:
     await client.zadd(KEYS.consumers("g"), {"me": 1})
     yield
     assert await consuming_scripts.retire_consumer(
-        client.execute_command, consumers=KEYS.consumers("g"), books=KEYS.books(), group="g", consumer="me",
+        client.execute_command, consumers=KEYS.consumers("g"), ledger=KEYS.ledger(), group="g", consumer="me",
         streams=[NOTES, INBOX], silent_ms=0,
     )  # fmt: skip
 
@@ -483,13 +486,13 @@ async def drop_waiting(client: Any) -> AsyncGenerator[None]:
 @case
 async def accept_gap(client: Any) -> AsyncGenerator[None]:
     yield
-    await reconciliation.accept_gap(client.execute_command, books=KEYS.books(), gaps=[("notes", 3), ("due", 1)])
+    await reconciliation.accept_gap(client.execute_command, ledger=KEYS.ledger(), gaps=[("notes", 3), ("due", 1)])
 
 
 @case
 async def agree_partitions(client: Any) -> AsyncGenerator[None]:
     yield
-    await app.agree_partitions(client.execute_command, partitions=KEYS.partitions(), books=KEYS.books(), number=4)
+    await app.agree_partitions(client.execute_command, partitions=KEYS.partitions(), ledger=KEYS.ledger(), number=4)
 
 
 # Schedules ---------------------------------------------------------------------------------------------------------

@@ -67,8 +67,8 @@ class Mix:
     async def dead(self) -> None:
         """Replays or discards some."""
         letters = self.streams.dead_letters(self.random.choice(["probe", "second"]))
-        mend = self.random.choice([letters.replay, letters.discard])
-        await mend(limit=self.random.randint(1, 5))
+        repair = self.random.choice([letters.replay, letters.discard])
+        await repair(limit=self.random.randint(1, 5))
 
     async def trim(self) -> None:
         """What may go."""

@@ -25,7 +25,7 @@ from processors.file.settings import FileSettings
 from processors.storage import Storages
 from schemas import InventoryExported, InventoryExportRequested
 from streams import Backoff, Consumer, CurrentDelivery, Delivery, Processor, Streams, StreamsError
-from streams.consuming.maintenance import Upkeep
+from streams.consuming.maintenance import Maintenance
 from streams.redis.embedded import ServerBinary
 from tests.conftest import RedisFactory
 from tests.processors.database.conftest import business
@@ -109,7 +109,7 @@ async def test_a_full_memory_loses_nothing_and_is_recovered_from_by_itself(
                     refused += 1
                 server.cli("CONFIG", "SET", "maxmemory", "1mb")  # so that it stays full, whatever is freed meanwhile
                 await wait_until(lambda: settled(client), 30, "a full Redis keeps nobody from settling")
-                await Upkeep(client, probe.processor).look()  # what each consumer does once a minute
+                await Maintenance(client, probe.processor).look()  # what each consumer does once a minute
                 server.cli("CONFIG", "SET", "maxmemory", most)
             confirmed |= set(range(first, first + 100))
         await all_accounted_for(client, probe, confirmed)

@@ -286,8 +286,8 @@ async def test_a_consumer_behind_a_box_that_forgets(redis_factory: RedisFactory,
             await direct.publish(Noted(n=n))
             await wait_until(lambda n=n: seen[n], 15)  # type: ignore[misc]
         await direct.pause("probe")
-        await wait_until(lambda: consumer._slots.paused, 25)
+        await wait_until(lambda: consumer._pool.paused, 25)
         await direct.resume("probe")
-        await wait_until(lambda: not consumer._slots.paused, 25)
+        await wait_until(lambda: not consumer._pool.paused, 25)
         await consumer.stop()
     assert set(seen.values()) == {1}

@@ -39,7 +39,7 @@ from streams import (
     Streams,
     StreamsError,
 )
-from streams.consuming.maintenance import Upkeep
+from streams.consuming.maintenance import Maintenance
 from streams.redis.keys import LANES
 from streams.sql import Outbox, create_tables, make_engine
 from streams.sql.relay import Relay
@@ -159,7 +159,7 @@ async def test_each_role_does_its_job(server: RedisServer, role: As, consumer: C
         assert not list((await operator.accounts()).gaps())
         await operator.trim("watched", older_than=timedelta(hours=1))
         async with Streams(settings=role("processor")) as client:
-            await Upkeep(client, consumer.processor).look()
+            await Maintenance(client, consumer.processor).look()
         await consumer.stop()
         assert (await operator.retire("watcher", apply=True)).done
     log = server.cli("ACL", "LOG")

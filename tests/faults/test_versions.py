@@ -42,7 +42,7 @@ async def test_what_is_newer_than_a_process_is_handled_by_the_next(
     (reason,) = await streams.why(receipts[0].id)
     assert reason.state == "newer"
     assert "version 2 is newer than this code, which knows 1" in reason.why
-    assert "deploy the code of labels that knows version 2" in reason.mend
+    assert "deploy the code of labels that knows version 2" in reason.remedy
     assert not log.exists() or not read(log)
 
     async def told() -> Finding | None:
@@ -53,7 +53,7 @@ async def test_what_is_newer_than_a_process_is_handled_by_the_next(
 
     finding = await wait_until(told, 20)  # not all of them wait while some are looked at
     assert finding.status == "warn"
-    assert finding.mend.startswith("deploy the code of labels that knows version 2; after 24 h")
+    assert finding.remedy.startswith("deploy the code of labels that knows version 2; after 24 h")
     assert old.stderr().count("delivery.newer_than_code") == 1
 
     new = spawn("tests.faults.versioned", env=env | {"VERSION": "2"}, name="new")

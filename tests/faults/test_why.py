@@ -56,7 +56,7 @@ async def test_killed_and_nobody_takes_it_over(quick: Streams, spawn_probe: Spaw
     await begun(probe_log)
     child.kill()
     reason = await told(quick, id, "silent", "which had it", "no other consumer of probe is alive")
-    assert reason.mend == "python -m processors.probe"
+    assert reason.remedy == "python -m processors.probe"
 
 
 async def test_stopped_and_another_will_take_it_over(
@@ -71,7 +71,7 @@ async def test_stopped_and_another_will_take_it_over(
         assert reason.group == "probe"
         spawn_probe(STREAMS_LEASE="30")  # it takes over what is silent for 30 s: long enough to be asked meanwhile
         reason = await told(quick, id, "silent", "another takes it over (1 consumer alive)")
-        assert "wait" in reason.mend
+        assert "wait" in reason.remedy
     finally:
         child.signal(signal.SIGCONT)
 
@@ -84,7 +84,7 @@ async def test_every_consumer_stopped_while_it_is_unread(quick: Streams, spawn_p
         await publish(quick)  # Redis hands it to the read that waits, stopped or not
         id = await publish(quick)
         reason = await told(quick, id, "silent", "every consumer of probe is silent", "stopped")
-        assert reason.mend == "python -m processors.probe"
+        assert reason.remedy == "python -m processors.probe"
     finally:
         child.signal(signal.SIGCONT)
 
@@ -104,11 +104,11 @@ async def test_it_does_not_answer(
     unread = await publish(streams)
     delayed = await publish(streams, delay=0.01)
     reason = await told(streams, held, "unresponsive", "holds it and does not answer", "blocks its event loop")
-    assert "restart it" in reason.mend
+    assert "restart it" in reason.remedy
     reason = await told(streams, unread, "unresponsive", "no consumer of probe answers (1 alive")
-    assert "look at its handlers" in reason.mend
+    assert "look at its handlers" in reason.remedy
     reason = await told(streams, delayed, "overdue", "no consumer has moved it yet")
-    assert "streams doctor" in reason.mend
+    assert "streams doctor" in reason.remedy
     child.kill()
 
 
@@ -122,4 +122,4 @@ async def test_poison(quick: Streams, spawn_probe: SpawnProbe, probe_log: ProbeL
     await told(quick, id, "silent", "which had it")
     spawn_probe(STREAMS_DELIVERIES="2")
     reason = await told(quick, id, "dead", "its process died 2 times")
-    assert reason.mend.startswith("streams dead show probe ")
+    assert reason.remedy.startswith("streams dead show probe ")

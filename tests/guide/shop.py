@@ -6,7 +6,7 @@ from typing import Any
 
 from streams import Event, NotFound, Receipt, Streams
 from streams.events import upcast
-from streams.inspecting.group_status import GroupTrail
+from streams.inspecting.group_status import GroupStatus
 from streams.messages.letter import Letter
 from tests.support.waiting import wait_until
 
@@ -38,14 +38,14 @@ class AddressChanged(Event, stream="customers", version=2):
         return {"street": street, "city": city}
 
 
-async def becomes(streams: Streams, receipt: Receipt, group: str, state: str) -> GroupTrail:
+async def becomes(streams: Streams, receipt: Receipt, group: str, state: str) -> GroupStatus:
     """Waits until the event has this state in this group, and returns where it is.
 
     A trail is several looks, and an event may move between two of them: what two trails agree on is so.
     """
-    before: GroupTrail | None = None
+    before: GroupStatus | None = None
 
-    async def find() -> GroupTrail | None:
+    async def find() -> GroupStatus | None:
         nonlocal before
         try:
             trail = await streams.event(receipt.id)
@@ -55,7 +55,7 @@ async def becomes(streams: Streams, receipt: Receipt, group: str, state: str) ->
         last, before = before, found
         return found if found and last and found.history == last.history else None
 
-    found: GroupTrail = await wait_until(find, message=f"{receipt.id} is {state} in {group}")
+    found: GroupStatus = await wait_until(find, message=f"{receipt.id} is {state} in {group}")
     return found
 
 

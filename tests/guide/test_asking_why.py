@@ -39,8 +39,8 @@ async def test_what_keeps_a_group_from_beginning_is_named(streams: Streams, star
     receipt = await streams.publish(OrderPlaced(order_id=8))
 
     (reason,) = await streams.why(receipt.id)
-    assert (reason.state, reason.mend) == ("paused", "streams resume packing")
+    assert (reason.state, reason.remedy) == ("paused", "streams resume packing")
 
     await streams.resume("packing")
     (reason,) = await streams.why(receipt.id)
-    assert (reason.state, reason.mend) == ("no_consumer", "python -m processors.packing")
+    assert (reason.state, reason.remedy) == ("no_consumer", "python -m processors.packing")

@@ -71,7 +71,7 @@ def test_what_cannot_run_is_given_up(spawn: Spawn) -> None:
     env = {"PYTHONPATH": ROOT, "LOG_FORMAT": "json", "SMTP_URL": "nonsense", "REDIS_URL": "unix:///nowhere"}
     child = spawn("processors", "email", env=env)
     assert child.wait(50) == 2, child.output()
-    (given_up,) = lines(child, "supervisor.gave_up")
+    (given_up,) = lines(child, "supervisor.not_restarted")
     assert (given_up["process"], given_up["code"]) == ("email-1", 2)
     assert len(lines(child, "supervisor.started")) == 1
 

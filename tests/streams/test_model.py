@@ -288,7 +288,7 @@ class Machine(RuleBasedStateMachine):
                 due=self.keys.due(),
                 waiting=self.keys.waiting(),
                 groups=self.keys.groups(),
-                books=self.keys.books(),
+                ledger=self.keys.ledger(),
                 most=1000,
             )
         )
@@ -332,7 +332,7 @@ class Machine(RuleBasedStateMachine):
 
     @precondition(lambda self: self.counts["dead"])
     @rule(data=st.data(), replay=st.booleans())
-    def mend(self, data: st.DataObject, replay: bool) -> None:
+    def repair(self, data: st.DataObject, replay: bool) -> None:
         """Replays or discards dead letters, and is told to do it twice."""
         letters = self.streams.dead_letters(GROUP)
 

@@ -132,7 +132,7 @@ async def test_a_group_that_is_paused_anywhere_is_paused(streams: Streams, start
     for partition in streams.partitions[1:]:
         await partition.redis.srem(partition.keys.paused(), "placer")
     consumer = await start(processor(handled), partitions=N)
-    assert consumer._slots.paused
+    assert consumer._pool.paused
     await streams.publish_many(Placed(n=n) for n in range(9))
     assert await streams.resume("placer")
     await wait_until(lambda: len(handled) == 9)

@@ -219,10 +219,10 @@ async def all_settled(streams: Streams) -> None:
 
 async def lives(streams: Streams, consumer: Consumer, concurrency: int, begun: Counter[int]) -> None:
     """The slots of a consumer are all there and free, and it goes on."""
-    slots = consumer._slots
+    slots = consumer._pool
     await wait_until(lambda: not slots.running)
-    await wait_until(lambda: all(slot.task is not None and not slot.task.done() for slot in slots._slots))
-    assert len(slots._slots) == concurrency
+    await wait_until(lambda: all(slot.task is not None and not slot.task.done() for slot in slots._tasks))
+    assert len(slots._tasks) == concurrency
     assert not consumer.crashed
     await streams.publish_many(Viewed(n=1000 + 3 * n + 1) for n in range(5))
     await wait_until(lambda: all(begun[1000 + 3 * n + 1] for n in range(5)))
@@ -314,7 +314,7 @@ async def test_a_batch_handler_that_cancels(streams: Streams, start: StartConsum
         await streams.publish_many(Viewed(n=10 * wave + n) for n in range(10))
         await all_settled(streams)
     assert set(done) == set(range(80))
-    await wait_until(lambda: not consumer._slots.running)
+    await wait_until(lambda: not consumer._pool.running)
     assert not consumer.crashed
 
 

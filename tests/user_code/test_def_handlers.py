@@ -277,7 +277,7 @@ async def test_cancel_and_lost_leases_wait_for_the_thread(streams: Streams, star
     await wait_until(lambda: begun == {0: 1, 1: 1})
     for receipt in receipts:
         await streams.cancel(receipt.id)
-    await wait_until(lambda: [slot.interruption for slot in consumer._slots._slots] == ["cancel", "cancel"])
+    await wait_until(lambda: [slot.interruption for slot in consumer._pool._tasks] == ["cancel", "cancel"])
     gate.set()
     await all_settled(streams)
     states = [(await streams.event(receipt.id)).groups[0].state for receipt in receipts]

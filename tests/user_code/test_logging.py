@@ -40,7 +40,7 @@ class Person(BaseModel):
 
 
 @dataclass
-class Place:
+class HostPort:
     """A part that is no model."""
 
     street: Annotated[str, PII]
@@ -53,7 +53,7 @@ class Moved(Event, stream="odd", version=1):
     email: Annotated[str, PII] = CANARY
     other: Annotated[str, PII] | None = CANARY
     several: tuple[Annotated[str, PII], ...] = (CANARY,)
-    place: Place = Place(CANARY)
+    place: HostPort = HostPort(CANARY)
     who: Person = Person(name=CANARY)
     families: tuple[dict[str, list[Person]], ...] = ({"them": [Person(name=CANARY)]},)
 

@@ -15,7 +15,7 @@ from streams.cli.exit import Usage, run
 from streams.cli.output import brief, console, json_array, note, pairs, print_rich, row, table, write, write_json
 from streams.cli.session import opened
 from streams.cli.times import parse_duration
-from streams.durations import told
+from streams.durations import format_duration
 
 if TYPE_CHECKING:
     from streams.dead_letters.dead_letters import DeadLetters, Tally
@@ -88,7 +88,7 @@ async def _ls(group: str, only: Filter, limit: int | None, json: bool) -> None:
             if made.row_count == rows:
                 note(f"the oldest {rows}; there are more (--limit N, or a filter)")
                 break
-            given_up = f"{told(max(0.0, time.time() - milliseconds(letter.entry_id) / 1000))} ago"
+            given_up = f"{format_duration(max(0.0, time.time() - milliseconds(letter.entry_id) / 1000))} ago"
             row(made, letter.id, brief(letter.type), letter.reason, letter.attempts, given_up, letter.error)
         if made.row_count:
             print_rich(made)

@@ -74,8 +74,8 @@ async def _why(id: str, json: bool) -> None:
     else:
         for reason in reasons:
             write(safe(f"{reason.group}: {reason.why}" if reason.group else reason.why))
-            if reason.mend:
-                write(safe(f"  -> {reason.mend}"))
+            if reason.remedy:
+                write(safe(f"  -> {reason.remedy}"))
     if any(not reason.group and reason.state in ("unknown", "trimmed") for reason in reasons):
         raise typer.Exit(EXIT_FAILED)
 
@@ -94,8 +94,8 @@ async def _doctor(json: bool) -> None:
         for finding in findings:
             status = Text(finding.status, style=_STYLES[finding.status])
             row(made, status, finding.check, finding.text)
-            if finding.mend:
-                row(made, "", "", f"-> {finding.mend}", style="dim")
+            if finding.remedy:
+                row(made, "", "", f"-> {finding.remedy}", style="dim")
         print_rich(made)
     if any(finding.status == "fail" for finding in findings):
         raise typer.Exit(EXIT_FAILED)

@@ -12,13 +12,13 @@ from streams.cli.body import body, body_text
 from streams.cli.exit import run
 from streams.cli.output import console, json_text, note, pairs, print_rich, row, safe, table, write, write_json
 from streams.cli.session import opened
-from streams.durations import told
+from streams.durations import format_duration
 
 if TYPE_CHECKING:
-    from streams.handlers.progress import Reached
-    from streams.inspecting.event_status import Trail
-    from streams.inspecting.follow import Step
-    from streams.inspecting.group_status import GroupTrail
+    from streams.handlers.progress import ProgressReport
+    from streams.inspecting.event_status import EventStatus
+    from streams.inspecting.follow import Update
+    from streams.inspecting.group_status import GroupStatus
 
 _STYLES: Final = {
     "expired": "yellow",
@@ -77,11 +77,15 @@ async def _event(id: str, reveal: bool, json: bool) -> None:
         note(f"searched: {trail.searched}; there may be more beyond that")
 
 
-def _head(trail: Trail, reveal: bool) -> Any:
+def _head(trail: EventStatus, reveal: bool) -> Any:
     message = trail.message
     where = f"{trail.stream} {trail.entry_id}".strip()
     if trail.due_in is not None:
-        due = f"due in {told(trail.due_in)}" if trail.due_in >= 0 else f"overdue for {told(-trail.due_in)}"
+        due = (
+            f"due in {format_duration(trail.due_in)}"
+            if trail.due_in >= 0
+            else f"overdue for {format_duration(-trail.due_in)}"
+        )
         where = f"waits for {trail.stream}, {due}"
     if message is None:
         was = (trail.cancelled or {}).get("stream", "")
@@ -102,7 +106,7 @@ def _head(trail: Trail, reveal: bool) -> Any:
     )
 
 
-def _show_groups(trail: Trail) -> None:
+def _show_groups(trail: EventStatus) -> None:
     from rich.text import Text
 
     made = table("GROUP", "STATE", "ATTEMPTS", "WHERE", "DETAIL", right=("ATTEMPTS",), whole=("GROUP", "STATE"))
@@ -121,14 +125,18 @@ def _show_groups(trail: Trail) -> None:
         print_rich(history)
 
 
-def _detail(group: GroupTrail) -> str:
+def _detail(group: GroupStatus) -> str:
     parts = []
     if group.progress:
         parts.append(amount(group.progress))
     if group.consumer:
-        parts.append(f"held by {group.consumer}, lease renewed {told(group.idle)} ago")
+        parts.append(f"held by {group.consumer}, lease renewed {format_duration(group.idle)} ago")
     if group.due_in is not None:
-        parts.append(f"due in {told(group.due_in)}" if group.due_in >= 0 else f"overdue for {told(-group.due_in)}")
+        parts.append(
+            f"due in {format_duration(group.due_in)}"
+            if group.due_in >= 0
+            else f"overdue for {format_duration(-group.due_in)}"
+        )
     if group.reason:
         parts.append(group.reason)
     if group.error and not group.history:
@@ -157,21 +165,21 @@ async def follow_event(id: str, *, json: bool) -> None:
             tasks: dict[str, Any] = {}
             async for step in steps:
                 if step.group not in tasks:
-                    tasks[step.group] = bars.add_task(step.group, total=None, state="", told="")
+                    tasks[step.group] = bars.add_task(step.group, total=None, state="", amount="")
                 _draw(bars, tasks[step.group], step)
 
 
-def amount(reached: Reached) -> str:
+def amount(reached: ProgressReport) -> str:
     """How far it has come, in words: `40 of 100, 40 %: reading`."""
-    told = f"{reached.done:g}" if reached.total is None else f"{reached.done:g} of {reached.total:g}"
+    done = f"{reached.done:g}" if reached.total is None else f"{reached.done:g} of {reached.total:g}"
     if reached.share is not None:
-        told += f", {reached.share:.0%}".replace("%", " %")
-    return f"{told}: {reached.text}" if reached.text else told
+        done += f", {reached.share:.0%}".replace("%", " %")
+    return f"{done}: {reached.text}" if reached.text else done
 
 
-def _line(step: Step) -> str:
-    told = f"  {amount(step.reached)}" if step.reached else ""
-    return safe(f"{step.group}  {step.state}  attempt {step.attempt}{told}")
+def _line(step: Update) -> str:
+    done = f"  {amount(step.reached)}" if step.reached else ""
+    return safe(f"{step.group}  {step.state}  attempt {step.attempt}{done}")
 
 
 def _bars() -> Any:
@@ -180,15 +188,15 @@ def _bars() -> Any:
     def text(template: str) -> TextColumn:
         return TextColumn(template, markup=False)  # what a handler says is text
 
-    columns = (text("{task.description}"), text("{task.fields[state]}"), BarColumn(), text("{task.fields[told]}"))
+    columns = (text("{task.description}"), text("{task.fields[state]}"), BarColumn(), text("{task.fields[amount]}"))
     return Progress(*columns, console=console())
 
 
-def _draw(bars: Any, task: Any, step: Step) -> None:
+def _draw(bars: Any, task: Any, step: Update) -> None:
     state = step.state if step.attempt < 2 else f"{step.state}, attempt {step.attempt}"
     reached = step.reached
     total, done = (reached.total, reached.done) if reached else (None, 0.0)
     if step.is_last:
         total = total or 1.0  # nothing moves any more
         done = total if step.state == "acked" else min(done, total)
-    bars.update(task, total=total, completed=done, state=state, told=safe(amount(reached)) if reached else "")
+    bars.update(task, total=total, completed=done, state=state, amount=safe(amount(reached)) if reached else "")

@@ -16,7 +16,7 @@ from streams.cli.exit import Usage, run
 from streams.cli.output import Lenient, json_array, write, write_json
 from streams.cli.session import opened
 from streams.cli.times import parse_duration
-from streams.durations import told
+from streams.durations import format_duration
 
 if TYPE_CHECKING:
     from streams.client.client import Streams
@@ -113,7 +113,7 @@ async def _publish_many(
     if not json:
         seconds = max(time.monotonic() - began, 0.001)
         where = f" to {', '.join(sorted(names))}" if names else ""
-        speed = f"{told(seconds)} ({published / seconds:,.0f}/s)"
+        speed = f"{format_duration(seconds)} ({published / seconds:,.0f}/s)"
         write(f"published {published:,} events{where} in {speed}{_held_back(hold)}")
 
 
@@ -196,7 +196,7 @@ def _hold(delay: str, at: str) -> dict[str, Any]:
 
 def _held_back(hold: dict[str, Any]) -> str:
     if "delay" in hold:
-        return f", due in {told(hold['delay'].total_seconds())}"
+        return f", due in {format_duration(hold['delay'].total_seconds())}"
     return f", due at {hold['at'].isoformat()}" if "at" in hold else ""
 
 

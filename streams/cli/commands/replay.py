@@ -14,7 +14,7 @@ from streams.cli.exit import Usage, run
 from streams.cli.output import console, json_array, note, print_rich, row, table, write, write_json
 from streams.cli.session import opened
 from streams.cli.times import parse_moment
-from streams.durations import told
+from streams.durations import format_duration
 
 if TYPE_CHECKING:
     from streams.admin.replay_job import Replay
@@ -145,7 +145,7 @@ async def _ls(json: bool) -> None:
     )  # fmt: skip
     now = datetime.now(UTC)
     for job in jobs:
-        ago = f"{told((now - datetime.fromisoformat(job.updated_at)).total_seconds())} ago"
+        ago = f"{format_duration((now - datetime.fromisoformat(job.updated_at)).total_seconds())} ago"
         row(made, job.id, job.stream, job.group, job.state, f"{job.replayed:,}", f"{job.matched:,}", ago, job.by)
     if made.row_count:
         print_rich(made)

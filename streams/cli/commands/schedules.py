@@ -10,7 +10,7 @@ import typer
 from streams.cli.exit import run as go
 from streams.cli.output import json_array, note, print_rich, row, table, write, write_json
 from streams.cli.session import opened
-from streams.durations import told
+from streams.durations import format_duration
 
 if TYPE_CHECKING:
     from streams.scheduling.admin import Run, ScheduleState
@@ -55,7 +55,7 @@ def _moment(at: datetime | None) -> str:
     if at is None:
         return "-"
     away = (at - datetime.now(UTC)).total_seconds()
-    distance = f"in {told(away)}" if away >= 0 else f"{told(-away)} ago"
+    distance = f"in {format_duration(away)}" if away >= 0 else f"{format_duration(-away)} ago"
     return f"{at:%Y-%m-%d %H:%M:%S%z} ({distance})"
 
 

@@ -11,7 +11,7 @@ import typer
 from streams.cli.exit import run
 from streams.cli.output import console, json_text, print_rich, row, safe, table, write, write_json
 from streams.cli.session import opened
-from streams.durations import told
+from streams.durations import format_duration
 
 if TYPE_CHECKING:
     from rich.console import Group
@@ -113,8 +113,8 @@ def _partitions(snapshot: Snapshot) -> Text:
     from rich.text import Text
 
     if snapshot.registered != snapshot.partitions:
-        told = f", STREAMS_PARTITIONS is {snapshot.partitions}, but there are {snapshot.registered}"
-        return Text(told, style="bold red")
+        difference = f", STREAMS_PARTITIONS is {snapshot.partitions}, but there are {snapshot.registered}"
+        return Text(difference, style="bold red")
     many = snapshot.partitions > 1
     return Text(f", {snapshot.partitions} partitions on {len(snapshot.servers)} server(s)" if many else "")
 
@@ -128,13 +128,13 @@ def _waiting(waiting: Waiting, cancelled: int) -> Iterator[Text]:
         return
     due = waiting.next_due
     back = waiting.total - waiting.delayed - waiting.in_line
-    soon = f"; next due in {told(due)}" if due is not None and due >= 0 else ""
+    soon = f"; next due in {format_duration(due)}" if due is not None and due >= 0 else ""
     line = f", {waiting.in_line:,} in line" if waiting.in_line else ""
     yield Text(
         f"waiting {waiting.total:,}: {waiting.delayed:,} delayed, {back:,} retries and snoozes{line}{soon}{before}"
     )
     if due is not None and due < -_LATE:
-        late = f"{waiting.overdue:,} overdue, the oldest for {told(-due)}: a running consumer moves them"
+        late = f"{waiting.overdue:,} overdue, the oldest for {format_duration(-due)}: a running consumer moves them"
         yield Text(late, style="bold red")
 
 
@@ -144,7 +144,7 @@ def _streams(snapshot: Snapshot) -> Any:
         if stream.lane != "normal" and not stream.length:
             continue  # lanes that nobody uses
         name = stream.name if stream.lane == "normal" else f"{stream.name}:{stream.lane}"
-        row(made, name, f"{stream.length:,}", told(stream.oldest))
+        row(made, name, f"{stream.length:,}", format_duration(stream.oldest))
     return made
 
 
@@ -154,14 +154,15 @@ def _groups(snapshot: Snapshot) -> Any:
     for group in snapshot.groups:
         idle = max((r.oldest_idle for r in group.readings if r.oldest_idle is not None), default=None)
         row(
-            made, group.name, f"{group.lag:,}", told(group.oldest_unread), f"{group.pending:,}", told(idle),
-            f"{group.waiting:,}", _loud(f"{group.dead:,}", group.dead > 0), _loud(str(group.alive), _is_stuck(group)),
+            made, group.name, f"{group.lag:,}", format_duration(group.oldest_unread), f"{group.pending:,}",
+            format_duration(idle), f"{group.waiting:,}",
+            _loud(f"{group.dead:,}", group.dead > 0), _loud(str(group.alive), _is_stuck(group)),
         )  # fmt: skip
         for reading in group.readings:
             if (reading.lag or reading.pending) and len(group.readings) > 1:
                 row(
-                    made, f"  {reading.stream}", f"{reading.lag:,}", told(reading.oldest_unread),
-                    f"{reading.pending:,}", told(reading.oldest_idle), "", "", "", style="dim",
+                    made, f"  {reading.stream}", f"{reading.lag:,}", format_duration(reading.oldest_unread),
+                    f"{reading.pending:,}", format_duration(reading.oldest_idle), "", "", "", style="dim",
                 )  # fmt: skip
     return made
 
@@ -209,7 +210,7 @@ def _consumers(snapshot: Snapshot) -> Any:
     made = table("CONSUMER", "GROUP", "HEARTBEAT", "PENDING", right=("HEARTBEAT", "PENDING"), whole=("CONSUMER",))
     for group in snapshot.groups:
         for consumer in group.consumers:
-            beat = "never" if consumer.heartbeat is None else f"{told(consumer.heartbeat)} ago"
+            beat = "never" if consumer.heartbeat is None else f"{format_duration(consumer.heartbeat)} ago"
             style = "" if consumer.alive else "dim"
             row(made, consumer.name, group.name, _loud(beat, bool(style)), f"{consumer.pending:,}", style=style)
     return made if made.row_count else None

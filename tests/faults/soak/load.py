@@ -262,9 +262,9 @@ async def _consume(journal: Journal, settings: Settings, database: str) -> None:
 
 def _standing(consumer: Consumer) -> int:
     """How many slots of a consumer take nothing any more: their task has ended, or their place was not given back."""
-    slots = consumer._slots._slots
+    slots = consumer._pool._tasks
     busy = sum(slot.delivery is not None for slot in slots)
-    return sum(slot.task is None or slot.task.done() for slot in slots) + max(0, consumer._slots.running - busy)
+    return sum(slot.task is None or slot.task.done() for slot in slots) + max(0, consumer._pool.running - busy)
 
 
 async def _publish(journal: Journal, settings: Settings) -> None:

@@ -194,7 +194,7 @@ def _soak(mutant: Mutant, binary: ServerBinary, seed: int) -> bool:
     tree = Path(tempfile.mkdtemp(prefix="mutant-"))
     try:
         if not _break(mutant, tree):
-            print(f"{mutant.name}: {mutant.file} has changed, so the mutant breaks nothing: mend the mutant")
+            print(f"{mutant.name}: {mutant.file} has changed, so the mutant breaks nothing: repair the mutant")
             return False
         broken = _run(tree, binary, seed, tree / "run") if mutant.soaked else Counter()
         if not broken and mutant.test and (failed := _fails(mutant.test, tree)):

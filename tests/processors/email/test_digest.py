@@ -137,7 +137,7 @@ async def test_a_digest_is_sent_once_whoever_asks(
     assert mail["Subject"] == "Söhne & Co: 33.37 EUR on Sunday, 25 October 2026"
     assert mail["Message-ID"] == "<1-2026-10-25.daily_digest@bord.example>"
     assert [entry["event"] for entry in logs if entry["event"] != "mail.sent"] == [
-        "mail.already_sent", "digest.nobody_to_tell",
+        "mail.already_sent", "digest.no_recipient",
     ]  # fmt: skip
 
 

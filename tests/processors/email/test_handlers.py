@@ -247,7 +247,7 @@ async def test_nobody_to_tell_is_said_and_settled(
 ) -> None:
     with capture_logs() as logs:
         assert await send_stock_alert(low(), Post(mailer, deliver(low()), streams)) == []
-    assert [(entry["event"], entry["log_level"]) for entry in logs] == [("stock.nobody_to_tell", "warning")]
+    assert [(entry["event"], entry["log_level"]) for entry in logs] == [("stock.no_recipient", "warning")]
     assert sink.mails() == []
 
 

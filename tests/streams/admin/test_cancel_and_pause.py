@@ -61,7 +61,7 @@ async def test_an_unread_event_is_called_off_for_every_group(streams: Streams, s
     gate.set()
     consumer = await start(probe_that_waits(gate, seen))
     await streams.pause("probe")
-    await wait_until(lambda: consumer._slots.paused)
+    await wait_until(lambda: consumer._pool.paused)
     await consumer.stop()
     receipt = await streams.publish(Noted(n=1))
     await streams.publish(Noted(n=2))
@@ -98,13 +98,13 @@ async def test_a_message_that_was_read_and_not_begun_is_not_begun(streams: Strea
     consumer = await start(probe, concurrency=1)
     receipts = await streams.publish_many([Noted(n=1), Noted(n=2), Noted(n=3)])
     await wait_until(lambda: seen == ["start 1"])
-    reader = consumer._seat_of[streams.keys.stream("notes")].readers[streams.keys.stream("notes")]
+    reader = consumer._part_of[streams.keys.stream("notes")].readers[streams.keys.stream("notes")]
     reader._most = reader._least = 10  # let it read ahead
     reader._target = 10
     reader._room.set()
-    await wait_until(lambda: len(consumer._seat_of[streams.keys.inbox(consumer.processor.name)].leases.held) == 3)
+    await wait_until(lambda: len(consumer._part_of[streams.keys.inbox(consumer.processor.name)].leases.held) == 3)
     assert (await streams.cancel(receipts[1].id)).groups == {"probe": "cancelling"}
-    await wait_until(lambda: len(consumer._seat_of[streams.keys.inbox(consumer.processor.name)].leases.held) == 2)
+    await wait_until(lambda: len(consumer._part_of[streams.keys.inbox(consumer.processor.name)].leases.held) == 2)
     gate.set()
     await wait_until(lambda: settled(streams))
     assert "start 2" not in seen
@@ -141,7 +141,7 @@ async def test_a_retry_is_called_off_whose_stream_was_trimmed(
     consumer = await start(probe_that_waits(gate, seen))
     receipt = await streams.publish(Noted(n=1, text="fail"))
     await wait_until(lambda: streams.redis.zcard(streams.keys.due()))
-    await wait_until(lambda: any(seat._mover._head for seat in consumer._seats))  # it knows when that is due
+    await wait_until(lambda: any(part._mover._head for part in consumer._parts))  # it knows when that is due
     await streams.trim("notes", keep=0)
     assert await streams.redis.xlen(streams.keys.stream("notes")) == 0
     if back:
@@ -245,7 +245,7 @@ async def test_a_paused_group_finishes_what_runs_and_begins_nothing(streams: Str
     assert await streams.pause("probe")
     assert not await streams.pause("probe")
     late = await start(probe_that_waits(gate, seen))
-    assert late._slots.paused
+    assert late._pool.paused
     gate.set()
     await streams.publish_many(Noted(n=n) for n in range(2, 12))
     await wait_until(lambda: len(others) == 11)
@@ -259,7 +259,7 @@ async def test_a_paused_group_finishes_what_runs_and_begins_nothing(streams: Str
 
 def paused(consumer: Consumer) -> bool:
     """Whether a consumer begins nothing."""
-    return consumer._slots.paused
+    return consumer._pool.paused
 
 
 async def test_another_database_steers_nothing_here(redis_factory: RedisFactory, app: str) -> None:

@@ -11,7 +11,7 @@ import pytest
 import redis.asyncio
 
 from streams import NotFound, Processor, Settings, Streams, StreamsError
-from streams.consuming.maintenance import Upkeep
+from streams.consuming.maintenance import Maintenance
 from streams.dead_letters.search import Filter
 from tests.cli.consuming import Desk, registered
 from tests.streams.conftest import MakeSettings, StartConsumer
@@ -238,10 +238,10 @@ async def test_consumers_trim_their_own_streams_when_told_to(
     await streams.publish_many([registered(9)] * 20)
     await streams.publish(Noted(n=1))
     await settled(streams, 20)
-    await Upkeep(streams, desk.processor).look()
+    await Maintenance(streams, desk.processor).look()
     assert await streams.redis.xlen(streams.keys.stream("users")) == 20, "off unless it is set"
     async with Streams(settings=make_settings(keep=5)) as told:
-        await Upkeep(told, desk.processor).look()
+        await Maintenance(told, desk.processor).look()
     assert await streams.redis.xlen(streams.keys.stream("users")) == 5
     assert await streams.redis.xlen(streams.keys.stream("notes")) == 1, "not what others read"
 
@@ -253,17 +253,17 @@ async def test_dead_letters_are_dropped_only_beyond_a_cap_and_not_in_silence(
     await start(desk.processor)
     await streams.publish_many([registered(Desk.REJECTED)] * 10)
     await wait_until(lambda: _dead(streams, 10))
-    await Upkeep(streams, desk.processor).look()
+    await Maintenance(streams, desk.processor).look()
     assert await streams.dead_letters("email").count() == 10
     capsys.readouterr()
     async with Streams(settings=make_settings(dead_most=12)) as told:
-        await Upkeep(told, desk.processor).look()
+        await Maintenance(told, desk.processor).look()
     told_lines = capsys.readouterr().out
     assert "dead.filling" in told_lines
     assert "dead.dropped" not in told_lines
     oldest = [letter.id async for letter in streams.dead_letters("email").ls()]
     async with Streams(settings=make_settings(dead_most=7)) as told:
-        await Upkeep(told, desk.processor).look()
+        await Maintenance(told, desk.processor).look()
     assert "dead.dropped" in capsys.readouterr().out
     assert [letter.id async for letter in streams.dead_letters("email").ls(Filter())] == oldest[3:]
     found = await account(streams)

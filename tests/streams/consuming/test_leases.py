@@ -91,7 +91,7 @@ async def test_nothing_begins_while_nothing_is_renewed(
         await gate.wait()
 
     consumer = await start(probe, lease=LEASE)
-    leases = consumer._seats[0].leases
+    leases = consumer._parts[0].leases
     await streams.publish(Noted(n=0))
     await streams.publish(Noted(n=1), priority="low")
     await wait_until(lambda: len(seen) == 1 and len(leases.held) == 2)

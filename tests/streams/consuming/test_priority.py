@@ -9,7 +9,7 @@ from collections import Counter
 import pytest
 
 from streams import CurrentDelivery, Delivery, Processor, Streams
-from streams.executing.priority_queue import WEIGHTS, Lanes
+from streams.executing.priority_queue import WEIGHTS, PriorityQueue
 from streams.messages.message import Message
 from streams.redis.keys import LANES, Keys
 from tests.streams.conftest import StartConsumer
@@ -34,7 +34,7 @@ def lane(of: Delivery) -> str:
 
 def test_full_lanes_are_served_by_weight() -> None:
     """Exactly, over each round of the weights."""
-    lanes = Lanes()
+    lanes = PriorityQueue()
     for name in LANES:
         for number in range(1000):
             lanes.put(delivery(name, number))
@@ -44,7 +44,7 @@ def test_full_lanes_are_served_by_weight() -> None:
 
 def test_a_new_high_message_is_next_and_nobody_saves_up_credit() -> None:
     """However long the lane was empty; and it does not starve the others afterwards."""
-    lanes = Lanes()
+    lanes = PriorityQueue()
     for number in range(500):
         lanes.put(delivery("low", number))
         lanes.put(delivery("normal", number))
@@ -61,7 +61,7 @@ def test_a_new_high_message_is_next_and_nobody_saves_up_credit() -> None:
 @pytest.mark.parametrize("together", [False, True])
 def test_a_lane_that_was_empty_joins_where_the_others_are(together: bool) -> None:
     """Also when its messages come by one read: without it, 100 low ones are begun before the first high one's share."""
-    lanes = Lanes()
+    lanes = PriorityQueue()
 
     def put(name: str, count: int) -> None:
         deliveries = [delivery(name, number) for number in range(count)]

@@ -33,7 +33,7 @@ async def test_cancelled_where_one_group_runs_it_and_another_has_not_read_it(
 
     reader = await start(other)
     await streams.pause("other")
-    await wait_until(lambda: reader._slots.paused)
+    await wait_until(lambda: reader._pool.paused)
     await reader.stop()
     await start(probe_that_waits(asyncio.Event(), running))
     receipt = await streams.publish(Noted(n=1))
@@ -68,7 +68,7 @@ async def test_a_handler_that_swallows_its_timeout_does_not_keep_its_event(
 
     first = await start(probe, lease=0.5)
     await streams.publish(Noted(n=1))
-    await wait_until(lambda: any(seat.leases.held for seat in first._seats))
+    await wait_until(lambda: any(part.leases.held for part in first._parts))
     await start(probe, lease=0.5)
     try:
         await wait_until(lambda: done, timeout=15)

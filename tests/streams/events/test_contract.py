@@ -162,7 +162,7 @@ def test_a_validator_that_became_stricter_is_found(directory: Path) -> None:
     (change,) = compare(directory, [moved(**BASE | {"name": (strict, ...)})])
     assert change.breaks
     assert "a name has a number" in change.what
-    assert change.mend == "fix its validation"
+    assert change.remedy == "fix its validation"
 
 
 def test_an_event_does_not_just_go(directory: Path) -> None:

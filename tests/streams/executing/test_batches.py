@@ -27,7 +27,7 @@ from streams import (
     StreamsError,
     Unavailable,
 )
-from streams.executing.batch_collector import Bundle
+from streams.executing.batch_collector import RunningBatch
 from streams.inspecting.reconciliation import Accounts
 from streams.messages.middleware import DeliverBatch
 from streams.messages.outcome import Outcome
@@ -57,7 +57,7 @@ def notes(count: int, start: int = 0) -> list[Noted]:
 
 
 def held(consumer: Consumer) -> set[Delivery]:
-    return {delivery for seat in consumer._seats for delivery in seat.leases.held}
+    return {delivery for part in consumer._parts for delivery in part.leases.held}
 
 
 async def two_dead(streams: Streams) -> bool:
@@ -302,8 +302,8 @@ async def test_a_cancelled_item_ends_in_exactly_one_state(streams: Streams, star
         assert (await streams.cancel(receipts[at].id)).groups == {"probe": "cancelling"}
     await wait_until(lambda: len(held(consumer)) == 4)
     await streams.publish_many(notes(2, 5))
-    (bundle,) = [slot.delivery for slot in consumer._slots._slots if slot.delivery is not None]
-    await wait_until(lambda: isinstance(bundle, Bundle) and len(bundle.called_off) == 2)
+    (bundle,) = [slot.delivery for slot in consumer._pool._tasks if slot.delivery is not None]
+    await wait_until(lambda: isinstance(bundle, RunningBatch) and len(bundle.cancelled) == 2)
     gate.set()
     await wait_until(lambda: settled(streams))
     assert calls.batches[1:] == [[4, 5, 6]]
@@ -328,8 +328,8 @@ async def test_one_called_off_is_not_tried_alone(streams: Streams, start: StartC
     receipts = await streams.publish_many(notes(3))
     await wait_until(lambda: calls.batches == [[0, 1, 2]])
     await streams.cancel(receipts[1].id)
-    (bundle,) = [slot.delivery for slot in consumer._slots._slots if slot.delivery is not None]
-    await wait_until(lambda: isinstance(bundle, Bundle) and bundle.called_off)
+    (bundle,) = [slot.delivery for slot in consumer._pool._tasks if slot.delivery is not None]
+    await wait_until(lambda: isinstance(bundle, RunningBatch) and bundle.cancelled)
     gate.set()
     await nothing_is_lost(streams)
     assert calls.batches == [[0, 1, 2], [0], [2]]
@@ -428,7 +428,7 @@ async def test_batches_run_beside_each_other_and_beside_others(streams: Streams,
     await wait_until(lambda: len(singles) == 20)
     await streams.publish_many(notes(300, 200))
     await wait_until(lambda: len(calls.batches) == 3)
-    assert consumer._slots.running == 3
+    assert consumer._pool.running == 3
     gate.set()
     await wait_until(lambda: len(calls.numbers) == 500)
     assert {len(batch) for batch in calls.batches} == {100}

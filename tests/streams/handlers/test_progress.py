@@ -18,12 +18,12 @@ from streams import (
     NotFound,
     Processor,
     Progress,
-    Step,
     Streams,
     StreamsError,
+    Update,
 )
 from streams.handlers import progress as handlers_progress
-from streams.handlers.progress import Reached
+from streams.handlers.progress import ProgressReport
 from streams.messages.message import Message
 from tests.streams.conftest import StartConsumer, at_home
 from tests.streams.consuming.test_consumer import settled
@@ -31,12 +31,12 @@ from tests.support.events import Noted
 from tests.support.waiting import wait_until
 
 
-async def reached(streams: Streams, id: str) -> Reached | None:
+async def reached(streams: Streams, id: str) -> ProgressReport | None:
     """What the probe has reported of an event."""
-    return (await Reached.of(at_home(streams), id)).get("probe")
+    return (await ProgressReport.of(at_home(streams), id)).get("probe")
 
 
-async def steps_of(streams: Streams, id: str, group: str = "") -> list[Step]:
+async def steps_of(streams: Streams, id: str, group: str = "") -> list[Update]:
     """Every step until the last one."""
     async with aclosing(streams.progress(id, group=group)) as steps:
         return [step async for step in steps]
@@ -58,7 +58,7 @@ async def test_progress_is_followed_to_the_end_over_attempts(streams: Streams, s
 
     await start(probe)
     receipt = await streams.publish(Noted(n=1))
-    seen: list[Step] = []
+    seen: list[Update] = []
     async with asyncio.timeout(20), aclosing(streams.progress(receipt.id)) as steps:
         async for step in steps:
             seen.append(step)
@@ -201,12 +201,12 @@ async def test_hostile_ids_and_keys_are_survived(id: str, streams: Streams) -> N
     progress = Progress(held, streams)
     await progress.set(1)
     await progress.end()
-    assert await Reached.of(at_home(streams), id) == {}
+    assert await ProgressReport.of(at_home(streams), id) == {}
     await streams.redis.delete(key)
     await handlers_progress.progress(
         streams.redis.execute_command, key, group="probe", delivery="d", is_first=True, report=b'{"done": "lots"}'
     )
-    assert await Reached.of(at_home(streams), id) == {}
+    assert await ProgressReport.of(at_home(streams), id) == {}
     for wrong in (math.nan, math.inf):
         with pytest.raises(ValueError, match="not finite"):
             await progress.set(wrong)

@@ -102,7 +102,7 @@ class Bench:
         keys = self.streams.keys
         sources = [keys.inbox(name), *keys.lanes("notes")]
         await scripts.ensure_groups(
-            self.redis.execute_command, groups=keys.groups(), books=keys.books(), group=name, streams=sources
+            self.redis.execute_command, groups=keys.groups(), ledger=keys.ledger(), group=name, streams=sources
         )
 
 
@@ -117,27 +117,27 @@ SITUATIONS: dict[str, tuple[State, Situation, tuple[str, ...], str]] = {}
 """Name -> the state that `why` must tell, how it is made (returns the event's id), parts of sentence and mend."""
 
 
-def situation(state: State, *words: str, mend: str = "") -> Callable[[Situation], Situation]:
+def situation(state: State, *words: str, remedy: str = "") -> Callable[[Situation], Situation]:
     """Enters a situation."""
 
     def enter(made: Situation) -> Situation:
-        SITUATIONS[made.__name__] = state, made, words, mend
+        SITUATIONS[made.__name__] = state, made, words, remedy
         return made
 
     return enter
 
 
-@situation("unsubscribed", "no group reads notes", mend="start a processor")
+@situation("unsubscribed", "no group reads notes", remedy="start a processor")
 async def nobody_reads_the_stream(bench: Bench) -> str:
     return await bench.publish()
 
 
-@situation("unsubscribed", "due in", mend="start a processor")
+@situation("unsubscribed", "due in", remedy="start a processor")
 async def nobody_reads_the_stream_of_a_delayed_event(bench: Bench) -> str:
     return await bench.publish(delay=600)
 
 
-@situation("unsubscribed", "probe was on notes once", mend="deploy a handler")
+@situation("unsubscribed", "probe was on notes once", remedy="deploy a handler")
 async def what_runs_does_not_read_its_stream_any_more(bench: Bench) -> str:
     await bench.make_group()
     other = Processor("probe")
@@ -150,23 +150,23 @@ async def _nothing(event: Other) -> None:
     """Handles nothing."""
 
 
-@situation("unread", "probe is about to read it (1 consumer alive)", mend="look again")
+@situation("unread", "probe is about to read it (1 consumer alive)", remedy="look again")
 async def not_read_yet(bench: Bench) -> str:
     consumer = await bench.run()
     for reading in [
-        reading for seat in consumer._seats for reading in seat._reading
+        reading for part in consumer._parts for reading in part._reading
     ]:  # as long as one wants to look at it
         reading.cancel()
     return await bench.publish()
 
 
-@situation("no_consumer", "no consumer of probe runs", mend="python -m processors.probe")
+@situation("no_consumer", "no consumer of probe runs", remedy="python -m processors.probe")
 async def no_consumer(bench: Bench) -> str:
     await bench.make_group()
     return await bench.publish()
 
 
-@situation("paused", "probe is paused", mend="streams resume probe")
+@situation("paused", "probe is paused", remedy="streams resume probe")
 async def paused(bench: Bench) -> str:
     await bench.make_group()
     await bench.streams.pause("probe")
@@ -174,32 +174,32 @@ async def paused(bench: Bench) -> str:
     return await bench.publish()
 
 
-@situation("delayed", "due in 10 min", mend="streams cancel ID")
+@situation("delayed", "due in 10 min", remedy="streams cancel ID")
 async def delayed(bench: Bench) -> str:
     await bench.make_group()
     return await bench.publish(delay=601)
 
 
-@situation("no_consumer", "it is due since", "none ever did", mend="python -m processors.probe")
+@situation("no_consumer", "it is due since", "none ever did", remedy="python -m processors.probe")
 async def delayed_and_nobody_moves_it(bench: Bench) -> str:
     await bench.make_group()
-    await bench.redis.hdel(bench.streams.keys.books(), "seen probe")
+    await bench.redis.hdel(bench.streams.keys.ledger(), "seen probe")
     return await bench.publish(delay=0.01)
 
 
-@situation("retrying", "attempt 1 failed (RuntimeError: 451 try later)", "tried again in", mend="streams event ID")
+@situation("retrying", "attempt 1 failed (RuntimeError: 451 try later)", "tried again in", remedy="streams event ID")
 async def waits_for_its_retry(bench: Bench) -> str:
     await bench.run()
     return await bench.publish("fail")
 
 
-@situation("snoozed", "its handler snoozed it (not before noon)", mend="streams cancel ID")
+@situation("snoozed", "its handler snoozed it (not before noon)", remedy="streams cancel ID")
 async def put_off_by_its_handler(bench: Bench) -> str:
     await bench.run()
     return await bench.publish("later")
 
 
-@situation("in_line", "one message of a key at a time", "it queues behind notes", mend="streams doctor why 1")
+@situation("in_line", "one message of a key at a time", "it queues behind notes", remedy="streams doctor why 1")
 async def stands_in_line(bench: Bench) -> str:
     ordered = bench.processor()
     ordered.ordered = True
@@ -208,13 +208,13 @@ async def stands_in_line(bench: Bench) -> str:
     return (await bench.streams.publish(Noted(n=2), key="k")).id
 
 
-@situation("limited", "at its limit", "50 a second", mend="raise the limit")
+@situation("limited", "at its limit", "50 a second", remedy="raise the limit")
 async def limited(bench: Bench) -> str:
     await bench.run()
     return await bench.publish("limit")
 
 
-@situation("breaker", "smtp", "does not answer", mend="smtp")
+@situation("breaker", "smtp", "does not answer", remedy="smtp")
 async def breaker_open_and_the_event_unread(bench: Bench) -> str:
     consumer = await bench.run(concurrency=1)
     consumer._breaker.opened("smtp")  # and held open: its own delays end within the test
@@ -222,13 +222,13 @@ async def breaker_open_and_the_event_unread(bench: Bench) -> str:
     return await bench.publish(priority="high")
 
 
-@situation("breaker", "Unavailable: connection refused", "tried again in", mend="repair what does not answer")
+@situation("breaker", "Unavailable: connection refused", "tried again in", remedy="repair what does not answer")
 async def breaker_opened_by_the_event(bench: Bench) -> str:
     await bench.run()
     return await bench.publish("away")
 
 
-@situation("newer", "version 9 is newer than this code, which knows 1", mend="deploy the code of probe")
+@situation("newer", "version 9 is newer than this code, which knows 1", remedy="deploy the code of probe")
 async def newer_than_the_code(bench: Bench) -> str:
     await bench.run()
     id = new_id()
@@ -236,20 +236,20 @@ async def newer_than_the_code(bench: Bench) -> str:
     return id
 
 
-@situation("running", "is handling it, for", "of at most 60 s", mend="streams cancel ID")
+@situation("running", "is handling it, for", "of at most 60 s", remedy="streams cancel ID")
 async def running(bench: Bench) -> str:
     await bench.run()
     return await bench.publish("hang")
 
 
-@situation("ready", "has it in memory", "1 of 1 slots", mend="python -m processors.probe")
+@situation("ready", "has it in memory", "1 of 1 slots", remedy="python -m processors.probe")
 async def in_memory_behind_another(bench: Bench) -> str:
     await bench.run(concurrency=1)
     await bench.busy_with()
     return await bench.publish(priority="high")
 
 
-@situation("busy", "all 1 slot of probe are busy", "1 unread are before it", mend="STREAMS_CONCURRENCY")
+@situation("busy", "all 1 slot of probe are busy", "1 unread are before it", remedy="STREAMS_CONCURRENCY")
 async def every_slot_busy(bench: Bench) -> str:
     await bench.run(concurrency=1)
     await bench.busy_with()
@@ -257,7 +257,7 @@ async def every_slot_busy(bench: Bench) -> str:
     return await bench.publish()
 
 
-@situation("busy", "all 2 slots of probe but 1 reserved for high are busy", mend="STREAMS_CONCURRENCY")
+@situation("busy", "all 2 slots of probe but 1 reserved for high are busy", remedy="STREAMS_CONCURRENCY")
 async def every_slot_busy_that_is_not_reserved(bench: Bench) -> str:
     await bench.run(concurrency=2, reserved=1)
     await bench.busy_with()
@@ -266,25 +266,25 @@ async def every_slot_busy_that_is_not_reserved(bench: Bench) -> str:
     return await bench.publish()
 
 
-@situation("ready", "has it in memory", "1 of 2 slots, 1 reserved for high", mend="python -m processors.probe")
+@situation("ready", "has it in memory", "1 of 2 slots, 1 reserved for high", remedy="python -m processors.probe")
 async def in_memory_while_a_slot_is_reserved(bench: Bench) -> str:
     await bench.run(concurrency=2, reserved=1)
     await bench.busy_with()
     return await bench.publish(priority="low")
 
 
-@situation("stuck", "holds it, runs nothing, and has begun and settled nothing for", mend="restart")
+@situation("stuck", "holds it, runs nothing, and has begun and settled nothing for", remedy="restart")
 async def held_by_a_consumer_that_begins_nothing(bench: Bench) -> str:
     consumer = await bench.run()
-    consumer._slots._taking = False  # whatever fault of the engine it may be
+    consumer._pool._taking = False  # whatever fault of the engine it may be
     id = await bench.publish()
     await wait_until(consumer._held)
-    for part in (consumer._slots, *consumer._seats):
+    for part in (consumer._pool, *consumer._parts):
         part.moved -= 60
     return id
 
 
-@situation("behind", "unread are before it", "a second are read: about", mend="python -m processors.probe")
+@situation("behind", "unread are before it", "a second are read: about", remedy="python -m processors.probe")
 async def behind_others(bench: Bench) -> str:
     await bench.run(concurrency=1)
     await bench.streams.publish_many(Noted(n=n, text="slow") for n in range(1500))
@@ -300,7 +300,7 @@ async def called_off_and_the_handler_clings(bench: Bench) -> str:
     return id
 
 
-@situation("suspect", "its process died 3 times", "runs it by itself", mend="streams event ID")
+@situation("suspect", "its process died 3 times", "runs it by itself", remedy="streams event ID")
 async def suspected_of_killing_its_process(bench: Bench) -> str:
     await bench.make_group()
     id = await bench.publish()
@@ -314,7 +314,7 @@ async def suspected_of_killing_its_process(bench: Bench) -> str:
 @situation(
     "dead",
     "dead-lettered it after 1 attempt (rejected): DeadLetter: 550 no such mailbox",
-    mend="streams dead show probe",
+    remedy="streams dead show probe",
 )
 async def dead(bench: Bench) -> str:
     await bench.run()
@@ -330,16 +330,16 @@ async def discarded(bench: Bench) -> str:
     return id
 
 
-@situation("cancelled", "it was cancelled by", mend="publish it anew")
+@situation("cancelled", "it was cancelled by", remedy="publish it anew")
 async def cancelled(bench: Bench) -> str:
     await bench.make_group()
     id = await bench.publish()
     await bench.streams.cancel(id)
-    await bench.redis.hset(bench.streams.keys.books(), "seen probe", 1)
+    await bench.redis.hset(bench.streams.keys.ledger(), "seen probe", 1)
     return id
 
 
-@situation("expired", "it expired before probe began it", mend="longer expires=")
+@situation("expired", "it expired before probe began it", remedy="longer expires=")
 async def expired(bench: Bench) -> str:
     await bench.make_group()
     id = await bench.publish(expires=timedelta(milliseconds=1))
@@ -347,7 +347,7 @@ async def expired(bench: Bench) -> str:
     return id
 
 
-@situation("missed", "probe began at a later entry of notes", mend="streams replay notes --group probe")
+@situation("missed", "probe began at a later entry of notes", remedy="streams replay notes --group probe")
 async def group_made_by_hand_at_the_end(bench: Bench) -> str:
     id = await bench.publish()
     await bench.redis.xgroup_create(bench.notes, "probe", "$")
@@ -355,7 +355,7 @@ async def group_made_by_hand_at_the_end(bench: Bench) -> str:
     return id
 
 
-@situation("missed", "began when it had been trimmed", mend="publish it anew")
+@situation("missed", "began when it had been trimmed", remedy="publish it anew")
 async def group_began_after_it_was_trimmed(bench: Bench) -> str:
     await bench.run("other", attempts=1)
     id = await bench.publish("reject other")
@@ -385,7 +385,7 @@ async def _is_empty(bench: Bench) -> bool:
     return await bench.redis.xlen(bench.notes) == 0
 
 
-@situation("trimmed", "never published to", "or it is gone: 1 entry of notes up to", mend="streams gaps")
+@situation("trimmed", "never published to", "or it is gone: 1 entry of notes up to", remedy="streams gaps")
 async def trimmed_and_nobody_remembers(bench: Bench) -> str:
     await bench.run()
     id = await bench.publish()
@@ -393,14 +393,14 @@ async def trimmed_and_nobody_remembers(bench: Bench) -> str:
     return id
 
 
-@situation("unknown", "it was never published to", "nothing that came after it has been removed", mend="QUEUE_PREFIX")
+@situation("unknown", "it was never published to", "nothing that came after it has been removed", remedy="QUEUE_PREFIX")
 async def never_published(bench: Bench) -> str:
     await bench.make_group()
     await bench.publish()
     return new_id()
 
 
-@situation("unknown", "in the future", mend="check the id")
+@situation("unknown", "in the future", remedy="check the id")
 async def made_in_the_future(bench: Bench) -> str:
     return "7fffffff-0000-7000-8000-000000000000"
 
@@ -420,7 +420,7 @@ async def done(bench: Bench) -> str:
 @pytest.mark.parametrize("name", SITUATIONS)
 async def test_why(bench: Bench, name: str) -> None:
     """The state, the sentence and the mend of one situation."""
-    state, made, words, mend = SITUATIONS[name]
+    state, made, words, remedy = SITUATIONS[name]
     id = await made(bench)
     told: list[Reason] = []
 
@@ -431,8 +431,8 @@ async def test_why(bench: Bench, name: str) -> None:
 
     try:
         await wait_until(look, 15, lambda: f"{state}, not {told[-1]}")
-        assert mend.replace("ID", id) in told[-1].mend, told[-1]
-        assert bool(mend) == bool(told[-1].mend), told[-1]
+        assert remedy.replace("ID", id) in told[-1].remedy, told[-1]
+        assert bool(remedy) == bool(told[-1].remedy), told[-1]
     finally:
         bench.let_go.set()
 
@@ -467,7 +467,7 @@ async def test_a_full_redis_is_named(redis_factory: RedisFactory, app: str) -> N
         await streams.redis.flushall()
     assert reason.state == "unknown"
     assert "Redis is full" in reason.why
-    assert "maxmemory" in reason.mend
+    assert "maxmemory" in reason.remedy
 
 
 @pytest.mark.spread

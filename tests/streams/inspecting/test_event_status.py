@@ -10,7 +10,7 @@ import redis.asyncio
 
 from schemas import UserRegistered
 from streams import Backoff, NotFound, Processor, Streams
-from streams.inspecting.group_status import GroupTrail
+from streams.inspecting.group_status import GroupStatus
 from streams.redis.keys import HISTORY_LENGTH
 from tests.cli.consuming import Desk, registered
 from tests.streams.conftest import StartConsumer
@@ -23,17 +23,17 @@ def desk() -> Desk:
     return Desk()
 
 
-async def email(streams: Streams, id: str) -> GroupTrail:
+async def email(streams: Streams, id: str) -> GroupStatus:
     """Where the group email has it."""
     (group,) = (await streams.event(id)).groups
     return group
 
 
-async def in_state(streams: Streams, id: str, state: str) -> GroupTrail:
+async def in_state(streams: Streams, id: str, state: str) -> GroupStatus:
     """Waits until the group email has it in this state."""
     seen: list[str] = []
 
-    async def look() -> GroupTrail | None:
+    async def look() -> GroupStatus | None:
         group = await email(streams, id)
         seen.append(group.state)
         return group if group.state == state else None
@@ -119,7 +119,7 @@ async def test_retrying_waits_then_dies(streams: Streams, start: StartConsumer) 
     assert (await streams.dead_letters("email").show(group.dead_letter)).event_id == receipt.id
 
 
-async def _waiting_again(streams: Streams, id: str) -> GroupTrail | None:
+async def _waiting_again(streams: Streams, id: str) -> GroupStatus | None:
     group = await email(streams, id)
     return group if group.state == "retrying" and group.attempts == 2 and group.where == "due" else None
 

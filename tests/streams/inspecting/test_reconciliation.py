@@ -8,7 +8,7 @@ import pytest
 import redis.asyncio
 
 from streams import Processor, Streams
-from streams.consuming.maintenance import Upkeep
+from streams.consuming.maintenance import Maintenance
 from streams.inspecting.ledger import GroupAccount
 from streams.inspecting.reconciliation import Accounts
 from tests.cli.consuming import Desk, registered
@@ -49,7 +49,7 @@ async def make_group(streams: Streams, group: str = "email", stream: str = "user
     from streams.consuming import scripts as consuming_scripts
 
     await consuming_scripts.ensure_groups(
-        streams.redis.execute_command, groups=streams.keys.groups(), books=streams.keys.books(), group=group,
+        streams.redis.execute_command, groups=streams.keys.groups(), ledger=streams.keys.ledger(), group=group,
         streams=[streams.keys.inbox(group), *streams.keys.lanes(stream)],
     )  # fmt: skip
 
@@ -87,14 +87,14 @@ async def test_a_group_was_last_alive_when_its_last_consumer_was(streams: Stream
     from streams.consuming import scripts as consuming_scripts
 
     await make_group(streams)
-    await streams.redis.hdel(streams.keys.books(), "seen email")  # it would be when it was made
+    await streams.redis.hdel(streams.keys.ledger(), "seen email")  # it would be when it was made
     consumers = streams.keys.consumers("email")
 
     async def removed(consumer: str, beat: float | None, silent_ms: int) -> int:
         if beat is not None:
             await streams.redis.zadd(consumers, {consumer: beat})
         assert await consuming_scripts.retire_consumer(
-            streams.redis.execute_command, consumers=consumers, books=streams.keys.books(), group="email",
+            streams.redis.execute_command, consumers=consumers, ledger=streams.keys.ledger(), group="email",
             consumer=consumer, streams=[streams.keys.inbox("email")], silent_ms=silent_ms,
         )  # fmt: skip
         assert await streams.redis.zscore(consumers, consumer) is None
@@ -280,7 +280,7 @@ async def test_a_repeated_publish_and_a_stale_settlement_are_counted_once(
         await publishing_scripts.publish(
             redis_client.execute_command,
             producer=keys.producer("p"), due=keys.due(), waiting=keys.waiting(), groups=keys.groups(),
-            books=keys.books(), streams=[users], sequence=1, messages=[message],
+            ledger=keys.ledger(), streams=[users], sequence=1, messages=[message],
         )  # fmt: skip
     read = await redis_client.xreadgroup("email", "c", {users: ">"})
     entry_id = read[0][1][0][0]
@@ -288,10 +288,10 @@ async def test_a_repeated_publish_and_a_stale_settlement_are_counted_once(
         await settling_scripts.settle(
             redis_client.execute_command,
             due=keys.due(), waiting=keys.waiting(), dead=keys.dead("email"), history=keys.history("email"),
-            groups=keys.groups(), books=keys.books(), streams=[users], group="email", consumer="c",
+            groups=keys.groups(), ledger=keys.ledger(), streams=[users], group="email", consumer="c",
             turns="", limits="", operations=[1, 0, "-", "+", 1, 1, 1, entry_id, 0],
         )  # fmt: skip
-    books = await redis_client.hgetall(keys.books())
+    books = await redis_client.hgetall(keys.ledger())
     assert (books[b"published stream:users"], books[b"acked email stream:users"]) == (b"1", b"1")
 
 
@@ -300,13 +300,13 @@ async def test_upkeep_alarms_once_for_each_gap(
 ) -> None:
     await make_group(streams)
     await streams.publish_many([registered(9)] * 3)
-    upkeep = Upkeep(streams, Desk().processor)
+    upkeep = Maintenance(streams, Desk().processor)
     await upkeep.look()
-    assert "books.gap" not in capsys.readouterr().out
+    assert "ledger.discrepancy" not in capsys.readouterr().out
     await redis_client.xtrim(streams.keys.stream("users"), maxlen=1, approximate=False)
     await upkeep.look()
     told = capsys.readouterr().out
-    assert told.count("books.gap") == 1
+    assert told.count("ledger.discrepancy") == 1
     assert "count=2" in told
     await upkeep.look()
-    assert "books.gap" not in capsys.readouterr().out
+    assert "ledger.discrepancy" not in capsys.readouterr().out

@@ -26,7 +26,7 @@ async def test_what_is_held_and_not_begun(streams: Streams, start: StartConsumer
     async def note(event: Noted) -> None: ...
 
     consumer = await start(probe)
-    consumer._slots._taking = False  # whatever fault of the engine it may be
+    consumer._pool._taking = False  # whatever fault of the engine it may be
     receipt = await streams.publish(Noted(n=1))
 
     async def found() -> list[Finding]:
@@ -35,18 +35,18 @@ async def test_what_is_held_and_not_begun(streams: Streams, start: StartConsumer
     (finding,) = await wait_until(found)
     assert finding.status == "fail"
     assert finding.text.startswith(f"{consumer.name} of probe holds 1 message, runs nothing, and has begun and settled")
-    assert "restart it" in finding.mend
+    assert "restart it" in finding.remedy
 
     async def stuck() -> bool:
         (reason,) = await streams.why(receipt.id)
-        return reason.state == "stuck" and consumer.name in reason.mend
+        return reason.state == "stuck" and consumer.name in reason.remedy
 
-    consumer._slots.moved -= 60  # `why` compares with the lease of the settings, 30 s unless set
-    for seat in consumer._seats:
-        seat.moved -= 60
+    consumer._pool.moved -= 60  # `why` compares with the lease of the settings, 30 s unless set
+    for part in consumer._parts:
+        part.moved -= 60
     await wait_until(stuck)
-    consumer._slots._taking = True
-    consumer._slots.wake()
+    consumer._pool._taking = True
+    consumer._pool.wake()
     await wait_until(lambda: not consumer._held())
     assert not await findings(streams, 1.0)
 
@@ -115,8 +115,8 @@ async def test_one_that_does_not_answer(streams: Streams, start: StartConsumer) 
 
     async def silence(words: bytes) -> None: ...
 
-    for seat in consumer._seats:
-        seat.control.hear = silence  # type: ignore[method-assign]
+    for part in consumer._parts:
+        part.control.handle = silence  # type: ignore[method-assign]
     (finding,) = await findings(streams, 1.0)
     assert finding.status == "fail"
     assert "does not answer" in finding.text

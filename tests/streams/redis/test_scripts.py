@@ -44,7 +44,7 @@ async def publish(client: redis.asyncio.Redis, keys: Keys, source: str, sequence
     await publishing_scripts.publish(
         client.execute_command,
         producer=keys.producer("p"), due=keys.due(), waiting=keys.waiting(), groups=keys.groups(),
-        books=keys.books(), streams=[source], sequence=sequence, messages=[message] * count,
+        ledger=keys.ledger(), streams=[source], sequence=sequence, messages=[message] * count,
     )  # fmt: skip
 
 
@@ -60,7 +60,7 @@ async def settle(
     lost, refused = await settling_scripts.settle(
         client.execute_command,
         due=keys.due(), waiting=keys.waiting(), dead=keys.dead(GROUP), history=keys.history(GROUP),
-        groups=keys.groups(), books=keys.books(), streams=[source, *more], group=GROUP,
+        groups=keys.groups(), ledger=keys.ledger(), streams=[source, *more], group=GROUP,
         consumer=consumer, turns="", limits="", operations=operations,
     )  # fmt: skip
     assert not refused
@@ -100,11 +100,11 @@ async def test_what_goes_into_a_wrong_key_is_refused_and_nothing_else(
         taken, refused = await publishing_scripts.publish(
             redis_client.execute_command,
             producer=keys.producer("p"), due=keys.due(), waiting=keys.waiting(), groups=keys.groups(),
-            books=keys.books(), streams=[source, other], sequence=1, messages=messages,
+            ledger=keys.ledger(), streams=[source, other], sequence=1, messages=messages,
         )  # fmt: skip
         assert (taken, list(refused)) == ({}, [1])
     assert await redis_client.xlen(other) == 2
-    assert await redis_client.hgetall(keys.books()) == {b"published stream:others": b"2"}
+    assert await redis_client.hgetall(keys.ledger()) == {b"published stream:others": b"2"}
 
 
 async def test_a_new_stream_gets_its_registered_groups_at_0(
@@ -112,7 +112,7 @@ async def test_a_new_stream_gets_its_registered_groups_at_0(
 ) -> None:
     """A publisher that recreates a vanished stream recreates its groups: nothing is skipped."""
     made = await consuming_scripts.ensure_groups(
-        redis_client.execute_command, groups=keys.groups(), books=keys.books(), group=GROUP, streams=[source]
+        redis_client.execute_command, groups=keys.groups(), ledger=keys.ledger(), group=GROUP, streams=[source]
     )
     assert made == (1, {})
     await redis_client.delete(source)
@@ -124,7 +124,7 @@ async def test_a_new_stream_gets_its_registered_groups_at_0(
 async def delivered(redis_client: redis.asyncio.Redis, keys: Keys, source: str) -> list[bytes]:
     """Three entries delivered to consumer a, of which b has taken over the first."""
     await consuming_scripts.ensure_groups(
-        redis_client.execute_command, groups=keys.groups(), books=keys.books(), group=GROUP, streams=[source]
+        redis_client.execute_command, groups=keys.groups(), ledger=keys.ledger(), group=GROUP, streams=[source]
     )
     await publish(redis_client, keys, source, 1, 3)
     ids = await read(redis_client, source, "a")
@@ -211,7 +211,7 @@ async def test_an_outcome_that_cannot_be_written_stays_and_holds_up_no_other(
     lost, refused = await settling_scripts.settle(
         redis_client.execute_command,
         due=keys.due(), waiting=keys.waiting(), dead=keys.dead(GROUP), history=keys.history(GROUP),
-        groups=keys.groups(), books=keys.books(), streams=[source], group=GROUP, consumer="a", turns="", limits="",
+        groups=keys.groups(), ledger=keys.ledger(), streams=[source], group=GROUP, consumer="a", turns="", limits="",
         operations=[1, 0, "-", "+", 0, 2, delivered[1], 1, "d", 0, 2, "x", "y", 0, delivered[2], 1, "c", 0],
     )  # fmt: skip
     assert (lost, list(refused)) == ([], [1])
@@ -273,7 +273,7 @@ async def test_a_consumer_that_holds_something_is_not_retired(
     async def retire(consumer: str, silent_ms: int) -> bool:
         return await consuming_scripts.retire_consumer(
             redis_client.execute_command,
-            consumers=keys.consumers(GROUP), books=keys.books(), group=GROUP, consumer=consumer, streams=[source],
+            consumers=keys.consumers(GROUP), ledger=keys.ledger(), group=GROUP, consumer=consumer, streams=[source],
             silent_ms=silent_ms,
         )  # fmt: skip
 
@@ -299,7 +299,7 @@ async def test_due_messages_move_once_and_never_early(
     async def release() -> tuple[int, int, int]:
         moved, wait, broken, _, _ = await settling_scripts.release_due(
             redis_client.execute_command,
-            due=keys.due(), waiting=keys.waiting(), groups=keys.groups(), books=keys.books(), most=100,
+            due=keys.due(), waiting=keys.waiting(), groups=keys.groups(), ledger=keys.ledger(), most=100,
         )  # fmt: skip
         return moved, wait, broken
 
@@ -325,7 +325,7 @@ async def test_a_dead_letter_is_replayed_once(redis_client: redis.asyncio.Redis,
         return await dead_letters_scripts.replay(
             redis_client.execute_command,
             dead=keys.dead(GROUP), inbox=keys.inbox(GROUP), groups=keys.groups(), history=keys.history(GROUP),
-            books=keys.books(), letters=[(entry_id, [b"x", b"y"], [b"o", b"replayed"])],
+            ledger=keys.ledger(), letters=[(entry_id, [b"x", b"y"], [b"o", b"replayed"])],
         )  # fmt: skip
 
     assert [await replay(), await replay()] == [1, 0]

@@ -412,7 +412,7 @@ async def test_a_function_that_keeps_failing_misses_its_slot_and_stops_no_other(
     for fault in FAULTS:
         lines = [line for line in logs if line.get("schedule") == f"p.{fault}"]
         assert [(line["event"], line["log_level"]) for line in lines[:4]] == [
-            *[("schedule.failed", "warning")] * 3, ("schedule.given_up", "error"),
+            *[("schedule.failed", "warning")] * 3, ("schedule.dropped", "error"),
         ], fault  # fmt: skip
         assert len({line["slot"] for line in lines[:4]}) == 1
 
@@ -490,7 +490,7 @@ async def fire(
     message = Message([b"v"] * 12, target=keys.stream("notes"))
     return await scripts.fire(
         client.execute_command,
-        slots=keys.slots(), groups=keys.groups(), books=keys.books(), schedule="s", at=at, kind=kind, missed=missed,
+        slots=keys.slots(), groups=keys.groups(), ledger=keys.ledger(), schedule="s", at=at, kind=kind, missed=missed,
         messages=[message] * count,
     )  # fmt: skip
 

@@ -13,8 +13,8 @@ import pytest
 from pydantic import SecretStr
 
 from streams import Backoff, CurrentDelivery, Delivery, Limit, Processor, Streams, StreamsError, Unavailable
-from streams.executing.limiter import Admitted
-from streams.handlers.limit import Share
+from streams.executing.limiter import Permit
+from streams.handlers.limit import PartitionQuota
 from streams.messages.message import Message
 from streams.redis.keys import LIMITED_MS
 from streams.settling import limits
@@ -242,15 +242,19 @@ async def test_having_been_let_in_is_good_for_a_second(streams: Streams, start: 
     """Or for one interval, if that is longer; without a rate for as long as it takes."""
     runs = Runs(streams, Limit(rate=20))
     consumer = await start(runs.processor)
-    gate = consumer._seats[0].gate
+    gate = consumer._parts[0].limiter
     assert gate is not None
     entry_id = await streams.redis.xadd(streams.keys.stream("notes"), {"type": "Other", "data": "{}"})
     message = Message.decode(entry_id, [b"type", b"Noted", b"data", b'{"n": 1}'])
     delivery = Delivery(
         message, group="probe", consumer="c", source=streams.keys.stream("notes"), entry_id=entry_id, count=1
     )
-    for share, good_for in ((Share(50.0, 1, 0), 1.0), (Share(5000.0, 1, 0), 5.0), (Share(0.0, 1, 3), 10_000.0)):
-        delivery.admitted = Admitted("limit", share)
+    for share, good_for in (
+        (PartitionQuota(50.0, 1, 0), 1.0),
+        (PartitionQuota(5000.0, 1, 0), 5.0),
+        (PartitionQuota(0.0, 1, 3), 10_000.0),
+    ):
+        delivery.admitted = Permit("limit", share)
         delivery.admitted.at -= good_for - 0.5
         assert not gate.stops(delivery)
         delivery.admitted.at -= 1.0
@@ -290,10 +294,10 @@ async def test_a_place_of_a_message_that_was_deleted_is_given_back(streams: Stre
     await wait_until(lambda: _equals(standing(streams), 4))
     limit = (await streams.redis.zrange(streams.keys.limits("probe"), 0, -1))[0].decode()
     held = f"{streams.keys.limits('probe')}:{limit}:held"
-    assert await limits.mend(streams.redis, streams.keys, group="probe") == (0, 0)
+    assert await limits.repair(streams.redis, streams.keys, group="probe") == (0, 0)
     (holder,) = await streams.redis.zrange(held, 0, -1)
     await streams.redis.zadd(held, {f"{streams.keys.stream('notes')} 1-1": 1})
-    assert await limits.mend(streams.redis, streams.keys, group="probe") == (1, 0)
+    assert await limits.repair(streams.redis, streams.keys, group="probe") == (1, 0)
     assert await streams.redis.zrange(held, 0, -1) == [holder]
     await consumer.stop()
     plain, seen = Processor("probe"), list[int]()

@@ -10,7 +10,7 @@ import pytest
 
 from streams import Backoff, CurrentDelivery, DeadLetter, Delivery, Processor, Streams
 from streams.redis.keys import NEVER_MS
-from streams.settling.ordering import Turns
+from streams.settling.ordering import Ordering
 from tests.streams.conftest import StartConsumer
 from tests.streams.consuming.test_consumer import settled
 from tests.support.events import Noted
@@ -198,7 +198,7 @@ async def test_a_message_that_is_somewhere_keeps_its_turn(streams: Streams, star
     if place == "inbox":
         await consumer.stop()
         assert await streams.redis.xlen(streams.keys.inbox("probe")) == 1
-    assert await Turns(streams.keys, "probe").mend(streams.redis) == 0
+    assert await Ordering(streams.keys, "probe").repair(streams.redis) == 0
     gate.set()
 
 

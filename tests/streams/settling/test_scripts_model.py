@@ -21,13 +21,13 @@ from streams.redis import script
 from streams.redis.keys import Keys, came_back
 from streams.settling import limits as settling_limits
 from streams.settling import scripts as settling_scripts
-from streams.settling.limits import Ask, Asked
-from streams.settling.ordering import Turns, waiting_id
+from streams.settling.limits import LimitSpec, PermitRequest
+from streams.settling.ordering import Ordering, waiting_id
 
 GROUP = "g"
 CONSUMERS = ("a", "b", "c")
-LIMIT = Asked("l", "a limit", 0.0, 1, 2)
-RATED = Asked("r", "a rate", 2.0, 1, 0)
+LIMIT = LimitSpec("l", "a limit", 0.0, 1, 2)
+RATED = LimitSpec("r", "a rate", 2.0, 1, 0)
 
 
 @dataclass(eq=False)
@@ -49,7 +49,7 @@ class Held:
         return carried.origin + (f"#{carried.replays}" if carried.replays else "")
 
     @property
-    def limit(self) -> Asked | None:
+    def limit(self) -> LimitSpec | None:
         return {b"0": LIMIT, b"1": RATED}.get(self.message.values[ID].rpartition(b"-")[2])
 
 
@@ -98,7 +98,7 @@ class Model:
         await publishing_scripts.publish(
             self.call,
             producer=self.keys.producer("p"), due=self.keys.due(), waiting=self.keys.waiting(),
-            groups=self.keys.groups(), books=self.keys.books(), streams=[self.stream], sequence=self.sequence,
+            groups=self.keys.groups(), ledger=self.keys.ledger(), streams=[self.stream], sequence=self.sequence,
             messages=[Message(values, target=self.stream)],
         )  # fmt: skip
 
@@ -106,7 +106,7 @@ class Model:
         _, found, _ = await settling_scripts.read_in_turn(
             self.call,
             due=self.keys.due(), waiting=self.keys.waiting(), turns=self.keys.turns(GROUP), inbox=self.inbox,
-            books=self.keys.books(), streams=self.sources, group=GROUP, consumer=consumer,
+            ledger=self.keys.ledger(), streams=self.sources, group=GROUP, consumer=consumer,
             most=self.dice.randrange(1, 5),
         )  # fmt: skip
         for name, entries in found:
@@ -120,7 +120,7 @@ class Model:
         if not some:
             return
         asks = [
-            Ask(held.source, held.entry_id, held.count, held.limit.name, held.message.values[KEY], 0)
+            PermitRequest(held.source, held.entry_id, held.count, held.limit.name, held.message.values[KEY], 0)
             for held in some
             if held.limit
         ]
@@ -138,7 +138,7 @@ class Model:
             if answer != 1:
                 self.hands[consumer].remove(held)
 
-    async def let_in(self, limit: Asked) -> tuple[int, list[bytes]]:
+    async def let_in(self, limit: LimitSpec) -> tuple[int, list[bytes]]:
         """How many keys stand in line, and who has been let in."""
         place = f"{self.keys.limits(GROUP)}:{limit.name}"
         return await self.client.llen(f"{place}:ring"), await self.client.zrange(f"{place}:held", 0, -1)
@@ -166,7 +166,7 @@ class Model:
         lost, _ = await settling_scripts.settle(
             self.call,
             due=self.keys.due(), waiting=self.keys.waiting(), dead=self.keys.dead(GROUP),
-            history=self.keys.history(GROUP), groups=self.keys.groups(), books=self.keys.books(),
+            history=self.keys.history(GROUP), groups=self.keys.groups(), ledger=self.keys.ledger(),
             streams=[self.stream, self.inbox], group=GROUP, consumer=consumer, turns=self.keys.turns(GROUP),
             limits=self.keys.limits(GROUP),
             operations=[
@@ -201,7 +201,7 @@ class Model:
             while True:
                 cursor, vanished, taken = await consuming_scripts.reclaim(
                     self.call, source, group=GROUP, consumer=consumer, lease_ms=0, cursor=cursor, most=100, suspect=99,
-                    order=Turns(self.keys, GROUP).order,
+                    order=Ordering(self.keys, GROUP).order,
                 )  # fmt: skip
                 assert not vanished
                 for entry_id, count, _, fields in taken:
@@ -228,7 +228,7 @@ class Model:
         )  # fmt: skip
         assert await admin_scripts.cancel_waiting(
             self.call,
-            due=self.keys.due(), waiting=self.keys.waiting(), groups=self.keys.groups(), books=self.keys.books(),
+            due=self.keys.due(), waiting=self.keys.waiting(), groups=self.keys.groups(), ledger=self.keys.ledger(),
             cancellations=self.keys.cancellations(), waiting_id=chosen.decode(), records=[],
         )  # fmt: skip
         message = Message.decode(b"0-0", fields)
@@ -242,7 +242,7 @@ class Model:
                 self.call,
                 self.inbox,
                 cancellations=self.keys.cancellations(),
-                books=self.keys.books(),
+                ledger=self.keys.ledger(),
                 entry_id=entry_id.decode(),
                 groups=[call],
             )
@@ -254,15 +254,15 @@ class Model:
     async def move(self) -> None:
         await settling_scripts.release_due(
             self.call,
-            due=self.keys.due(), waiting=self.keys.waiting(), groups=self.keys.groups(), books=self.keys.books(),
+            due=self.keys.due(), waiting=self.keys.waiting(), groups=self.keys.groups(), ledger=self.keys.ledger(),
             most=100,
         )  # fmt: skip
         await settling_limits.serve(self.call, self.keys, group=GROUP)
 
-    async def mend(self) -> None:
+    async def repair(self) -> None:
         """Nothing is lost here, so there is nothing to mend."""
-        assert await Turns(self.keys, GROUP).mend(self.client) == 0, "a turn was lost"
-        assert await settling_limits.mend(self.client, self.keys, group=GROUP) == (0, 0), "a place was lost"
+        assert await Ordering(self.keys, GROUP).repair(self.client) == 0, "a turn was lost"
+        assert await settling_limits.repair(self.client, self.keys, group=GROUP) == (0, 0), "a place was lost"
 
     async def step(self) -> None:
         consumer = self.dice.choice(CONSUMERS)
@@ -286,7 +286,7 @@ class Model:
             case 38:
                 await self.replay()
             case _:
-                await self.mend()
+                await self.repair()
         await self.check()
 
 
@@ -297,7 +297,7 @@ async def test_order_and_limits_hold_whatever_happens(redis_client: redis.asynci
     print(f"seed {seed}")
     model = Model(redis_client, Keys(app), random.Random(seed))
     await consuming_scripts.ensure_groups(
-        redis_client.execute_command, groups=model.keys.groups(), books=model.keys.books(), group=GROUP,
+        redis_client.execute_command, groups=model.keys.groups(), ledger=model.keys.ledger(), group=GROUP,
         streams=model.sources,
     )  # fmt: skip
     for _ in range(600):
@@ -316,7 +316,7 @@ async def test_order_and_limits_hold_whatever_happens(redis_client: redis.asynci
         assert sorted(model.ended[key]) == sorted(published), "each ends once"
         in_order = [id for id in dict.fromkeys(published) if id in model.settled[key]]
         assert not key or model.settled[key] == in_order, "in the order they were published"
-    await model.mend()
+    await model.repair()
     assert await redis_client.zcard(model.keys.due()) == 0
     assert await redis_client.hlen(model.keys.waiting()) == 0
     for source in model.sources:
