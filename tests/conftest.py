@@ -1,8 +1,9 @@
 """Fixtures: a real Redis of every version found, a key prefix per test, and real child processes.
 
 A test that asks for `redis_server`, `redis_url`, `redis_client`, `redis_factory` or `streams_env` runs once on every
-redis-server found; mark it `newest_redis` when one is enough. When a required version is missing these tests are
-skipped on a developer's machine, and the run is refused in CI: there a skip would pass for a success.
+redis-server found; mark it `newest_redis` when one is enough, as it is for all of `ONE_IS_ENOUGH`. When a required
+version is missing these tests are skipped on a developer's machine, and the run is refused in CI: there a skip would
+pass for a success.
 """
 
 from __future__ import annotations
@@ -33,6 +34,11 @@ from tests.support.waiting import wait_until_sync
 
 REQUIRED: Final = ((7, 0), (8, 2))
 """What the engine is tested on: the oldest it supports (Debian's) and the one of the `embedded` extra."""
+
+ONE_IS_ENOUGH: Final = ("tests/guide/", "tests/user_code/")
+"""Where tests show features, or what a handler may do. They run on the newest Redis: that the scripts and commands
+behind them do the same on each version is tested in tests/streams, tests/conformance and tests/faults.
+"""
 
 _SETTINGS: Final = (
     "REDIS_", "STREAMS_", "QUEUE_", "SMTP_", "EMAIL_", "INVENTORY_", "OTEL_", "DATABASE_", "STORAGE_", "LOG_", "APP_",
@@ -81,7 +87,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "redis_binary" not in metafunc.fixturenames:
         return
     binaries = metafunc.config.stash[_BINARIES]
-    if metafunc.definition.get_closest_marker("newest_redis"):
+    if metafunc.definition.get_closest_marker("newest_redis") or metafunc.definition.nodeid.startswith(ONE_IS_ENOUGH):
         binaries = binaries[-1:]
     skip = pytest.mark.skip(reason="no redis-server 7.0 or newer: apt-get install redis-server")
     found = [pytest.param(binary, id=str(binary), marks=pytest.mark.engine) for binary in binaries]
