@@ -25,11 +25,11 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import insert
 
-from processors.database import Database
-from processors.database.migration import upgrade
-from processors.database.tables import businesses
 from processors.file import store_upload
-from processors.storage import Storages, StorageSettings
+from processors.shared.database import Database
+from processors.shared.database.migration import upgrade
+from processors.shared.database.tables import businesses
+from processors.shared.storage import Storages, StorageSettings
 from schemas import InventoryExported, InventoryExportRequested, InventoryImported
 from schemas.files import ExportFormat
 from streams import Event, Settings, Streams

@@ -28,9 +28,9 @@ from rich.console import Console
 from rich.table import Table
 from sqlalchemy import insert
 
-from processors.database import Database
-from processors.database.migration import upgrade
-from processors.database.tables import businesses, products, stock_levels
+from processors.shared.database import Database
+from processors.shared.database.migration import upgrade
+from processors.shared.database.tables import businesses, products, stock_levels
 from schemas import ReportFailed, ReportGenerated, ReportRequested
 from schemas.reports import ReportFilters, ReportFormat
 from streams import Settings, Streams

@@ -14,7 +14,7 @@ from datetime import UTC, date, datetime, timedelta
 from pydantic import ValidationError
 
 from examples.stage import a_business, follow, on_stage
-from processors.database import open_database
+from processors.shared.database import open_database
 from schemas import ReportFailed, ReportGenerated, ReportRequested
 from schemas.reports import ReportFilters
 from streams import Streams, StreamsError
@@ -48,7 +48,7 @@ async def main(address: str) -> None:
             report = ReportGenerated.decode(mailed.message.data, mailed.message.version)
             print(f"    {report.title}: {report.url}")
         if mails is not None:
-            print(f"the mail is the newest in {mails}; python -m processors.storage serves the link")
+            print(f"the mail is the newest in {mails}; python -m processors.shared.storage serves the link")
 
 
 if __name__ == "__main__":

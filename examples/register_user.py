@@ -19,8 +19,8 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from examples.stage import follow, on_stage
-from processors.database import open_database
-from processors.database.migration import prepare
+from processors.shared.database import open_database
+from processors.shared.database.migration import prepare
 from schemas import UserRegistered
 from streams import Receipt, Streams, StreamsError
 from streams.sql import Outbox

@@ -18,11 +18,11 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from processors.database.migration import prepare
-from processors.database.seed import seed
-from processors.database.tables import businesses
 from processors.demo.sink import Sink
 from processors.email.settings import EmailSettings
+from processors.shared.database.migration import prepare
+from processors.shared.database.seed import seed
+from processors.shared.database.tables import businesses
 from streams import NotFound, Settings, Streams, StreamsError
 from streams.inspecting import EventStatus
 

@@ -14,8 +14,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from examples.stage import a_business, follow, on_stage
-from processors.database import open_database
-from processors.database.tables import products, stock_levels
+from processors.shared.database import open_database
+from processors.shared.database.tables import products, stock_levels
 from schemas import InventoryBulkUpdateRequested, InventoryUpdated
 from schemas.inventory import StockChange
 from streams import Streams, StreamsError

@@ -23,11 +23,11 @@ from sqlalchemy import select
 
 from examples.register_user import AlreadyRegistered, prepare_users, register
 from observability import instrument
-from processors.database import Database, open_database
-from processors.database.tables import businesses
 from processors.file import FileRefused, store_upload
-from processors.storage import Storages, StorageSettings
-from processors.storage.file_writer import FileTooLarge
+from processors.shared.database import Database, open_database
+from processors.shared.database.tables import businesses
+from processors.shared.storage import Storages, StorageSettings
+from processors.shared.storage.file_writer import FileTooLarge
 from streams import NotFound, Streams, StreamsError, Unavailable
 from streams.inspecting import EventStatus
 from streams.sql import Outbox

@@ -43,7 +43,7 @@ from processors.email.settings import EmailSettings
 from processors.file.settings import FileSettings
 from processors.inventory.settings import InventorySettings
 from processors.report.settings import ReportSettings
-from processors.storage import StorageSettings
+from processors.shared.storage import StorageSettings
 from streams import Settings
 from streams.cli.application import application
 from streams.events.privacy import PII, marked_fields

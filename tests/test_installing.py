@@ -57,8 +57,8 @@ OF_THE_APPLICATION: Final = {
     "inventory": ("-m", "processors.inventory", "--help"),
     "file": ("-m", "processors.file", "--help"),
     "report": ("-m", "processors.report", "--help"),
-    "database": ("-m", "processors.database", "--help"),
-    "downloads": ("-m", "processors.storage", "--help"),
+    "database": ("-m", "processors.shared.database", "--help"),
+    "downloads": ("-m", "processors.shared.storage", "--help"),
     "demo": ("streams", "demo", "--help"),
     "examples": ("-c", "import fastapi, processors.email, processors.file, processors.inventory, processors.report"),
 }

@@ -15,7 +15,6 @@ from typing import Final, TypeVar
 import httpx
 import orjson
 
-from processors.database import Database
 from processors.demo import ticking
 from processors.demo.actor import Actor
 from processors.demo.cast import SUPPLIED, SUPPLIER, Cast
@@ -26,8 +25,9 @@ from processors.demo.programme import ALAN, GRACE
 from processors.demo.screen import Screen
 from processors.demo.told import Told
 from processors.file import store_upload
-from processors.storage import Area, Storages, StorageSettings
-from processors.storage.file_name import safe_file_name
+from processors.shared.database import Database
+from processors.shared.storage import Area, Storages, StorageSettings
+from processors.shared.storage.file_name import safe_file_name
 from schemas import (
     InventoryBulkUpdateRequested,
     InventoryExported,

@@ -105,8 +105,8 @@ class Cast:
         supplier = self._start_server("supplier", "processors.inventory.demo_supplier", arguments, os.environ)
         self.supplier_url = self._said(supplier).decode().strip()
         self.links_port = _free_port()
-        self._start_server("links", "processors.storage", [], self.environment())
-        return self.start_helper("seed", "processors.database", ["seed", "--upgrade", "--seed", "7"])
+        self._start_server("links", "processors.shared.storage", [], self.environment())
+        return self.start_helper("seed", "processors.shared.database", ["seed", "--upgrade", "--seed", "7"])
 
     def start_helper(self, name: str, module: str, arguments: list[str]) -> Actor:
         """Starts a command that ends by itself."""

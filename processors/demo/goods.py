@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from processors.database.tables import products, stock_levels
+from processors.shared.database.tables import products, stock_levels
 
 BUSINESS: Final = 1
 """Whose goods they are."""

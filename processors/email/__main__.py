@@ -13,7 +13,7 @@ if __name__ == "__main__":
         settings = EmailSettings.load()  # a wrong setting is said here, in one line, rather than with the first mail
         if settings.email_digest_to:
             # Imported here: it costs a good part of the start, and without a digest nothing of it is needed.
-            from processors.database.startup import prepare_or_exit
+            from processors.shared.database.startup import prepare_or_exit
 
             prepare_or_exit()  # the digest reads the business database
     except StreamsError as error:

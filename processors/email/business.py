@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from processors.database import Database
+    from processors.shared.database import Database
 
 
 @asynccontextmanager
@@ -15,7 +15,7 @@ async def open_business() -> AsyncIterator[Database]:
     """The configured database, for `Shared(open_business)`. Its libraries take a second to load: with the first digest,
     and not at everybody's start.
     """
-    from processors.database import open_database
+    from processors.shared.database import open_database
 
     async with open_database() as database:
         yield database

@@ -11,10 +11,10 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import and_, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from processors.database.atomically import atomically
-from processors.database.business_day import midnight, zone_named
-from processors.database.tables import businesses, exports, imports, products, sales, stock_levels, sync_states
-from processors.shown import business_shown
+from processors.shared.database.atomically import atomically
+from processors.shared.database.business_day import midnight, zone_named
+from processors.shared.database.tables import businesses, exports, imports, products, sales, stock_levels, sync_states
+from processors.shared.safe_text import business_shown
 
 _SHOWN: Final = 8
 """Rows of each list in the mail: it is to be read, not to be worked through."""

@@ -13,8 +13,8 @@ from streams import StreamsError
 from streams.scheduling import Cron
 
 if TYPE_CHECKING:
-    from processors.database import Database
     from processors.email.settings import EmailSettings
+    from processors.shared.database import Database
 
 log = structlog.get_logger(__name__)
 
@@ -33,8 +33,8 @@ async def digests_due(at: datetime, database: Database, settings: EmailSettings)
     In local time a slot stands for the quarter of an hour before it. One that is no quarter is an operator's, who wants
     all of them now.
     """
-    from processors.database.business_day import zone_named
     from processors.email.digest import zones_of_businesses
+    from processors.shared.database.business_day import zone_named
 
     everyone = not is_local(settings) or bool(at.minute % 15 or at.second or at.microsecond)
     due: list[DailyDigestDue] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
-from processors.shown import name_shown
+from processors.shared.safe_text import name_shown
 
 if TYPE_CHECKING:
     from processors.email.digest import Digest

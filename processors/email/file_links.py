@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from pydantic import HttpUrl
 
     from processors.email.post import Post
-    from processors.storage import Storages
-    from processors.storage.settings import Area
+    from processors.shared.storage import Storages
+    from processors.shared.storage.settings import Area
     from schemas import InventoryImported, InventoryImportFailed
 
 
@@ -34,7 +34,7 @@ class FileLinks:
         Raises `DeadLetter` for a file that is another business', is none, or may be removed by now; `Unavailable` for
         settings that cannot work: they would make a dead letter of each mail.
         """
-        from processors.storage.links import LinkRefused
+        from processors.shared.storage.links import LinkRefused
 
         if business_id is not None and file.partition("/")[0] != str(business_id):
             raise DeadLetter(f"{file} is not a file of business {business_id}")
@@ -47,7 +47,7 @@ class FileLinks:
             raise DeadLetter(str(error)) from None
 
     def _open(self) -> Storages:
-        from processors.storage import Storages, StorageSettings
+        from processors.shared.storage import Storages, StorageSettings
 
         try:
             self._storages = Storages(StorageSettings.load())

@@ -21,7 +21,7 @@ from processors.email.reset_mail import send_reset
 from processors.email.settings import EmailSettings
 from processors.email.stock_mails import gathered, send_list, send_one, window_of
 from processors.email.tries import Ambiguous, MailBackoff
-from processors.shown import file_shown, name_shown
+from processors.shared.safe_text import file_shown, name_shown
 from schemas import (
     DailyDigestDue,
     EmailRefused,
@@ -40,7 +40,7 @@ from schemas import (
 from streams import DeadLetter, Depends, Event, Processor, Shared, Slot, Snooze
 
 if TYPE_CHECKING:
-    from processors.database import Database
+    from processors.shared.database import Database
 
 # More than the mailer may take for one mail (60 s, at most 80): its own verdict is the better one, because it knows
 # whether content had been handed over.

@@ -21,7 +21,7 @@ from email_validator import EmailNotValidError, validate_email
 
 from processors.email.rendering import Rendered
 from processors.email.subject import phrase, subject_header
-from processors.shown import shown
+from processors.shared.safe_text import shown
 from streams import DeadLetter
 
 _PLAIN_ID: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9-]{0,62}[A-Za-z0-9])?")

@@ -20,7 +20,7 @@ from inscriptis.model.tag import CustomHtmlTagHandlerMapping
 from jinja2 import FileSystemLoader, StrictUndefined, Template
 from jinja2.sandbox import SandboxedEnvironment
 
-from processors.shown import Shown, shown, text_shown
+from processors.shared.safe_text import Shown, shown, text_shown
 
 TemplateName = Literal[
     "welcome", "password_reset", "stock_alert", "report_ready", "import_done", "import_failed", "export_ready",

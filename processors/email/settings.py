@@ -12,7 +12,7 @@ from email_validator import EmailNotValidError, validate_email
 from pydantic import BeforeValidator, EmailStr, Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from processors.recipients import recipient, recipients_of
+from processors.shared.recipients import recipient, recipients_of
 from streams import StreamsError
 from streams.scheduling import Cron
 from streams.settings import loaded, with_secrets

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from processors.email.low_stock import Alert, LowStock
 from processors.email.post import Post
 from processors.email.stock_window import StockWindow
-from processors.shown import business_shown, name_shown
+from processors.shared.safe_text import business_shown, name_shown
 from schemas import EmailRefused
 
 _SHOWN: Final = 50  # rows of a mail about many

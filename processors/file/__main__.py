@@ -24,15 +24,15 @@ from sqlalchemy import Table, select
 from sqlalchemy.exc import SQLAlchemyError
 
 from observability import instrument
-from processors.database import Database, open_database
-from processors.database.migration import prepare
-from processors.database.startup import prepare_or_exit
-from processors.database.tables import exports, imports
 from processors.file import file, store_upload
 from processors.file.checking import Checked, check_file
 from processors.file.settings import FileSettings
-from processors.storage import Storages, StorageSettings
-from processors.waiting import DONE, FAILED, Outcome, require_business, seconds_to_wait, show_published
+from processors.shared.command_outcome import DONE, FAILED, Outcome, require_business, seconds_to_wait, show_published
+from processors.shared.database import Database, open_database
+from processors.shared.database.migration import prepare
+from processors.shared.database.startup import prepare_or_exit
+from processors.shared.database.tables import exports, imports
+from processors.shared.storage import Storages, StorageSettings
 from schemas import InventoryExportRequested
 from schemas.files import BlankQuantity, ExportFormat
 from streams import Event, Streams, StreamsError, Unavailable, run
@@ -67,7 +67,7 @@ def _arguments(arguments: list[str]) -> argparse.Namespace:
     export.add_argument("--format", choices=get_args(ExportFormat), default="csv")
     for command in (upload, export):
         command.add_argument(
-            "--business", type=int, required=True, metavar="N", help="of those that processors.database ls shows"
+            "--business", type=int, required=True, metavar="N", help="of those that processors.shared.database ls shows"
         )
         command.add_argument("--email", metavar="ADDRESS", help="recipient of the result")
         command.add_argument(

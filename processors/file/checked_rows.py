@@ -14,9 +14,9 @@ from typing import Final
 import polars as pl
 
 from processors.file.row_check import GOOD
-from processors.storage import Storage
-from processors.storage.file_key import FileKey
-from processors.storage.file_writer import FileWriter
+from processors.shared.storage import Storage
+from processors.shared.storage.file_key import FileKey
+from processors.shared.storage.file_writer import FileWriter
 
 _LENGTH: Final = 8  # bytes before each part
 _COLUMNS: Final = ("line", "row", "sku", "name", "category", "price", "threshold", "quantity", "merged")

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from processors.database import Database
 from processors.file.import_choices import remembered
 from processors.file.import_options import REFUSE, ImportOptions
 from processors.file.problems import cure_of
@@ -14,6 +13,7 @@ from processors.file.refused import FileRefused
 from processors.file.settings import FileSettings
 from processors.file.survey import Survey, survey
 from processors.file.upload_source import LocalSource
+from processors.shared.database import Database
 
 ALL_GOOD: Final = 0
 SOME_REFUSED: Final = 1

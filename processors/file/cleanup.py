@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 import structlog
 from sqlalchemy import select
 
-from processors.database import Database
-from processors.database.tables import exports, imports
 from processors.file.settings import FileSettings
-from processors.storage import Storage
-from processors.storage.retention import remove_old
+from processors.shared.database import Database
+from processors.shared.database.tables import exports, imports
+from processors.shared.storage import Storage
+from processors.shared.storage.retention import remove_old
 
 log = structlog.get_logger(__name__)
 

@@ -16,9 +16,9 @@ import polars as pl
 import xlsxwriter
 
 from processors.file.problems import cure_of
-from processors.storage import Storage
-from processors.storage.cells import guarded
-from processors.storage.file_key import FileKey
+from processors.shared.storage import Storage
+from processors.shared.storage.cells import guarded
+from processors.shared.storage.file_key import FileKey
 
 _SCHEMA: Final = {
     "row": pl.Int64, "line": pl.Int64, "sku": pl.String, "column": pl.String, "value": pl.String, "problem": pl.String,

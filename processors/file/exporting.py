@@ -18,14 +18,14 @@ from sqlalchemy.dialects.postgresql import insert as insert_on_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_on_sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from processors.database import Database
-from processors.database.atomically import atomically
-from processors.database.tables import exports
 from processors.file.file_formats import as_file
 from processors.file.stock_pages import count_products, stock_pages
 from processors.file.text_formats import TEXT_FORMATS, as_text
-from processors.storage import Storages
-from processors.storage.file_key import FileKey
+from processors.shared.database import Database
+from processors.shared.database.atomically import atomically
+from processors.shared.database.tables import exports
+from processors.shared.storage import Storages
+from processors.shared.storage.file_key import FileKey
 from schemas import InventoryExportRequested
 from streams import Progress
 

@@ -6,17 +6,17 @@ from typing import Final
 
 from sqlalchemy import select
 
-from processors.database import Database, open_database
-from processors.database.atomically import atomically
-from processors.database.tables import businesses
 from processors.file import import_record
 from processors.file.cleanup import clean_up, remove_uploads
 from processors.file.exporting import export_id, export_stock, note_failed
 from processors.file.importing import StockImport
 from processors.file.settings import FileSettings
 from processors.file.upload_order import place_among_uploads
-from processors.giving_up import noted, reason_of
-from processors.storage import Storages, open_storages
+from processors.shared.database import Database, open_database
+from processors.shared.database.atomically import atomically
+from processors.shared.database.tables import businesses
+from processors.shared.failure_notice import noted, reason_of
+from processors.shared.storage import Storages, open_storages
 from schemas import (
     ExportsCleanupDue,
     InventoryExported,

@@ -10,8 +10,8 @@ import orjson
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from processors.database.tables import import_choices
 from processors.file.import_options import header_digest
+from processors.shared.database.tables import import_choices
 
 _MOST: Final = 200  # first lines of a business
 

@@ -8,8 +8,8 @@ import polars as pl
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from processors.database.tables import import_errors
 from processors.file.problems import Problem
+from processors.shared.database.tables import import_errors
 
 
 async def note_problems(connection: AsyncConnection, import_id: str, problems: Sequence[Problem]) -> None:

@@ -14,13 +14,13 @@ import orjson
 from sqlalchemy import Row, delete, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from processors.database.tables import businesses, import_errors, imports
 from processors.file.dialect import Dialect
 from processors.file.import_options import REFUSE
 from processors.file.import_problems import replace_problems
 from processors.file.problems import Problem
 from processors.file.upload_order import OVER, wait_for_earlier
-from processors.storage.file_key import FileKey
+from processors.shared.database.tables import businesses, import_errors, imports
+from processors.shared.storage.file_key import FileKey
 from schemas import InventoryImportUploaded
 from streams import DeadLetter, Retry, Snooze
 

@@ -18,9 +18,6 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from processors.database import Database
-from processors.database.atomically import atomically
-from processors.database.tables import import_errors
 from processors.file import import_problems, import_record
 from processors.file.checked_rows import CheckedPart, PartWriter, read_parts
 from processors.file.error_report import Report, report_keys, write_error_report
@@ -34,8 +31,11 @@ from processors.file.stock_writer import write_stock
 from processors.file.survey import survey
 from processors.file.upload_order import ORDER_BITS, wait_for_earlier
 from processors.file.upload_source import StoredSource
-from processors.storage import Found, Storages
-from processors.storage.file_key import FileKey
+from processors.shared.database import Database
+from processors.shared.database.atomically import atomically
+from processors.shared.database.tables import import_errors
+from processors.shared.storage import Found, Storages
+from processors.shared.storage.file_key import FileKey
 from schemas import InventoryImportUploaded
 from streams import DeadLetter, Progress, StreamsError
 

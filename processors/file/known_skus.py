@@ -11,9 +11,9 @@ import polars as pl
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from processors.database.tables import products
 from processors.file.problems import LOST_ZEROS, TWIN, UNCOUNTED, UNKNOWN, Problem
 from processors.file.sku_text import folded
+from processors.shared.database.tables import products
 
 _PAGE: Final = 20_000
 _UNKNOWN_ON_SQLITE: Final = """

@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.exc import DBAPIError, TimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from processors.database.tables import products, stock_levels
+from processors.shared.database.tables import products, stock_levels
 from streams import Unavailable
 from streams.messages import describe
 from streams.sql import is_away

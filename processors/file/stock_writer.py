@@ -11,8 +11,8 @@ import polars as pl
 from sqlalchemy import bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from processors.database.columns import Instant
 from processors.file.row_tables import load_rows
+from processors.shared.database.columns import Instant
 
 _KNOWN: Final = """
     UPDATE import_rows SET product_id = p.id FROM products p

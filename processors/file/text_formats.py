@@ -7,7 +7,7 @@ from typing import Final
 
 import polars as pl
 
-from processors.storage.cells import guarded
+from processors.shared.storage.cells import guarded
 from schemas.files import ExportFormat
 
 TEXT_FORMATS: Final[tuple[ExportFormat, ...]] = ("csv", "json", "ndjson")

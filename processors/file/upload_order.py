@@ -11,7 +11,7 @@ from typing import Final
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from processors.database.tables import imports
+from processors.shared.database.tables import imports
 from streams import Snooze
 
 OVER: Final = ("done", "aborted", "failed")

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final, Protocol
 
-from processors.storage import Found, Storage
+from processors.shared.storage import Found, Storage
 
 _BLOCK: Final = 1024 * 1024
 

@@ -8,16 +8,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from processors.database import Database
 from processors.file.dialect import HEAD, read_dialect
 from processors.file.import_choices import remembered
 from processors.file.import_options import ImportOptions
 from processors.file.open_book import MARK
 from processors.file.sheet_rows import read_sheet
-from processors.storage import Storages
-from processors.storage.file_key import FileKey
-from processors.storage.file_name import safe_file_name
-from processors.storage.file_writer import FileTooLarge
+from processors.shared.database import Database
+from processors.shared.storage import Storages
+from processors.shared.storage.file_key import FileKey
+from processors.shared.storage.file_name import safe_file_name
+from processors.shared.storage.file_writer import FileTooLarge
 from schemas import InventoryImportUploaded
 from schemas.files import BlankQuantity
 from streams import StreamsError

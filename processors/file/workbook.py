@@ -9,7 +9,7 @@ import polars as pl
 import xlsxwriter
 from xlsxwriter.worksheet import Worksheet
 
-from processors.storage.cells import guarded
+from processors.shared.storage.cells import guarded
 
 SHEET_ROWS: Final = 1_048_576  # of a sheet, its first line included: what is more goes on another
 

@@ -3,9 +3,9 @@
 import sys
 
 from observability import instrument
-from processors.database.startup import prepare_or_exit
 from processors.inventory import inventory
 from processors.inventory.settings import InventorySettings
+from processors.shared.database.startup import prepare_or_exit
 from streams import StreamsError, run
 
 if __name__ == "__main__":

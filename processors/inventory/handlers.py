@@ -8,13 +8,13 @@ from typing import Final
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from processors.database import BusinessInbox, Database, open_database
-from processors.database.stock import change_stock, check_stock, has_business
-from processors.giving_up import noted, reason_of
 from processors.inventory.page_transaction import PageTransaction, fetched_page
 from processors.inventory.settings import InventorySettings
 from processors.inventory.supplier import Suppliers, open_suppliers
 from processors.inventory.sync import begin_sync, note_failure, take_page
+from processors.shared.database import BusinessInbox, Database, open_database
+from processors.shared.database.stock import change_stock, check_stock, has_business
+from processors.shared.failure_notice import noted, reason_of
 from schemas import (
     InventoryBulkUpdateRequested,
     InventorySyncFailed,

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 from uncalled_for import FailedDependency, resolved_dependencies
 
-from processors.database import Database, open_database
 from processors.inventory.page import Page
 from processors.inventory.supplier import Expired, Suppliers, Unchanged, open_suppliers
 from processors.inventory.sync import find_sync, is_next, note_failure
+from processors.shared.database import Database, open_database
 from schemas import InventorySyncPageDue
 from streams import DeadLetter, Retry, Shared, Snooze, Unavailable
 

@@ -13,11 +13,11 @@ from sqlalchemy import Row, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
-from processors.database.atomically import atomically
-from processors.database.stock import change_stock
-from processors.database.tables import products, stock_levels, sync_states
 from processors.inventory.page import Page, SupplierItem
 from processors.inventory.supplier import Expired, Unchanged
+from processors.shared.database.atomically import atomically
+from processors.shared.database.stock import change_stock
+from processors.shared.database.tables import products, stock_levels, sync_states
 from schemas import InventorySynced, InventorySyncPageDue, InventorySyncRequested, InventoryUpdated
 from schemas.inventory import StockChange
 from streams import DeadLetter, Event

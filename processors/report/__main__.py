@@ -19,13 +19,13 @@ from pydantic import ValidationError
 from sqlalchemy.exc import SQLAlchemyError
 
 from observability import instrument
-from processors.database import open_database
-from processors.database.startup import prepare_or_exit
 from processors.report import report
 from processors.report.generating import outcome_of
 from processors.report.settings import ReportSettings
-from processors.storage import Storages, StorageSettings
-from processors.waiting import DONE, FAILED, Outcome, require_business, seconds_to_wait, show_published
+from processors.shared.command_outcome import DONE, FAILED, Outcome, require_business, seconds_to_wait, show_published
+from processors.shared.database import open_database
+from processors.shared.database.startup import prepare_or_exit
+from processors.shared.storage import Storages, StorageSettings
 from schemas import ReportRequested
 from schemas.reports import ReportFilters, ReportFormat, ReportType
 from streams import Streams, StreamsError, Unavailable, run
@@ -47,7 +47,11 @@ def _arguments(arguments: list[str]) -> argparse.Namespace:
     ask = commands.add_parser("ask", help="publishes ReportRequested, and prints its id")
     ask.add_argument("type", choices=get_args(ReportType))
     ask.add_argument(
-        "--business", type=int, required=True, metavar="N", help="of those that python -m processors.database ls shows"
+        "--business",
+        type=int,
+        required=True,
+        metavar="N",
+        help="of those that python -m processors.shared.database ls shows",
     )
     ask.add_argument("--email", required=True, metavar="ADDRESS", help="recipient of the link")
     ask.add_argument("--format", choices=get_args(ReportFormat), default="html")

@@ -7,9 +7,9 @@ from datetime import date, datetime, timedelta
 from typing import Final
 from zoneinfo import ZoneInfo
 
-from processors.database.business_day import UTC_ZONE
 from processors.report.period import Period
 from processors.report.refused import ReportRefused
+from processors.shared.database.business_day import UTC_ZONE
 from schemas import ReportRequested
 from schemas.reports import ReportType
 

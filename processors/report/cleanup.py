@@ -11,12 +11,12 @@ from tempfile import gettempdir
 
 import structlog
 
-from processors.database import Database
-from processors.database.tables import reports
 from processors.report.generating import PLACE
 from processors.report.settings import ReportSettings
-from processors.storage import Storage
-from processors.storage.retention import ABANDONED, remove_old
+from processors.shared.database import Database
+from processors.shared.database.tables import reports
+from processors.shared.storage import Storage
+from processors.shared.storage.retention import ABANDONED, remove_old
 
 log = structlog.get_logger(__name__)
 

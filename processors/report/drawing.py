@@ -11,7 +11,7 @@ from xml.sax.saxutils import escape
 
 from processors.report.document import Chart, Kind
 from processors.report.wording import in_short, in_words
-from processors.shown import text_shown
+from processors.shared.safe_text import text_shown
 
 _NOT_XML: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _LETTER: Final = 6.6  # width of a letter at 12 px, about

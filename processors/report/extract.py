@@ -20,12 +20,12 @@ from sqlalchemy import BigInteger, Select, case, cast, func, literal_column, sel
 from sqlalchemy.exc import DBAPIError, TimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from processors.database.business_day import midnight
-from processors.database.tables import businesses, products, sales, stock_levels
 from processors.report.asked import Asked
 from processors.report.period import Period
 from processors.report.refused import ReportRefused
-from processors.shown import business_shown
+from processors.shared.database.business_day import midnight
+from processors.shared.database.tables import businesses, products, sales, stock_levels
+from processors.shared.safe_text import business_shown
 from streams import Unavailable
 from streams.messages import describe
 from streams.sql import is_away

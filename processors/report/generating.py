@@ -21,11 +21,6 @@ from sqlalchemy.dialects.postgresql import insert as insert_on_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_on_sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from processors.database import Database
-from processors.database.atomically import atomically
-from processors.database.business_day import zone_named
-from processors.database.stock import has_business
-from processors.database.tables import businesses, reports
 from processors.report.asked import Asked
 from processors.report.document import Document
 from processors.report.extract import Extract, extract
@@ -33,8 +28,13 @@ from processors.report.inventory_summary import inventory_summary
 from processors.report.refused import ReportRefused
 from processors.report.sales_analysis import sales_analysis
 from processors.report.stock_forecast import stock_forecast
-from processors.storage import Storages
-from processors.storage.file_key import FileKey
+from processors.shared.database import Database
+from processors.shared.database.atomically import atomically
+from processors.shared.database.business_day import zone_named
+from processors.shared.database.stock import has_business
+from processors.shared.database.tables import businesses, reports
+from processors.shared.storage import Storages
+from processors.shared.storage.file_key import FileKey
 from schemas import ReportRequested
 from schemas.reports import ReportFormat, ReportType
 from streams import Progress, StreamsError

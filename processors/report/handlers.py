@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from processors.database import Database, open_database
-from processors.giving_up import noted, reason_of
 from processors.report.cleanup import clean_up
 from processors.report.generating import generate, note_failed, report_id
 from processors.report.refused import ReportRefused
 from processors.report.regular import after_month, each_morning
 from processors.report.settings import ReportSettings
-from processors.storage import Storages, open_storages
+from processors.shared.database import Database, open_database
+from processors.shared.failure_notice import noted, reason_of
+from processors.shared.storage import Storages, open_storages
 from schemas import ReportFailed, ReportGenerated, ReportRequested, ReportsCleanupDue
 from streams import CurrentDelivery, CurrentProgress, DeadLettered, Delivery, Processor, Progress, Shared, Slot
 

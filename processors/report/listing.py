@@ -8,7 +8,7 @@ from pathlib import Path
 import polars as pl
 
 from processors.report.document import Column, Document
-from processors.storage.cells import guarded
+from processors.shared.storage.cells import guarded
 
 _DIGITS = {"decimal": 2, "share": 4, "change": 4}
 

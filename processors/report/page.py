@@ -11,7 +11,7 @@ from markupsafe import Markup
 from processors.report.document import TONES, Chart, Document, Kind, Table
 from processors.report.drawing import draw
 from processors.report.wording import as_headline, in_words
-from processors.shown import text_shown
+from processors.shared.safe_text import text_shown
 
 _WIDE, _NARROW = 720, 328
 NUMBERS: Final = ("count", "decimal", "money", "share", "change", "day")

@@ -13,7 +13,7 @@ from processors.report.document import TONES, Column, Document, Section
 from processors.report.drawing import draw
 from processors.report.page import NUMBERS
 from processors.report.wording import as_headline, in_words
-from processors.shown import text_shown
+from processors.shared.safe_text import text_shown
 
 _WIDTH: Final = 640
 _SIZE: Final = 9.0  # points of a table's letters

@@ -14,13 +14,13 @@ from zoneinfo import ZoneInfo
 import structlog
 from sqlalchemy import exists, select
 
-from processors.database import Database
-from processors.database.business_day import midnight, zone_named
-from processors.database.tables import businesses, sales
-from processors.recipients import recipients_of
 from processors.report.asked import WEEKS
 from processors.report.period import Period
 from processors.report.settings import ReportSettings
+from processors.shared.database import Database
+from processors.shared.database.business_day import midnight, zone_named
+from processors.shared.database.tables import businesses, sales
+from processors.shared.recipients import recipients_of
 from schemas import ReportRequested
 from schemas.reports import ReportFilters
 from streams import StreamsError

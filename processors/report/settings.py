@@ -7,7 +7,7 @@ from typing import Annotated, Any, Self
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from processors.recipients import recipient
+from processors.shared.recipients import recipient
 from streams.settings import loaded
 
 

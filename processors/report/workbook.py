@@ -14,7 +14,7 @@ from xlsxwriter.worksheet import Worksheet
 
 from processors.report.document import TONES, Chart, Column, Document, Kind, Section
 from processors.report.wording import sign
-from processors.storage.cells import guarded
+from processors.shared.storage.cells import guarded
 
 SHEET_ROWS: Final = 1_048_576  # of a sheet, its first line included
 

@@ -23,8 +23,8 @@ from processors.file import file, importing
 from processors.file import handlers as file_handlers
 from processors.report import generating, report
 from processors.report import handlers as report_handlers
-from processors.storage import storage
-from processors.storage.file_writer import FileWriter
+from processors.shared.storage import storage
+from processors.shared.storage.file_writer import FileWriter
 from streams import Consumer, Settings, Streams
 from tests.faults.points import LONGEST, die, live, main
 

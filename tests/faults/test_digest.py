@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from processors.database import Database
-from processors.database.migration import upgrade
-from processors.database.seed import seed
 from processors.demo.script import Rule, Script
 from processors.demo.sink import Sink
+from processors.shared.database import Database
+from processors.shared.database.migration import upgrade
+from processors.shared.database.seed import seed
 from schemas import UserRegistered
 from streams import Streams
 from tests.faults.test_mail import sink

@@ -19,18 +19,18 @@ import pytest
 import structlog
 from pydantic import SecretStr
 
-from processors.database import Database
 from processors.file import file
 from processors.file.settings import FileSettings
-from processors.storage import Storages
+from processors.shared.database import Database
+from processors.shared.storage import Storages
 from schemas import InventoryExported, InventoryExportRequested
 from streams import Backoff, Consumer, CurrentDelivery, Delivery, Processor, Streams, StreamsError
 from streams.consuming.maintenance import Maintenance
 from streams.redis.embedded import ServerBinary
 from tests.conftest import RedisFactory
-from tests.processors.database.conftest import business
 from tests.processors.file.conftest import SHOP, environment, published, shop, storages
 from tests.processors.file.test_exporting import _fill
+from tests.processors.shared.database.conftest import business
 from tests.sql.conftest import database_url, postgres, postgres_url
 from tests.streams.conftest import StartConsumer, make_settings, start
 from tests.streams.consuming.test_consumer import settled

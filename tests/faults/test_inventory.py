@@ -10,15 +10,15 @@ import orjson
 import pytest
 from sqlalchemy import func, select
 
-from processors.database import Database
-from processors.database.tables import stock_movements
 from processors.inventory.demo_supplier import DemoSupplier
+from processors.shared.database import Database
+from processors.shared.database.tables import stock_movements
 from schemas import InventoryBulkUpdateRequested, InventorySyncRequested
 from schemas.inventory import StockChange
 from streams import Streams
 from tests.faults.conftest import ROOT
-from tests.processors.database.conftest import business
 from tests.processors.inventory.conftest import SHOP, add, levels, shop, supplier_environment
+from tests.processors.shared.database.conftest import business
 from tests.sql.conftest import database_url, postgres, postgres_url
 from tests.support.child import Child, Spawn
 from tests.support.waiting import wait_until

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from processors.database import Database
-from processors.database.tables import stock_movements
 from processors.demo.sink import Sink
-from processors.storage import Storages
-from processors.storage.file_key import FileKey
+from processors.shared.database import Database
+from processors.shared.database.tables import stock_movements
+from processors.shared.storage import Storages
+from processors.shared.storage.file_key import FileKey
 from schemas import (
     InventoryExported,
     InventoryExportRequested,
@@ -27,8 +27,8 @@ from streams import Streams
 from tests.faults.conftest import ROOT
 from tests.faults.processor_points import POINTS
 from tests.faults.test_points import Lives
-from tests.processors.database.conftest import business
 from tests.processors.file.conftest import SHOP, levels, published, put, shop, storages
+from tests.processors.shared.database.conftest import business
 from tests.sql.conftest import database_url, postgres, postgres_url
 from tests.support.waiting import wait_until
 

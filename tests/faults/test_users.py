@@ -14,9 +14,9 @@ import redis.asyncio
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from processors.database.migration import upgrade
-from processors.database.tables import businesses
 from processors.demo.sink import Sink
+from processors.shared.database.migration import upgrade
+from processors.shared.database.tables import businesses
 from schemas import (
     DailyDigestDue,
     InventoryBulkUpdateRequested,

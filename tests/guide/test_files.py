@@ -9,14 +9,14 @@ from typing import Any
 import httpx
 import pytest
 
-from processors.database import Database
 from processors.file import FileRefused, store_upload
-from processors.storage import Storages, StorageSettings
-from processors.storage.download import download_app
+from processors.shared.database import Database
+from processors.shared.storage import Storages, StorageSettings
+from processors.shared.storage.download import download_app
 from schemas import InventoryExported, InventoryExportRequested, InventoryImported, InventoryImportFailed
-from tests.processors.database.conftest import business
 from tests.processors.file.conftest import SHOP, ask, environment, levels, shop
 from tests.processors.links import link_to
+from tests.processors.shared.database.conftest import business
 
 __all__ = ["ask", "business", "environment", "shop"]
 
@@ -38,7 +38,7 @@ def storages(environment: Any) -> Storages:
 
 
 async def fetch(storages: Storages, url: Any) -> httpx.Response:
-    """What somebody with the link gets from `python -m processors.storage`."""
+    """What somebody with the link gets from `python -m processors.shared.storage`."""
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=download_app(storages))) as client:
         return await client.get(str(url))
 

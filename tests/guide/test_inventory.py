@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from processors.database import Database
-from processors.database.migration import upgrade
 from processors.inventory import inventory
 from processors.inventory.demo_supplier import DemoSupplier
+from processors.shared.database import Database
+from processors.shared.database.migration import upgrade
 from schemas import (
     InventoryBulkUpdateRequested,
     InventorySynced,

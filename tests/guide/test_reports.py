@@ -12,13 +12,13 @@ from typing import Any
 import httpx
 import pytest
 
-from processors.storage import Storages, StorageSettings
-from processors.storage.download import download_app
+from processors.shared.storage import Storages, StorageSettings
+from processors.shared.storage.download import download_app
 from schemas import ReportFailed, ReportGenerated, ReportRequested
 from schemas.reports import ReportFilters
-from tests.processors.database.conftest import business
 from tests.processors.links import link_to
 from tests.processors.report.conftest import SHOP, ask, environment, shop
+from tests.processors.shared.database.conftest import business
 
 __all__ = ["ask", "business", "environment", "shop"]
 
@@ -34,7 +34,7 @@ def database_url(tmp_path: Path) -> str:
 
 
 async def fetch(url: Any) -> str:
-    """What somebody with the link gets from `python -m processors.storage`."""
+    """What somebody with the link gets from `python -m processors.shared.storage`."""
     application = download_app(Storages(StorageSettings.load()))
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=application)) as client:
         return (await client.get(str(url))).text

@@ -10,7 +10,7 @@ import runpy
 import signal
 import sys
 
-from processors.storage.file_writer import FileWriter
+from processors.shared.storage.file_writer import FileWriter
 
 
 async def _die(self: FileWriter, data: bytes) -> None:

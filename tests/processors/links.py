@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from processors.storage import Storages
+from processors.shared.storage import Storages
 from schemas import InventoryExported, InventoryImported, InventoryImportFailed, ReportGenerated
 
 

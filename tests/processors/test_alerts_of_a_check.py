@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
-from processors.database import Database
-from processors.database.tables import businesses, products, stock_levels
 from processors.demo.sink import Sink
+from processors.shared.database import Database
+from processors.shared.database.tables import businesses, products, stock_levels
 from schemas import StockCheckDue
 from streams import Streams
 from tests.processors.report.conftest import (

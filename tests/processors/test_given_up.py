@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 from sqlalchemy import Table, select
 
-from processors.database import Database
-from processors.database.tables import exports, imports, reports
 from processors.demo.sink import Sink
 from processors.file.uploading import store_upload
-from processors.storage import Storages
+from processors.shared.database import Database
+from processors.shared.database.tables import exports, imports, reports
+from processors.shared.storage import Storages
 from schemas import InventoryExportRequested, ReportRequested
 from streams import Event, Streams
 from tests.processors.report.conftest import (

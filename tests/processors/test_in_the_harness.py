@@ -11,9 +11,6 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import insert
 
-from processors.database import Database, open_database
-from processors.database.migration import upgrade
-from processors.database.tables import businesses
 from processors.demo.sink import Sink
 from processors.email import email
 from processors.email.mailer import Mailer, open_mailer
@@ -21,7 +18,10 @@ from processors.email.settings import EmailSettings
 from processors.file import file, store_upload
 from processors.inventory import inventory
 from processors.report import report
-from processors.storage import Storages, StorageSettings, open_storages
+from processors.shared.database import Database, open_database
+from processors.shared.database.migration import upgrade
+from processors.shared.database.tables import businesses
+from processors.shared.storage import Storages, StorageSettings, open_storages
 from schemas import (
     InventoryExported,
     InventoryExportRequested,

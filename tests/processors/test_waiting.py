@@ -26,7 +26,7 @@ def place(streams_env: Mapping[str, str], tmp_path: Path) -> Mapping[str, str]:
     }  # fmt: skip
     for name in ("DATABASE_URL", "PYTHONDONTWRITEBYTECODE"):
         env.pop(name, None)
-    assert run(env, "processors.database", "seed", "--skus", "30", "--sales", "300").returncode == 0
+    assert run(env, "processors.shared.database", "seed", "--skus", "30", "--sales", "300").returncode == 0
     return env
 
 
@@ -88,13 +88,15 @@ async def _started(child: object) -> bool:
 
 
 def test_the_businesses_and_their_time_zones(place: Mapping[str, str]) -> None:
-    ended = run(place, "processors.database", "zone", "2", "Europe/Berlin")
+    ended = run(place, "processors.shared.database", "zone", "2", "Europe/Berlin")
     assert ended.returncode == 0, ended
-    listed = orjson.loads(run(place, "processors.database", "ls", "--json").stdout)
+    listed = orjson.loads(run(place, "processors.shared.database", "ls", "--json").stdout)
     assert [(each["id"], each["time_zone"]) for each in listed] == [(1, "UTC"), (2, "Europe/Berlin"), (3, "UTC")]
-    assert "2   Kestrel Kitchenware     EUR       Europe/Berlin" in run(place, "processors.database", "ls").stdout
+    assert (
+        "2   Kestrel Kitchenware     EUR       Europe/Berlin" in run(place, "processors.shared.database", "ls").stdout
+    )
     for wrong, told in ((("2", "Europe/Berlim"), "is it Europe/Berlin"), (("9", "UTC"), "there is no business 9")):
-        ended = run(place, "processors.database", "zone", *wrong)
+        ended = run(place, "processors.shared.database", "zone", *wrong)
         assert (ended.returncode, told in ended.stderr) == (2, True), ended
 
 

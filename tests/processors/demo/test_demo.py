@@ -16,7 +16,7 @@ import pytest
 
 from processors.demo import guard
 from streams.redis.embedded import EmbeddedRedis, find_servers
-from tests.processors.storage.conftest import s3, s3_client
+from tests.processors.shared.storage.conftest import s3, s3_client
 from tests.sql.conftest import postgres, postgres_url
 from tests.support.waiting import wait_until_sync
 

@@ -11,8 +11,6 @@ import pytest
 from sqlalchemy import insert, update
 from structlog.testing import capture_logs
 
-from processors.database import Database
-from processors.database.tables import businesses, exports, imports, products, sales, stock_levels, sync_states
 from processors.demo.sink import Sink
 from processors.email import email
 from processors.email.configured import configured
@@ -22,11 +20,13 @@ from processors.email.handlers import daily_digest, send_daily_digest
 from processors.email.mailer import Mailer
 from processors.email.post import Post
 from processors.email.settings import EmailSettings
+from processors.shared.database import Database
+from processors.shared.database.tables import businesses, exports, imports, products, sales, stock_levels, sync_states
 from schemas import DailyDigestDue
 from streams import DeadLetter, Slot
 from streams.client.client import Streams
-from tests.processors.database.conftest import business
 from tests.processors.email.conftest import Deliver, OpenMailer
+from tests.processors.shared.database.conftest import business
 from tests.sql.conftest import database_url, postgres, postgres_url
 
 __all__ = ["business", "database_url", "postgres", "postgres_url"]

@@ -18,9 +18,9 @@ from processors.email.file_links import FileLinks
 from processors.email.handlers import send_export_ready, send_import_done, send_import_failed, send_report_ready
 from processors.email.mailer import Mailer
 from processors.email.post import Post
-from processors.storage import Storages, StorageSettings
-from processors.storage.download import download_app
-from processors.storage.file_key import FileKey
+from processors.shared.storage import Storages, StorageSettings
+from processors.shared.storage.download import download_app
+from processors.shared.storage.file_key import FileKey
 from schemas import InventoryExported, InventoryImported, InventoryImportFailed, ReportGenerated
 from streams import Event
 from streams.client.client import Streams

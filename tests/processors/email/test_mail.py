@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from processors.email.mail import Mail, compose, message_id
 from processors.email.rendering import Rendered
-from processors.shown import shown
+from processors.shared.safe_text import shown
 from streams.messages.outcome import DeadLetter
 
 SENDER = Address("Planning Bord", addr_spec="no-reply@bord.example")

@@ -12,7 +12,7 @@ from jinja2 import UndefinedError
 from lxml import html as lxml_html
 
 from processors.email.rendering import Rendered, TemplateName, render
-from processors.shown import file_shown, text_shown
+from processors.shared.safe_text import file_shown, text_shown
 
 LINK = "https://app.example.com/x?a=1&region=eu&copy=2&lt;=3"  # `&reg` and `&copy` are entities to lenient parsers
 VALUES: dict[TemplateName, dict[str, Any]] = {

@@ -16,7 +16,7 @@ import pytest
 from processors.email.mail import compose
 from processors.email.rendering import Rendered
 from processors.email.subject import phrase
-from processors.shown import shown
+from processors.shared.safe_text import shown
 
 SENDER = Address("Planning Bord", addr_spec="no-reply@bord.example")
 # RFC 2047, section 2: no specials, no space within a word; section 4.2: `_` is a space, `=XX` a byte.

@@ -10,16 +10,16 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import func, insert, select
 
-from processors.database import Database
-from processors.database.tables import businesses, import_errors, products, stock_levels, stock_movements
 from processors.file import file, store_upload
 from processors.file.import_options import ImportOptions
 from processors.file.survey import Survey
-from processors.storage import Storages, StorageSettings
+from processors.shared.database import Database
+from processors.shared.database.tables import businesses, import_errors, products, stock_levels, stock_movements
+from processors.shared.storage import Storages, StorageSettings
 from schemas import InventoryImported, InventoryImportFailed, InventoryImportUploaded
 from streams import Event, Streams
-from tests.processors.database.conftest import business
 from tests.processors.file.conservation import assert_conserved, surveyed
+from tests.processors.shared.database.conftest import business
 from tests.sql.conftest import database_url, postgres, postgres_url
 from tests.streams.conftest import StartConsumer, make_settings, start, streams
 from tests.support.waiting import wait_until
@@ -110,7 +110,7 @@ async def put(storages: Storages, data: bytes, **given: Any) -> InventoryImportU
 
 async def put_unseen(storages: Storages, data: bytes, business_id: int = SHOP) -> InventoryImportUploaded:
     """Stores bytes behind the door's back: another service may have written them."""
-    from processors.storage.file_key import FileKey
+    from processors.shared.storage.file_key import FileKey
 
     key = FileKey.new(business_id, "csv")
     async with storages.uploads.write(key) as written:

@@ -20,16 +20,16 @@ import orjson
 import polars as pl
 from sqlalchemy import distinct, func, select
 
-from processors.database import Database
-from processors.database.tables import import_errors, imports, products, stock_levels, stock_movements
 from processors.file.checked_rows import SCHEMA, PartWriter, read_parts
 from processors.file.header import plain
 from processors.file.import_options import ImportOptions
 from processors.file.sku_text import clean_skus, unguarded
 from processors.file.survey import Survey, survey
 from processors.file.upload_source import LocalSource
-from processors.storage import Storages
-from processors.storage.file_key import FileKey
+from processors.shared.database import Database
+from processors.shared.database.tables import import_errors, imports, products, stock_levels, stock_movements
+from processors.shared.storage import Storages
+from processors.shared.storage.file_key import FileKey
 from schemas import InventoryImported, InventoryImportFailed
 from streams import Event
 

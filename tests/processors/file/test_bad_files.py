@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from processors.database import Database
 from processors.file import FileRefused, store_upload
-from processors.storage import Storages
-from processors.storage.file_key import FileKey
-from processors.storage.file_writer import FileTooLarge
+from processors.shared.database import Database
+from processors.shared.storage import Storages
+from processors.shared.storage.file_key import FileKey
+from processors.shared.storage.file_writer import FileTooLarge
 from schemas import InventoryExportRequested, InventoryImported, InventoryImportFailed, InventoryImportUploaded
 from streams import Event, Streams, StreamsError
 from tests.processors.file.conftest import SHOP, levels, put, put_unseen

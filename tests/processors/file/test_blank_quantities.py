@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select
 
-from processors.database import Database
-from processors.database.tables import products, stock_movements
 from processors.file.checking import check_file
 from processors.file.import_options import ImportOptions
 from processors.file.refused import FileRefused
 from processors.file.settings import FileSettings
-from processors.storage import Storages
+from processors.shared.database import Database
+from processors.shared.database.tables import products, stock_movements
+from processors.shared.storage import Storages
 from schemas import InventoryImported
 from tests.processors.file.conftest import NOW, SHOP, levels, problems, put
 from tests.processors.file.test_sheets import book

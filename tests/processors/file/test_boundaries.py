@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from processors.database import Database
-from processors.database.tables import products
-from processors.storage import Storages
+from processors.shared.database import Database
+from processors.shared.database.tables import products
+from processors.shared.storage import Storages
 from schemas import InventoryImported
 from schemas.inventory import MOST_STOCK
 from tests.processors.file.conftest import problems, put

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from processors.database import Database
 from processors.file.checking import ALL_GOOD, NOTHING_IMPORTED, SOME_REFUSED, check_file
 from processors.file.settings import FileSettings
-from processors.storage import Storages
+from processors.shared.database import Database
+from processors.shared.storage import Storages
 from schemas import InventoryImported
 from tests.processors.file.conftest import SHOP, levels, put
 from tests.processors.file.test_importing import Ask

@@ -16,15 +16,15 @@ import polars as pl
 import pytest
 from sqlalchemy import func, insert, select, update
 
-from processors.database import Database
-from processors.database.tables import exports, products, stock_levels
 from processors.file.cleanup import clean_up
 from processors.file.settings import FileSettings
 from processors.file.stock_pages import SCHEMA, stock_pages
 from processors.file.workbook import Workbook
-from processors.storage import Storages
-from processors.storage.download import download_app
-from processors.storage.file_key import FileKey
+from processors.shared.database import Database
+from processors.shared.database.tables import exports, products, stock_levels
+from processors.shared.storage import Storages
+from processors.shared.storage.download import download_app
+from processors.shared.storage.file_key import FileKey
 from schemas import ExportsCleanupDue, InventoryExported, InventoryExportRequested, InventoryImported
 from schemas.files import ExportFormat
 from streams import Streams
@@ -157,7 +157,7 @@ async def test_a_failed_export_leaves_no_file(
 ) -> None:
     """A full disk in the middle of it: no half file, no row that says done; the next attempt makes it."""
     from processors.file import file
-    from processors.storage.file_writer import FileWriter
+    from processors.shared.storage.file_writer import FileWriter
 
     await _fill(shop, 10)
     failed: list[int] = []

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select
 
-from processors.database import Database
-from processors.database.tables import products, stock_movements
-from processors.storage import Storages
-from processors.storage.file_key import FileKey
+from processors.shared.database import Database
+from processors.shared.database.tables import products, stock_movements
+from processors.shared.storage import Storages
+from processors.shared.storage.file_key import FileKey
 from schemas import InventoryImported, InventoryImportFailed, StockCheckDue
 from streams import Streams
 from tests.processors.file.conftest import NOW, SHOP, levels, problems, published, put

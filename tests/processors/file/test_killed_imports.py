@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from processors.database import Database
-from processors.database.tables import imports, products, stock_levels, stock_movements
-from processors.storage import Storages
+from processors.shared.database import Database
+from processors.shared.database.tables import imports, products, stock_levels, stock_movements
+from processors.shared.storage import Storages
 from schemas import InventoryImported
 from streams import Streams
 from tests.processors.file.conftest import published, put

@@ -13,10 +13,10 @@ from typing import Any, Final
 import pytest
 from sqlalchemy import insert, select
 
-from processors.database import Database
-from processors.database.tables import businesses, products, stock_levels
 from processors.file import FileRefused, store_upload
-from processors.storage import Storages
+from processors.shared.database import Database
+from processors.shared.database.tables import businesses, products, stock_levels
+from processors.shared.storage import Storages
 from schemas import InventoryImported, InventoryImportFailed
 from tests.processors.file.conftest import NOW
 

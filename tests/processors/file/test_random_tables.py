@@ -15,7 +15,7 @@ import pytest
 
 from processors.file.import_options import ImportOptions
 from processors.file.refused import FileRefused
-from processors.storage import Storages
+from processors.shared.storage import Storages
 from tests.processors.file.conservation import surveyed
 
 HEADERS: Final = {

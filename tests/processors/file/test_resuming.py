@@ -10,13 +10,13 @@ import pytest
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
-from processors.database import Database
-from processors.database.atomically import atomically
-from processors.database.stock import change_stock
-from processors.database.tables import imports, products
 from processors.file.importing import StockImport
 from processors.file.settings import FileSettings
-from processors.storage import Storages, StorageSettings
+from processors.shared.database import Database
+from processors.shared.database.atomically import atomically
+from processors.shared.database.stock import change_stock
+from processors.shared.database.tables import imports, products
+from processors.shared.storage import Storages, StorageSettings
 from schemas import (
     InventoryExported,
     InventoryExportRequested,
@@ -30,7 +30,7 @@ from streams.messages.message import Message
 from tests.processors.file.conftest import SHOP, levels, put
 from tests.processors.file.test_importing import Ask
 from tests.processors.links import link_to
-from tests.processors.storage.conftest import s3, s3_client
+from tests.processors.shared.storage.conftest import s3, s3_client
 
 __all__ = ["s3"]
 

@@ -12,10 +12,10 @@ import openpyxl
 import pytest
 from sqlalchemy import select
 
-from processors.database import Database
-from processors.database.tables import products
 from processors.file import FileRefused, open_book
-from processors.storage import Storages
+from processors.shared.database import Database
+from processors.shared.database.tables import products
+from processors.shared.storage import Storages
 from schemas import InventoryImported
 from tests.processors.file.conftest import levels, problems, put
 

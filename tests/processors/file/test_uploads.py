@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select
 
-from processors.database import Database
-from processors.database.tables import exports, imports, products, stock_levels
 from processors.file import file, importing
-from processors.storage import Storages
+from processors.shared.database import Database
+from processors.shared.database.tables import exports, imports, products, stock_levels
+from processors.shared.storage import Storages
 from schemas import (
     InventoryExported,
     InventoryExportFailed,

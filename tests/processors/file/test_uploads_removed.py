@@ -9,12 +9,12 @@ from datetime import UTC, datetime
 import pytest
 from sqlalchemy import insert
 
-from processors.database import Database
-from processors.database.tables import imports
 from processors.file.cleanup import remove_uploads
 from processors.file.settings import FileSettings
-from processors.storage import Storages
-from processors.storage.file_key import FileKey
+from processors.shared.database import Database
+from processors.shared.database.tables import imports
+from processors.shared.storage import Storages
+from processors.shared.storage.file_key import FileKey
 from tests.processors.file.conftest import SHOP
 
 

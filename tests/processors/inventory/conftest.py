@@ -10,11 +10,11 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import func, insert, select, update
 
-from processors.database import Database
-from processors.database.tables import businesses, products, stock_levels, stock_movements
 from processors.inventory.demo_supplier import DemoSupplier
+from processors.shared.database import Database
+from processors.shared.database.tables import businesses, products, stock_levels, stock_movements
 from streams import Event, Streams
-from tests.processors.database.conftest import business
+from tests.processors.shared.database.conftest import business
 from tests.sql.conftest import database_url, postgres, postgres_url
 from tests.streams.conftest import make_settings, start, streams
 

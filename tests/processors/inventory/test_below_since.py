@@ -7,9 +7,9 @@ from datetime import datetime
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from processors.database import Database
-from processors.database.stock import change_stock
-from processors.database.tables import stock_levels
+from processors.shared.database import Database
+from processors.shared.database.stock import change_stock
+from processors.shared.database.tables import stock_levels
 from schemas.inventory import StockChange
 from tests.processors.inventory.conftest import SHOP, add
 

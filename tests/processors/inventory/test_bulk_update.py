@@ -9,9 +9,9 @@ import pytest
 from pydantic import ValidationError
 from sqlalchemy import func, select
 
-from processors.database import Database
-from processors.database.tables import stock_movements
 from processors.inventory import inventory
+from processors.shared.database import Database
+from processors.shared.database.tables import stock_movements
 from schemas import InventoryBulkUpdateRequested, InventoryUpdated, StockBelowThreshold
 from schemas.inventory import MOST_STOCK, StockChange, StockChanged
 from streams import Streams

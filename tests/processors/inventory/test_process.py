@@ -20,7 +20,9 @@ def test_a_server_without_its_tables_is_not_changed(spawn: Spawn, postgres_url: 
     """Its operator is told how to."""
     child = spawn("processors.inventory", env={"PYTHONPATH": ROOT, "DATABASE_URL": postgres_url})
     assert child.wait() == 2
-    assert child.stderr() == ("error: the business database is empty: run python -m processors.database upgrade\n")
+    assert child.stderr() == (
+        "error: the business database is empty: run python -m processors.shared.database upgrade\n"
+    )
 
 
 def test_a_database_that_is_away_is_said_in_one_line(spawn: Spawn, tmp_path: Path) -> None:

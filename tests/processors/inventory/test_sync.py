@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text, update
 
-from processors.database import Database
-from processors.database.tables import products, sync_states
 from processors.inventory import inventory
 from processors.inventory.demo_supplier import DemoSupplier, Fault
+from processors.shared.database import Database
+from processors.shared.database.tables import products, sync_states
 from schemas import (
     InventorySynced,
     InventorySyncFailed,

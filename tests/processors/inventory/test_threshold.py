@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from processors.database import Database
 from processors.inventory import handlers, inventory
+from processors.shared.database import Database
 from schemas import InventoryBulkUpdateRequested, InventoryUpdated, StockBelowThreshold, StockCheckDue
 from schemas.inventory import StockChange
 from streams import Streams

@@ -12,18 +12,18 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import insert
 
-from processors.database import Database
-from processors.database.tables import businesses, products, sales, stock_levels
 from processors.report import report
 from processors.report.asked import Asked
 from processors.report.document import Document
 from processors.report.extract import Extract, extract
 from processors.report.generating import _KINDS
-from processors.storage import Storages, StorageSettings
+from processors.shared.database import Database
+from processors.shared.database.tables import businesses, products, sales, stock_levels
+from processors.shared.storage import Storages, StorageSettings
 from schemas import ReportRequested
 from schemas.reports import ReportFilters
 from streams import Event, Streams
-from tests.processors.database.conftest import business
+from tests.processors.shared.database.conftest import business
 from tests.sql.conftest import database_url, postgres, postgres_url
 from tests.streams.conftest import StartConsumer, make_settings, start, streams
 from tests.support.waiting import wait_until

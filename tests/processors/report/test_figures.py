@@ -14,11 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert, text
 
-from processors.database import Database
-from processors.database.tables import sales
 from processors.report.asked import Asked
 from processors.report.period import Period
 from processors.report.refused import ReportRefused
+from processors.shared.database import Database
+from processors.shared.database.tables import sales
 from tests.processors.report.conftest import EMPTY, NOW, SHOP, TODAY, figures, made, read, wanted
 
 OCTOBER = {"first_day": date(2026, 10, 1), "last_day": date(2026, 10, 31)}

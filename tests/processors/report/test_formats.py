@@ -17,7 +17,6 @@ import openpyxl
 import pypdf
 import pytest
 
-from processors.database import Database
 from processors.report.document import Chart, Document, Series
 from processors.report.drawing import draw
 from processors.report.listing import write_listing
@@ -25,7 +24,8 @@ from processors.report.page import write_page
 from processors.report.print import write_print
 from processors.report.wording import as_headline, in_short, in_words
 from processors.report.workbook import write_workbook
-from processors.shown import text_shown
+from processors.shared.database import Database
+from processors.shared.safe_text import text_shown
 from tests.processors.report.conftest import HOSTILE, made, wanted
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

@@ -17,17 +17,17 @@ from pydantic import ValidationError
 from sqlalchemy import select, text, update
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
-from processors.database import Database
-from processors.database.tables import reports
 from processors.report import report
 from processors.report.asked import Asked
 from processors.report.cleanup import clean_up
 from processors.report.extract import extract
 from processors.report.regular import DAILY_HOUR, MONTHLY_HOUR, after_month, each_morning
 from processors.report.settings import ReportSettings
-from processors.storage import Storages
-from processors.storage.download import download_app
-from processors.storage.file_writer import FileWriter
+from processors.shared.database import Database
+from processors.shared.database.tables import reports
+from processors.shared.storage import Storages
+from processors.shared.storage.download import download_app
+from processors.shared.storage.file_writer import FileWriter
 from schemas import ReportFailed, ReportGenerated, ReportRequested, ReportsCleanupDue
 from schemas.reports import ReportFilters
 from streams import Streams, Unavailable

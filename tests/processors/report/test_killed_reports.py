@@ -16,13 +16,13 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from sqlalchemy import select, text
 
 from observability.tracing import TracingMiddleware
-from processors.database import Database
-from processors.database.tables import reports
 from processors.demo.sink import Sink
 from processors.email import email
 from processors.report import report
 from processors.report.__main__ import main
-from processors.storage import Storages
+from processors.shared.database import Database
+from processors.shared.database.tables import reports
+from processors.shared.storage import Storages
 from schemas import ReportGenerated
 from streams import Streams
 from tests.processors.report.conftest import published, wanted

@@ -20,8 +20,6 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert, update
 
-from processors.database import Database
-from processors.database.tables import products, sales, stock_levels
 from processors.report.document import Chart, Document, Series
 from processors.report.drawing import draw
 from processors.report.listing import write_listing
@@ -30,6 +28,8 @@ from processors.report.print import write_print
 from processors.report.refused import ReportRefused
 from processors.report.wording import as_headline, in_short, in_words
 from processors.report.workbook import write_workbook
+from processors.shared.database import Database
+from processors.shared.database.tables import products, sales, stock_levels
 from tests.processors.report.conftest import SHOP, figures, made, wanted
 
 ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

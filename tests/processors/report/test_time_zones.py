@@ -10,9 +10,6 @@ from zoneinfo import ZoneInfo
 import pytest
 from sqlalchemy import delete, insert, update
 
-from processors.database import Database
-from processors.database.business_day import midnight, zone_named
-from processors.database.tables import businesses, sales
 from processors.email.digest import Digest
 from processors.report.asked import Asked
 from processors.report.document import Document
@@ -20,6 +17,9 @@ from processors.report.extract import extract
 from processors.report.regular import after_month, each_morning
 from processors.report.sales_analysis import sales_analysis
 from processors.report.settings import ReportSettings
+from processors.shared.database import Database
+from processors.shared.database.business_day import midnight, zone_named
+from processors.shared.database.tables import businesses, sales
 from schemas.reports import ReportFilters
 from streams import StreamsError
 from tests.processors.report.conftest import ADA, NOW, OTHER, SHOP, figures, wanted

@@ -1,1 +1,0 @@
-"""Alembic's environment and the versions; run them with `python -m processors.database upgrade`."""

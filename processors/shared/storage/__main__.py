@@ -1,0 +1,46 @@
+"""`python -m processors.shared.storage`: serves the signed links to files in directories until SIGTERM.
+
+It listens on LINKS_HOST and LINKS_PORT (127.0.0.1:8002); links begin with LINKS_URL. Its other settings are those of
+docs/operate/settings.md. Files in S3 are served by S3, and need no server.
+"""
+
+import argparse
+import sys
+
+from observability import instrument
+from processors.shared.storage.settings import StorageSettings
+from processors.shared.storage.storages import Storages
+from streams import StreamsError
+from streams.errors import APPLICATION, extra
+
+
+def main() -> int:
+    """Runs the server; returns the exit code: 2 for wrong usage or a setting that cannot work."""
+    argparse.ArgumentParser(
+        prog="python -m processors.shared.storage",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    ).parse_args()
+    try:
+        with extra("downloads", of=APPLICATION, for_="processors.shared.storage"):
+            import uvicorn
+
+            from processors.shared.storage.bounded import HEAD_BYTES, BoundedProtocol
+            from processors.shared.storage.download import download_app
+        settings = StorageSettings.load()
+        application = download_app(Storages(settings))
+    except StreamsError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    instrument("planning-bord-storage")
+    BoundedProtocol.most = settings.links_connections
+    # No access log: the addresses are the right to fetch the files.
+    uvicorn.run(
+        application, host=settings.links_host, port=settings.links_port, access_log=False, log_config=None,
+        server_header=False, http=BoundedProtocol, h11_max_incomplete_event_size=HEAD_BYTES,
+    )  # fmt: skip
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
