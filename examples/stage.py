@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from processors.demo.sink import Sink
 from processors.email.settings import EmailSettings
 from processors.shared.database.migration import prepare
-from processors.shared.database.seed import seed
+from processors.shared.database.sample_data.seed import seed
 from processors.shared.database.tables import businesses
 from streams import NotFound, Settings, Streams, StreamsError
 from streams.inspecting import EventStatus

@@ -4,7 +4,7 @@ import sys
 
 from observability import instrument
 from processors.email import email
-from processors.email.configured import configured
+from processors.email.apply_settings import apply_settings
 from processors.email.settings import EmailSettings
 from streams import StreamsError, run
 
@@ -19,4 +19,4 @@ if __name__ == "__main__":
     except StreamsError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(2)  # wrong usage, as `run` says it
-    run(configured(email, settings), middleware=instrument("planning-bord-email"))
+    run(apply_settings(email, settings), middleware=instrument("planning-bord-email"))

@@ -13,8 +13,8 @@ from typing import Final
 
 from aiosmtplib import SMTP, SMTPAuthenticationError, SMTPException, SMTPHeloError, SMTPResponseException
 
-from processors.email.replies import quotable
 from processors.email.settings import EmailSettings
+from processors.email.smtp_replies import quotable
 from streams import Unavailable
 
 _QUIT_TIMEOUT: Final = 2.0

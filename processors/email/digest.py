@@ -11,9 +11,9 @@ from zoneinfo import ZoneInfo
 from sqlalchemy import and_, case, func, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from processors.shared.database.atomically import atomically
 from processors.shared.database.business_day import midnight, zone_named
 from processors.shared.database.tables import businesses, exports, imports, products, sales, stock_levels, sync_states
+from processors.shared.database.transaction import in_transaction
 from processors.shared.safe_text import business_shown
 
 _SHOWN: Final = 8
@@ -83,7 +83,7 @@ class Digest:
                 **await reading.imports(),
             )
 
-        return await atomically(engine, work)
+        return await in_transaction(engine, work)
 
 
 async def zones_of_businesses(engine: AsyncEngine) -> dict[int, str]:
@@ -93,7 +93,7 @@ async def zones_of_businesses(engine: AsyncEngine) -> dict[int, str]:
         rows = await connection.execute(select(businesses.c.id, businesses.c.time_zone).order_by(businesses.c.id))
         return {row.id: row.time_zone for row in rows}
 
-    return await atomically(engine, work)
+    return await in_transaction(engine, work)
 
 
 @dataclass(frozen=True, slots=True)

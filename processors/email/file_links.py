@@ -12,7 +12,7 @@ from streams import DeadLetter, Delivery, StreamsError, Unavailable
 if TYPE_CHECKING:
     from pydantic import HttpUrl
 
-    from processors.email.post import Post
+    from processors.email.outgoing_mail import OutgoingMail
     from processors.shared.storage import Storages
     from processors.shared.storage.settings import Area
     from schemas import InventoryImported, InventoryImportFailed
@@ -63,22 +63,30 @@ async def open_file_links() -> AsyncIterator[FileLinks]:
 
 
 async def link_to_file(
-    links: FileLinks, post: Post, area: Area, file: str | None, name: str, business_id: int | None, url: HttpUrl | None
+    links: FileLinks,
+    outgoing: OutgoingMail,
+    area: Area,
+    file: str | None,
+    name: str,
+    business_id: int | None,
+    url: HttpUrl | None,
 ) -> str:
     """The link to an event's file: signed now, or as an older event has it."""
     if file is not None:
-        return await links.make(area, file, name, delivery=post.delivery, business_id=business_id)
+        return await links.make(area, file, name, delivery=outgoing.delivery, business_id=business_id)
     if url is None:
         raise DeadLetter("the event names no file")
     return str(url)
 
 
-async def link_to_errors(links: FileLinks, post: Post, event: InventoryImported | InventoryImportFailed) -> str:
+async def link_to_errors(
+    links: FileLinks, outgoing: OutgoingMail, event: InventoryImported | InventoryImportFailed
+) -> str:
     """The link to the report of the rows that were refused; empty when there is none."""
     if event.errors_file is None and event.errors_url is None:
         return ""
     name = f"import-errors.{(event.errors_file or '').rpartition('.')[2]}"
-    return await link_to_file(links, post, "exports", event.errors_file, name, event.business_id, event.errors_url)
+    return await link_to_file(links, outgoing, "exports", event.errors_file, name, event.business_id, event.errors_url)
 
 
 def _time(delivery: Delivery) -> datetime:

@@ -11,16 +11,16 @@ from typing import TYPE_CHECKING, Final
 import structlog
 
 from processors.email.business import open_business
+from processors.email.digest_text import digest_text
 from processors.email.digest_times import digests_due
-from processors.email.digest_words import words_of
 from processors.email.file_links import FileLinks, link_to_errors, link_to_file, open_file_links
 from processors.email.low_stock import Alert
-from processors.email.post import Post, post_of
-from processors.email.replies import Held
+from processors.email.mail_backoff import Ambiguous, MailBackoff
+from processors.email.outgoing_mail import OutgoingMail, outgoing_mail
 from processors.email.reset_mail import send_reset
 from processors.email.settings import EmailSettings
-from processors.email.stock_mails import gathered, send_list, send_one, window_of
-from processors.email.tries import Ambiguous, MailBackoff
+from processors.email.smtp_replies import Held
+from processors.email.stock_mails import gathered, send_list, send_one, throttle_of
 from processors.shared.safe_text import file_shown, name_shown
 from schemas import (
     DailyDigestDue,
@@ -55,107 +55,115 @@ email = Processor("email", retry=MailBackoff())
 
 
 @email.on(UserRegistered, timeout=_TIMEOUT)
-async def send_welcome(event: UserRegistered, post: Post = Depends(post_of)) -> list[EmailRefused]:
+async def send_welcome(event: UserRegistered, outgoing: OutgoingMail = Depends(outgoing_mail)) -> list[EmailRefused]:
     """Welcomes a person who has signed up."""
-    link = post.settings.link("/")
-    return await post.send("welcome", (event.email,), name=name_shown(event.name), link=link)
+    link = outgoing.settings.link("/")
+    return await outgoing.send("welcome", (event.email,), name=name_shown(event.name), link=link)
 
 
 @email.on(PasswordResetRequested, timeout=_TIMEOUT)
-async def send_password_reset(event: PasswordResetRequested, post: Post = Depends(post_of)) -> list[EmailRefused]:
+async def send_password_reset(
+    event: PasswordResetRequested, outgoing: OutgoingMail = Depends(outgoing_mail)
+) -> list[EmailRefused]:
     """Sends the link with which a person chooses a new password. The token in it is made here and now.
 
     A reset that has expired on the way (an outage, a replay) or was used is settled without a mail: its link would not
     work. One that was asked for under another address before is a dead letter.
     """
-    return await send_reset(event, post)
+    return await send_reset(event, outgoing)
 
 
 @email.on(StockBelowThreshold, timeout=_TIMEOUT)
-async def send_stock_alert(event: StockBelowThreshold, post: Post = Depends(post_of)) -> Sequence[Event]:
+async def send_stock_alert(
+    event: StockBelowThreshold, outgoing: OutgoingMail = Depends(outgoing_mail)
+) -> Sequence[Event]:
     """Tells `EMAIL_STOCK_ALERTS_TO` that an item runs low, at most once per business, SKU and `EMAIL_STOCK_WINDOW`.
 
     The alerts of one business are gathered for `EMAIL_STOCK_GATHER` seconds: the first asks for the mail about them.
     With nobody to tell, the event is settled with a warning: not having set a recipient is a choice, and thousands
     of dead letters would hide the ones that need somebody.
     """
-    settings, event_id = post.settings, post.delivery.message.id
+    settings, event_id = outgoing.settings, outgoing.delivery.message.id
     if not settings.email_stock_alerts_to:
         log.warning("stock.no_recipient", event_id=event_id, set="EMAIL_STOCK_ALERTS_TO")
         return []
-    window = window_of(post, event.business_id, event.sku, event_id)
-    if not await window.claim():
+    throttle = throttle_of(outgoing, event.business_id, event.sku, event_id)
+    if not await throttle.claim():
         log.info("stock.already_announced", event_id=event_id, business_id=event.business_id)
         return []
     alert = Alert(event_id, event.sku, event.quantity, event.threshold, event.name, event.business)
-    if settings.email_stock_gather and not post.delivery.replays:
-        asks = await gathered(post, event.business_id).add(alert)
+    if settings.email_stock_gather and not outgoing.delivery.replays:
+        asks = await gathered(outgoing, event.business_id).add(alert)
         if asks is None:
             log.info("stock.already_announced", event_id=event_id, business_id=event.business_id)
         return [StockAlertsDue(business_id=event.business_id)] if asks else []
     try:
-        return await send_one(post, event.business_id, alert)
+        return await send_one(outgoing, event.business_id, alert)
     except (Ambiguous, Held):
         raise  # it may have arrived: the window stays closed to others, and open to this event's next attempt
     except Exception:
-        await window.release()  # nothing was sent; keeping the claim could keep everybody in the dark for hours
+        await throttle.release()  # nothing was sent; keeping the claim could keep everybody in the dark for hours
         raise
 
 
 @email.on(StockAlertsDue, timeout=_TIMEOUT)
-async def send_stock_alerts(event: StockAlertsDue, post: Post = Depends(post_of)) -> Sequence[Event]:
+async def send_stock_alerts(event: StockAlertsDue, outgoing: OutgoingMail = Depends(outgoing_mail)) -> Sequence[Event]:
     """Mails about the gathered alerts of a business: a few of them one by one, and more in one mail."""
-    settings, event_id = post.settings, post.delivery.message.id
+    settings, event_id = outgoing.settings, outgoing.delivery.message.id
     if not settings.email_stock_alerts_to:
         log.warning("stock.no_recipient", event_id=event_id, set="EMAIL_STOCK_ALERTS_TO")
         return []
-    alerts = await gathered(post, event.business_id).take(event_id)
+    alerts = await gathered(outgoing, event.business_id).take(event_id)
     if not isinstance(alerts, list):
         raise Snooze(alerts, "more alerts may come")
     refused: list[EmailRefused] = []
     try:
         if len(alerts) > _FEW:
-            return await send_list(post, event.business_id, alerts)
+            return await send_list(outgoing, event.business_id, alerts)
         for alert in alerts:
-            refused += await send_one(post, event.business_id, alert, subject_id=alert.event_id)
+            refused += await send_one(outgoing, event.business_id, alert, subject_id=alert.event_id)
     except Held:
         raise
     except Exception as error:
         if refused:  # of mails that are not sent again: the next try cannot report them
-            await post.streams.publish_many(refused)
+            await outgoing.streams.publish_many(refused)
         if isinstance(error, DeadLetter):
             for alert in alerts:
-                await window_of(post, event.business_id, alert.sku, alert.event_id).release()
+                await throttle_of(outgoing, event.business_id, alert.sku, alert.event_id).release()
         raise
     return refused
 
 
 @email.on(ReportGenerated, timeout=_TIMEOUT)
 async def send_report_ready(
-    event: ReportGenerated, post: Post = Depends(post_of), links: FileLinks = Shared(open_file_links)
+    event: ReportGenerated, outgoing: OutgoingMail = Depends(outgoing_mail), links: FileLinks = Shared(open_file_links)
 ) -> list[EmailRefused]:
     """Tells the person who asked for a report where to fetch it."""
-    link = await link_to_file(links, post, "reports", event.file, event.file_name, event.business_id, event.url)
-    return await post.send("report_ready", (event.user_email,), report=event.title or event.report_id, link=link)
+    link = await link_to_file(links, outgoing, "reports", event.file, event.file_name, event.business_id, event.url)
+    return await outgoing.send("report_ready", (event.user_email,), report=event.title or event.report_id, link=link)
 
 
 @email.on(ReportFailed, timeout=_TIMEOUT)
-async def send_report_failed(event: ReportFailed, post: Post = Depends(post_of)) -> list[EmailRefused]:
+async def send_report_failed(
+    event: ReportFailed, outgoing: OutgoingMail = Depends(outgoing_mail)
+) -> list[EmailRefused]:
     """Tells the person who asked for a report why there is none."""
-    kind, link = event.report_type.replace("-", " "), post.settings.link(f"/businesses/{event.business_id}/reports")
+    kind, link = event.report_type.replace("-", " "), outgoing.settings.link(f"/businesses/{event.business_id}/reports")
     values = {"kind": kind, "problem": event.problem or "no reason was given", "link": link}
-    return await post.send("report_failed", (event.user_email,), **values)
+    return await outgoing.send("report_failed", (event.user_email,), **values)
 
 
 @email.on(InventoryImported, timeout=_TIMEOUT)
 async def send_import_done(
-    event: InventoryImported, post: Post = Depends(post_of), links: FileLinks = Shared(open_file_links)
+    event: InventoryImported,
+    outgoing: OutgoingMail = Depends(outgoing_mail),
+    links: FileLinks = Shared(open_file_links),
 ) -> list[EmailRefused]:
     """Tells the person who has sent a file what was imported of it, and where the rest is named."""
     if event.user_email is None:
         return []
-    report = await link_to_errors(links, post, event)
-    return await post.send(
+    report = await link_to_errors(links, outgoing, event)
+    return await outgoing.send(
         "import_done",
         (event.user_email,),
         name=file_shown(event.name) or "Your file",
@@ -167,26 +175,28 @@ async def send_import_done(
         unchanged=_counted(event.products_unchanged),
         repeated=event.repeated,
         is_report=bool(report),
-        link=report or post.settings.link(f"/businesses/{event.business_id}/stock"),
+        link=report or outgoing.settings.link(f"/businesses/{event.business_id}/stock"),
     )
 
 
 @email.on(InventoryImportFailed, timeout=_TIMEOUT)
 async def send_import_failed(
-    event: InventoryImportFailed, post: Post = Depends(post_of), links: FileLinks = Shared(open_file_links)
+    event: InventoryImportFailed,
+    outgoing: OutgoingMail = Depends(outgoing_mail),
+    links: FileLinks = Shared(open_file_links),
 ) -> list[EmailRefused]:
     """Tells the person who has sent a file why nothing of it was imported."""
     if event.user_email is None:
         return []
-    report = await link_to_errors(links, post, event)
-    return await post.send(
+    report = await link_to_errors(links, outgoing, event)
+    return await outgoing.send(
         "import_failed",
         (event.user_email,),
         name=file_shown(event.name) or "Your file",
         problem=event.problem or "no reason was given",
         written=_counted(event.written),
         is_report=bool(report),
-        link=report or post.settings.link(f"/businesses/{event.business_id}/stock"),
+        link=report or outgoing.settings.link(f"/businesses/{event.business_id}/stock"),
     )
 
 
@@ -195,51 +205,57 @@ def _counted(number: int) -> str:
 
 
 @email.on(InventoryExportFailed, timeout=_TIMEOUT)
-async def send_export_failed(event: InventoryExportFailed, post: Post = Depends(post_of)) -> list[EmailRefused]:
+async def send_export_failed(
+    event: InventoryExportFailed, outgoing: OutgoingMail = Depends(outgoing_mail)
+) -> list[EmailRefused]:
     """Sends the person who asked for an export the reason why there is none."""
     if event.user_email is None:
         return []
-    link = post.settings.link(f"/businesses/{event.business_id}/stock")
+    link = outgoing.settings.link(f"/businesses/{event.business_id}/stock")
     values = {"kind": f"export of your stock as {event.format.upper()}", "what": "export", "link": link}
-    return await post.send("report_failed", (event.user_email,), problem=event.problem, **values)
+    return await outgoing.send("report_failed", (event.user_email,), problem=event.problem, **values)
 
 
 @email.on(InventorySyncFailed, timeout=_TIMEOUT)
-async def send_sync_failed(event: InventorySyncFailed, post: Post = Depends(post_of)) -> list[EmailRefused]:
+async def send_sync_failed(
+    event: InventorySyncFailed, outgoing: OutgoingMail = Depends(outgoing_mail)
+) -> list[EmailRefused]:
     """Sends the person who asked for a sync, else those who receive the business' digest, the reason why it stopped."""
-    settings = post.settings
+    settings = outgoing.settings
     asked = event.user_email is not None
     recipients = (event.user_email,) if event.user_email else settings.digest_recipients(event.business_id)
     if not recipients:
-        about = {"event_id": post.delivery.message.id, "business_id": event.business_id}
+        about = {"event_id": outgoing.delivery.message.id, "business_id": event.business_id}
         log.warning("sync.no_recipient", **about, set="EMAIL_DIGEST_TO")
         return []
     link = settings.link(f"/businesses/{event.business_id}/stock")
     values = {"system": event.external_system, "problem": event.problem or "no reason was given", "link": link}
-    return await post.send("sync_failed", recipients, asked=asked, **values)
+    return await outgoing.send("sync_failed", recipients, asked=asked, **values)
 
 
 @email.on(InventoryExported, timeout=_TIMEOUT)
 async def send_export_ready(
-    event: InventoryExported, post: Post = Depends(post_of), links: FileLinks = Shared(open_file_links)
+    event: InventoryExported,
+    outgoing: OutgoingMail = Depends(outgoing_mail),
+    links: FileLinks = Shared(open_file_links),
 ) -> list[EmailRefused]:
     """Tells the person who asked for an export where to fetch it."""
     if event.user_email is None:
         return []
-    return await post.send(
+    return await outgoing.send(
         "export_ready",
         (event.user_email,),
         format=event.format.upper(),
         rows=f"{event.rows:,}",
         size=_size(event.bytes),
-        link=await link_to_file(links, post, "exports", event.file, event.file_name, event.business_id, event.url),
+        link=await link_to_file(links, outgoing, "exports", event.file, event.file_name, event.business_id, event.url),
     )
 
 
 @email.on(DailyDigestDue, timeout=_TIMEOUT)
 async def send_daily_digest(
     event: DailyDigestDue,
-    post: Post = Depends(post_of),
+    outgoing: OutgoingMail = Depends(outgoing_mail),
     database: Database = Shared(open_business),
 ) -> list[Event]:
     """Tells a business' people (`EMAIL_DIGEST_TO`) how a day was: once, however many events ask for it.
@@ -248,26 +264,26 @@ async def send_daily_digest(
     """
     from processors.email.digest import Digest, zones_of_businesses
 
-    settings = post.settings
+    settings = outgoing.settings
     if event.business_id is None:
         numbers = await zones_of_businesses(database.engine)
         told = [number for number in numbers if settings.digest_recipients(number)]
         return [DailyDigestDue(day=event.day, business_id=number) for number in told]
     recipients = settings.digest_recipients(event.business_id)
     if not recipients:
-        event_id = post.delivery.message.id
+        event_id = outgoing.delivery.message.id
         log.warning("digest.no_recipient", event_id=event_id, business_id=event.business_id, set="EMAIL_DIGEST_TO")
         return []
     digest = await Digest.read(database.engine, event.business_id, event.day)
     if digest is None:
         raise DeadLetter(f"there is no business {event.business_id}")
     return [
-        *await post.send(
+        *await outgoing.send(
             "daily_digest",
             recipients,
             subject_id=f"{event.business_id}-{event.day:%Y-%m-%d}",
             link=settings.link(f"/businesses/{event.business_id}"),
-            **words_of(digest),
+            **digest_text(digest),
         )
     ]
 

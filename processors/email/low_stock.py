@@ -18,7 +18,7 @@ from redis.asyncio import Redis
 
 from streams.redis import Keys
 
-_KEPT: Final = 7 * 86_400_000  # milliseconds, as the marks in `handover`
+_KEPT: Final = 7 * 86_400_000  # milliseconds, as the marks in `send_marker`
 
 # The event that came first asks for the mail, also when it is delivered again. Should that be lost (it was cancelled),
 # one that finds it overdue asks.

@@ -18,11 +18,11 @@ from opentelemetry import trace
 from opentelemetry.trace import SpanKind, StatusCode
 
 from processors.email.connections import Connections
-from processors.email.handover import Handover, Taken
 from processors.email.mail import Mail
-from processors.email.replies import judge
+from processors.email.mail_backoff import Ambiguous
+from processors.email.send_marker import SendMarker, Taken
 from processors.email.settings import EmailSettings
-from processors.email.tries import Ambiguous
+from processors.email.smtp_replies import judge
 from streams import DeadLetter, StreamsError, Unavailable
 
 _CLOSING: Final = 421  # "service not available, closing the channel"
@@ -74,16 +74,16 @@ class Mailer:
         self.connections = Connections(settings)
 
     async def send(
-        self, mail: Mail, handover: Handover | None = None, *, event_id: str = "", reached: frozenset[str] = frozenset()
+        self, mail: Mail, marker: SendMarker | None = None, *, event_id: str = "", reached: frozenset[str] = frozenset()
     ) -> Sent:
-        """Sends a mail to its recipients; returns when the server has taken responsibility for it. A `handover` is told
+        """Sends a mail to its recipients; returns when the server has taken responsibility for it. A `marker` is told
         how far it got; `event_id` is for the log. Those it has `reached` in an earlier try are left out.
 
         Raises `Deferred` (a `Retry`) for a 4xx reply, `DeadLetter` for a 5xx reply, `Ambiguous` (a `Retry`) when the
         connection ended after the content and before the reply, and `Unavailable` when there is no server, no login or
         no answer.
         A refusal of some recipients only is not raised but returned, and one of all the rest when it has `reached`
-        others. With a `handover` also `Taken`, when another
+        others. With a `marker` also `Taken`, when another
         process hands the same mail over.
         """
         recipients = tuple(address for address in mail.recipients if self.settings.may_receive(address))
@@ -99,16 +99,16 @@ class Mailer:
         if not recipients:
             return Sent(0)
         try:
-            return await self._traced(mail, recipients, handover)
+            return await self._traced(mail, recipients, marker)
         except AllRefused as refusal:
             if reached:
                 return Sent(0, refusal.refused)
             raise judge(refusal.code, refusal.message) from None
 
-    async def _traced(self, mail: Mail, recipients: tuple[str, ...], handover: Handover | None) -> Sent:
+    async def _traced(self, mail: Mail, recipients: tuple[str, ...], marker: SendMarker | None) -> Sent:
         progress = _Progress()
         if not trace.get_current_span().is_recording():  # a span costs more than the look
-            return await self._deliver(mail, recipients, progress, handover)
+            return await self._deliver(mail, recipients, progress, marker)
         server = self.connections.server
         with _tracer.start_as_current_span(
             "smtp send",
@@ -118,7 +118,7 @@ class Mailer:
             set_status_on_exception=False,
         ) as span:
             try:
-                return await self._deliver(mail, recipients, progress, handover)
+                return await self._deliver(mail, recipients, progress, marker)
             except BaseException as error:
                 span.set_attribute("error.type", str(progress.code) if progress.code >= 400 else type(error).__name__)
                 span.set_status(StatusCode.ERROR)
@@ -132,13 +132,13 @@ class Mailer:
         await self.connections.close()
 
     async def _deliver(
-        self, mail: Mail, recipients: tuple[str, ...], progress: _Progress, handover: Handover | None
+        self, mail: Mail, recipients: tuple[str, ...], progress: _Progress, marker: SendMarker | None
     ) -> Sent:
         try:
             async with asyncio.timeout(self.settings.email_smtp_timeout), self.connections.slots:
                 client = await self._begin(mail, progress)
                 try:
-                    sent = await self._hand_over(client, mail, recipients, progress, handover)
+                    sent = await self._hand_over(client, mail, recipients, progress, marker)
                 except (SMTPResponseException, Taken):
                     await self._reset(client)
                     raise
@@ -151,8 +151,8 @@ class Mailer:
             raise
         except SMTPResponseException as reply:
             progress.code = reply.code
-            if progress.handed_over and handover is not None:
-                await handover.undo()
+            if progress.handed_over and marker is not None:
+                await marker.undo()
             raise judge(reply.code, reply.message) from None
         except (SMTPException, OSError) as error:  # lost connections and timeouts are both
             progress.code = 0
@@ -205,7 +205,7 @@ class Mailer:
         mail: Mail,
         recipients: tuple[str, ...],
         progress: _Progress,
-        handover: Handover | None,
+        marker: SendMarker | None,
     ) -> Sent:
         refused: list[Refused] = []
         for recipient in recipients:
@@ -216,14 +216,14 @@ class Mailer:
                 refused.append(Refused(recipient, refusal.code, refusal.message))
         if len(refused) == len(recipients):
             raise AllRefused(tuple(refused))
-        if handover is not None:
-            await handover.begin()
+        if marker is not None:
+            await marker.begin()
         # Set before the call: it sends DATA and the content in one, and a loss on the way cannot be told apart.
         progress.handed_over = True
         reply = await client.data(mail.content, timeout=None)
         progress.code = reply.code
-        if handover is not None:
-            await handover.end()
+        if marker is not None:
+            await marker.end()
         without = {refusal.recipient for refusal in refused}
         taken = tuple(address for address in recipients if address not in without)
         return Sent(len(taken), tuple(refused), taken)

@@ -4,38 +4,38 @@ from __future__ import annotations
 
 import structlog
 
-from processors.email.post import Post
+from processors.email.mail_backoff import Deferred
+from processors.email.outgoing_mail import OutgoingMail
 from processors.email.reset_tokens import mailed, mint, not_mailed
-from processors.email.tries import Deferred
 from schemas import EmailRefused, PasswordResetRequested
 
 log = structlog.get_logger(__name__)
 
 
-async def send_reset(event: PasswordResetRequested, post: Post) -> list[EmailRefused]:
-    """Sends it, unless the reset has expired or was used. Raises what `Post.send` does, and `DeadLetter` for a reset
-    that is for another address.
+async def send_reset(event: PasswordResetRequested, outgoing: OutgoingMail) -> list[EmailRefused]:
+    """Sends it, unless the reset has expired or was used. Raises what `OutgoingMail.send` does, and `DeadLetter` for a
+    reset that is for another address.
 
     The link in an earlier mail ends when the server has this one. When no mail goes out (it is held, refused for now,
     or had been sent before), the earlier link works as before; when that is not known, both do.
     """
-    redis, keys = post.streams.redis, post.streams.keys
+    redis, keys = outgoing.streams.redis, outgoing.streams.keys
     token = await mint(redis, keys, event.reset_id, event.email, event.expires_at)
     if token is None:
-        log.info("reset.expired", event_id=post.delivery.message.id, expires_at=event.expires_at.isoformat())
+        log.info("reset.expired", event_id=outgoing.delivery.message.id, expires_at=event.expires_at.isoformat())
         return []
     try:
-        refused = await post.send(
+        refused = await outgoing.send(
             "password_reset",
             (event.email,),
-            link=post.settings.link(f"/reset-password/{event.reset_id}?token={token.text}"),
+            link=outgoing.settings.link(f"/reset-password/{event.reset_id}?token={token.text}"),
             until=f"{token.until.day} {token.until:%B %Y, %H:%M} UTC",
         )
     except Exception as error:
-        if post.fate == "not sent":
+        if outgoing.fate == "not sent":
             await not_mailed(redis, keys, event.reset_id, token)
         if isinstance(error, Deferred):
             raise Deferred(str(error), until=token.until) from None
         raise
-    await (mailed if post.fate == "sent" else not_mailed)(redis, keys, event.reset_id, token)
+    await (mailed if outgoing.fate == "sent" else not_mailed)(redis, keys, event.reset_id, token)
     return refused

@@ -5,55 +5,59 @@ from __future__ import annotations
 from typing import Final
 from urllib.parse import quote
 
+from processors.email.alert_throttle import AlertThrottle
 from processors.email.low_stock import Alert, LowStock
-from processors.email.post import Post
-from processors.email.stock_window import StockWindow
+from processors.email.outgoing_mail import OutgoingMail
 from processors.shared.safe_text import business_shown, name_shown
 from schemas import EmailRefused
 
 _SHOWN: Final = 50  # rows of a mail about many
 
 
-def window_of(post: Post, business_id: int, sku: str, event_id: str) -> StockWindow:
+def throttle_of(outgoing: OutgoingMail, business_id: int, sku: str, event_id: str) -> AlertThrottle:
     """The window of an item, as the event `event_id` may claim it."""
-    return StockWindow(
-        post.streams.redis,
-        post.streams.keys,
+    return AlertThrottle(
+        outgoing.streams.redis,
+        outgoing.streams.keys,
         business_id=business_id,
         sku=sku,
         event_id=event_id,
-        seconds=post.settings.email_stock_window,
+        seconds=outgoing.settings.email_stock_window,
     )
 
 
-def gathered(post: Post, business_id: int) -> LowStock:
+def gathered(outgoing: OutgoingMail, business_id: int) -> LowStock:
     """The alerts of a business that wait."""
-    return LowStock(post.streams.redis, post.streams.keys, business_id, seconds=post.settings.email_stock_gather)
+    return LowStock(
+        outgoing.streams.redis, outgoing.streams.keys, business_id, seconds=outgoing.settings.email_stock_gather
+    )
 
 
-async def send_one(post: Post, business_id: int, alert: Alert, *, subject_id: str = "") -> list[EmailRefused]:
-    """Mails about one alert; `subject_id` as `Post.send` has it."""
-    return await post.send(
+async def send_one(
+    outgoing: OutgoingMail, business_id: int, alert: Alert, *, subject_id: str = ""
+) -> list[EmailRefused]:
+    """Mails about one alert; `subject_id` as `OutgoingMail.send` has it."""
+    return await outgoing.send(
         "stock_alert",
-        post.settings.email_stock_alerts_to,
+        outgoing.settings.email_stock_alerts_to,
         subject_id=subject_id,
         sku=alert.sku,
         name=name_shown(alert.name),
         quantity=f"{alert.quantity:,}",
         threshold=f"{alert.threshold:,}",
         business=business_shown(alert.business, business_id),
-        link=post.settings.link(f"/businesses/{business_id}/stock/{quote(alert.sku, safe='')}"),
-        window=_spoken(post.settings.email_stock_window),
+        link=outgoing.settings.link(f"/businesses/{business_id}/stock/{quote(alert.sku, safe='')}"),
+        window=_spoken(outgoing.settings.email_stock_window),
     )
 
 
-async def send_list(post: Post, business_id: int, alerts: list[Alert]) -> list[EmailRefused]:
+async def send_list(outgoing: OutgoingMail, business_id: int, alerts: list[Alert]) -> list[EmailRefused]:
     """Mails about many alerts of one business at once."""
     more = len(alerts) - _SHOWN
-    return await post.send(
+    return await outgoing.send(
         "stock_alerts",
-        post.settings.email_stock_alerts_to,
-        subject_id=post.delivery.message.id,
+        outgoing.settings.email_stock_alerts_to,
+        subject_id=outgoing.delivery.message.id,
         count=f"{len(alerts):,}",
         business=business_shown(next((alert.business for alert in alerts if alert.business), ""), business_id),
         items=[
@@ -66,8 +70,8 @@ async def send_list(post: Post, business_id: int, alerts: list[Alert]) -> list[E
             for alert in alerts[:_SHOWN]
         ],
         more=f"and {more:,} more" if more > 0 else "",
-        link=post.settings.link(f"/businesses/{business_id}/stock"),
-        window=_spoken(post.settings.email_stock_window),
+        link=outgoing.settings.link(f"/businesses/{business_id}/stock"),
+        window=_spoken(outgoing.settings.email_stock_window),
     )
 
 

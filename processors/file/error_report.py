@@ -17,8 +17,8 @@ import xlsxwriter
 
 from processors.file.problems import cure_of
 from processors.shared.storage import Storage
-from processors.shared.storage.cells import guarded
 from processors.shared.storage.file_key import FileKey
+from processors.shared.storage.spreadsheet_escape import escape_formulas
 
 _SCHEMA: Final = {
     "row": pl.Int64, "line": pl.Int64, "sku": pl.String, "column": pl.String, "value": pl.String, "problem": pl.String,
@@ -51,7 +51,7 @@ class Report:
         ]  # fmt: skip
         frame = pl.DataFrame(rows, schema=_SCHEMA, orient="row").sort("line", "column")
         # What the file holds is quoted here, and what a spreadsheet opens must not calculate.
-        return frame.with_columns(guarded(pl.col(pl.String)))
+        return frame.with_columns(escape_formulas(pl.col(pl.String)))
 
 
 async def write_error_report(storage: Storage, report: Report) -> FileKey:

@@ -22,8 +22,8 @@ from processors.file.file_formats import as_file
 from processors.file.stock_pages import count_products, stock_pages
 from processors.file.text_formats import TEXT_FORMATS, as_text
 from processors.shared.database import Database
-from processors.shared.database.atomically import atomically
 from processors.shared.database.tables import exports
+from processors.shared.database.transaction import in_transaction
 from processors.shared.storage import Storages
 from processors.shared.storage.file_key import FileKey
 from schemas import InventoryExportRequested
@@ -57,7 +57,7 @@ async def note_failed(database: Database, event_id: str, reason: str) -> None:
             update(exports).where(mine).values(status="failed", error=reason, finished_at=datetime.now(UTC))
         )
 
-    await atomically(database.engine, note)
+    await in_transaction(database.engine, note)
 
 
 async def export_stock(
@@ -74,7 +74,7 @@ async def export_stock(
     # Letters of all scripts: a name without them would say nothing.
     slug = re.sub(r"[\W_]+", "-", unicodedata.normalize("NFC", business_name).lower()).strip("-")[:40]
     name = f"stock-{slug}-{datetime.now(UTC):%Y-%m-%d}.{event.format}"
-    row = await atomically(database.engine, lambda connection: _begin(connection, event, id, event_id))
+    row = await in_transaction(database.engine, lambda connection: _begin(connection, event, id, event_id))
     if row.status != "done":
         row = await _make(event, id, key, name, database, storages, progress)
         log.info("export.ended", export_id=id, format=event.format, rows=row.rows, bytes=row.bytes)
@@ -132,4 +132,4 @@ async def _make(
         )  # fmt: skip
         return (await connection.execute(select(exports).where(exports.c.id == id))).one()
 
-    return await atomically(database.engine, note)
+    return await in_transaction(database.engine, note)

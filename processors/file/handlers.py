@@ -13,8 +13,8 @@ from processors.file.importing import StockImport
 from processors.file.settings import FileSettings
 from processors.file.upload_order import place_among_uploads
 from processors.shared.database import Database, open_database
-from processors.shared.database.atomically import atomically
 from processors.shared.database.tables import businesses
+from processors.shared.database.transaction import in_transaction
 from processors.shared.failure_notice import noted, reason_of
 from processors.shared.storage import Storages, open_storages
 from schemas import (
@@ -84,7 +84,7 @@ async def give_up_import(
         return None  # another process is at work: what it does is not given up here
     event_id, reason = delivery.message.id, reason_of(delivery, letter)
     record = await noted(
-        atomically(database.engine, lambda connection: import_record.give_up(connection, event_id, reason))
+        in_transaction(database.engine, lambda connection: import_record.give_up(connection, event_id, reason))
     )
     return InventoryImportFailed(
         business_id=event.business_id,

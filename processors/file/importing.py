@@ -32,8 +32,8 @@ from processors.file.survey import survey
 from processors.file.upload_order import ORDER_BITS, wait_for_earlier
 from processors.file.upload_source import StoredSource
 from processors.shared.database import Database
-from processors.shared.database.atomically import atomically
 from processors.shared.database.tables import import_errors
+from processors.shared.database.transaction import in_transaction
 from processors.shared.storage import Found, Storages
 from processors.shared.storage.file_key import FileKey
 from schemas import InventoryImportUploaded
@@ -71,7 +71,7 @@ class StockImport:
         except (FileNotFoundError, StreamsError) as error:
             raise DeadLetter(f"{key}: {error}") from None
         uploaded = self.uploaded or time.time_ns() // 1_000_000 << ORDER_BITS
-        record = await atomically(
+        record = await in_transaction(
             self.database.engine, lambda connection: import_record.begin(connection, event, self.event_id, uploaded)
         )
         if record.is_over:
@@ -125,7 +125,7 @@ class StockImport:
                 )
             return await import_record.find(connection, record.id)
 
-        record = await atomically(engine, note)
+        record = await in_transaction(engine, note)
         if not is_too_bad:
             return record
         record.options["dialect"] = made.dialect.as_json()
@@ -160,7 +160,7 @@ class StockImport:
             await import_record.check_again(connection, record)
             return await import_record.find(connection, record.id)
 
-        await atomically(self.database.engine, note)
+        await in_transaction(self.database.engine, note)
         return await self.run()
 
     async def _write_chunk(self, record: ImportRecord, part: CheckedPart) -> ImportRecord:
@@ -192,7 +192,7 @@ class StockImport:
             )  # fmt: skip
             return await import_record.find(connection, record.id)
 
-        return await atomically(self.database.engine, write)
+        return await in_transaction(self.database.engine, write)
 
     async def _end(self, record: ImportRecord, status: str, error: str = "") -> ImportRecord:
         """Stores the report, then notes the end: a process that comes in between stores the same report again."""
@@ -212,7 +212,7 @@ class StockImport:
                 await remember(connection, self.event.business_id, cells, self.event.mapping, self.event.location)
             return await import_record.find(connection, record.id)
 
-        ended = await atomically(self.database.engine, end)
+        ended = await in_transaction(self.database.engine, end)
         await self.storages.exports.remove(record.rows_key(self.event.business_id))
         log.info(
             "import.ended", import_id=record.id, status=status, written=ended.written, refused=refused, new=ended.new,

@@ -7,7 +7,7 @@ from typing import Final
 
 import polars as pl
 
-from processors.shared.storage.cells import guarded
+from processors.shared.storage.spreadsheet_escape import escape_formulas
 from schemas.files import ExportFormat
 
 TEXT_FORMATS: Final[tuple[ExportFormat, ...]] = ("csv", "json", "ndjson")
@@ -25,7 +25,7 @@ async def _csv(pages: AsyncIterator[pl.DataFrame]) -> AsyncIterator[str]:
     yield "\ufeff"
     has_header = True
     async for page in pages:
-        safe = page.with_columns(guarded(pl.col(pl.String)))
+        safe = page.with_columns(escape_formulas(pl.col(pl.String)))
         # In quotes: where a semicolon separates cells, one within a name would begin a cell, and a formula with it.
         yield safe.write_csv(
             include_header=has_header, line_terminator="\r\n", datetime_format="%Y-%m-%dT%H:%M:%SZ",

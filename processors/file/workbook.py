@@ -9,7 +9,7 @@ import polars as pl
 import xlsxwriter
 from xlsxwriter.worksheet import Worksheet
 
-from processors.shared.storage.cells import guarded
+from processors.shared.storage.spreadsheet_escape import escape_formulas
 
 SHEET_ROWS: Final = 1_048_576  # of a sheet, its first line included: what is more goes on another
 
@@ -45,7 +45,7 @@ class Workbook:
 
     def add(self, page: pl.DataFrame) -> None:
         """Appends rows."""
-        safe = page.with_columns(guarded(pl.col(pl.String)), pl.col("price").cast(pl.Float64))
+        safe = page.with_columns(escape_formulas(pl.col(pl.String)), pl.col("price").cast(pl.Float64))
         names = safe.columns
         for values in safe.iter_rows():
             if self._row == self._sheet_rows:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 from uncalled_for import FailedDependency, resolved_dependencies
 
-from processors.inventory.page import Page
 from processors.inventory.supplier import Expired, Suppliers, Unchanged, open_suppliers
+from processors.inventory.supplier_page import SupplierPage
 from processors.inventory.sync import find_sync, is_next, note_failure
 from processors.shared.database import Database, open_database
 from schemas import InventorySyncPageDue
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from streams.handlers import Handle
     from streams.messages import Delivery, Message
 
-Fetched = Page | Unchanged | Expired | None
+Fetched = SupplierPage | Unchanged | Expired | None
 
 _fetched: ContextVar[Fetched] = ContextVar("fetched_page")
 

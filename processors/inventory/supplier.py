@@ -11,9 +11,9 @@ from typing import Final, Literal
 
 import httpx
 
-from processors.inventory.guard import Forbidden, Guard, Resolve
-from processors.inventory.page import Page, read_page
+from processors.inventory.egress_guard import EgressGuard, Forbidden, Resolve
 from processors.inventory.settings import PLACE, InventorySettings
+from processors.inventory.supplier_page import SupplierPage, read_supplier_page
 from streams import DeadLetter, Retry
 
 _LONGEST_WAIT: Final = 3600.0
@@ -36,7 +36,7 @@ class Suppliers:
         self.settings = settings
         self._access = settings.access()
         self._client = httpx.AsyncClient(
-            transport=Guard(settings, resolve=resolve),
+            transport=EgressGuard(settings, resolve=resolve),
             follow_redirects=True,
             max_redirects=_REDIRECTS,
             trust_env=False,
@@ -51,7 +51,7 @@ class Suppliers:
 
     async def fetch(
         self, system: str, business_id: int, *, cursor: str = "", since: str | None = None, etag: str | None = None
-    ) -> Page | Unchanged | Expired:
+    ) -> SupplierPage | Unchanged | Expired:
         """Fetches a page: the first one, or the one at `cursor`; with `since`, of what has changed since that mark.
 
         `unchanged` is the answer to an `etag` that still holds, `expired` to a cursor or a mark that holds no more.
@@ -80,7 +80,9 @@ class Suppliers:
         except httpx.HTTPError as error:
             raise Retry(f"supplier {system}: {error.__class__.__name__}") from None
 
-    async def _read(self, system: str, response: httpx.Response, *, is_conditional: bool) -> Page | Unchanged | Expired:
+    async def _read(
+        self, system: str, response: httpx.Response, *, is_conditional: bool
+    ) -> SupplierPage | Unchanged | Expired:
         code = response.status_code
         if code == httpx.codes.NOT_MODIFIED and is_conditional:
             return "unchanged"
@@ -103,7 +105,9 @@ class Suppliers:
             if len(body) > most:
                 raise DeadLetter(f"supplier {system}: the page has more than {most} bytes")
         try:
-            return read_page(bytes(body), most=self.settings.inventory_page_items, etag=response.headers.get("ETag"))
+            return read_supplier_page(
+                bytes(body), most=self.settings.inventory_page_items, etag=response.headers.get("ETag")
+            )
         except ValueError as error:
             raise DeadLetter(f"supplier {system}: no page: {_short(error)}") from None
 

@@ -13,11 +13,11 @@ from sqlalchemy import Row, bindparam, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
-from processors.inventory.page import Page, SupplierItem
 from processors.inventory.supplier import Expired, Unchanged
-from processors.shared.database.atomically import atomically
+from processors.inventory.supplier_page import SupplierItem, SupplierPage
 from processors.shared.database.stock import change_stock
 from processors.shared.database.tables import products, stock_levels, sync_states
+from processors.shared.database.transaction import in_transaction
 from schemas import InventorySynced, InventorySyncPageDue, InventorySyncRequested, InventoryUpdated
 from schemas.inventory import StockChange
 from streams import DeadLetter, Event
@@ -86,13 +86,13 @@ async def note_failure(engine: AsyncEngine, event: InventorySyncPageDue, error: 
             .values(error=error[:500], updated_at=datetime.now(UTC))
         )
 
-    await atomically(engine, note)
+    await in_transaction(engine, note)
 
 
 async def take_page(
     session: AsyncSession,
     event: InventorySyncPageDue,
-    fetched: Page | Unchanged | Expired,
+    fetched: SupplierPage | Unchanged | Expired,
     *,
     reference: str,
     most: int,

@@ -20,9 +20,9 @@ from sqlalchemy import BigInteger, Select, case, cast, func, literal_column, sel
 from sqlalchemy.exc import DBAPIError, TimeoutError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from processors.report.asked import Asked
 from processors.report.period import Period
 from processors.report.refused import ReportRefused
+from processors.report.request import ReportRequest
 from processors.shared.database.business_day import midnight
 from processors.shared.database.tables import businesses, products, sales, stock_levels
 from processors.shared.safe_text import business_shown
@@ -70,7 +70,7 @@ class Extract:
     sales: pl.LazyFrame
 
 
-async def extract(engine: AsyncEngine, business_id: int, asked: Asked, directory: Path, told: Told) -> Extract:
+async def extract(engine: AsyncEngine, business_id: int, asked: ReportRequest, directory: Path, told: Told) -> Extract:
     """Reads it, in one transaction, into files in a directory. `told` hears how many days of how many are read.
 
     Raises `ReportRefused` for a business that is not there, or has no products of the categories asked for;
@@ -92,7 +92,7 @@ async def extract(engine: AsyncEngine, business_id: int, asked: Asked, directory
 
 
 async def _read(
-    connection: AsyncConnection, business_id: int, asked: Asked, directory: Path, told: Told
+    connection: AsyncConnection, business_id: int, asked: ReportRequest, directory: Path, told: Told
 ) -> Extract:  # fmt: skip
     business = (await connection.execute(select(businesses).where(businesses.c.id == business_id))).one_or_none()
     if business is None:

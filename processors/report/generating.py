@@ -21,18 +21,18 @@ from sqlalchemy.dialects.postgresql import insert as insert_on_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_on_sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from processors.report.asked import Asked
 from processors.report.document import Document
 from processors.report.extract import Extract, extract
 from processors.report.inventory_summary import inventory_summary
 from processors.report.refused import ReportRefused
+from processors.report.request import ReportRequest
 from processors.report.sales_analysis import sales_analysis
 from processors.report.stock_forecast import stock_forecast
 from processors.shared.database import Database
-from processors.shared.database.atomically import atomically
 from processors.shared.database.business_day import zone_named
 from processors.shared.database.stock import has_business
 from processors.shared.database.tables import businesses, reports
+from processors.shared.database.transaction import in_transaction
 from processors.shared.storage import Storages
 from processors.shared.storage.file_key import FileKey
 from schemas import ReportRequested
@@ -47,13 +47,8 @@ PLACE: Final = "planning-bord-report-"
 """What the directories in `TMPDIR` begin with in which reports are made."""
 
 _BLOCK: Final = 1024 * 1024
-_KINDS: Final[dict[ReportType, Callable[[Extract, Asked], Document]]] = {
+_KINDS: Final[dict[ReportType, Callable[[Extract, ReportRequest], Document]]] = {
     "inventory-summary": inventory_summary, "sales-analysis": sales_analysis, "stock-forecast": stock_forecast,
-}  # fmt: skip
-# Imported when one is asked for: typst alone is 80 MB.
-_WRITERS: Final[dict[ReportFormat, str]] = {
-    "csv": "listing:write_listing", "xlsx": "workbook:write_workbook", "html": "page:write_page",
-    "pdf": "print:write_print",
 }  # fmt: skip
 _SHARE_READ: Final = 80  # of 100: the rest is arithmetic and writing
 
@@ -81,7 +76,7 @@ async def generate(
     """Makes it, or finds it made by an earlier try. Raises `ReportRefused` for what cannot be made."""
     id = report_id(event, event_id)
     key = FileKey.new(event.business_id, event.format, made_from=f"report {event_id}")
-    row = await atomically(database.engine, lambda connection: _begin(connection, event, id, event_id))
+    row = await in_transaction(database.engine, lambda connection: _begin(connection, event, id, event_id))
     try:
         asked = _asked(event, row)
         name = _file_name(row.business_name, asked, event.format)
@@ -110,15 +105,15 @@ async def outcome_of(
     return _generated(row, asked, _file_name(row.business_name, asked, event.format), storages)
 
 
-def _asked(event: ReportRequested, row: Row[Any]) -> Asked:
+def _asked(event: ReportRequested, row: Row[Any]) -> ReportRequest:
     try:
         zone = zone_named(row.time_zone)
     except StreamsError as error:
         raise ReportRefused(str(error)) from None
-    return Asked.of(event, row.created_at, zone)
+    return ReportRequest.of(event, row.created_at, zone)
 
 
-def _generated(row: Row[Any], asked: Asked, name: str, storages: Storages) -> Generated:
+def _generated(row: Row[Any], asked: ReportRequest, name: str, storages: Storages) -> Generated:
     return Generated(row.id, asked.title, row.file, name, row.bytes, datetime.now(UTC) + _validity(storages))
 
 
@@ -131,7 +126,7 @@ async def note_failed(database: Database, id: str, reason: str) -> None:
             update(reports).where(reports.c.id == id, reports.c.status.not_in(("done", "removed"))).values(values)
         )
 
-    await atomically(database.engine, note)
+    await in_transaction(database.engine, note)
 
 
 async def _begin(connection: AsyncConnection, event: ReportRequested, id: str, event_id: str) -> Row[Any]:
@@ -153,7 +148,7 @@ async def _begin(connection: AsyncConnection, event: ReportRequested, id: str, e
 
 async def _make(
     event: ReportRequested,
-    asked: Asked,
+    asked: ReportRequest,
     id: str,
     key: FileKey,
     name: str,
@@ -188,13 +183,13 @@ async def _make(
         finished_at=now,
         expires_at=now + _validity(storages),
     )
-    return await atomically(database.engine, done)
+    return await in_transaction(database.engine, done)
 
 
-def _write(found: Extract, asked: Asked, format: ReportFormat, path: Path) -> None:
+def _write(found: Extract, asked: ReportRequest, format: ReportFormat, path: Path) -> None:
     document = _KINDS[asked.type](found, asked)
-    module, _, function = _WRITERS[format].partition(":")
-    getattr(import_module(f"processors.report.{module}"), function)(document, path)
+    writer = import_module(f"processors.report.writers.{format}")  # when it is asked for: typst alone is 80 MB
+    getattr(writer, f"write_{format}")(document, path)
 
 
 async def _in_thread(work: Callable[[], _T]) -> _T:
@@ -222,7 +217,7 @@ def _validity(storages: Storages) -> timedelta:
     return timedelta(seconds=storages.settings.link_seconds)
 
 
-def _file_name(business: str, asked: Asked, format: ReportFormat) -> str:
+def _file_name(business: str, asked: ReportRequest, format: ReportFormat) -> str:
     """What it is called when it is saved: the report, the business and the days."""
     # Letters of all scripts: a name without them would say nothing.
     slug = re.sub(r"[\W_]+", "-", unicodedata.normalize("NFC", business).lower()).strip("-")[:40] or "business"

@@ -7,7 +7,7 @@ from typing import Final
 from processors.report.cleanup import clean_up
 from processors.report.generating import generate, note_failed, report_id
 from processors.report.refused import ReportRefused
-from processors.report.regular import after_month, each_morning
+from processors.report.schedules import after_month, each_morning
 from processors.report.settings import ReportSettings
 from processors.shared.database import Database, open_database
 from processors.shared.failure_notice import noted, reason_of

@@ -6,10 +6,10 @@ from typing import Final
 
 import polars as pl
 
-from processors.report.asked import SLOW_DAYS, Asked
 from processors.report.document import TONES, Chart, Column, Document, Figure, Section, Series, Table, alarm
 from processors.report.extract import Extract
-from processors.report.wording import in_words, plural
+from processors.report.formatting import in_words, plural
+from processors.report.request import SLOW_DAYS, ReportRequest
 
 _TOP: Final = 25
 _MOST_CATEGORIES: Final = 15
@@ -28,7 +28,7 @@ _DETAILS: Final = (
 )  # fmt: skip
 
 
-def inventory_summary(extract: Extract, asked: Asked) -> Document:
+def inventory_summary(extract: Extract, asked: ReportRequest) -> Document:
     """Makes it."""
     sold = extract.sales.group_by("product_id").agg(pl.col("pieces").sum())
     goods = extract.products.join(sold, on="product_id", how="left", maintain_order="left").with_columns(

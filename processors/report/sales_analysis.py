@@ -7,12 +7,12 @@ from typing import Final, Literal
 
 import polars as pl
 
-from processors.report.asked import Asked
 from processors.report.document import Chart, Column, Document, Figure, Section, Series, Table
 from processors.report.extract import Extract
+from processors.report.formatting import plural
 from processors.report.period import Period
 from processors.report.refused import ReportRefused
-from processors.report.wording import plural
+from processors.report.request import ReportRequest
 
 _TOP: Final = 15
 _MOVED: Final = 5
@@ -26,7 +26,7 @@ _SHARE: Final = pl.when(pl.col("sold").sum() > 0).then(pl.col("sold") / pl.col("
 _CHANGE: Final = pl.when(pl.col("earlier") > 0).then(pl.col("revenue") / pl.col("earlier") - 1)
 
 
-def sales_analysis(extract: Extract, asked: Asked) -> Document:
+def sales_analysis(extract: Extract, asked: ReportRequest) -> Document:
     """Makes it. Raises `ReportRefused` when nothing was sold in the period."""
     now, before = asked.period, asked.period.before()
     # A history that began in between would make everything look grown.

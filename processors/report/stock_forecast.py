@@ -12,11 +12,11 @@ from typing import Final
 
 import polars as pl
 
-from processors.report.asked import TRIAL_WEEKS, WEEKS, Asked
 from processors.report.document import Chart, Column, Document, Figure, Section, Series, Table, alarm
 from processors.report.extract import Extract
+from processors.report.formatting import in_words, plural
 from processors.report.refused import ReportRefused
-from processors.report.wording import in_words, plural
+from processors.report.request import TRIAL_WEEKS, WEEKS, ReportRequest
 
 _HALVES_IN: Final = 4.0  # weeks in which the weight of a week's sales halves
 _SAFETY: Final = 1.28  # standard deviations: enough nine times out of ten
@@ -32,7 +32,7 @@ _DETAILS: Final = (
 )  # fmt: skip
 
 
-def stock_forecast(extract: Extract, asked: Asked) -> Document:
+def stock_forecast(extract: Extract, asked: ReportRequest) -> Document:
     """Makes it. Raises `ReportRefused` when nothing was sold in the weeks that it goes by."""
     weekly = (
         extract.sales.with_columns(ago=((pl.lit(asked.at.date()) - pl.col("day")).dt.total_days() - 1) // 7)
@@ -86,7 +86,7 @@ def stock_forecast(extract: Extract, asked: Asked) -> Document:
     )
 
 
-def _rates(weekly: pl.LazyFrame, products: pl.LazyFrame, asked: Asked, start: int) -> pl.LazyFrame:
+def _rates(weekly: pl.LazyFrame, products: pl.LazyFrame, asked: ReportRequest, start: int) -> pl.LazyFrame:
     """Pieces a week and how much they vary, by the weeks from so many weeks ago back, or since there is the product."""
     fade = 0.5 ** (1 / _HALVES_IN)
     age = pl.col("ago") - start
@@ -107,7 +107,7 @@ def _rates(weekly: pl.LazyFrame, products: pl.LazyFrame, asked: Asked, start: in
     )
 
 
-def _forecast(goods: pl.LazyFrame, asked: Asked) -> pl.LazyFrame:
+def _forecast(goods: pl.LazyFrame, asked: ReportRequest) -> pl.LazyFrame:
     weeks = asked.days_ahead / 7
     needed = pl.col("weekly") * weeks
     spare = _SAFETY * pl.col("varies") * math.sqrt(weeks)
@@ -129,7 +129,7 @@ def _forecast(goods: pl.LazyFrame, asked: Asked) -> pl.LazyFrame:
     )
 
 
-def _figures(goods: pl.DataFrame, ending: pl.DataFrame, asked: Asked) -> list[Figure]:
+def _figures(goods: pl.DataFrame, ending: pl.DataFrame, asked: ReportRequest) -> list[Figure]:
     soon = goods.filter((pl.col("cover") < 7) & (pl.col("quantity") > 0)).height
     out = goods.filter((pl.col("weekly") > 0) & (pl.col("quantity") <= 0)).height
     return [
@@ -143,7 +143,7 @@ def _figures(goods: pl.DataFrame, ending: pl.DataFrame, asked: Asked) -> list[Fi
     ]
 
 
-def _ends(goods: pl.DataFrame, asked: Asked) -> Section:
+def _ends(goods: pl.DataFrame, asked: ReportRequest) -> Section:
     weeks = math.ceil(asked.days_ahead / 7)
     counts = [0] * (weeks + 1)
     for cover in goods["cover"].drop_nulls():

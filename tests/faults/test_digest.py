@@ -12,7 +12,7 @@ from processors.demo.script import Rule, Script
 from processors.demo.sink import Sink
 from processors.shared.database import Database
 from processors.shared.database.migration import upgrade
-from processors.shared.database.seed import seed
+from processors.shared.database.sample_data.seed import seed
 from schemas import UserRegistered
 from streams import Streams
 from tests.faults.test_mail import sink

@@ -12,7 +12,7 @@ from pydantic import HttpUrl
 from processors.demo.script import Rule, Script
 from processors.demo.sink import Sink
 from processors.email import email
-from processors.email.configured import configured
+from processors.email.apply_settings import apply_settings
 from processors.email.settings import EmailSettings
 from schemas import EmailRefused, InventoryImported, StockBelowThreshold, UserRegistered
 from streams import Streams
@@ -90,7 +90,7 @@ async def test_only_so_many_mails_a_second(streams: Streams, start: StartConsume
     """`EMAIL_RATE=10`: whatever they are about, and however many processes send them."""
     settings = EmailSettings(email_rate=10, email_stock_alerts_to=("ada@example.com",))
     for _ in range(2):
-        await start(configured(email, settings))
+        await start(apply_settings(email, settings))
     await streams.publish_many(UserRegistered(user_id=n, email=f"u{n}@example.com", name="Ada") for n in range(11))
 
     await wait_until(lambda: len(server.mails()) == 11)

@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncEngine
 from processors.shared.database import migration
 from processors.shared.database.business_day import zone_named
 from processors.shared.database.database import open_database
-from processors.shared.database.seed import seed as fill
+from processors.shared.database.sample_data.seed import seed as fill
 from processors.shared.database.tables import businesses
 from streams import StreamsError
 from streams.messages import describe

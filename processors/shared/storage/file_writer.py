@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from processors.shared.storage.trouble import translated
+from processors.shared.storage.errors import translate_errors
 from streams import StreamsError
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class FileWriter:
         if self._most is not None and self.bytes > self._most:
             raise FileTooLarge(f"the file has more than {self._most} bytes (MAX_FILE_SIZE)")
         self._hash.update(data)
-        with translated():
+        with translate_errors():
             await self._file.write(data)
 
     @property

@@ -11,7 +11,7 @@ from sqlalchemy import Table, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from processors.shared.database import Database
-from processors.shared.database.atomically import atomically
+from processors.shared.database.transaction import in_transaction
 from processors.shared.storage.file_key import FileKey
 from processors.shared.storage.storage import Storage
 
@@ -33,7 +33,7 @@ async def remove_old(database: Database, storage: Storage, table: Table, *, days
         for id, key in rows:
             if key:
                 await storage.remove(FileKey.checked(key))
-            await atomically(database.engine, partial(_note, table=table, id=id))
+            await in_transaction(database.engine, partial(_note, table=table, id=id))
             removed += 1 if key else 0
     stale = [found.key async for found in storage.ls() if found.at < old]
     for key in stale:

@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
+from processors.shared.storage.errors import translate_errors
 from processors.shared.storage.file_key import FileKey
 from processors.shared.storage.file_name import as_attachment
 from processors.shared.storage.file_writer import FileWriter
 from processors.shared.storage.links import Links
 from processors.shared.storage.settings import Area
-from processors.shared.storage.trouble import translated
 from streams import StreamsError
 from streams.messages import open_store
 
@@ -76,7 +76,7 @@ class Storage:
             # Leaving with an error throws away what was written: the draft, or the parts of the upload.
             await file.__aexit__(*sys.exc_info())
             raise
-        with translated():
+        with translate_errors():
             await file.close()
         if path is not None:
             # What is told of afterwards must outlive a power cut.
@@ -87,7 +87,7 @@ class Storage:
         import obstore
 
         self._guard(key)
-        with translated():
+        with translate_errors():
             meta = await obstore.head_async(self._store, key)
         return Found(key, meta["size"], meta["last_modified"], meta["e_tag"] or "")
 
@@ -97,7 +97,7 @@ class Storage:
 
         self._guard(key)
         chosen: Any = {} if start == 0 and end is None else {"range": (start, end) if end else {"offset": start}}
-        with translated():
+        with translate_errors():
             found = await obstore.get_async(self._store, key, options=chosen)
             async for block in found.stream(min_chunk_size=_BLOCK):
                 yield bytes(block)
@@ -106,7 +106,7 @@ class Storage:
         """Every file of the area, in no order."""
         import obstore
 
-        with translated():
+        with translate_errors():
             async for page in obstore.list(self._store):
                 for meta in page:
                     try:
@@ -121,7 +121,7 @@ class Storage:
 
         self._guard(key)
         try:
-            with translated():
+            with translate_errors():
                 await obstore.delete_async(self._store, key)
         except FileNotFoundError:
             return
@@ -135,7 +135,7 @@ class Storage:
         from obstore.store import S3Store
 
         assert isinstance(self._store, S3Store)
-        with translated():
+        with translate_errors():
             return await sign_async(self._store, "GET", key, timedelta(seconds=seconds))
 
     def leftovers(self, before: datetime) -> list[Path]:

@@ -20,7 +20,7 @@ from redis.exceptions import RedisError
 
 from processors.demo.sink import Sink
 from processors.email import email
-from processors.email.configured import configured
+from processors.email.apply_settings import apply_settings
 from processors.email.mailer import Mailer
 from processors.email.mailer import open_mailer as open_mailer_of_handlers
 from processors.email.settings import EmailSettings
@@ -103,7 +103,7 @@ def open_harness(make_settings: MakeSettings, open_mailer: OpenMailer) -> OpenHa
 
     @asynccontextmanager
     async def opened(**overrides: Any) -> AsyncIterator[Harness]:
-        processor = configured(email, make_settings(**overrides))
+        processor = apply_settings(email, make_settings(**overrides))
         async with Harness(
             processor, overrides={open_mailer_of_handlers: partial(open_mailer, **overrides)}
         ) as harness:

@@ -13,12 +13,12 @@ from structlog.testing import capture_logs
 
 from processors.demo.sink import Sink
 from processors.email import email
-from processors.email.configured import configured
+from processors.email.apply_settings import apply_settings
 from processors.email.digest import Digest
-from processors.email.digest_words import words_of
+from processors.email.digest_text import digest_text
 from processors.email.handlers import daily_digest, send_daily_digest
 from processors.email.mailer import Mailer
-from processors.email.post import Post
+from processors.email.outgoing_mail import OutgoingMail
 from processors.email.settings import EmailSettings
 from processors.shared.database import Database
 from processors.shared.database.tables import businesses, exports, imports, products, sales, stock_levels, sync_states
@@ -110,7 +110,7 @@ async def test_a_digest_is_what_is_in_the_tables(shop: Database) -> None:
     assert digest.failed == (
         ("Import", "40 of 50 rows cannot be imported"), ("Export", "as csv"), ("Sync", "acme: 503, eight times"),
     )  # fmt: skip
-    words = words_of(digest)
+    words = digest_text(digest)
     assert words["change"] == "17 % less than the Sunday before"
     assert words["sold"] == "6 pieces in 3 sales"
     assert words["imports"] == "2 imports of 120 rows, 3 rows refused"
@@ -126,13 +126,13 @@ async def test_a_digest_is_sent_once_whoever_asks(
         everybody = DailyDigestDue(day=SUNDAY)
         with capture_logs() as logs:
             for _ in range(2):
-                made = await send_daily_digest(everybody, Post(mailer, deliver(everybody), streams), shop)
+                made = await send_daily_digest(everybody, OutgoingMail(mailer, deliver(everybody), streams), shop)
                 assert made == [DailyDigestDue(day=SUNDAY, business_id=1)]
                 for event in made:
                     assert isinstance(event, DailyDigestDue)
-                    assert await send_daily_digest(event, Post(mailer, deliver(event), streams), shop) == []
+                    assert await send_daily_digest(event, OutgoingMail(mailer, deliver(event), streams), shop) == []
             other = DailyDigestDue(day=SUNDAY, business_id=2)
-            assert await send_daily_digest(other, Post(mailer, deliver(other), streams), shop) == []
+            assert await send_daily_digest(other, OutgoingMail(mailer, deliver(other), streams), shop) == []
     (mail,) = sink.mails()
     assert mail["Subject"] == "Söhne & Co: 33.37 EUR on Sunday, 25 October 2026"
     assert mail["Message-ID"] == "<1-2026-10-25.daily_digest@bord.example>"
@@ -148,7 +148,7 @@ async def test_a_business_that_is_not_there_is_a_dead_letter(
     event = DailyDigestDue(day=SUNDAY, business_id=99)
     async with open_mailer(email_digest_to=ADA) as mailer:
         with pytest.raises(DeadLetter, match="there is no business 99"):
-            await send_daily_digest(event, Post(mailer, deliver(event), streams), shop)
+            await send_daily_digest(event, OutgoingMail(mailer, deliver(event), streams), shop)
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -182,11 +182,11 @@ async def test_the_schedule_tells_of_the_day_that_has_ended_where_the_business_i
 
 def test_what_the_settings_add_to_the_processor() -> None:
     """The one that is imported stays as it is."""
-    plain = configured(email, EmailSettings())
+    plain = apply_settings(email, EmailSettings())
     assert (plain.schedules, plain.limited) == ({}, False)
-    made = configured(email, EmailSettings(email_rate=5, email_digest_to=(ADA,), email_digest_tz="Europe/Berlin"))
+    made = apply_settings(email, EmailSettings(email_rate=5, email_digest_to=(ADA,), email_digest_tz="Europe/Berlin"))
     assert made.schedules["email.daily_digest"].timing.tz == "Europe/Berlin"
-    local = configured(email, EmailSettings(email_digest_to=(ADA,))).schedules["email.daily_digest"]
+    local = apply_settings(email, EmailSettings(email_digest_to=(ADA,))).schedules["email.daily_digest"]
     assert (local.timing.text, local.misfire) == ("*/15 * * * *", "all")
     limits = {subscription.limit for subscription in made.subscriptions.values()}
     assert [(limit.rate, limit.name) for limit in limits if limit] == [(5, "mails")]
@@ -201,7 +201,7 @@ async def test_a_day_without_anything_is_told_too(mailer: Mailer, sold: int) -> 
 
     nothing = Sold(sold, sold, Decimal(sold))
     digest = Digest("Shop", "EUR", SUNDAY, nothing, Sold(0, 0, Decimal(0)), (), (), 0, 0, 0, 0, 0, ())
-    text = render("daily_digest", link="https://app.example.com/businesses/1", **words_of(digest)).text
+    text = render("daily_digest", link="https://app.example.com/businesses/1", **digest_text(digest)).text
     assert ("Nothing was sold." if not sold else "1 piece in 1 sale.") in text
     for absent in ("threshold", "Files", "failed", "before."):
         assert absent not in text.replace("how the day before was.", "")

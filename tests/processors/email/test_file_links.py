@@ -17,7 +17,7 @@ from processors.demo.sink import Sink
 from processors.email.file_links import FileLinks
 from processors.email.handlers import send_export_ready, send_import_done, send_import_failed, send_report_ready
 from processors.email.mailer import Mailer
-from processors.email.post import Post
+from processors.email.outgoing_mail import OutgoingMail
 from processors.shared.storage import Storages, StorageSettings
 from processors.shared.storage.download import download_app
 from processors.shared.storage.file_key import FileKey
@@ -73,7 +73,7 @@ async def test_the_mail_has_a_link_that_works_and_the_event_has_none(
         await written.write(b"sku\n")
     event: Event = made_of(**values, **file)
     assert b"signature" not in event.encode()
-    assert await send(event, Post(mailer, deliver(event), streams), FileLinks(storages)) == []
+    assert await send(event, OutgoingMail(mailer, deliver(event), streams), FileLinks(storages)) == []
     (mail,) = sink.mails()
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app=download_app(storages))) as client:
         answer = await client.get(link_in(mail))
@@ -87,7 +87,7 @@ async def test_an_older_event_has_its_link_still_and_shows_it_to_nobody(
     send, made_of, values, _ = EVENTS[kind]
     name = "url" if kind in ("report", "export") else "errors_url"
     event = made_of.decode(orjson.dumps(values | {name: OLD}), 1)
-    assert await send(event, Post(mailer, deliver(event), streams), FileLinks()) == []
+    assert await send(event, OutgoingMail(mailer, deliver(event), streams), FileLinks()) == []
     assert link_in(sink.mails()[0]) == OLD
     assert redact(made_of, orjson.loads(event.encode()))[name] == "[redacted]"
 
@@ -100,7 +100,7 @@ async def test_a_file_of_another_business_is_no_link(
     foreign = {name: value.replace("7/", "8/") for name, value in file.items()}
     event = made_of(**values, **foreign)
     with pytest.raises(DeadLetter, match="is not a file of business 7"):
-        await send(event, Post(mailer, deliver(event), streams), FileLinks(storages))
+        await send(event, OutgoingMail(mailer, deliver(event), streams), FileLinks(storages))
     assert sink.events("rcpt") == []
 
 

@@ -27,11 +27,11 @@ from processors.email.handlers import (
     send_sync_failed,
     send_welcome,
 )
+from processors.email.mail_backoff import Ambiguous
 from processors.email.mailer import Mailer
-from processors.email.post import Post
-from processors.email.replies import Held
+from processors.email.outgoing_mail import OutgoingMail
 from processors.email.reset_tokens import verify
-from processors.email.tries import Ambiguous
+from processors.email.smtp_replies import Held
 from schemas import (
     EmailRefused,
     InventoryExported,
@@ -97,7 +97,7 @@ async def test_its_dependencies_resolve_and_the_mailer_is_shared_and_closed(
 
 async def test_welcome(sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams) -> None:
     event = UserRegistered(user_id=1, email=ADA, name="Ada {{7*7}} <b>\r\nBcc: eve@evil.example")
-    assert await send_welcome(event, Post(mailer, deliver(event, "event-1"), streams)) == []
+    assert await send_welcome(event, OutgoingMail(mailer, deliver(event, "event-1"), streams)) == []
     (mail,) = sink.mails()
     assert mail["Message-ID"] == "<event-1.welcome@bord.example>"
     assert mail["Bcc"] is None
@@ -119,7 +119,7 @@ async def test_welcome(sink: Sink, mailer: Mailer, deliver: Deliver, streams: St
 async def test_a_name_is_no_link(sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams, name: str) -> None:
     """Nothing that a mail reader would turn into a link: no scheme with its slashes, no domain, no address."""
     event = UserRegistered(user_id=1, email=ADA, name=name)
-    await send_welcome(event, Post(mailer, deliver(event), streams))
+    await send_welcome(event, OutgoingMail(mailer, deliver(event), streams))
     (mail,) = sink.mails()
     (welcome,) = [line for line in text_of(mail).splitlines() if line.startswith("Welcome")]
     assert not re.search(r"\w[.\u2024\u3002\uff0e\uff61]+\u200d?[^\W\d]{2}|:/|//\w|@|:\w", welcome), welcome
@@ -140,13 +140,13 @@ async def test_a_name_is_shown_as_it_is(
     sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams, name: str, seen: str
 ) -> None:
     event = UserRegistered(user_id=1, email=ADA, name=name)
-    await send_welcome(event, Post(mailer, deliver(event), streams))
+    await send_welcome(event, OutgoingMail(mailer, deliver(event), streams))
     assert f"Welcome, {seen}\n" in text_of(sink.mails()[0]).replace("\r\n", "\n")
 
 
 async def test_password_reset(sink: Sink, mailer: Mailer, streams: Streams, deliver: Deliver) -> None:
     with capture_logs() as logs:
-        await send_password_reset(reset(), Post(mailer, deliver(reset()), streams))
+        await send_password_reset(reset(), OutgoingMail(mailer, deliver(reset()), streams))
     (mail,) = sink.mails()
     found = re.search(r"https://app\.example\.com/reset-password/reset-12345\?token=(\S+)", text_of(mail))
     assert found is not None
@@ -156,7 +156,7 @@ async def test_password_reset(sink: Sink, mailer: Mailer, streams: Streams, deli
 
 async def test_an_expired_reset_is_not_sent(sink: Sink, mailer: Mailer, streams: Streams, deliver: Deliver) -> None:
     with capture_logs() as logs:
-        assert await send_password_reset(reset(-1), Post(mailer, deliver(reset(-1)), streams)) == []
+        assert await send_password_reset(reset(-1), OutgoingMail(mailer, deliver(reset(-1)), streams)) == []
     assert [entry["event"] for entry in logs] == ["reset.expired"]
     assert sink.mails() == []
 
@@ -166,10 +166,10 @@ async def test_a_reset_is_mailed_to_one_address_and_says_how_long_it_works(
 ) -> None:
     """Another address under its reset_id gets no mail; the end of a far one is the day's, as the mail says."""
     far = reset().model_copy(update={"expires_at": datetime(9999, 12, 31, 23, tzinfo=timezone(-timedelta(hours=14)))})
-    await send_password_reset(far, Post(mailer, deliver(far), streams))
+    await send_password_reset(far, OutgoingMail(mailer, deliver(far), streams))
     other = far.model_copy(update={"email": BOB})
     with pytest.raises(DeadLetter, match="another address"):
-        await send_password_reset(other, Post(mailer, deliver(other, "event-2"), streams))
+        await send_password_reset(other, OutgoingMail(mailer, deliver(other, "event-2"), streams))
     (mail,) = sink.mails()
     assert mail["To"] == ADA
     tomorrow = datetime.now(UTC) + timedelta(days=1)
@@ -180,9 +180,9 @@ async def test_one_stock_alert_per_item_and_window(
     sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
 ) -> None:
     async with open_mailer(email_stock_alerts_to=f"{ADA},{BOB}") as mailer:
-        await send_stock_alert(low(), Post(mailer, deliver(low(), "a"), streams))
-        await send_stock_alert(low(), Post(mailer, deliver(low(), "b"), streams))
-        await send_stock_alert(low("OAK/2"), Post(mailer, deliver(low(), "c"), streams))
+        await send_stock_alert(low(), OutgoingMail(mailer, deliver(low(), "a"), streams))
+        await send_stock_alert(low(), OutgoingMail(mailer, deliver(low(), "b"), streams))
+        await send_stock_alert(low("OAK/2"), OutgoingMail(mailer, deliver(low(), "c"), streams))
     first, second = sink.mails()
     assert first["Subject"] == "Low stock: OAK-1 (3 left)"
     assert first["To"] == f"{ADA}, {BOB}"
@@ -195,8 +195,8 @@ async def test_an_alert_names_the_product_and_the_shop(
 ) -> None:
     event = low().model_copy(update={"name": "Oak board", "business": "Söhne & Co"})
     async with open_mailer(email_stock_alerts_to=ADA) as mailer:
-        await send_stock_alert(event, Post(mailer, deliver(event, "a"), streams))
-        await send_stock_alert(low("ELM"), Post(mailer, deliver(low("ELM"), "b"), streams))
+        await send_stock_alert(event, OutgoingMail(mailer, deliver(event, "a"), streams))
+        await send_stock_alert(low("ELM"), OutgoingMail(mailer, deliver(low("ELM"), "b"), streams))
     named, plain = sink.mails()
     assert named["Subject"] == "Low stock: Oak board, OAK-1 (3 left)"
     assert "Söhne & Co" in text_of(named)
@@ -212,9 +212,9 @@ async def test_an_alert_that_was_not_sent_leaves_the_window_to_the_next_event(
         for code, signal in ((451, Retry), (550, DeadLetter)):
             sink.follow(Script(recipients={ADA: Rule(code=code)}))
             with pytest.raises(signal):
-                await send_stock_alert(low(), Post(mailer, deliver(low(), f"event-{code}"), streams))
+                await send_stock_alert(low(), OutgoingMail(mailer, deliver(low(), f"event-{code}"), streams))
         sink.follow(Script())
-        await send_stock_alert(low(), Post(mailer, deliver(low(), "next"), streams))
+        await send_stock_alert(low(), OutgoingMail(mailer, deliver(low(), "next"), streams))
     assert [mail["Message-ID"] for mail in sink.mails()] == ["<next.stock_alert@bord.example>"]
 
 
@@ -224,9 +224,9 @@ async def test_an_alert_that_may_have_been_sent_keeps_the_window(
     sink.follow(Script(recipients={ADA: Rule(drop=True, times=1)}))
     async with open_mailer(email_stock_alerts_to=ADA) as mailer:
         with pytest.raises(Ambiguous):
-            await send_stock_alert(low(), Post(mailer, deliver(low(), "a"), streams))
-        await send_stock_alert(low(), Post(mailer, deliver(low(), "b"), streams))
-        await send_stock_alert(low(), Post(mailer, deliver(low(), "a"), streams))
+            await send_stock_alert(low(), OutgoingMail(mailer, deliver(low(), "a"), streams))
+        await send_stock_alert(low(), OutgoingMail(mailer, deliver(low(), "b"), streams))
+        await send_stock_alert(low(), OutgoingMail(mailer, deliver(low(), "a"), streams))
     assert {mail["Message-ID"] for mail in sink.mails()} == {"<a.stock_alert@bord.example>"}
     assert len(sink.mails()) == 2
 
@@ -237,8 +237,8 @@ async def test_an_alert_that_is_held_keeps_the_window(
     sink.follow(Script(recipients={ADA: Rule(drop=True, times=1)}))
     async with open_mailer(email_stock_alerts_to=ADA, email_ambiguous="hold") as mailer:
         with pytest.raises(Held):
-            await send_stock_alert(low(), Post(mailer, deliver(low(), "a"), streams))
-        await send_stock_alert(low(), Post(mailer, deliver(low(), "b"), streams))
+            await send_stock_alert(low(), OutgoingMail(mailer, deliver(low(), "a"), streams))
+        await send_stock_alert(low(), OutgoingMail(mailer, deliver(low(), "b"), streams))
     assert [mail["Message-ID"] for mail in sink.mails()] == ["<a.stock_alert@bord.example>"]
 
 
@@ -246,7 +246,7 @@ async def test_nobody_to_tell_is_said_and_settled(
     sink: Sink, mailer: Mailer, streams: Streams, deliver: Deliver
 ) -> None:
     with capture_logs() as logs:
-        assert await send_stock_alert(low(), Post(mailer, deliver(low()), streams)) == []
+        assert await send_stock_alert(low(), OutgoingMail(mailer, deliver(low()), streams)) == []
     assert [(entry["event"], entry["log_level"]) for entry in logs] == [("stock.no_recipient", "warning")]
     assert sink.mails() == []
 
@@ -267,7 +267,7 @@ async def test_an_alert_about_an_odd_sku_is_sent_and_adds_no_header(
     sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver: Deliver, sku: str, subject: str
 ) -> None:
     async with open_mailer(email_stock_alerts_to=ADA) as mailer:
-        await send_stock_alert(low(sku), Post(mailer, deliver(low(sku)), streams))
+        await send_stock_alert(low(sku), OutgoingMail(mailer, deliver(low(sku)), streams))
     (mail,) = sink.mails()
     assert mail["Subject"] == subject
     assert mail["Bcc"] is None
@@ -280,7 +280,7 @@ async def test_recipients_who_were_refused_are_reported_and_not_logged(
     sink.follow(Script(recipients={BOB: Rule(code=550, text=f"<{BOB}> no such user"), "@busy.example": Rule(code=452)}))
     async with open_mailer(email_stock_alerts_to=f"{ADA},{BOB},eve@busy.example") as mailer:
         with capture_logs() as logs:
-            reports = await send_stock_alert(low(), Post(mailer, deliver(low(), "a"), streams))
+            reports = await send_stock_alert(low(), OutgoingMail(mailer, deliver(low(), "a"), streams))
     assert reports == [
         EmailRefused(
             template="stock_alert", message_id="<a.stock_alert@bord.example>", recipients=[who], code=code, reply=reply
@@ -297,12 +297,12 @@ async def test_recipients_who_were_refused_are_reported_and_not_logged(
 async def test_report_ready(sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams) -> None:
     url = HttpUrl("https://files.example.com/r.xlsx?signature=a&b=%22x%22")
     event = ReportGenerated(report_id="sales <10>", url=url, user_email=ADA)
-    assert await send_report_ready(event, Post(mailer, deliver(event), streams)) == []
+    assert await send_report_ready(event, OutgoingMail(mailer, deliver(event), streams)) == []
     (mail,) = sink.mails()
     assert "sales <10>" in text_of(mail)
     assert str(url) in text_of(mail).splitlines()
     event = ReportGenerated(report_id="r-1", url=url, user_email=ADA, title="Sales analysis, October 2026")
-    assert await send_report_ready(event, Post(mailer, deliver(event), streams)) == []
+    assert await send_report_ready(event, OutgoingMail(mailer, deliver(event), streams)) == []
     assert "Sales analysis, October 2026 can be fetched now." in text_of(sink.mails()[1])
 
 
@@ -311,7 +311,7 @@ async def test_a_failed_report_says_why(sink: Sink, mailer: Mailer, deliver: Del
         report_id="r", business_id=7, report_type="stock-forecast", format="pdf", problem="nothing <is> sold",
         user_email=ADA,
     )  # fmt: skip
-    assert await send_report_failed(event, Post(mailer, deliver(event), streams)) == []
+    assert await send_report_failed(event, OutgoingMail(mailer, deliver(event), streams)) == []
     (mail,) = sink.mails()
     assert mail["Subject"] == "Your report could not be made"
     assert "You asked for the stock forecast." in text_of(mail)
@@ -337,7 +337,7 @@ async def test_an_import_is_told_to_who_sent_the_file(
         imported(written=1200, refused=34, errors_url=REPORT),
         imported(repeated=True, name="<b>.csv"),
     ):
-        assert await send_import_done(event, Post(mailer, deliver(event), streams)) == []
+        assert await send_import_done(event, OutgoingMail(mailer, deliver(event), streams)) == []
     clean, partly, again = sink.mails()
     assert [mail["To"] for mail in sink.mails()] == [ADA] * 3
     assert clean["Subject"] == "Imported: stock.csv"
@@ -357,7 +357,7 @@ async def test_a_failed_import_says_why(
     event = InventoryImportFailed(
         business_id=7, import_id="i", file=FILE, problem="the file is empty", errors_url=report, user_email=ADA
     )
-    assert await send_import_failed(event, Post(mailer, deliver(event), streams)) == []
+    assert await send_import_failed(event, OutgoingMail(mailer, deliver(event), streams)) == []
     (mail,) = sink.mails()
     assert mail["Subject"] == "Not imported: Your file"
     assert "the file is empty" in text_of(mail)
@@ -371,7 +371,7 @@ async def test_a_failed_import_says_as_before_only_when_it_is_true(
         event = InventoryImportFailed(
             business_id=7, import_id="i", file=FILE, problem="it broke", written=written, user_email=ADA
         )
-        assert await send_import_failed(event, Post(mailer, deliver(event), streams)) == []
+        assert await send_import_failed(event, OutgoingMail(mailer, deliver(event), streams)) == []
     nothing, partly = (text_of(mail) for mail in sink.mails())
     assert "your stock is as it was before" in nothing
     assert "as it was before" not in partly
@@ -380,11 +380,11 @@ async def test_a_failed_import_says_as_before_only_when_it_is_true(
 
 async def test_counts_and_failed_exports(sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams) -> None:
     event = imported(written=1200, products_new=3, products_changed=1000, products_unchanged=197)
-    assert await send_import_done(event, Post(mailer, deliver(event), streams)) == []
+    assert await send_import_done(event, OutgoingMail(mailer, deliver(event), streams)) == []
     failed = InventoryExportFailed(
         business_id=7, export_id="e", format="xlsx", problem="something went wrong at our side", user_email=ADA
     )
-    assert await send_export_failed(failed, Post(mailer, deliver(failed), streams)) == []
+    assert await send_export_failed(failed, OutgoingMail(mailer, deliver(failed), streams)) == []
     done, export = sink.mails()
     for words in (r"new products: +3\b", r"changed: +1,000", r"as they were: +197"):
         assert re.search(words, text_of(done)), words
@@ -396,7 +396,7 @@ async def test_an_export_is_told_with_its_link(sink: Sink, mailer: Mailer, deliv
     event = InventoryExported(
         business_id=7, export_id="e", format="xlsx", url=REPORT, rows=1234, bytes=48_200, user_email=ADA
     )
-    assert await send_export_ready(event, Post(mailer, deliver(event), streams)) == []
+    assert await send_export_ready(event, OutgoingMail(mailer, deliver(event), streams)) == []
     (mail,) = sink.mails()
     assert str(REPORT) in text_of(mail).splitlines()
     assert "XLSX, 48.2 kB" in text_of(mail)
@@ -408,9 +408,9 @@ async def test_who_did_not_say_whom_to_tell_gets_no_mail(
     event = imported(user_email=None)
     failed = InventoryImportFailed(business_id=7, import_id="i", file=FILE, problem="x")
     exported = InventoryExported(business_id=7, export_id="e", format="csv", url=REPORT, rows=1, bytes=1)
-    assert await send_import_done(event, Post(mailer, deliver(event), streams)) == []
-    assert await send_import_failed(failed, Post(mailer, deliver(failed), streams)) == []
-    assert await send_export_ready(exported, Post(mailer, deliver(exported), streams)) == []
+    assert await send_import_done(event, OutgoingMail(mailer, deliver(event), streams)) == []
+    assert await send_import_failed(failed, OutgoingMail(mailer, deliver(failed), streams)) == []
+    assert await send_export_ready(exported, OutgoingMail(mailer, deliver(exported), streams)) == []
     assert sink.events("connect") == []
 
 
@@ -428,6 +428,6 @@ async def test_a_sync_that_has_stopped_is_mailed(
         business_id=7, external_system="acme", sync_id="s", page=2, problem="supplier acme: 503", user_email=asked_by
     )
     async with open_mailer(email_digest_to=digest_to) as mailer:
-        assert await send_sync_failed(event, Post(mailer, deliver(event), streams)) == []
+        assert await send_sync_failed(event, OutgoingMail(mailer, deliver(event), streams)) == []
     assert [str(mail["To"]) for mail in sink.mails()] == to
     assert all("supplier acme: 503" in text_of(mail) for mail in sink.mails())

@@ -12,7 +12,7 @@ from processors.demo.script import Rule, Script
 from processors.demo.sink import Sink
 from processors.email.handlers import send_stock_alert, send_stock_alerts
 from processors.email.low_stock import Alert, LowStock
-from processors.email.post import Post
+from processors.email.outgoing_mail import OutgoingMail
 from schemas import EmailRefused, StockAlertsDue, StockBelowThreshold
 from streams import Event
 from streams.client.client import Streams
@@ -122,7 +122,7 @@ async def test_a_redelivered_alert_begins_no_second_mail(
 
         async def alert(number: int) -> list[Event]:
             event = low(number)
-            return list(await send_stock_alert(event, Post(mailer, deliver(event, f"event-{number}"), streams)))
+            return list(await send_stock_alert(event, OutgoingMail(mailer, deliver(event, f"event-{number}"), streams)))
 
         asked = [event for number in range(8) for event in await alert(number)]
         assert asked == [due]
@@ -130,7 +130,7 @@ async def test_a_redelivered_alert_begins_no_second_mail(
 
         async def send() -> bool:
             try:
-                return await send_stock_alerts(due, Post(mailer, deliver(due, "due"), streams)) == []
+                return await send_stock_alerts(due, OutgoingMail(mailer, deliver(due, "due"), streams)) == []
             except Snooze:
                 return False
 
@@ -138,7 +138,7 @@ async def test_a_redelivered_alert_begins_no_second_mail(
         for number in range(8):
             assert await alert(number) == []
         assert await send(), "the due event is delivered again"
-        other = Post(mailer, deliver(due, "another"), streams)
+        other = OutgoingMail(mailer, deliver(due, "another"), streams)
         assert await send_stock_alerts(due, other) == []
     assert [mail["Message-ID"] for mail in sink.mails()] == ["<due.stock_alerts@bord.example>"]
 
@@ -162,12 +162,12 @@ async def test_who_was_refused_is_reported_although_a_later_mail_fails(
     async with open_mailer(email_stock_alerts_to=f"{ADA},{BOB}", email_stock_gather=0.001) as mailer:
         for number in range(3):
             event = low(number)
-            await send_stock_alert(event, Post(mailer, deliver(event, f"event-{number}"), streams))
+            await send_stock_alert(event, OutgoingMail(mailer, deliver(event, f"event-{number}"), streams))
         made: list[Event] = []
 
         async def send() -> bool:
             try:
-                made.extend(await send_stock_alerts(due, Post(mailer, deliver(due, "due"), streams)))
+                made.extend(await send_stock_alerts(due, OutgoingMail(mailer, deliver(due, "due"), streams)))
             except DeadLetter:
                 raise
             except Exception:

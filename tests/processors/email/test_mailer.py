@@ -18,11 +18,11 @@ from processors.demo.script import Rule, Script
 from processors.demo.sink import Sink
 from processors.email import mailer as mailer_module
 from processors.email.mail import Mail, compose
+from processors.email.mail_backoff import Ambiguous
 from processors.email.mailer import Mailer
 from processors.email.rendering import Rendered
-from processors.email.replies import quotable
 from processors.email.settings import EmailSettings
-from processors.email.tries import Ambiguous
+from processors.email.smtp_replies import quotable
 from streams.messages.outcome import DeadLetter, Retry, Unavailable
 from tests.processors.email.conftest import Certificate, MakeSettings, OpenMailer
 

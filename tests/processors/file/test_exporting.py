@@ -91,10 +91,10 @@ async def test_an_export_holds_what_the_database_does(ask: Ask, shop: Database, 
         assert f'filename="stock-shop-sohne-{datetime.now(UTC):%Y-}' in named
         assert f"filename*=UTF-8''stock-shop-s%C3%B6hne-{datetime.now(UTC):%Y-}" in named
         for (sku, name, quantity), found in zip(expected, _read(format, fetched.content), strict=True):
-            guarded = f"'{name}" if format in ("csv", "xlsx") and name in FORMULAS else name
+            escape_formulas = f"'{name}" if format in ("csv", "xlsx") and name in FORMULAS else name
             if format == "xlsx":
-                guarded = guarded.replace("\r", "_x000D_") if "_x000D_" in found[1] else guarded
-            assert found == (sku, guarded, quantity, int(sku[1:]) / 4), format
+                escape_formulas = escape_formulas.replace("\r", "_x000D_") if "_x000D_" in found[1] else escape_formulas
+            assert found == (sku, escape_formulas, quantity, int(sku[1:]) / 4), format
 
 
 @pytest.mark.newest_redis

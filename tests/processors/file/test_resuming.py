@@ -13,9 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 from processors.file.importing import StockImport
 from processors.file.settings import FileSettings
 from processors.shared.database import Database
-from processors.shared.database.atomically import atomically
 from processors.shared.database.stock import change_stock
 from processors.shared.database.tables import imports, products
+from processors.shared.database.transaction import in_transaction
 from processors.shared.storage import Storages, StorageSettings
 from schemas import (
     InventoryExported,
@@ -168,7 +168,7 @@ async def test_a_transaction_that_loses_is_done_again(shop: Database) -> None:
 
         return work
 
-    await asyncio.gather(atomically(shop.engine, locking(1, 2)), atomically(shop.engine, locking(2, 1)))  # type: ignore[arg-type]
+    await asyncio.gather(in_transaction(shop.engine, locking(1, 2)), in_transaction(shop.engine, locking(2, 1)))  # type: ignore[arg-type]
     assert len(calls) == 3
 
 

@@ -10,10 +10,10 @@ from email.utils import format_datetime
 import pytest
 
 from processors.inventory.demo_supplier import DemoSupplier, Fault
-from processors.inventory.guard import is_public
-from processors.inventory.page import Page, read_page
+from processors.inventory.egress_guard import is_public
 from processors.inventory.settings import InventorySettings
 from processors.inventory.supplier import Suppliers, _retry_after
+from processors.inventory.supplier_page import SupplierPage, read_supplier_page
 from streams import DeadLetter, Retry, StreamsError
 
 
@@ -31,14 +31,14 @@ async def suppliers(supplier: DemoSupplier, monkeypatch: pytest.MonkeyPatch) -> 
 async def test_a_page_and_the_one_after_it(suppliers: Suppliers) -> None:
     """By cursor; the mark and the ETag come with the first."""
     page = await suppliers.fetch("acme", 1)
-    assert isinstance(page, Page)
+    assert isinstance(page, SupplierPage)
     assert (len(page.items), page.next, page.since, page.total, page.etag) == (10, "S09", "25", 25, '"25"')
     page = await suppliers.fetch("acme", 1, cursor="S19")
-    assert isinstance(page, Page)
+    assert isinstance(page, SupplierPage)
     assert [item.sku for item in page.items] == ["S20", "S21", "S22", "S23", "S24"]
     assert page.next is None
     assert await suppliers.fetch("acme", 1, etag='"25"') == "unchanged"
-    assert isinstance(await suppliers.fetch("acme", 1, cursor="S09", etag='"25"'), Page)
+    assert isinstance(await suppliers.fetch("acme", 1, cursor="S09", etag='"25"'), SupplierPage)
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ async def test_a_bad_answer_is_a_typed_error(
     supplier.misbehave([fault])  # type: ignore[list-item]
     with pytest.raises(kind, match=text):
         await suppliers.fetch("acme", 1)
-    assert isinstance(await suppliers.fetch("acme", 1), Page)
+    assert isinstance(await suppliers.fetch("acme", 1), SupplierPage)
 
 
 async def test_busy_says_for_how_long(suppliers: Suppliers, supplier: DemoSupplier) -> None:
@@ -99,7 +99,7 @@ async def test_what_cannot_be_true_is_left_out_and_named(suppliers: Suppliers, s
     """NaN, an overflow, less than nothing, a price that is none, a SKU twice; the rest of the page counts."""
     supplier.misbehave(["bad_items"])
     page = await suppliers.fetch("acme", 1)
-    assert isinstance(page, Page)
+    assert isinstance(page, SupplierPage)
     assert [item.sku for item in page.items] == [f"S{number:02d}" for number in range(5, 9)]
     assert [(item.sku, item.reason) for item in page.refused] == [
         ("S00", "invalid"), ("S01", "invalid"), ("S02", "invalid"), ("S03", "invalid"), ("S04", "duplicate"),
@@ -114,7 +114,7 @@ async def test_what_cannot_be_true_is_left_out_and_named(suppliers: Suppliers, s
 def test_what_is_no_page(body: bytes) -> None:
     """Whatever it is."""
     with pytest.raises(ValueError):
-        read_page(body, most=10)
+        read_supplier_page(body, most=10)
 
 
 # Where requests may go ---------------------------------------------------------------------------------------------
@@ -220,7 +220,7 @@ async def test_the_connection_is_made_to_the_address_that_was_checked(
         return ["127.0.0.1"]
 
     suppliers = Suppliers(InventorySettings.load(), resolve=here)
-    assert isinstance(await suppliers.fetch("acme", 1), Page)
+    assert isinstance(await suppliers.fetch("acme", 1), SupplierPage)
     await suppliers.aclose()
 
 

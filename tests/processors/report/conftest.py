@@ -13,10 +13,10 @@ import pytest
 from sqlalchemy import insert
 
 from processors.report import report
-from processors.report.asked import Asked
 from processors.report.document import Document
 from processors.report.extract import Extract, extract
 from processors.report.generating import _KINDS
+from processors.report.request import ReportRequest
 from processors.shared.database import Database
 from processors.shared.database.tables import businesses, products, sales, stock_levels
 from processors.shared.storage import Storages, StorageSettings
@@ -107,13 +107,13 @@ def wanted(kind: str, format: str = "html", business_id: int = SHOP, **filters: 
     )  # type: ignore[arg-type]  # fmt: skip
 
 
-async def read(database: Database, event: ReportRequested, directory: Path) -> tuple[Extract, Asked]:
+async def read(database: Database, event: ReportRequested, directory: Path) -> tuple[Extract, ReportRequest]:
     """What the report of an event is made of, as of `NOW`."""
 
     async def told(days: int, of: int) -> None:
         assert 0 <= days < of
 
-    asked = Asked.of(event, NOW)
+    asked = ReportRequest.of(event, NOW)
     directory.mkdir(exist_ok=True)
     return await extract(database.engine, event.business_id, asked, directory, told), asked
 

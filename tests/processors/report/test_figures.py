@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import insert, text
 
-from processors.report.asked import Asked
 from processors.report.period import Period
 from processors.report.refused import ReportRefused
+from processors.report.request import ReportRequest
 from processors.shared.database import Database
 from processors.shared.database.tables import sales
 from tests.processors.report.conftest import EMPTY, NOW, SHOP, TODAY, figures, made, read, wanted
@@ -137,7 +137,7 @@ async def test_a_report_is_of_one_moment(shop: Database, tmp_path: Path) -> None
     from processors.report.sales_analysis import sales_analysis
 
     (tmp_path / "y").mkdir()
-    asked = Asked.of(event, NOW)
+    asked = ReportRequest.of(event, NOW)
     found = await extract(shop.engine, SHOP, asked, tmp_path / "y", told)
     assert done
     assert figures(sales_analysis(found, asked)) == before

@@ -17,13 +17,13 @@ import openpyxl
 import pypdf
 import pytest
 
+from processors.report.charts import draw
 from processors.report.document import Chart, Document, Series
-from processors.report.drawing import draw
-from processors.report.listing import write_listing
-from processors.report.page import write_page
-from processors.report.print import write_print
-from processors.report.wording import as_headline, in_short, in_words
-from processors.report.workbook import write_workbook
+from processors.report.formatting import as_headline, in_short, in_words
+from processors.report.writers.csv import write_csv
+from processors.report.writers.html import write_html
+from processors.report.writers.pdf import write_pdf
+from processors.report.writers.xlsx import write_xlsx
 from processors.shared.database import Database
 from processors.shared.safe_text import text_shown
 from tests.processors.report.conftest import HOSTILE, made, wanted
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 KINDS = ("inventory-summary", "sales-analysis", "stock-forecast")
 WRITERS: dict[str, Callable[[Document, Path], None]] = {
-    "csv": write_listing, "html": write_page, "pdf": write_print, "xlsx": write_workbook,
+    "csv": write_csv, "html": write_html, "pdf": write_pdf, "xlsx": write_xlsx,
 }  # fmt: skip
 # The product with the hostile name is the one that sells best.
 OCTOBER = {"first_day": date(2026, 10, 1), "last_day": date(2026, 10, 31)}
@@ -50,7 +50,7 @@ async def documents(shop: Database, tmp_path: Path) -> dict[str, Document]:
 async def test_csv(documents: dict[str, Document], tmp_path: Path) -> None:
     """All rows, in the order of the report, amounts with two decimals; what looks like a formula is text."""
     for kind, document in documents.items():
-        write_listing(document, tmp_path / "x.csv")
+        write_csv(document, tmp_path / "x.csv")
         data = (tmp_path / "x.csv").read_bytes()
         assert data.startswith(b"\xef\xbb\xbfsku,product,category,")
         assert data.count(b"\r\n") == data.count(b"\n")
@@ -68,7 +68,7 @@ async def test_csv(documents: dict[str, Document], tmp_path: Path) -> None:
 async def test_xlsx(documents: dict[str, Document], tmp_path: Path) -> None:
     """A sheet for each part, charts that Excel draws, numbers as numbers, no formula."""
     for kind, document in documents.items():
-        write_workbook(document, tmp_path / "x.xlsx")
+        write_xlsx(document, tmp_path / "x.xlsx")
         book = openpyxl.load_workbook(tmp_path / "x.xlsx")
         cells = [cell for sheet in book for row in sheet.iter_rows() for cell in row if cell.value is not None]
         assert {cell.data_type for cell in cells} <= {"s", "n", "d"}
@@ -90,12 +90,12 @@ async def test_xlsx(documents: dict[str, Document], tmp_path: Path) -> None:
 
 async def test_a_sheet_that_is_full_says_so(documents: dict[str, Document], tmp_path: Path) -> None:
     """XLSX has a greatest number of rows; the last one tells."""
-    write_workbook(documents["inventory-summary"], tmp_path / "x.xlsx", sheet_rows=12)
+    write_xlsx(documents["inventory-summary"], tmp_path / "x.xlsx", sheet_rows=12)
     rows = list(openpyxl.load_workbook(tmp_path / "x.xlsx")["All products"].iter_rows(values_only=True))
     assert len(rows) == 12
     assert [row[0] for row in rows[1:11]] == [f"S{n:03d}" for n in range(1, 11)]
     assert rows[11][0] == "There are more rows than a sheet may have: ask for the CSV."
-    write_workbook(documents["inventory-summary"], tmp_path / "y.xlsx", sheet_rows=42)
+    write_xlsx(documents["inventory-summary"], tmp_path / "y.xlsx", sheet_rows=42)
     assert openpyxl.load_workbook(tmp_path / "y.xlsx")["All products"].max_row == 41
 
 
@@ -118,7 +118,7 @@ class _Page(HTMLParser):
 async def test_html(documents: dict[str, Document], tmp_path: Path) -> None:
     """One file that needs nothing else and runs nothing, with each chart for a screen and for a phone."""
     for document in documents.values():
-        write_page(document, tmp_path / "x.html")
+        write_html(document, tmp_path / "x.html")
         source = (tmp_path / "x.html").read_text()
         page = _Page(source)
         tags = [tag for tag, _ in page.elements]
@@ -142,7 +142,7 @@ async def test_html(documents: dict[str, Document], tmp_path: Path) -> None:
 async def test_pdf(documents: dict[str, Document], tmp_path: Path) -> None:
     """The figures, the tables and the charts' texts can be read and searched; hostile text is text."""
     for document in documents.values():
-        write_print(document, tmp_path / "x.pdf")
+        write_pdf(document, tmp_path / "x.pdf")
         reader = pypdf.PdfReader(tmp_path / "x.pdf")
         text = " ".join(" ".join(page.extract_text() for page in reader.pages).split())
         assert reader.metadata is not None

@@ -18,10 +18,10 @@ from sqlalchemy import select, text, update
 from sqlalchemy.pool import AsyncAdaptedQueuePool
 
 from processors.report import report
-from processors.report.asked import Asked
 from processors.report.cleanup import clean_up
 from processors.report.extract import extract
-from processors.report.regular import DAILY_HOUR, MONTHLY_HOUR, after_month, each_morning
+from processors.report.request import ReportRequest
+from processors.report.schedules import DAILY_HOUR, MONTHLY_HOUR, after_month, each_morning
 from processors.report.settings import ReportSettings
 from processors.shared.database import Database
 from processors.shared.database.tables import reports
@@ -196,7 +196,9 @@ async def test_a_database_that_goes_away_is_waited_for(shop: Database, tmp_path:
 
     (tmp_path / "x").mkdir()
     with pytest.raises(Unavailable, match="database"):
-        await extract(shop.engine, SHOP, Asked.of(wanted("sales-analysis", **OCTOBER), NOW), tmp_path / "x", told)
+        await extract(
+            shop.engine, SHOP, ReportRequest.of(wanted("sales-analysis", **OCTOBER), NOW), tmp_path / "x", told
+        )
 
 
 @ON_SQLITE
@@ -262,7 +264,7 @@ async def test_a_report_that_is_called_off_gives_its_connection_back(shop: Datab
             await asyncio.Event().wait()
 
     (tmp_path / "x").mkdir()
-    asked = Asked.of(wanted("sales-analysis", **OCTOBER), NOW)
+    asked = ReportRequest.of(wanted("sales-analysis", **OCTOBER), NOW)
     task = asyncio.create_task(extract(shop.engine, SHOP, asked, tmp_path / "x", told))
     await begun.wait()
     task.cancel()

@@ -20,14 +20,14 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, insert, update
 
+from processors.report.charts import draw
 from processors.report.document import Chart, Document, Series
-from processors.report.drawing import draw
-from processors.report.listing import write_listing
-from processors.report.page import write_page
-from processors.report.print import write_print
+from processors.report.formatting import as_headline, in_short, in_words
 from processors.report.refused import ReportRefused
-from processors.report.wording import as_headline, in_short, in_words
-from processors.report.workbook import write_workbook
+from processors.report.writers.csv import write_csv
+from processors.report.writers.html import write_html
+from processors.report.writers.pdf import write_pdf
+from processors.report.writers.xlsx import write_xlsx
 from processors.shared.database import Database
 from processors.shared.database.tables import products, sales, stock_levels
 from tests.processors.report.conftest import SHOP, figures, made, wanted
@@ -77,7 +77,7 @@ def check(document: Document, directory: Path, formats: str = "html xlsx csv pdf
     details = document.details.collect()
     money = [column for column in document.detail_columns if column.kind == "money"]
     if "html" in formats:
-        write_page(document, directory / "x.html")
+        write_html(document, directory / "x.html")
         text = (directory / "x.html").read_text()
         assert not re.search(r"\b(nan|inf|NaN)\b|€-|\bNone\b", text)
         for drawn in re.findall(r"<svg.*?</svg>", text, re.DOTALL):
@@ -85,7 +85,7 @@ def check(document: Document, directory: Path, formats: str = "html xlsx csv pdf
         for figure in document.figures:
             assert as_headline(figure.value, figure.kind, "EUR") in text.replace("<wbr>", "")
     if "csv" in formats:
-        write_listing(document, directory / "x.csv")
+        write_csv(document, directory / "x.csv")
         rows = list(csv.DictReader(io.StringIO((directory / "x.csv").read_text(encoding="utf-8-sig"), newline="")))
         assert not {"NaN", "inf", "-inf"} & {cell for row in rows for cell in row.values()}
         for column in money:
@@ -94,11 +94,11 @@ def check(document: Document, directory: Path, formats: str = "html xlsx csv pdf
                 "" if value is None else str(Decimal(value).scaleb(-2)) for value in details[column.key].to_list()
             ]
     if "xlsx" in formats:
-        write_workbook(document, directory / "x.xlsx")
+        write_xlsx(document, directory / "x.xlsx")
         book = openpyxl.load_workbook(directory / "x.xlsx")
         assert {cell.data_type for sheet in book for row in sheet.iter_rows() for cell in row} <= {"s", "n", "d"}
     if "pdf" in formats:
-        write_print(document, directory / "x.pdf")
+        write_pdf(document, directory / "x.pdf")
         text = " ".join(page.extract_text() for page in pypdf.PdfReader(directory / "x.pdf").pages)
         assert not re.search(r"\b(nan|inf|NaN)\b|€-", text)
 
@@ -258,7 +258,7 @@ async def test_long_words_stay_in_their_columns(shop: Database, tmp_path: Path) 
         await connection.execute(update(products).where(products.c.id == 3).values(sku="A", name="W" * 200))
     await sell(shop, [(2, 0, 1, 90_000), (3, 0, 1, 80_000), (4, 0, 1, 700)])
     document = await made(shop, wanted("sales-analysis", first_day=FIRST, last_day=LAST), tmp_path / "x")
-    write_print(document, tmp_path / "x.pdf")
+    write_pdf(document, tmp_path / "x.pdf")
     reader = pypdf.PdfReader(tmp_path / "x.pdf")
     places: list[tuple[float, str]] = []
 

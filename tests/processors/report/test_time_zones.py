@@ -11,11 +11,11 @@ import pytest
 from sqlalchemy import delete, insert, update
 
 from processors.email.digest import Digest
-from processors.report.asked import Asked
 from processors.report.document import Document
 from processors.report.extract import extract
-from processors.report.regular import after_month, each_morning
+from processors.report.request import ReportRequest
 from processors.report.sales_analysis import sales_analysis
+from processors.report.schedules import after_month, each_morning
 from processors.report.settings import ReportSettings
 from processors.shared.database import Database
 from processors.shared.database.business_day import midnight, zone_named
@@ -52,7 +52,7 @@ async def analysis(shop: Database, first: date, last: date, zone: ZoneInfo, dire
         assert days < of
 
     directory.mkdir()
-    asked = Asked.of(wanted("sales-analysis", first_day=first, last_day=last), NOW, zone)
+    asked = ReportRequest.of(wanted("sales-analysis", first_day=first, last_day=last), NOW, zone)
     return sales_analysis(await extract(shop.engine, SHOP, asked, directory, told), asked)
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import func, select
 
 from processors.shared.database import Database
 from processors.shared.database.migration import upgrade
-from processors.shared.database.seed import DAYS, seed
+from processors.shared.database.sample_data.seed import DAYS, seed
 from processors.shared.database.tables import businesses, products, sales, stock_levels, stock_movements
 from streams import StreamsError
 from tests.support.child import Spawn

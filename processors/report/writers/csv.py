@@ -1,4 +1,4 @@
-"""write_listing: all rows of a report as CSV, for spreadsheets and programs."""
+"""write_csv: all rows of a report as CSV, for spreadsheets and programs."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from pathlib import Path
 import polars as pl
 
 from processors.report.document import Column, Document
-from processors.shared.storage.cells import guarded
+from processors.shared.storage.spreadsheet_escape import escape_formulas
 
 _DIGITS = {"decimal": 2, "share": 4, "change": 4}
 
 
-def write_listing(document: Document, path: Path) -> None:
+def write_csv(document: Document, path: Path) -> None:
     """Writes it, in bounded memory.
 
     With a byte order mark, without which spreadsheets take it for Latin, and with lines as RFC 4180 has them. Amounts
@@ -33,7 +33,7 @@ def _plain(column: Column) -> pl.Expr:
     values = pl.col(column.key)
     match column.kind:
         case "text" | "state":
-            return guarded(values)
+            return escape_formulas(values)
         case "money":
             return values.cast(pl.Decimal(38, 2)) / 100
         case "decimal" | "share" | "change":

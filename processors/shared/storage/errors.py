@@ -1,4 +1,4 @@
-"""translated: says what an object store's errors mean: that it is away, or that there is no such file."""
+"""translate_errors: says what an object store's errors mean: that it is away, or that there is no such file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from streams.messages import describe
 
 
 @contextmanager
-def translated() -> Generator[None]:
+def translate_errors() -> Generator[None]:
     """Raises `FileNotFoundError` or `Unavailable("storage")` for what the store raises in the block."""
     from obstore.exceptions import BaseError
 

@@ -1,4 +1,4 @@
-"""StockWindow: at most one low-stock mail per business, SKU and window of time."""
+"""AlertThrottle: at most one low-stock mail per business, SKU and window of time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ return 0
 """
 
 
-class StockWindow:
+class AlertThrottle:
     """The claim of one event on the only mail about one SKU of one business within `seconds`.
 
     Redis keeps it as one string with a TTL: the claiming event's id, hashed because ids come from outside.

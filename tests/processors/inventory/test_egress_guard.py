@@ -1,11 +1,11 @@
-"""Guard: where a request may go, before anything is sent."""
+"""EgressGuard: where a request may go, before anything is sent."""
 
 from __future__ import annotations
 
 import httpx
 import pytest
 
-from processors.inventory.guard import Forbidden, Guard, is_public
+from processors.inventory.egress_guard import EgressGuard, Forbidden, is_public
 from processors.inventory.settings import InventorySettings
 from processors.inventory.supplier import _retry_after
 
@@ -28,7 +28,7 @@ async def test_what_may_not_be_asked_is_not_asked(url: str, told: str, monkeypat
     """A host that is listed and public is asked with TLS or not at all; one that is listed by its port only there."""
     monkeypatch.setenv("INVENTORY_SUPPLIERS", "acme=https://supplier.example/items")
     monkeypatch.setenv("INVENTORY_SUPPLIER_HOSTS", "supplier.example:80,supplier.example:443")
-    guard = Guard(InventorySettings.load(), resolve=_to_this_machine)
+    guard = EgressGuard(InventorySettings.load(), resolve=_to_this_machine)
     try:
         with pytest.raises(Forbidden, match=told):
             await guard.handle_async_request(httpx.Request("GET", url))

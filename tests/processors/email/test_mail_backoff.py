@@ -13,8 +13,8 @@ from pydantic import SecretStr
 from processors.demo.script import Rule, Script
 from processors.demo.sink import Sink
 from processors.email.handlers import send_welcome
-from processors.email.post import Post
-from processors.email.tries import Deferred, MailBackoff
+from processors.email.mail_backoff import Deferred, MailBackoff
+from processors.email.outgoing_mail import OutgoingMail
 from schemas import EmailRefused, PasswordResetRequested, StockBelowThreshold, UserRegistered
 from streams.client.client import Streams
 from streams.messages.outcome import Retry, Unavailable
@@ -206,7 +206,7 @@ async def test_a_server_without_ehlo_is_greeted_with_helo(
         port = server.sockets[0].getsockname()[1]
         async with open_mailer(smtp_url=SecretStr(f"smtp://127.0.0.1:{port}")) as mailer:
             for id in ("one", "two"):
-                assert await send_welcome(WELCOME, Post(mailer, deliver(WELCOME, id), streams)) == []
+                assert await send_welcome(WELCOME, OutgoingMail(mailer, deliver(WELCOME, id), streams)) == []
             assert mailer.connections.opened == 1
     assert len(kept.contents) == 2
 
@@ -222,4 +222,4 @@ async def test_a_server_that_wants_no_greeting_of_ours_is_an_outage(
         port = server.sockets[0].getsockname()[1]
         async with open_mailer(smtp_url=SecretStr(f"smtp://127.0.0.1:{port}")) as mailer:
             with pytest.raises(Unavailable, match="550"):
-                await send_welcome(WELCOME, Post(mailer, deliver(WELCOME), streams))
+                await send_welcome(WELCOME, OutgoingMail(mailer, deliver(WELCOME), streams))

@@ -1,4 +1,4 @@
-"""Page: a report as one HTML file, which needs nothing else: no script, no font, no picture from anywhere."""
+"""write_html: a report as one HTML file, which needs nothing else: no script, no font, no picture from anywhere."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any, Final
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
+from processors.report.charts import draw
 from processors.report.document import TONES, Chart, Document, Kind, Table
-from processors.report.drawing import draw
-from processors.report.wording import as_headline, in_words
+from processors.report.formatting import as_headline, in_words
 from processors.shared.safe_text import text_shown
 
 _WIDE, _NARROW = 720, 328
@@ -18,7 +18,7 @@ NUMBERS: Final = ("count", "decimal", "money", "share", "change", "day")
 """What stands on the right of a column."""
 
 _html: Final = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "templates"),
+    loader=FileSystemLoader(Path(__file__).parents[1] / "templates"),
     autoescape=True,
     undefined=StrictUndefined,
     finalize=lambda value: text_shown(value) if type(value) is str else value,  # names are anybody's; Markup is ours
@@ -27,7 +27,7 @@ _html: Final = Environment(
 )
 
 
-def write_page(document: Document, path: Path) -> None:
+def write_html(document: Document, path: Path) -> None:
     """Writes it."""
 
     def chart(chart: Chart, name: str) -> Markup:

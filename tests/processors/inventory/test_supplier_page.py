@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from processors.inventory.page import Page, read_page
+from processors.inventory.supplier_page import SupplierPage, read_supplier_page
 
 
-def page(*items: Any, **more: Any) -> Page:
+def page(*items: Any, **more: Any) -> SupplierPage:
     """A page of items as JSON writes them."""
-    return read_page(json.dumps({"items": list(items), **more}).encode(), most=100)
+    return read_supplier_page(json.dumps({"items": list(items), **more}).encode(), most=100)
 
 
 def item(**given: Any) -> dict[str, Any]:
@@ -111,8 +111,8 @@ def test_texts_are_trimmed_and_in_one_form() -> None:
 )
 def test_what_is_no_page_is_said_in_words(body: bytes, problem: str) -> None:
     with pytest.raises(ValueError, match=re.escape(problem)):
-        read_page(body, most=10)
+        read_supplier_page(body, most=10)
 
 
 def test_a_byte_order_mark_does_no_harm() -> None:
-    assert read_page(b"\xef\xbb\xbf" + json.dumps({"items": [item()]}).encode(), most=1).count == 1
+    assert read_supplier_page(b"\xef\xbb\xbf" + json.dumps({"items": [item()]}).encode(), most=1).count == 1

@@ -1,4 +1,4 @@
-"""Guard: lets requests go to listed hosts only, and only to the address that was checked.
+"""EgressGuard: lets requests go to listed hosts only, and only to the address that was checked.
 
 A host name is somebody else's to point where they like, and a redirect is a supplier's word: without this, whoever
 controls either could read what only this machine can reach.
@@ -38,7 +38,7 @@ class Forbidden(httpx.RequestError):
     """A request to where no request may go; nothing was sent."""
 
 
-class Guard(httpx.AsyncBaseTransport):
+class EgressGuard(httpx.AsyncBaseTransport):
     """An HTTP transport that asks `InventorySettings` about each request, those of redirects included.
 
     The host is resolved once, every address it has is checked, and the connection is made to the checked address

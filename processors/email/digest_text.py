@@ -1,4 +1,4 @@
-"""words_of: a digest in the words of its mail: amounts, counts and changes as people write them."""
+"""digest_text: a digest in the words of its mail: amounts, counts and changes as people write them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _LONGEST: Final = 200  # characters of a reason, which may be another system's
 
 
-def words_of(digest: Digest) -> dict[str, Any]:
+def digest_text(digest: Digest) -> dict[str, Any]:
     """The values of the template `daily_digest`, but for the link."""
     sold, before = digest.sold, digest.week_before
     return {

@@ -1,4 +1,4 @@
-"""Post: one mail about one event, from its template to what the mail server said of each recipient."""
+"""OutgoingMail: one mail about one event, from its template to what the mail server said of each recipient."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from typing import Any, Final, Literal
 
 import structlog
 
-from processors.email.handover import Handover, Taken
+from processors.email.accepted_recipients import AcceptedRecipients
 from processors.email.mail import Mail, compose
+from processors.email.mail_backoff import Ambiguous, Deferred
 from processors.email.mailer import Mailer, Refused, Sent, open_mailer
-from processors.email.reached import ProgressReport
 from processors.email.rendering import TemplateName, render
-from processors.email.replies import Held, quotable
-from processors.email.tries import Ambiguous, Deferred
+from processors.email.send_marker import SendMarker, Taken
+from processors.email.smtp_replies import Held, quotable
 from schemas import EmailRefused
 from streams import CurrentDelivery, CurrentStreams, Delivery, Shared, Streams
 
@@ -24,7 +24,7 @@ Fate = Literal["not sent", "unknown", "sent"]
 log = structlog.get_logger(__name__)
 
 
-class Post:
+class OutgoingMail:
     """Sends the mails of one delivery. `fate` is what is known of the last of them, whatever `send` came to."""
 
     def __init__(self, mailer: Mailer, delivery: Delivery, streams: Streams) -> None:
@@ -60,7 +60,7 @@ class Post:
     async def _send(self, mail: Mail, *, once: bool) -> list[EmailRefused]:
         template, event_id = mail.template, self.delivery.message.id
         holds = self.settings.email_ambiguous == "hold"
-        have = ProgressReport(self.streams.redis, self.streams.keys, mail.message_id, turn=self.delivery.replays)
+        have = AcceptedRecipients(self.streams.redis, self.streams.keys, mail.message_id, turn=self.delivery.replays)
         # At a first try there is nothing to know, but of a mail that other events may have begun.
         reached = await have.of(mail.recipients) if once or self.delivery.failures else frozenset()
         if not holds and not once:  # a second copy is allowed: nothing to ask, nothing to remember
@@ -69,28 +69,28 @@ class Post:
                 await have.add(sent.reached)
                 raise later
             return _refusals(template, mail.message_id, sent.refused)
-        handover = Handover(self.streams.redis, self.streams.keys, mail.message_id, turn=self.delivery.replays)
-        known = await handover.known()
+        marker = SendMarker(self.streams.redis, self.streams.keys, mail.message_id, turn=self.delivery.replays)
+        known = await marker.known()
         if known == "sent":
             log.info("mail.already_sent", event_id=event_id, message_id=mail.message_id)
             return []
         if known == "begun" and holds:
             raise Held(mail.message_id, "its process ended before the server's reply, or another one is at it")
         try:
-            sent = await self._hand_over(mail, handover, reached)
+            sent = await self._hand_over(mail, marker, reached)
         except (Ambiguous, Taken) as unknown:
             why = str(unknown)
             raise (Held(mail.message_id, why) if holds else Ambiguous(why)) from None
         if later := self._later(mail, sent):
             await have.add(sent.reached)
-            await handover.undo()  # it is not sent, but to those who are noted
+            await marker.undo()  # it is not sent, but to those who are noted
             raise later
         return _refusals(template, mail.message_id, sent.refused)
 
-    async def _hand_over(self, mail: Mail, handover: Handover | None, reached: frozenset[str]) -> Sent:
+    async def _hand_over(self, mail: Mail, marker: SendMarker | None, reached: frozenset[str]) -> Sent:
         self.fate = "unknown"
         try:
-            sent = await self._mailer.send(mail, handover, event_id=self.delivery.message.id, reached=reached)
+            sent = await self._mailer.send(mail, marker, event_id=self.delivery.message.id, reached=reached)
         except Ambiguous:
             raise
         except Exception:
@@ -113,13 +113,13 @@ class Post:
         return None if route.retry.next_delay(self.delivery.attempt, later) is None else later
 
 
-def post_of(
+def outgoing_mail(
     mailer: Mailer = Shared(open_mailer),
     delivery: Delivery = CurrentDelivery(),
     streams: Streams = CurrentStreams(),
-) -> Post:
-    """The post of the delivery that is being handled, for `Depends(post_of)`."""
-    return Post(mailer, delivery, streams)
+) -> OutgoingMail:
+    """The mail of the delivery that is being handled, for `Depends(outgoing_mail)`."""
+    return OutgoingMail(mailer, delivery, streams)
 
 
 def _refusals(template: str, message_id: str, refused: tuple[Refused, ...]) -> list[EmailRefused]:

@@ -1,4 +1,4 @@
-"""atomically: a transaction of a program's own, beside the inbox, which is one per event."""
+"""in_transaction: a transaction of a program's own, beside the inbox, which is one per event."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _RETRIES: Final = 3
 _PAUSE: Final = 0.05  # seconds before the first of them; doubled, and spread
 
 
-async def atomically(engine: AsyncEngine, work: Callable[[AsyncConnection], Awaitable[_T]]) -> _T:
+async def in_transaction(engine: AsyncEngine, work: Callable[[AsyncConnection], Awaitable[_T]]) -> _T:
     """Commits what `work` does, or none of it; what it returns is returned.
 
     When the transaction loses against another one (a deadlock, a locked file), all of it is done again, up to three

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from processors.email.tries import Deferred
+from processors.email.mail_backoff import Deferred
 from streams import DeadLetter, Unavailable
 
 _MOST: Final = 500

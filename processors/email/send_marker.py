@@ -1,4 +1,4 @@
-"""Handover: what Redis remembers of one mail, so that it is not sent a second time where nobody asked for that.
+"""SendMarker: what Redis remembers of one mail, so that it is not sent a second time where nobody asked for that.
 
 A mail cannot be taken back, and its server keeps no promise to see a second copy. So before the content goes out a mark
 says that it does, and after the server's reply another one says that it has it. Whoever comes later, also after a
@@ -31,7 +31,7 @@ class Taken(Exception):
     """Somebody else has begun to hand the same mail over, a moment ago."""
 
 
-class Handover:
+class SendMarker:
     """The mark of one mail, by its Message-ID (hashed, its left half may be a stranger's).
 
     `turn` counts the replays of its event. A mark of another turn says nothing: who replays a mail wants it sent.

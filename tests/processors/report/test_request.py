@@ -7,23 +7,23 @@ from typing import Any
 
 import pytest
 
-from processors.report.asked import SLOW_DAYS, TRIAL_WEEKS, WEEKS, Asked
 from processors.report.period import Period
 from processors.report.refused import ReportRefused
+from processors.report.request import SLOW_DAYS, TRIAL_WEEKS, WEEKS, ReportRequest
 from schemas import ReportRequested
 
 NOW = datetime(2026, 5, 20, 23, 59, tzinfo=UTC)
 TODAY = NOW.date()
 
 
-def asked(kind: str = "sales-analysis", **filters: Any) -> Asked:
+def asked(kind: str = "sales-analysis", **filters: Any) -> ReportRequest:
     event = ReportRequested(
         business_id=1,
         report_type=kind,  # type: ignore[arg-type]
         user_email="ada@example.com",
         filters=filters,  # type: ignore[arg-type]
     )
-    return Asked.of(event, NOW)
+    return ReportRequest.of(event, NOW)
 
 
 def test_without_days_it_is_the_last_thirty_full_ones() -> None:

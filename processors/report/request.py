@@ -1,4 +1,4 @@
-"""Asked: what a request comes to on the day on which it was first seen, or why it has no answer."""
+"""ReportRequest: what a request comes to on the day on which it was first seen, or why it has no answer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LONGEST: Final = 3_660  # days: ten years
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ReportRequest:
     """A report to be made. The same request is the same one on every try, also after midnight: `at` does not move. It
     is a moment in the time zone of the business, whose days all of them are.
     """
@@ -40,7 +40,7 @@ class Asked:
     days_ahead: int = _USUAL
 
     @classmethod
-    def of(cls, event: ReportRequested, at: datetime, zone: ZoneInfo = UTC_ZONE) -> Asked:
+    def of(cls, event: ReportRequested, at: datetime, zone: ZoneInfo = UTC_ZONE) -> ReportRequest:
         """What an event asks for at a moment, of a business in a time zone. Raises `ReportRefused`."""
         at = at.astimezone(zone)
         period = _chosen(event, at.date()) if event.report_type == "sales-analysis" else _recent(at.date())

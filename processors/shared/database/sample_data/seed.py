@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import Table, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from processors.shared.database.catalogue import SHOPS, Item, Line, Shop, items
+from processors.shared.database.sample_data.catalogue import SHOPS, Item, Line, Shop, items
 from processors.shared.database.tables import businesses, products, sales, stock_levels, stock_movements
 from streams import StreamsError
 

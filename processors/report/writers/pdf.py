@@ -1,4 +1,4 @@
-"""Print: a report as PDF, set by typst, which brings its fonts and takes texts as data and never as markup."""
+"""write_pdf: a report as PDF, set by typst, which brings its fonts and takes texts as data and never as markup."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any, Final
 import orjson
 import typst
 
+from processors.report.charts import draw
 from processors.report.document import TONES, Column, Document, Section
-from processors.report.drawing import draw
-from processors.report.page import NUMBERS
-from processors.report.wording import as_headline, in_words
+from processors.report.formatting import as_headline, in_words
+from processors.report.writers.html import NUMBERS
 from processors.shared.safe_text import text_shown
 
 _WIDTH: Final = 640
@@ -20,7 +20,7 @@ _SIZE: Final = 9.0  # points of a table's letters
 _SMALLEST: Final = 4.5
 _FOR_NUMBERS: Final = 62  # letters of that size, beside which there is room for what is sold and its SKU
 _LONG: Final = 14  # letters: a column of longer SKUs takes a share of the width; the template breaks longer words
-_TEMPLATE: Final = Path(__file__).parent / "templates" / "report.typ"
+_TEMPLATE: Final = Path(__file__).parents[1] / "templates" / "report.typ"
 # The page's colours, on paper.
 _STYLE: Final = (
     "<style>text{font-family:'Libertinus Serif';font-size:13px}.t{fill:#5b6675}.v{fill:#16202e;font-weight:600}"
@@ -30,7 +30,7 @@ _STYLE: Final = (
 )
 
 
-def write_print(document: Document, path: Path) -> None:
+def write_pdf(document: Document, path: Path) -> None:
     """Writes it."""
     data = {
         "title": text_shown(document.title), "about": text_shown(document.about),

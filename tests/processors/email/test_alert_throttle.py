@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 
-from processors.email.stock_window import StockWindow
+from processors.email.alert_throttle import AlertThrottle
 from streams.client.client import Streams
 from tests.support.waiting import wait_until
 
 
 def window(
     streams: Streams, event_id: str, *, sku: str = "OAK-1", business_id: int = 1, seconds: int = 60
-) -> StockWindow:
-    return StockWindow(
+) -> AlertThrottle:
+    return AlertThrottle(
         streams.redis, streams.keys, business_id=business_id, sku=sku, event_id=event_id, seconds=seconds
     )
 

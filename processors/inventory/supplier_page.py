@@ -1,4 +1,4 @@
-"""Page: what a supplier's system answers, item by item, with what cannot be true left out and named."""
+"""SupplierPage: what a supplier's system answers, item by item, with what cannot be true left out and named."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ class _Envelope(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class SupplierPage:
     """A page: `next` is the cursor of the one after it, None on the last; `since` the mark to ask for changes with.
 
     `count` is how many items the supplier has sent, `refused` those of them that cannot be true.
@@ -112,7 +112,7 @@ class Page:
     etag: str | None
 
 
-def read_page(body: bytes, *, most: int, etag: str | None = None) -> Page:
+def read_supplier_page(body: bytes, *, most: int, etag: str | None = None) -> SupplierPage:
     """Reads the JSON of a page; raises `ValueError`, in words, when it is no page, or has more items than were asked
     for. A byte order mark before it does no harm.
     """
@@ -133,7 +133,7 @@ def read_page(body: bytes, *, most: int, etag: str | None = None) -> Page:
             twice.add(item.sku)
         items[item.sku] = item
     refused += [StockRefused(sku=sku, reason="duplicate") for sku in sorted(twice)]  # which one is meant, nobody knows
-    return Page(
+    return SupplierPage(
         items=tuple(item for sku, item in items.items() if sku not in twice),
         refused=tuple(refused),
         count=len(envelope.items),

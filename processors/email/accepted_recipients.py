@@ -1,4 +1,4 @@
-"""Reached: the recipients who have a mail that the server refused for others of them for now.
+"""AcceptedRecipients: the recipients who have a mail that the server refused for others of them for now.
 
 The next try is for the others alone: sending to all again would reach some twice, and not trying again none.
 """
@@ -12,10 +12,10 @@ from redis.asyncio import Redis
 
 from streams.redis import Keys
 
-_KEPT: Final = 7 * 86_400  # seconds, as the marks in `handover`
+_KEPT: Final = 7 * 86_400  # seconds, as the marks in `send_marker`
 
 
-class ProgressReport:
+class AcceptedRecipients:
     """Those of one mail, by its Message-ID; addresses are hashed. A replay (`turn`) is for all of them again."""
 
     def __init__(self, redis: Redis, keys: Keys, message_id: str, *, turn: int) -> None:

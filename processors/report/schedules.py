@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 import structlog
 from sqlalchemy import exists, select
 
-from processors.report.asked import WEEKS
 from processors.report.period import Period
+from processors.report.request import WEEKS
 from processors.report.settings import ReportSettings
 from processors.shared.database import Database
 from processors.shared.database.business_day import midnight, zone_named

@@ -1,4 +1,4 @@
-"""write_workbook: a report as XLSX, with a sheet and a chart for each of its parts, and one with all rows."""
+"""write_xlsx: a report as XLSX, with a sheet and a chart for each of its parts, and one with all rows."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import xlsxwriter
 from xlsxwriter.worksheet import Worksheet
 
 from processors.report.document import TONES, Chart, Column, Document, Kind, Section
-from processors.report.wording import sign
-from processors.shared.storage.cells import guarded
+from processors.report.formatting import sign
+from processors.shared.storage.spreadsheet_escape import escape_formulas
 
 SHEET_ROWS: Final = 1_048_576  # of a sheet, its first line included
 
@@ -24,7 +24,7 @@ _COLOURS: Final = {"good": "#1f9d78", "warning": "#b8730a", "bad": "#d0453f", "p
 _SHAPES: Final = {"line": "line", "columns": "column", "bars": "bar", "shares": "doughnut"}
 
 
-def write_workbook(document: Document, path: Path, *, sheet_rows: int = SHEET_ROWS) -> None:
+def write_xlsx(document: Document, path: Path, *, sheet_rows: int = SHEET_ROWS) -> None:
     """Writes it. Rows beyond what a sheet may have are left out, and the sheet says so."""
     _Workbook(document, path, sheet_rows).write()
 
@@ -183,7 +183,7 @@ class _Workbook:
         return 1
 
     def _rows(self, sheet: Worksheet, frame: pl.DataFrame, columns: Sequence[Column], row: int) -> int:
-        safe = frame.select(column.key for column in columns).with_columns(guarded(pl.col(pl.String)))
+        safe = frame.select(column.key for column in columns).with_columns(escape_formulas(pl.col(pl.String)))
         for values in safe.iter_rows():
             for number, (column, value) in enumerate(zip(columns, values, strict=True)):
                 self._cell(sheet, row, number, value, column.kind)

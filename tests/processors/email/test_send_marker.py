@@ -15,13 +15,13 @@ from structlog.testing import capture_logs
 from processors.demo.script import Rule, Script
 from processors.demo.sink import Sink
 from processors.email.handlers import send_password_reset, send_welcome
-from processors.email.handover import Handover, Taken
 from processors.email.mail import message_id
+from processors.email.mail_backoff import Ambiguous
 from processors.email.mailer import Mailer
-from processors.email.post import Post
-from processors.email.replies import Held
+from processors.email.outgoing_mail import OutgoingMail
 from processors.email.reset_tokens import verify
-from processors.email.tries import Ambiguous
+from processors.email.send_marker import SendMarker, Taken
+from processors.email.smtp_replies import Held
 from schemas import PasswordResetRequested, UserRegistered
 from streams.client.client import Streams
 from streams.messages.delivery import Delivery
@@ -52,13 +52,13 @@ async def test_a_lost_reply_is_held_until_it_is_replayed(
     sink.follow(Script(recipients={ADA: Rule(drop=True, times=1)}))
     async with open_mailer(email_ambiguous="hold") as mailer:
         with pytest.raises(Held, match=r"may or may not have been sent \(no reply after the content: \w+\)") as caught:
-            await send_welcome(WELCOME, Post(mailer, deliver_turn(0), streams))
+            await send_welcome(WELCOME, OutgoingMail(mailer, deliver_turn(0), streams))
         assert IDENTITY in str(caught.value)
         with pytest.raises(Held, match="ended before the server's reply"):
-            await send_welcome(WELCOME, Post(mailer, deliver_turn(0), streams))
+            await send_welcome(WELCOME, OutgoingMail(mailer, deliver_turn(0), streams))
         assert len(sink.mails()) == 1
         for _ in range(2):  # somebody has looked; and its process dies before it is settled
-            assert await send_welcome(WELCOME, Post(mailer, deliver_turn(1), streams)) == []
+            assert await send_welcome(WELCOME, OutgoingMail(mailer, deliver_turn(1), streams)) == []
     assert [mail["Message-ID"] for mail in sink.mails()] == [IDENTITY] * 2
     assert [event["event"] for event in sink.events() if event["message_id"]] == ["dropped", "accepted"]
 
@@ -68,9 +68,9 @@ async def test_what_the_server_has_taken_is_not_sent_again(
 ) -> None:
     """Its process died after the reply, and before the event was settled."""
     async with open_mailer(email_ambiguous="hold") as mailer:
-        await send_welcome(WELCOME, Post(mailer, deliver_turn(0), streams))
+        await send_welcome(WELCOME, OutgoingMail(mailer, deliver_turn(0), streams))
         with capture_logs() as logs:
-            assert await send_welcome(WELCOME, Post(mailer, deliver_turn(0), streams)) == []
+            assert await send_welcome(WELCOME, OutgoingMail(mailer, deliver_turn(0), streams)) == []
     assert [entry["event"] for entry in logs] == ["mail.already_sent"]
     assert len(sink.mails()) == 1
 
@@ -82,8 +82,8 @@ async def test_a_refusal_is_no_doubt(
     sink.follow(Script(recipients={ADA: Rule.model_validate({"code": 451, "at": at, "times": 1})}))
     async with open_mailer(email_ambiguous="hold") as mailer:
         with pytest.raises(Retry):
-            await send_welcome(WELCOME, Post(mailer, deliver_turn(0), streams))
-        await send_welcome(WELCOME, Post(mailer, deliver_turn(0), streams))
+            await send_welcome(WELCOME, OutgoingMail(mailer, deliver_turn(0), streams))
+        await send_welcome(WELCOME, OutgoingMail(mailer, deliver_turn(0), streams))
     assert len(sink.mails()) == 1
 
 
@@ -93,9 +93,9 @@ async def test_a_server_that_is_away_is_no_doubt_either(
     sink.stop_listening()
     async with open_mailer(email_ambiguous="hold") as mailer:
         with pytest.raises(Unavailable):
-            await send_welcome(WELCOME, Post(mailer, deliver_turn(0), streams))
+            await send_welcome(WELCOME, OutgoingMail(mailer, deliver_turn(0), streams))
         sink.listen()
-        await send_welcome(WELCOME, Post(mailer, deliver_turn(0), streams))
+        await send_welcome(WELCOME, OutgoingMail(mailer, deliver_turn(0), streams))
     assert len(sink.mails()) == 1
 
 
@@ -107,7 +107,9 @@ async def test_what_is_sent_once_is_sent_again_only_in_doubt(
 
     async def once() -> None:
         values = {"name": "Ada", "link": "https://app.example.com/"}
-        await Post(mailer, deliver_turn(0), streams).send("welcome", (ADA,), subject_id="7-2026-11-23", **values)
+        await OutgoingMail(mailer, deliver_turn(0), streams).send(
+            "welcome", (ADA,), subject_id="7-2026-11-23", **values
+        )
 
     with pytest.raises(Ambiguous):
         await once()
@@ -120,7 +122,7 @@ async def test_of_two_processes_with_one_mail_one_sends(
     sink: Sink, mailer: Mailer, streams: Streams, deliver_turn: Deliver
 ) -> None:
     """The other one leaves the server with a connection that can be used."""
-    first, second = (Handover(streams.redis, streams.keys, IDENTITY, turn=0) for _ in range(2))
+    first, second = (SendMarker(streams.redis, streams.keys, IDENTITY, turn=0) for _ in range(2))
     assert [await first.known(), await second.known()] == ["", ""]
     await first.begin()
     with pytest.raises(Taken):
@@ -128,24 +130,27 @@ async def test_of_two_processes_with_one_mail_one_sends(
 
     async def attempt() -> None:
         values = {"name": "Ada", "link": "https://app.example.com/"}
-        await Post(mailer, deliver_turn(0), streams).send("welcome", (ADA,), subject_id="both", **values)
+        await OutgoingMail(mailer, deliver_turn(0), streams).send("welcome", (ADA,), subject_id="both", **values)
 
     done = await asyncio.gather(*(attempt() for _ in range(5)), return_exceptions=True)
     assert {type(error) for error in done if error} <= {Ambiguous}
     assert len(sink.mails()) == 1
-    await send_welcome(WELCOME, Post(mailer, deliver_turn(0), streams))
+    await send_welcome(WELCOME, OutgoingMail(mailer, deliver_turn(0), streams))
     assert len(sink.mails()) == 2
     assert not [event for event in sink.events("data") if event["code"] >= 400]
 
 
 async def test_the_mark_ends(streams: Streams) -> None:
-    handover = Handover(streams.redis, streams.keys, IDENTITY, turn=3)
-    await handover.begin()
+    marker = SendMarker(streams.redis, streams.keys, IDENTITY, turn=3)
+    await marker.begin()
     (key,) = [name async for name in streams.redis.scan_iter(f"{streams.keys.tag}:own:email:mail:*")]
     assert 6 * 86_400 < await streams.redis.ttl(key) <= 7 * 86_400
-    await handover.end()
+    await marker.end()
     assert 6 * 86_400 < await streams.redis.ttl(key) <= 7 * 86_400
-    assert [await Handover(streams.redis, streams.keys, IDENTITY, turn=turn).known() for turn in (2, 3)] == ["", "sent"]
+    assert [await SendMarker(streams.redis, streams.keys, IDENTITY, turn=turn).known() for turn in (2, 3)] == [
+        "",
+        "sent",
+    ]
 
 
 RESET = PasswordResetRequested(
@@ -180,10 +185,10 @@ async def test_a_reset_that_is_held_leaves_the_mailed_link_alone(
     sink.follow(Script(recipients={ADA: first}))
     async with open_mailer(email_ambiguous="hold") as mailer:
         with suppress(Held):
-            await send_password_reset(RESET, Post(mailer, deliver(RESET, "event-1"), streams))
+            await send_password_reset(RESET, OutgoingMail(mailer, deliver(RESET, "event-1"), streams))
         for _ in range(3):
             with pytest.raises(then) if then else nullcontext():
-                await send_password_reset(RESET, Post(mailer, deliver(RESET, "event-1"), streams))
+                await send_password_reset(RESET, OutgoingMail(mailer, deliver(RESET, "event-1"), streams))
     assert len(sink.mails()) == mails
     assert await works(streams, link_of(sink.mails()[0]))
 
@@ -195,14 +200,14 @@ async def test_a_reset_that_is_refused_for_now_leaves_an_earlier_link_alone(
 ) -> None:
     """The same reset is asked for again, and that mail waits for two hours: the first mail's link works meanwhile."""
     async with open_mailer(email_ambiguous=ambiguous) as mailer:
-        await send_password_reset(RESET, Post(mailer, deliver(RESET, "event-1"), streams))
+        await send_password_reset(RESET, OutgoingMail(mailer, deliver(RESET, "event-1"), streams))
         sink.follow(Script(recipients={ADA: Rule.model_validate({"code": 451, "at": at, "times": 3})}))
         for _ in range(3):
             with pytest.raises(Retry):
-                await send_password_reset(RESET, Post(mailer, deliver(RESET, "event-2"), streams))
+                await send_password_reset(RESET, OutgoingMail(mailer, deliver(RESET, "event-2"), streams))
         sink.stop_listening()
         with pytest.raises(Unavailable):
-            await send_password_reset(RESET, Post(mailer, deliver(RESET, "event-2"), streams))
+            await send_password_reset(RESET, OutgoingMail(mailer, deliver(RESET, "event-2"), streams))
     (mail,) = sink.mails()
     assert await works(streams, link_of(mail))
 
@@ -212,7 +217,7 @@ async def test_of_resets_that_were_mailed_the_newest_works(
 ) -> None:
     async with open_mailer() as mailer:
         for event_id in ("event-1", "event-2"):
-            await send_password_reset(RESET, Post(mailer, deliver(RESET, event_id), streams))
+            await send_password_reset(RESET, OutgoingMail(mailer, deliver(RESET, event_id), streams))
     first, second = [link_of(mail) for mail in sink.mails()]
     assert not await works(streams, first)
     assert await works(streams, second)
@@ -223,10 +228,10 @@ async def test_of_resets_whose_fate_is_unknown_each_link_works(
 ) -> None:
     """The first mail is with the server, the reply to the second is lost."""
     async with open_mailer() as mailer:
-        await send_password_reset(RESET, Post(mailer, deliver(RESET, "event-1"), streams))
+        await send_password_reset(RESET, OutgoingMail(mailer, deliver(RESET, "event-1"), streams))
         sink.follow(Script(recipients={ADA: Rule(drop=True, times=1)}))
         with pytest.raises(Ambiguous):
-            await send_password_reset(RESET, Post(mailer, deliver(RESET, "event-2"), streams))
+            await send_password_reset(RESET, OutgoingMail(mailer, deliver(RESET, "event-2"), streams))
     tokens = [link_of(mail) for mail in sink.mails()]
     stored = await streams.redis.smembers(
         next(iter([key async for key in streams.redis.scan_iter(f"{{{streams.keys.app}:*:tokens")]))
@@ -241,7 +246,7 @@ async def test_a_reset_that_may_not_be_written_has_no_token(
     """Its address is in no domain of EMAIL_ALLOWED_RECIPIENTS; the log says so, and what to set."""
     async with open_mailer(email_allowed_recipients="bord.example") as mailer:
         with capture_logs() as logs:
-            await send_password_reset(RESET, Post(mailer, deliver(RESET, "event-1"), streams))
+            await send_password_reset(RESET, OutgoingMail(mailer, deliver(RESET, "event-1"), streams))
     assert sink.mails() == []
     assert [key async for key in streams.redis.scan_iter(f"{{{streams.keys.app}:*:tokens")] == []
     (line,) = logs

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from processors.email.digest_times import is_local
 from processors.email.handlers import daily_digest
-from processors.email.tries import MailBackoff
+from processors.email.mail_backoff import MailBackoff
 from streams import Backoff, Limit, Settings
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from streams import Processor
 
 
-def configured(processor: Processor, settings: EmailSettings) -> Processor:
+def apply_settings(processor: Processor, settings: EmailSettings) -> Processor:
     """A copy of the processor as it is run with these settings; importing it reads none.
 
     With `EMAIL_RATE` its handlers share one limit: a mail server counts mails, not what they are about. Somebody in

@@ -10,7 +10,7 @@ from typing import Final
 from xml.sax.saxutils import escape
 
 from processors.report.document import Chart, Kind
-from processors.report.wording import in_short, in_words
+from processors.report.formatting import in_short, in_words
 from processors.shared.safe_text import text_shown
 
 _NOT_XML: Final = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")

@@ -1,0 +1,1 @@
+"""Made-up businesses and their history, the same again from the same seed."""
