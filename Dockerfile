@@ -14,6 +14,7 @@ COPY schemas schemas
 COPY streams streams
 COPY processors processors
 COPY observability observability
+COPY examples examples
 RUN uv sync --frozen --no-default-groups --extra email --extra inventory --extra file --extra report --extra uvloop --all-packages --no-editable
 
 FROM python:3.11-slim

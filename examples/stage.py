@@ -18,7 +18,7 @@ import structlog
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from processors.demo.sink import Sink
+from examples.fakes.mail_server import MailServer
 from processors.email.settings import EmailSettings
 from processors.shared.database.migration import prepare
 from processors.shared.database.sample_data.seed import seed
@@ -44,7 +44,7 @@ async def on_stage(*processors: str) -> AsyncIterator[Path | None]:
     async with AsyncExitStack() as stack:
         if not await _has_mail_server():
             mails = home / "example-mails"
-            sink = stack.enter_context(Sink(mails))
+            sink = stack.enter_context(MailServer(mails))
             environment["SMTP_URL"] = f"smtp://127.0.0.1:{sink.port}"
             environment.pop("SMTP_PASSWORD", None)
         log = stack.enter_context((home / "examples.log").open("ab"))

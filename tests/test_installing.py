@@ -103,10 +103,11 @@ def test_an_extra_of_the_application_is_enough_for_what_it_is_for(environment: E
 def test_without_extras_each_part_names_the_one_it_needs(environment: Environment) -> None:
     """In one line, with exit code 2; what needs none works."""
     environment.install(APPLICATION, beside=(ENGINE,))
-    for extra in ("email", "inventory", "file", "report", "database", "storage"):
-        result = environment.run("-m", f"processors.{extra}")
-        needed = "downloads" if extra == "storage" else extra
-        assert (result.returncode, result.stderr.count("\n")) == (2, 1), (extra, result.stderr)
+    needs = {extra: extra for extra in ("email", "inventory", "file", "report")}
+    needs |= {"shared.database": "database", "shared.storage": "downloads"}
+    for module, needed in needs.items():
+        result = environment.run("-m", f"processors.{module}")
+        assert (result.returncode, result.stderr.count("\n")) == (2, 1), (module, result.stderr)
         assert f"pip install 'planning-bord[{needed}]'" in result.stderr
     for arguments in (("streams", "demo"), ("-m", "streams", "demo")):
         result = environment.run(*arguments)
@@ -119,6 +120,30 @@ def test_without_extras_each_part_names_the_one_it_needs(environment: Environmen
             in result.stderr
         )
     assert environment.run("streams", "schema", "UserRegistered").returncode == 0
+
+
+def test_the_demo_of_the_wheel_beside_the_examples_of_another_project(environment: Environment, tmp_path: Path) -> None:
+    """It is installed under a name that no other project has, as are the fakes; each part finds the others."""
+    environment.install(APPLICATION, "demo", beside=(ENGINE,))
+    (tmp_path / "project" / "examples").mkdir(parents=True)
+    (tmp_path / "project" / "examples" / "__init__.py").write_text(
+        "raise SystemExit('the examples of another project')"
+    )
+    for program in (
+        ("streams", "demo"),
+        ("-m", "streams", "demo"),
+        ("-m", "planning_bord_examples.demo"),
+        ("-m", "planning_bord_examples.fakes.mail_server"),
+        ("-m", "planning_bord_examples.fakes.supplier"),
+    ):
+        result = environment.run(*program, "--help", cwd=tmp_path / "project")
+        assert (result.returncode, result.stderr) == (0, ""), program
+    code = (
+        "import planning_bord_examples.demo.command, planning_bord_examples.demo.scenario_mail as s, sys; "
+        "from planning_bord_examples.demo import environment; print(environment.FAKES, 'examples' in sys.modules)"
+    )
+    result = environment.run("-c", code, cwd=tmp_path / "project")
+    assert result.stdout.split() == ["planning_bord_examples.fakes", "False"], result.stderr
 
 
 FOREIGN: Final = {

@@ -18,6 +18,8 @@ from tests.support.installed import build_wheels
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = {"planning-bord-streams": ("streams", "observability"), "planning-bord": ("schemas", "processors")}
+# Where a checkout has a package -> where a wheel has it; see deploy/application/hatch_build.py.
+RENAMED = {"examples/demo": "planning_bord_examples/demo", "examples/fakes": "planning_bord_examples/fakes"}
 PROJECTS = {
     "planning-bord-streams": tomllib.loads((ROOT / "pyproject.toml").read_text()),
     "planning-bord": tomllib.loads((ROOT / "deploy/application/pyproject.toml").read_text()),
@@ -48,6 +50,13 @@ def test_a_wheel_holds_every_file_of_its_packages_and_nothing_else(
         for path in (ROOT / package).rglob("*")
         if path.is_file() and path.suffix != ".pyc"
     }
+    if name == "planning-bord":
+        written.add("planning_bord_examples/__init__.py")
+        written |= {
+            f"{target}/{path.relative_to(ROOT / source)}"
+            for source, target in RENAMED.items()
+            for path in (ROOT / source).rglob("*.py")
+        }
 
     assert shipped == written
     assert {f"{package}/py.typed" for package in PACKAGES[name]} <= shipped
@@ -63,7 +72,7 @@ def test_the_wheels_say_what_they_offer(wheels: dict[str, zipfile.ZipFile]) -> N
     for wheel in wheels.values():
         entries.read_string(_metadata(wheel, "entry_points.txt"))
     assert entries["console_scripts"]["streams"] == "streams.cli:main"
-    assert entries["streams.commands"]["demo"] == "processors.demo:command"
+    assert entries["streams.commands"]["demo"] == "planning_bord_examples.demo:command"
     assert entries["streams.events"]["planning-bord"] == "schemas"
     for name, wheel in wheels.items():
         metadata = Parser().parsestr(_metadata(wheel, "METADATA"))

@@ -16,7 +16,7 @@ import httpx
 import pytest
 import redis
 
-from processors.demo.sink import Sink
+from examples.fakes.mail_server import MailServer
 from tests.support.child import Child, Spawn
 from tests.support.waiting import wait_until
 
@@ -32,15 +32,15 @@ def environment(streams_env: Mapping[str, str], tmp_path: Path) -> Mapping[str, 
 
 
 @pytest.fixture
-def sink(tmp_path: Path) -> Iterator[Sink]:
+def sink(tmp_path: Path) -> Iterator[MailServer]:
     """A mail server."""
-    with Sink(tmp_path / "mails") as sink:
+    with MailServer(tmp_path / "mails") as sink:
         yield sink
 
 
 @pytest.fixture
 async def web(
-    spawn: Spawn, environment: Mapping[str, str], sink: Sink
+    spawn: Spawn, environment: Mapping[str, str], sink: MailServer
 ) -> AsyncIterator[tuple[httpx.AsyncClient, Child]]:
     """The web application with its processors, and a client of it."""
     with socket.socket() as probe:
@@ -79,7 +79,7 @@ async def followed(client: httpx.AsyncClient, location: str) -> list[dict[str, A
     raise AssertionError(f"no end: {steps}")
 
 
-async def test_the_web_application(web: tuple[httpx.AsyncClient, Child], sink: Sink) -> None:
+async def test_the_web_application(web: tuple[httpx.AsyncClient, Child], sink: MailServer) -> None:
     """A sign-up, its mail, an upload with a bad row, its mail, and what is refused."""
     client, server = web
     ada = {"email": "ada@example.com", "name": "Ada"}

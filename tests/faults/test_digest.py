@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from processors.demo.script import Rule, Script
-from processors.demo.sink import Sink
+from examples.fakes.mail_rules import MailRules, Rule
+from examples.fakes.mail_server import MailServer
 from processors.shared.database import Database
 from processors.shared.database.migration import upgrade
 from processors.shared.database.sample_data.seed import seed
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.newest_redis
 
 
 @pytest.fixture
-def spawn_email(spawn: Spawn, sink: Sink, tmp_path: Path) -> Iterator[SpawnEmail]:
+def spawn_email(spawn: Spawn, sink: MailServer, tmp_path: Path) -> Iterator[SpawnEmail]:
     """Starts `python -m processors.email` for that mail server and a database in a file."""
 
     def start(**settings: str) -> Child:
@@ -49,7 +49,7 @@ async def letters(streams: Streams) -> list[str]:
 
 @pytest.mark.timeout(90)
 async def test_each_digest_is_sent_once_however_processes_die(
-    streams: Streams, spawn_email: SpawnEmail, sink: Sink, tmp_path: Path
+    streams: Streams, spawn_email: SpawnEmail, sink: MailServer, tmp_path: Path
 ) -> None:
     """Three businesses, a schedule that fires every second, and two processes. One is killed while the server has the
     content and has not replied, which nobody can tell from a loss: with `hold`, somebody is asked.
@@ -59,7 +59,7 @@ async def test_each_digest_is_sent_once_however_processes_die(
     await seed(database.engine, skus=30, sold=60)
     await database.aclose()
     slow = Rule(at="data", delay=3600, times=1)  # the mail is taken, and the reply does not come
-    sink.follow(Script(recipients={"three@example.com": slow}))
+    sink.follow(MailRules(recipients={"three@example.com": slow}))
     told = {
         "EMAIL_DIGEST_TO": "ada@example.com,3=three@example.com",
         "EMAIL_DIGEST_CRON": "* * * * * *",
@@ -87,10 +87,10 @@ async def test_each_digest_is_sent_once_however_processes_die(
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("ambiguous", ["hold", "resend"])
 async def test_a_process_that_dies_before_the_reply(
-    streams: Streams, spawn_email: SpawnEmail, sink: Sink, ambiguous: str
+    streams: Streams, spawn_email: SpawnEmail, sink: MailServer, ambiguous: str
 ) -> None:
     """Held, and sent when its dead letter is replayed; or sent again at once."""
-    sink.follow(Script(recipients={"ada@example.com": Rule(at="data", delay=3600, times=1)}))
+    sink.follow(MailRules(recipients={"ada@example.com": Rule(at="data", delay=3600, times=1)}))
     victim = spawn_email(EMAIL_AMBIGUOUS=ambiguous)
     receipt = await streams.publish(UserRegistered(user_id=1, email="ada@example.com", name="Ada"))
     await wait_until(lambda: len(sink.mails()) == 1, timeout=20, message=victim.output)

@@ -10,7 +10,7 @@ import orjson
 import pytest
 from sqlalchemy import func, select
 
-from processors.inventory.demo_supplier import DemoSupplier
+from examples.fakes.supplier import FakeSupplier
 from processors.shared.database import Database
 from processors.shared.database.tables import stock_movements
 from schemas import InventoryBulkUpdateRequested, InventorySyncRequested
@@ -101,7 +101,7 @@ async def test_a_sync_goes_on_where_it_was_killed(
     streams: Streams, shop: Database, spawn: Spawn, worker_env: Mapping[str, str], kills: int
 ) -> None:
     """30 pages and some kills: every product once, and no page again but the one that was under way."""
-    supplier = DemoSupplier(token="s3cret")
+    supplier = FakeSupplier(token="s3cret")
     environment = {**worker_env, **supplier_environment(await supplier.start())}
     for number in range(300):
         supplier.stock(f"S{number:03d}", number + 1)

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from observability.receiver import OtlpReceiver, Span
+from examples.fakes.mail_rules import MailRules, Rule
+from examples.fakes.mail_server import MailServer
+from examples.fakes.otlp_collector import OtlpCollector, Span
 from observability.tracing import TracingMiddleware
-from processors.demo.script import Rule, Script
-from processors.demo.sink import Sink
 from schemas import UserRegistered
 from streams import Settings, Streams
 from tests.support.child import Child, Spawn
@@ -27,14 +27,14 @@ SpawnEmail = Callable[..., Child]
 
 
 @pytest.fixture
-def sink(tmp_path: Path) -> Iterator[Sink]:
+def sink(tmp_path: Path) -> Iterator[MailServer]:
     """The mail server."""
-    with Sink(tmp_path / "mails") as sink:
+    with MailServer(tmp_path / "mails") as sink:
         yield sink
 
 
 @pytest.fixture
-def spawn_email(spawn: Spawn, sink: Sink) -> SpawnEmail:
+def spawn_email(spawn: Spawn, sink: MailServer) -> SpawnEmail:
     """Starts `python -m processors.email` for that mail server."""
 
     def start(**settings: str) -> Child:
@@ -77,7 +77,7 @@ async def held_by(streams: Streams, pid: int) -> int:
 async def test_2000_registrations_and_five_kills_give_2000_mails(
     streams: Streams,
     spawn_email: SpawnEmail,
-    sink: Sink,
+    sink: MailServer,
     streams_env: Mapping[str, str],
     redis_server: RedisServer,
 ) -> None:
@@ -104,7 +104,7 @@ async def test_2000_registrations_and_five_kills_give_2000_mails(
     )  # fmt: skip
     assert await streams.redis.xlen(key) == 2000
     # Slow enough that the fifth victim still finds something to hold: a mail takes a consumer about 2 ms else.
-    sink.follow(Script(recipients={"*": Rule(at="data", delay=0.05)}))
+    sink.follow(MailRules(recipients={"*": Rule(at="data", delay=0.05)}))
     spawn_email()
     in_flight = 0
     for kill in range(5):
@@ -130,10 +130,12 @@ async def test_2000_registrations_and_five_kills_give_2000_mails(
 @pytest.mark.newest_redis
 @pytest.mark.timeout(60)
 async def test_a_mail_server_that_refuses_for_now_and_one_for_good(
-    streams: Streams, spawn_email: SpawnEmail, sink: Sink
+    streams: Streams, spawn_email: SpawnEmail, sink: MailServer
 ) -> None:
     """451 twice, then 250: three attempts, about 2 s and 4 s apart with jitter. 550: a dead letter after one."""
-    sink.follow(Script(recipients={"user1@example.com": Rule(code=451, times=2), "user2@example.com": Rule(code=550)}))
+    sink.follow(
+        MailRules(recipients={"user1@example.com": Rule(code=451, times=2), "user2@example.com": Rule(code=550)})
+    )
     spawn_email()
     await streams.publish_many([person(1), person(2)])
     await wait_until(lambda: sink.events("accepted"), timeout=30)
@@ -151,7 +153,9 @@ async def test_a_mail_server_that_refuses_for_now_and_one_for_good(
 
 @pytest.mark.newest_redis
 @pytest.mark.timeout(120)
-async def test_a_mail_server_that_is_down_for_20_seconds(streams: Streams, spawn_email: SpawnEmail, sink: Sink) -> None:
+async def test_a_mail_server_that_is_down_for_20_seconds(
+    streams: Streams, spawn_email: SpawnEmail, sink: MailServer
+) -> None:
     """200 events meanwhile: all delivered once it is back, no dead letters."""
     sink.stop_listening()
     consumer = spawn_email()
@@ -168,7 +172,7 @@ async def test_a_mail_server_that_is_down_for_20_seconds(streams: Streams, spawn
 
 @pytest.mark.newest_redis
 async def test_an_event_is_one_trace_from_publish_to_smtp(
-    streams_env: Mapping[str, str], app: str, spawn_email: SpawnEmail, sink: Sink, monkeypatch: pytest.MonkeyPatch
+    streams_env: Mapping[str, str], app: str, spawn_email: SpawnEmail, sink: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """PRODUCER publish -> CONSUMER process -> CLIENT smtp send, with links and attributes, received over OTLP; no
     address, name or payload anywhere in it.
@@ -178,7 +182,7 @@ async def test_an_event_is_one_trace_from_publish_to_smtp(
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
-    with OtlpReceiver() as receiver:
+    with OtlpCollector() as receiver:
         spawn_email(OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint, OTEL_BSP_SCHEDULE_DELAY="100")
         provider = TracerProvider(resource=Resource.create({"service.name": "test"}))
         provider.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(f"{receiver.endpoint}/v1/traces")))
@@ -208,13 +212,13 @@ async def test_an_event_is_one_trace_from_publish_to_smtp(
 
 @pytest.mark.newest_redis
 async def test_with_the_sampler_off_the_message_still_carries_a_traceparent(
-    streams_env: Mapping[str, str], app: str, spawn_email: SpawnEmail, sink: Sink
+    streams_env: Mapping[str, str], app: str, spawn_email: SpawnEmail, sink: MailServer
 ) -> None:
     """Somebody downstream may sample: the context is there, valid and unsampled, and no span is exported."""
     from opentelemetry.sdk.trace import TracerProvider
     from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
-    with OtlpReceiver() as receiver:
+    with OtlpCollector() as receiver:
         spawn_email(OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint, OTEL_BSP_SCHEDULE_DELAY="100")
         settings = Settings(redis_url=streams_env["REDIS_URL"], app=app)
         provider = TracerProvider(sampler=ALWAYS_OFF)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
-from processors.demo.sink import Sink
+from examples.fakes.mail_server import MailServer
 from processors.shared.database import Database
 from processors.shared.database.tables import stock_movements
 from processors.shared.storage import Storages
@@ -40,9 +40,9 @@ ROWS, CHUNK, MAILS = 40, 10, 3
 
 
 @pytest.fixture
-def sink(tmp_path: Path) -> Iterator[Sink]:
+def sink(tmp_path: Path) -> Iterator[MailServer]:
     """The mail server."""
-    with Sink(tmp_path / "mails") as sink:
+    with MailServer(tmp_path / "mails") as sink:
         yield sink
 
 
@@ -54,7 +54,7 @@ def ambiguous(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def environment(
-    database_url: str, tmp_path: Path, sink: Sink, ambiguous: str, monkeypatch: pytest.MonkeyPatch
+    database_url: str, tmp_path: Path, sink: MailServer, ambiguous: str, monkeypatch: pytest.MonkeyPatch
 ) -> Mapping[str, str]:
     """What the processors read, and this process to set up what they work on."""
     (tmp_path / "temporary").mkdir()
@@ -79,7 +79,7 @@ def lives(streams_env: Mapping[str, str], environment: Mapping[str, str], tmp_pa
 class World:
     """What the processors work on, and what must have become of it."""
 
-    def __init__(self, streams: Streams, shop: Database, storages: Storages, sink: Sink) -> None:
+    def __init__(self, streams: Streams, shop: Database, storages: Storages, sink: MailServer) -> None:
         self.streams, self.shop, self.storages, self.sink = streams, shop, storages, sink
         self.expected: dict[str, int] = {}
         self.imports = self.exports = self.reports = self.mails = 0
@@ -167,7 +167,7 @@ async def sweep(world: World, lives: Lives, seed: int, most: int = len(POINTS)) 
 @pytest.mark.newest_redis
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_a_death_at_some_points_of_the_processors(
-    streams: Streams, shop: Database, storages: Storages, sink: Sink, lives: Lives, request: pytest.FixtureRequest
+    streams: Streams, shop: Database, storages: Storages, sink: MailServer, lives: Lives, request: pytest.FixtureRequest
 ) -> None:
     """Three of them, by the seed of the run."""
     await sweep(World(streams, shop, storages, sink), lives, request.config.getoption("randomly_seed", 0), 3)
@@ -177,7 +177,7 @@ async def test_a_death_at_some_points_of_the_processors(
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 @pytest.mark.parametrize("ambiguous", ["hold"], indirect=True)
 async def test_a_death_after_the_content_is_no_second_mail_where_it_is_held(
-    streams: Streams, shop: Database, storages: Storages, sink: Sink, lives: Lives
+    streams: Streams, shop: Database, storages: Storages, sink: MailServer, lives: Lives
 ) -> None:
     """Whatever was under way is with the server once, or nowhere, and then it is a dead letter for somebody to see."""
     world, point = World(streams, shop, storages, sink), "mail: the server has the content"
@@ -196,7 +196,7 @@ async def test_a_death_after_the_content_is_no_second_mail_where_it_is_held(
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_a_death_at_every_point_of_the_processors(
-    streams: Streams, shop: Database, storages: Storages, sink: Sink, lives: Lives, seed: int
+    streams: Streams, shop: Database, storages: Storages, sink: MailServer, lives: Lives, seed: int
 ) -> None:
     """On each Redis, and on both databases."""
     await sweep(World(streams, shop, storages, sink), lives, seed)

@@ -14,7 +14,7 @@ import redis.asyncio
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from processors.demo.sink import Sink
+from examples.fakes.mail_server import MailServer
 from processors.shared.database.migration import upgrade
 from processors.shared.database.tables import businesses
 from schemas import (
@@ -217,7 +217,7 @@ async def test_a_processor_runs_all_processors_and_the_relay(
     async with engine.begin() as connection:
         now = datetime.now(UTC)
         await connection.execute(insert(businesses).values(id=1, name="Shop", currency="EUR", created_at=now))
-    with Sink(tmp_path / "mails") as sink:
+    with MailServer(tmp_path / "mails") as sink:
         environment = {
             "REDIS_URL": f"redis://127.0.0.1:{server.port}/0", "REDIS_USERNAME": "processor",
             "REDIS_PASSWORD": "processor", "QUEUE_PREFIX": app, "DATABASE_URL": database,

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from examples.fakes.supplier import FakeSupplier
 from processors.inventory import inventory
-from processors.inventory.demo_supplier import DemoSupplier
 from processors.shared.database import Database
 from processors.shared.database.migration import upgrade
 from schemas import (
@@ -75,7 +75,7 @@ async def test_an_alert(streams: Streams, start: StartConsumer, shop: Database, 
 
 
 async def test_a_sync(
-    streams: Streams, start: StartConsumer, shop: Database, supplier: DemoSupplier, published: Any
+    streams: Streams, start: StartConsumer, shop: Database, supplier: FakeSupplier, published: Any
 ) -> None:
     """A supplier's products and stock, page by page, although it is busy at first."""
     for number in range(25):

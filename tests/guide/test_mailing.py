@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from pydantic import HttpUrl
 
-from processors.demo.script import Rule, Script
-from processors.demo.sink import Sink
+from examples.fakes.mail_rules import MailRules, Rule
+from examples.fakes.mail_server import MailServer
 from processors.email import email
 from processors.email.apply_settings import apply_settings
 from processors.email.settings import EmailSettings
@@ -26,14 +26,16 @@ FILE = "1/0123456789abcdef0123456789abcdef.csv"
 
 
 @pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sink]:
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MailServer]:
     """A mail server that keeps what it is given, and misbehaves when it is told to."""
-    with Sink(tmp_path / "mails") as sink:
+    with MailServer(tmp_path / "mails") as sink:
         monkeypatch.setenv("SMTP_URL", f"smtp://127.0.0.1:{sink.port}")
         yield sink
 
 
-async def test_who_sent_a_file_is_told_what_became_of_it(streams: Streams, start: StartConsumer, server: Sink) -> None:
+async def test_who_sent_a_file_is_told_what_became_of_it(
+    streams: Streams, start: StartConsumer, server: MailServer
+) -> None:
     """With the link to the report of what was refused."""
     await start(email)
     await streams.publish(
@@ -49,12 +51,12 @@ async def test_who_sent_a_file_is_told_what_became_of_it(streams: Streams, start
 
 
 async def test_one_refused_address_does_not_keep_it_from_the_others(
-    streams: Streams, start: StartConsumer, server: Sink, monkeypatch: pytest.MonkeyPatch
+    streams: Streams, start: StartConsumer, server: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The mail is sent, and an event that follows says who did not get it, and why."""
     monkeypatch.setenv("EMAIL_STOCK_ALERTS_TO", "ada@example.com,gone@example.com")
     monkeypatch.setenv("EMAIL_STOCK_GATHER", "0")
-    server.follow(Script(recipients={"gone@example.com": Rule(code=550, text="no such mailbox")}))
+    server.follow(MailRules(recipients={"gone@example.com": Rule(code=550, text="no such mailbox")}))
     await start(email)
     receipt = await streams.publish(StockBelowThreshold(business_id=1, sku="OAK-1", quantity=3, threshold=10))
 
@@ -69,11 +71,11 @@ async def test_one_refused_address_does_not_keep_it_from_the_others(
 
 
 async def test_a_mail_whose_fate_is_unknown_is_held(
-    streams: Streams, start: StartConsumer, server: Sink, monkeypatch: pytest.MonkeyPatch
+    streams: Streams, start: StartConsumer, server: MailServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With `EMAIL_AMBIGUOUS=hold` it is a dead letter; replay it to send it. Without, it is sent again at once."""
     monkeypatch.setenv("EMAIL_AMBIGUOUS", "hold")
-    server.follow(Script(recipients={"ada@example.com": Rule(drop=True, times=1)}))  # taken, and no reply
+    server.follow(MailRules(recipients={"ada@example.com": Rule(drop=True, times=1)}))  # taken, and no reply
     await start(email)
     receipt = await streams.publish(UserRegistered(user_id=7, email="ada@example.com", name="Ada"))
 
@@ -86,7 +88,7 @@ async def test_a_mail_whose_fate_is_unknown_is_held(
     assert len({str(mail["Message-ID"]) for mail in server.mails()}) == 1
 
 
-async def test_only_so_many_mails_a_second(streams: Streams, start: StartConsumer, server: Sink) -> None:
+async def test_only_so_many_mails_a_second(streams: Streams, start: StartConsumer, server: MailServer) -> None:
     """`EMAIL_RATE=10`: whatever they are about, and however many processes send them."""
     settings = EmailSettings(email_rate=10, email_stock_alerts_to=("ada@example.com",))
     for _ in range(2):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import orjson
 import pytest
 
-from observability.receiver import OtlpReceiver
+from examples.fakes.otlp_collector import OtlpCollector
 
 PUBLISH = """
 import asyncio, os, sys
@@ -34,8 +34,8 @@ print(message.traceparent, len(middleware), flush=True)
 
 
 @pytest.fixture
-def receiver() -> Iterator[OtlpReceiver]:
-    with OtlpReceiver() as receiver:
+def receiver() -> Iterator[OtlpCollector]:
+    with OtlpCollector() as receiver:
         yield receiver
 
 
@@ -50,7 +50,7 @@ def run(program: str, **environment: str) -> tuple[str, list[dict[str, object]]]
     return done.stdout.strip(), [orjson.loads(line) for line in done.stderr.splitlines()]
 
 
-def test_the_spans_of_a_process_that_ends_are_exported(receiver: OtlpReceiver) -> None:
+def test_the_spans_of_a_process_that_ends_are_exported(receiver: OtlpCollector) -> None:
     printed, logged = run(PUBLISH, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint)
     (span,) = receiver.wait_for(bool)
     assert printed.startswith(f"00-{span.trace_id}-{span.span_id}-")
@@ -58,12 +58,12 @@ def test_the_spans_of_a_process_that_ends_are_exported(receiver: OtlpReceiver) -
 
 
 @pytest.mark.parametrize(("end", "count"), [("assert flush(5); os._exit(0)", 1), ("os._exit(0)", 0)])
-def test_flush_saves_the_spans_of_a_process_that_is_cut_off(receiver: OtlpReceiver, end: str, count: int) -> None:
+def test_flush_saves_the_spans_of_a_process_that_is_cut_off(receiver: OtlpCollector, end: str, count: int) -> None:
     run(f"{PUBLISH}\n{end}", OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=f"{receiver.endpoint}/v1/traces")
     assert len(receiver.spans) == count  # the second case is what makes the first one a proof
 
 
-def test_the_environment_names_the_service(receiver: OtlpReceiver) -> None:
+def test_the_environment_names_the_service(receiver: OtlpCollector) -> None:
     resource = "print(__import__('opentelemetry.trace').trace.get_tracer_provider().resource.attributes['%s'])"
     program = f"{PUBLISH}\n{resource % 'service.name'}\n{resource % 'service.instance.id'}"
     printed, _ = run(program, OTEL_EXPORTER_OTLP_ENDPOINT=receiver.endpoint, OTEL_SERVICE_NAME="mine")
@@ -87,7 +87,7 @@ def test_the_environment_names_the_service(receiver: OtlpReceiver) -> None:
     ],
 )
 def test_without_recording_messages_still_carry_a_valid_context(
-    receiver: OtlpReceiver, environment: dict[str, str]
+    receiver: OtlpCollector, environment: dict[str, str]
 ) -> None:
     printed, logged = run(PUBLISH, **{n: v.format(endpoint=receiver.endpoint) for n, v in environment.items()})
     assert len(printed) == len("00-") + 32 + 1 + 16 + len("-00 1")
@@ -106,13 +106,13 @@ def test_otlp_is_exported_to_the_default_endpoint_only_when_asked() -> None:
     assert (printed, [line["event"] for line in logged]) == ("0", ["tracing.exporter_unsupported"])
 
 
-def test_disabled_means_no_middleware(receiver: OtlpReceiver) -> None:
+def test_disabled_means_no_middleware(receiver: OtlpCollector) -> None:
     program = "from observability import flush, instrument; print(instrument(), flush())"
     endpoint = receiver.endpoint
     assert run(program, OTEL_SDK_DISABLED="true", OTEL_EXPORTER_OTLP_ENDPOINT=endpoint) == ("[] True", [])
 
 
-def test_a_provider_that_is_set_already_is_used(receiver: OtlpReceiver) -> None:
+def test_a_provider_that_is_set_already_is_used(receiver: OtlpCollector) -> None:
     program = (
         "from opentelemetry import trace; from opentelemetry.sdk.trace import TracerProvider\n"
         "mine = TracerProvider(); trace.set_tracer_provider(mine)\n"

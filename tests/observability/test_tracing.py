@@ -25,8 +25,8 @@ from opentelemetry.sdk.trace.sampling import (
 from opentelemetry.trace import SpanKind, get_current_span
 from structlog.testing import capture_logs
 
+from examples.fakes.otlp_collector import Link, OtlpCollector, Span
 from observability.follow_links import FollowLinks
-from observability.receiver import Link, OtlpReceiver, Span
 from observability.trace_context import read_context
 from observability.tracing import TracingMiddleware
 from schemas import PasswordResetRequested, StockBelowThreshold, UserRegistered
@@ -63,7 +63,7 @@ STREAM = "{app:0}:stream:users"
 class Traced:
     """A tracer provider that exports to a receiver, and the engine's three chains around one TracingMiddleware."""
 
-    def __init__(self, receiver: OtlpReceiver, sampler: Sampler = DEFAULT_ON) -> None:
+    def __init__(self, receiver: OtlpCollector, sampler: Sampler = DEFAULT_ON) -> None:
         self.receiver = receiver
         self.provider = TracerProvider(
             sampler=sampler, resource=Resource({"service.name": "planning-bord-test"}), shutdown_on_exit=False
@@ -99,13 +99,13 @@ class Traced:
 
 
 @pytest.fixture
-def receiver() -> Iterator[OtlpReceiver]:
-    with OtlpReceiver() as receiver:
+def receiver() -> Iterator[OtlpCollector]:
+    with OtlpCollector() as receiver:
         yield receiver
 
 
 @pytest.fixture
-def traced(receiver: OtlpReceiver) -> Iterator[Traced]:
+def traced(receiver: OtlpCollector) -> Iterator[Traced]:
     traced = Traced(receiver)
     yield traced
     traced.provider.shutdown()
@@ -188,7 +188,7 @@ async def test_a_batch_of_several_streams_names_none(traced: Traced) -> None:
     assert "messaging.destination.name" not in traced.named("publish").attributes
 
 
-async def test_a_batch_without_an_ambient_span_is_sampled_as_a_whole(receiver: OtlpReceiver) -> None:
+async def test_a_batch_without_an_ambient_span_is_sampled_as_a_whole(receiver: OtlpCollector) -> None:
     traced = Traced(receiver, ParentBasedTraceIdRatio(0.5))
     for _ in range(40):
         await traced.publish(*(batch := [registered_user(), registered_user()]))
@@ -344,7 +344,7 @@ async def test_processing_without_settlement_keeps_a_bounded_number_of_contexts(
 @pytest.mark.parametrize("begins_traces", [True, False])
 @pytest.mark.parametrize("count", [1, 3])
 async def test_with_the_sampler_off_messages_carry_a_valid_context_and_nothing_is_exported(
-    receiver: OtlpReceiver, sampler: Sampler, begins_traces: bool, count: int
+    receiver: OtlpCollector, sampler: Sampler, begins_traces: bool, count: int
 ) -> None:
     traced = Traced(receiver, sampler)
     traced.middleware = TracingMiddleware(traced.provider, begins_traces=begins_traces)
@@ -362,7 +362,7 @@ async def test_with_the_sampler_off_messages_carry_a_valid_context_and_nothing_i
 
 
 @pytest.mark.parametrize("count", [1, 2])
-async def test_an_unsampled_ambient_span_is_the_trace_of_what_is_published(receiver: OtlpReceiver, count: int) -> None:
+async def test_an_unsampled_ambient_span_is_the_trace_of_what_is_published(receiver: OtlpCollector, count: int) -> None:
     traced = Traced(receiver, DEFAULT_OFF)
     traced.middleware = TracingMiddleware(traced.provider, begins_traces=False)
     messages = [registered_user() for _ in range(count)]
@@ -376,7 +376,7 @@ async def test_an_unsampled_ambient_span_is_the_trace_of_what_is_published(recei
     traced.provider.shutdown()
 
 
-async def test_a_process_that_begins_no_traces_still_records_inside_a_sampled_one(receiver: OtlpReceiver) -> None:
+async def test_a_process_that_begins_no_traces_still_records_inside_a_sampled_one(receiver: OtlpCollector) -> None:
     traced, outside = Traced(receiver, DEFAULT_OFF), Traced(receiver)
     traced.middleware = TracingMiddleware(traced.provider, begins_traces=False)
     with outside.tracer.start_as_current_span("request") as request:
@@ -387,7 +387,7 @@ async def test_a_process_that_begins_no_traces_still_records_inside_a_sampled_on
     outside.provider.shutdown()
 
 
-async def test_a_retry_is_recorded_because_its_event_is(receiver: OtlpReceiver) -> None:
+async def test_a_retry_is_recorded_because_its_event_is(receiver: OtlpCollector) -> None:
     sampled = Traced(receiver)
     await sampled.publish(message := registered_user())
     consumer = Traced(receiver, FollowLinks(ParentBasedTraceIdRatio(0.0)))

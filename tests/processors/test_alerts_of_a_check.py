@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert
 
-from processors.demo.sink import Sink
+from examples.fakes.mail_server import MailServer
 from processors.shared.database import Database
 from processors.shared.database.tables import businesses, products, stock_levels
 from schemas import StockCheckDue
@@ -59,7 +59,7 @@ async def test_300_alerts_of_one_check_are_one_mail(
             insert(stock_levels),
             [{"product_id": n, "quantity": MANY - n, "updated_at": NOW} for n in range(1, MANY + 1)],
         )
-    with Sink(tmp_path / "mails") as sink:
+    with MailServer(tmp_path / "mails") as sink:
         env = {
             **environment, "LOG_FORMAT": "json", "OTEL_SDK_DISABLED": "true", "PYTHONPATH": ROOT,
             "STREAMS_ACCEPT_RISK": "no-aof", "SMTP_URL": f"smtp://127.0.0.1:{sink.port}",

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Table, select
 
-from processors.demo.sink import Sink
+from examples.fakes.mail_server import MailServer
 from processors.file.uploading import store_upload
 from processors.shared.database import Database
 from processors.shared.database.tables import exports, imports, reports
@@ -98,7 +98,7 @@ async def test_whoever_asked_hears_of_processes_that_are_killed(
     tmp_path: Path,
 ) -> None:
     """The row says failed and why, the dead letter is there, and one mail goes out."""
-    with Sink(tmp_path / "mails") as sink:
+    with MailServer(tmp_path / "mails") as sink:
         env = {
             **environment, "LOG_FORMAT": "json", "OTEL_SDK_DISABLED": "true", "STREAMS_LEASE": "0.6",
             "PYTHONPATH": ROOT, "STREAMS_ACCEPT_RISK": "no-aof", "STREAMS_DELIVERIES": "2", "POLARS_MAX_THREADS": "1",

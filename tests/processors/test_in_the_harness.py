@@ -11,7 +11,7 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import insert
 
-from processors.demo.sink import Sink
+from examples.fakes.mail_server import MailServer
 from processors.email import email
 from processors.email.mailer import Mailer, open_mailer
 from processors.email.settings import EmailSettings
@@ -59,7 +59,7 @@ async def test_a_file_becomes_stock_an_alert_an_export_and_a_report(
 ) -> None:
     monkeypatch.setenv("STREAMS_HOME", str(tmp_path / "home"))
     storages = Storages(StorageSettings.load())
-    with Sink(tmp_path / "mails") as sink:
+    with MailServer(tmp_path / "mails") as sink:
         settings = EmailSettings(
             smtp_url=SecretStr(f"smtp://127.0.0.1:{sink.port}"), email_ambiguous="hold", email_stock_alerts_to=(ADA,)
         )

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-ROOTS: Final = ("schemas", "streams", "processors", "observability")
+ROOTS: Final = ("schemas", "streams", "processors", "observability", "examples")
 MODULES_MOST: Final = 14
 """Modules of one package."""
 PACKAGES_MOST: Final = 16

@@ -18,7 +18,7 @@ import redis as sync_redis
 from pydantic import SecretStr
 from redis.exceptions import RedisError
 
-from processors.demo.sink import Sink
+from examples.fakes.mail_server import MailServer
 from processors.email import email
 from processors.email.apply_settings import apply_settings
 from processors.email.mailer import Mailer
@@ -46,8 +46,8 @@ class Certificate(NamedTuple):
 
 
 @pytest.fixture
-def sink(tmp_path: Path) -> Iterator[Sink]:
-    with Sink(tmp_path / "mails") as sink:
+def sink(tmp_path: Path) -> Iterator[MailServer]:
+    with MailServer(tmp_path / "mails") as sink:
         yield sink
 
 
@@ -66,7 +66,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 
 @pytest.fixture
-def make_settings(sink: Sink) -> MakeSettings:
+def make_settings(sink: MailServer) -> MakeSettings:
     """Settings for the sink; keyword arguments override them."""
 
     def make(**overrides: Any) -> EmailSettings:

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import insert, update
 from structlog.testing import capture_logs
 
-from processors.demo.sink import Sink
+from examples.fakes.mail_server import MailServer
 from processors.email import email
 from processors.email.apply_settings import apply_settings
 from processors.email.digest import Digest
@@ -119,7 +119,7 @@ async def test_a_digest_is_what_is_in_the_tables(shop: Database) -> None:
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_a_digest_is_sent_once_whoever_asks(
-    shop: Database, sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
+    shop: Database, sink: MailServer, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
 ) -> None:
     """One event for all businesses becomes one for each that has somebody to tell; a second one is not sent."""
     async with open_mailer(email_digest_to=f"1={ADA}") as mailer:

@@ -13,7 +13,7 @@ import orjson
 import pytest
 from pydantic import SecretStr
 
-from processors.demo.sink import Sink
+from examples.fakes.mail_server import MailServer
 from processors.email.file_links import FileLinks
 from processors.email.handlers import send_export_ready, send_import_done, send_import_failed, send_report_ready
 from processors.email.mailer import Mailer
@@ -65,7 +65,7 @@ def link_in(mail: EmailMessage) -> str:
 
 @pytest.mark.parametrize("kind", EVENTS)
 async def test_the_mail_has_a_link_that_works_and_the_event_has_none(
-    kind: str, sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams, storages: Storages
+    kind: str, sink: MailServer, mailer: Mailer, deliver: Deliver, streams: Streams, storages: Storages
 ) -> None:
     send, made_of, values, file = EVENTS[kind]
     area = "reports" if kind == "report" else "exports"
@@ -82,7 +82,7 @@ async def test_the_mail_has_a_link_that_works_and_the_event_has_none(
 
 @pytest.mark.parametrize("kind", EVENTS)
 async def test_an_older_event_has_its_link_still_and_shows_it_to_nobody(
-    kind: str, sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams
+    kind: str, sink: MailServer, mailer: Mailer, deliver: Deliver, streams: Streams
 ) -> None:
     send, made_of, values, _ = EVENTS[kind]
     name = "url" if kind in ("report", "export") else "errors_url"
@@ -94,7 +94,7 @@ async def test_an_older_event_has_its_link_still_and_shows_it_to_nobody(
 
 @pytest.mark.parametrize("kind", EVENTS)
 async def test_a_file_of_another_business_is_no_link(
-    kind: str, sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams, storages: Storages
+    kind: str, sink: MailServer, mailer: Mailer, deliver: Deliver, streams: Streams, storages: Storages
 ) -> None:
     send, made_of, values, file = EVENTS[kind]
     foreign = {name: value.replace("7/", "8/") for name, value in file.items()}

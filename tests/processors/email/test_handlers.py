@@ -12,8 +12,8 @@ from pydantic import HttpUrl
 from structlog.testing import capture_logs
 from uncalled_for import SharedContext, resolved_dependencies
 
-from processors.demo.script import Rule, Script
-from processors.demo.sink import Sink
+from examples.fakes.mail_rules import MailRules, Rule
+from examples.fakes.mail_server import MailServer
 from processors.email import email
 from processors.email.handlers import (
     send_export_failed,
@@ -81,7 +81,7 @@ def test_the_processor_handles_its_events() -> None:
 
 
 async def test_its_dependencies_resolve_and_the_mailer_is_shared_and_closed(
-    sink: Sink, streams: Streams, deliver: Deliver, monkeypatch: pytest.MonkeyPatch
+    sink: MailServer, streams: Streams, deliver: Deliver, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SMTP_URL", f"smtp://127.0.0.1:{sink.port}")
     event = UserRegistered(user_id=1, email=ADA, name="Ada")
@@ -95,7 +95,7 @@ async def test_its_dependencies_resolve_and_the_mailer_is_shared_and_closed(
     assert len(sink.events("connect")) == 1
 
 
-async def test_welcome(sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams) -> None:
+async def test_welcome(sink: MailServer, mailer: Mailer, deliver: Deliver, streams: Streams) -> None:
     event = UserRegistered(user_id=1, email=ADA, name="Ada {{7*7}} <b>\r\nBcc: eve@evil.example")
     assert await send_welcome(event, OutgoingMail(mailer, deliver(event, "event-1"), streams)) == []
     (mail,) = sink.mails()
@@ -116,7 +116,9 @@ async def test_welcome(sink: Sink, mailer: Mailer, deliver: Deliver, streams: St
         "evil.\u200dexample", "evil\u2024example", "x" * 200,
     ],
 )  # fmt: skip
-async def test_a_name_is_no_link(sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams, name: str) -> None:
+async def test_a_name_is_no_link(
+    sink: MailServer, mailer: Mailer, deliver: Deliver, streams: Streams, name: str
+) -> None:
     """Nothing that a mail reader would turn into a link: no scheme with its slashes, no domain, no address."""
     event = UserRegistered(user_id=1, email=ADA, name=name)
     await send_welcome(event, OutgoingMail(mailer, deliver(event), streams))
@@ -137,14 +139,14 @@ async def test_a_name_is_no_link(sink: Sink, mailer: Mailer, deliver: Deliver, s
     ],
 )  # fmt: skip
 async def test_a_name_is_shown_as_it_is(
-    sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams, name: str, seen: str
+    sink: MailServer, mailer: Mailer, deliver: Deliver, streams: Streams, name: str, seen: str
 ) -> None:
     event = UserRegistered(user_id=1, email=ADA, name=name)
     await send_welcome(event, OutgoingMail(mailer, deliver(event), streams))
     assert f"Welcome, {seen}\n" in text_of(sink.mails()[0]).replace("\r\n", "\n")
 
 
-async def test_password_reset(sink: Sink, mailer: Mailer, streams: Streams, deliver: Deliver) -> None:
+async def test_password_reset(sink: MailServer, mailer: Mailer, streams: Streams, deliver: Deliver) -> None:
     with capture_logs() as logs:
         await send_password_reset(reset(), OutgoingMail(mailer, deliver(reset()), streams))
     (mail,) = sink.mails()
@@ -154,7 +156,9 @@ async def test_password_reset(sink: Sink, mailer: Mailer, streams: Streams, deli
     assert await verify(streams.redis, streams.keys, "reset-12345", found[1])
 
 
-async def test_an_expired_reset_is_not_sent(sink: Sink, mailer: Mailer, streams: Streams, deliver: Deliver) -> None:
+async def test_an_expired_reset_is_not_sent(
+    sink: MailServer, mailer: Mailer, streams: Streams, deliver: Deliver
+) -> None:
     with capture_logs() as logs:
         assert await send_password_reset(reset(-1), OutgoingMail(mailer, deliver(reset(-1)), streams)) == []
     assert [entry["event"] for entry in logs] == ["reset.expired"]
@@ -162,7 +166,7 @@ async def test_an_expired_reset_is_not_sent(sink: Sink, mailer: Mailer, streams:
 
 
 async def test_a_reset_is_mailed_to_one_address_and_says_how_long_it_works(
-    sink: Sink, mailer: Mailer, streams: Streams, deliver: Deliver
+    sink: MailServer, mailer: Mailer, streams: Streams, deliver: Deliver
 ) -> None:
     """Another address under its reset_id gets no mail; the end of a far one is the day's, as the mail says."""
     far = reset().model_copy(update={"expires_at": datetime(9999, 12, 31, 23, tzinfo=timezone(-timedelta(hours=14)))})
@@ -177,7 +181,7 @@ async def test_a_reset_is_mailed_to_one_address_and_says_how_long_it_works(
 
 
 async def test_one_stock_alert_per_item_and_window(
-    sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
+    sink: MailServer, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
 ) -> None:
     async with open_mailer(email_stock_alerts_to=f"{ADA},{BOB}") as mailer:
         await send_stock_alert(low(), OutgoingMail(mailer, deliver(low(), "a"), streams))
@@ -191,7 +195,7 @@ async def test_one_stock_alert_per_item_and_window(
 
 
 async def test_an_alert_names_the_product_and_the_shop(
-    sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
+    sink: MailServer, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
 ) -> None:
     event = low().model_copy(update={"name": "Oak board", "business": "Söhne & Co"})
     async with open_mailer(email_stock_alerts_to=ADA) as mailer:
@@ -206,22 +210,22 @@ async def test_an_alert_names_the_product_and_the_shop(
 
 
 async def test_an_alert_that_was_not_sent_leaves_the_window_to_the_next_event(
-    sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
+    sink: MailServer, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
 ) -> None:
     async with open_mailer(email_stock_alerts_to=ADA) as mailer:
         for code, signal in ((451, Retry), (550, DeadLetter)):
-            sink.follow(Script(recipients={ADA: Rule(code=code)}))
+            sink.follow(MailRules(recipients={ADA: Rule(code=code)}))
             with pytest.raises(signal):
                 await send_stock_alert(low(), OutgoingMail(mailer, deliver(low(), f"event-{code}"), streams))
-        sink.follow(Script())
+        sink.follow(MailRules())
         await send_stock_alert(low(), OutgoingMail(mailer, deliver(low(), "next"), streams))
     assert [mail["Message-ID"] for mail in sink.mails()] == ["<next.stock_alert@bord.example>"]
 
 
 async def test_an_alert_that_may_have_been_sent_keeps_the_window(
-    sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
+    sink: MailServer, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
 ) -> None:
-    sink.follow(Script(recipients={ADA: Rule(drop=True, times=1)}))
+    sink.follow(MailRules(recipients={ADA: Rule(drop=True, times=1)}))
     async with open_mailer(email_stock_alerts_to=ADA) as mailer:
         with pytest.raises(Ambiguous):
             await send_stock_alert(low(), OutgoingMail(mailer, deliver(low(), "a"), streams))
@@ -232,9 +236,9 @@ async def test_an_alert_that_may_have_been_sent_keeps_the_window(
 
 
 async def test_an_alert_that_is_held_keeps_the_window(
-    sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
+    sink: MailServer, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
 ) -> None:
-    sink.follow(Script(recipients={ADA: Rule(drop=True, times=1)}))
+    sink.follow(MailRules(recipients={ADA: Rule(drop=True, times=1)}))
     async with open_mailer(email_stock_alerts_to=ADA, email_ambiguous="hold") as mailer:
         with pytest.raises(Held):
             await send_stock_alert(low(), OutgoingMail(mailer, deliver(low(), "a"), streams))
@@ -243,7 +247,7 @@ async def test_an_alert_that_is_held_keeps_the_window(
 
 
 async def test_nobody_to_tell_is_said_and_settled(
-    sink: Sink, mailer: Mailer, streams: Streams, deliver: Deliver
+    sink: MailServer, mailer: Mailer, streams: Streams, deliver: Deliver
 ) -> None:
     with capture_logs() as logs:
         assert await send_stock_alert(low(), OutgoingMail(mailer, deliver(low()), streams)) == []
@@ -264,7 +268,7 @@ async def test_nobody_to_tell_is_said_and_settled(
     ],
 )
 async def test_an_alert_about_an_odd_sku_is_sent_and_adds_no_header(
-    sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver: Deliver, sku: str, subject: str
+    sink: MailServer, open_mailer: OpenMailer, streams: Streams, deliver: Deliver, sku: str, subject: str
 ) -> None:
     async with open_mailer(email_stock_alerts_to=ADA) as mailer:
         await send_stock_alert(low(sku), OutgoingMail(mailer, deliver(low(sku)), streams))
@@ -275,9 +279,11 @@ async def test_an_alert_about_an_odd_sku_is_sent_and_adds_no_header(
 
 
 async def test_recipients_who_were_refused_are_reported_and_not_logged(
-    sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
+    sink: MailServer, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
 ) -> None:
-    sink.follow(Script(recipients={BOB: Rule(code=550, text=f"<{BOB}> no such user"), "@busy.example": Rule(code=452)}))
+    sink.follow(
+        MailRules(recipients={BOB: Rule(code=550, text=f"<{BOB}> no such user"), "@busy.example": Rule(code=452)})
+    )
     async with open_mailer(email_stock_alerts_to=f"{ADA},{BOB},eve@busy.example") as mailer:
         with capture_logs() as logs:
             reports = await send_stock_alert(low(), OutgoingMail(mailer, deliver(low(), "a"), streams))
@@ -294,7 +300,7 @@ async def test_recipients_who_were_refused_are_reported_and_not_logged(
     assert BOB not in repr(logs)
 
 
-async def test_report_ready(sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams) -> None:
+async def test_report_ready(sink: MailServer, mailer: Mailer, deliver: Deliver, streams: Streams) -> None:
     url = HttpUrl("https://files.example.com/r.xlsx?signature=a&b=%22x%22")
     event = ReportGenerated(report_id="sales <10>", url=url, user_email=ADA)
     assert await send_report_ready(event, OutgoingMail(mailer, deliver(event), streams)) == []
@@ -306,7 +312,7 @@ async def test_report_ready(sink: Sink, mailer: Mailer, deliver: Deliver, stream
     assert "Sales analysis, October 2026 can be fetched now." in text_of(sink.mails()[1])
 
 
-async def test_a_failed_report_says_why(sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams) -> None:
+async def test_a_failed_report_says_why(sink: MailServer, mailer: Mailer, deliver: Deliver, streams: Streams) -> None:
     event = ReportFailed(
         report_id="r", business_id=7, report_type="stock-forecast", format="pdf", problem="nothing <is> sold",
         user_email=ADA,
@@ -330,7 +336,7 @@ def imported(**given: Any) -> InventoryImported:
 
 
 async def test_an_import_is_told_to_who_sent_the_file(
-    sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams
+    sink: MailServer, mailer: Mailer, deliver: Deliver, streams: Streams
 ) -> None:
     for event in (
         imported(),
@@ -352,7 +358,7 @@ async def test_an_import_is_told_to_who_sent_the_file(
 
 @pytest.mark.parametrize("report", [None, REPORT])
 async def test_a_failed_import_says_why(
-    sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams, report: HttpUrl | None
+    sink: MailServer, mailer: Mailer, deliver: Deliver, streams: Streams, report: HttpUrl | None
 ) -> None:
     event = InventoryImportFailed(
         business_id=7, import_id="i", file=FILE, problem="the file is empty", errors_url=report, user_email=ADA
@@ -365,7 +371,7 @@ async def test_a_failed_import_says_why(
 
 
 async def test_a_failed_import_says_as_before_only_when_it_is_true(
-    sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams
+    sink: MailServer, mailer: Mailer, deliver: Deliver, streams: Streams
 ) -> None:
     for written in (0, 19_999):
         event = InventoryImportFailed(
@@ -378,7 +384,7 @@ async def test_a_failed_import_says_as_before_only_when_it_is_true(
     assert "19,999 rows of it had been written" in partly.replace("\r\n", " ")
 
 
-async def test_counts_and_failed_exports(sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams) -> None:
+async def test_counts_and_failed_exports(sink: MailServer, mailer: Mailer, deliver: Deliver, streams: Streams) -> None:
     event = imported(written=1200, products_new=3, products_changed=1000, products_unchanged=197)
     assert await send_import_done(event, OutgoingMail(mailer, deliver(event), streams)) == []
     failed = InventoryExportFailed(
@@ -392,7 +398,9 @@ async def test_counts_and_failed_exports(sink: Sink, mailer: Mailer, deliver: De
     assert "something went wrong at our side" in text_of(export)
 
 
-async def test_an_export_is_told_with_its_link(sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams) -> None:
+async def test_an_export_is_told_with_its_link(
+    sink: MailServer, mailer: Mailer, deliver: Deliver, streams: Streams
+) -> None:
     event = InventoryExported(
         business_id=7, export_id="e", format="xlsx", url=REPORT, rows=1234, bytes=48_200, user_email=ADA
     )
@@ -403,7 +411,7 @@ async def test_an_export_is_told_with_its_link(sink: Sink, mailer: Mailer, deliv
 
 
 async def test_who_did_not_say_whom_to_tell_gets_no_mail(
-    sink: Sink, mailer: Mailer, deliver: Deliver, streams: Streams
+    sink: MailServer, mailer: Mailer, deliver: Deliver, streams: Streams
 ) -> None:
     event = imported(user_email=None)
     failed = InventoryImportFailed(business_id=7, import_id="i", file=FILE, problem="x")
@@ -420,7 +428,7 @@ async def test_who_did_not_say_whom_to_tell_gets_no_mail(
      (None, "8=bob@example.com", [])],
 )  # fmt: skip
 async def test_a_sync_that_has_stopped_is_mailed(
-    sink: Sink, open_mailer: OpenMailer, deliver: Deliver, streams: Streams, asked_by: str | None, digest_to: str,
+    sink: MailServer, open_mailer: OpenMailer, deliver: Deliver, streams: Streams, asked_by: str | None, digest_to: str,
     to: list[str],
 ) -> None:  # fmt: skip
     """To the person who asked for it, else to those who have the business' digest."""

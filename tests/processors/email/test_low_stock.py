@@ -8,8 +8,8 @@ from email.message import EmailMessage
 
 import pytest
 
-from processors.demo.script import Rule, Script
-from processors.demo.sink import Sink
+from examples.fakes.mail_rules import MailRules, Rule
+from examples.fakes.mail_server import MailServer
 from processors.email.handlers import send_stock_alert, send_stock_alerts
 from processors.email.low_stock import Alert, LowStock
 from processors.email.outgoing_mail import OutgoingMail
@@ -44,7 +44,7 @@ async def harness(open_harness: OpenHarness) -> AsyncIterator[Harness]:
 
 
 @pytest.mark.parametrize("at_once", [1, 7, 300])
-async def test_300_alerts_are_one_mail(sink: Sink, harness: Harness, at_once: int) -> None:
+async def test_300_alerts_are_one_mail(sink: MailServer, harness: Harness, at_once: int) -> None:
     """In whatever pieces they are published within half a minute."""
     events = [low(number, quantity=number % 10) for number in range(300)]
     for begin in range(0, 300, at_once):
@@ -64,7 +64,7 @@ async def test_300_alerts_are_one_mail(sink: Sink, harness: Harness, at_once: in
     assert list(harness.dead_letters("email")) == []
 
 
-async def test_a_few_are_a_mail_each(sink: Sink, harness: Harness) -> None:
+async def test_a_few_are_a_mail_each(sink: MailServer, harness: Harness) -> None:
     receipts = await harness.publish_many([low(number) for number in range(5)])
     await harness.run()
     assert sink.mails() == []
@@ -75,14 +75,14 @@ async def test_a_few_are_a_mail_each(sink: Sink, harness: Harness) -> None:
     assert len(sink.mails()) == 5
 
 
-async def test_businesses_have_mails_of_their_own(sink: Sink, harness: Harness) -> None:
+async def test_businesses_have_mails_of_their_own(sink: MailServer, harness: Harness) -> None:
     await harness.publish_many([low(number, business_id=number % 2) for number in range(40)])
     await harness.run()
     await harness.advance(minutes=1)
     assert len(sink.mails()) == 2
 
 
-async def test_what_comes_later_is_the_next_mail(sink: Sink, harness: Harness) -> None:
+async def test_what_comes_later_is_the_next_mail(sink: MailServer, harness: Harness) -> None:
     await harness.publish_many([low(number) for number in range(10)])
     await harness.run()
     await harness.advance(minutes=1)
@@ -92,8 +92,8 @@ async def test_what_comes_later_is_the_next_mail(sink: Sink, harness: Harness) -
     assert [mail["Subject"].split()[2] for mail in sink.mails()] == ["10", "10"]
 
 
-async def test_a_refusal_for_now_sends_the_same_mail_later(sink: Sink, harness: Harness) -> None:
-    sink.follow(Script(recipients={ADA: Rule(code=451, times=2)}))
+async def test_a_refusal_for_now_sends_the_same_mail_later(sink: MailServer, harness: Harness) -> None:
+    sink.follow(MailRules(recipients={ADA: Rule(code=451, times=2)}))
     await harness.publish_many([low(number) for number in range(10)])
     await harness.run()
     await harness.advance(minutes=1)
@@ -103,8 +103,8 @@ async def test_a_refusal_for_now_sends_the_same_mail_later(sink: Sink, harness: 
     assert sorted(mail["Subject"].split()[2] for mail in sink.mails()) == ["10", "20"]
 
 
-async def test_a_lost_reply_repeats_the_same_mail(sink: Sink, harness: Harness) -> None:
-    sink.follow(Script(recipients={ADA: Rule(drop=True, times=1)}))
+async def test_a_lost_reply_repeats_the_same_mail(sink: MailServer, harness: Harness) -> None:
+    sink.follow(MailRules(recipients={ADA: Rule(drop=True, times=1)}))
     await harness.publish_many([low(number) for number in range(10)])
     await harness.run()
     await harness.advance(hours=1)
@@ -114,7 +114,7 @@ async def test_a_lost_reply_repeats_the_same_mail(sink: Sink, harness: Harness) 
 
 
 async def test_a_redelivered_alert_begins_no_second_mail(
-    sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
+    sink: MailServer, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
 ) -> None:
     """Its process died after it had gathered the alert and before the event was settled."""
     due = StockAlertsDue(business_id=7)
@@ -143,8 +143,8 @@ async def test_a_redelivered_alert_begins_no_second_mail(
     assert [mail["Message-ID"] for mail in sink.mails()] == ["<due.stock_alerts@bord.example>"]
 
 
-async def test_a_refusal_for_good_leaves_the_items_to_the_next_alerts(sink: Sink, harness: Harness) -> None:
-    sink.follow(Script(recipients={ADA: Rule(code=550, times=1)}))
+async def test_a_refusal_for_good_leaves_the_items_to_the_next_alerts(sink: MailServer, harness: Harness) -> None:
+    sink.follow(MailRules(recipients={ADA: Rule(code=550, times=1)}))
     for _ in range(2):
         await harness.publish_many([low(number) for number in range(10)])
         await harness.run()
@@ -155,9 +155,9 @@ async def test_a_refusal_for_good_leaves_the_items_to_the_next_alerts(sink: Sink
 
 
 async def test_who_was_refused_is_reported_although_a_later_mail_fails(
-    sink: Sink, make_settings: MakeSettings, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
+    sink: MailServer, make_settings: MakeSettings, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
 ) -> None:
-    sink.follow(Script(recipients={BOB: Rule(code=550), ADA: Rule(code=451, at="data", times=1)}))
+    sink.follow(MailRules(recipients={BOB: Rule(code=550), ADA: Rule(code=451, at="data", times=1)}))
     due = StockAlertsDue(business_id=7)
     async with open_mailer(email_stock_alerts_to=f"{ADA},{BOB}", email_stock_gather=0.001) as mailer:
         for number in range(3):

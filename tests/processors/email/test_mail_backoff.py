@@ -10,8 +10,8 @@ import pytest
 from aiosmtpd.smtp import SMTP
 from pydantic import SecretStr
 
-from processors.demo.script import Rule, Script
-from processors.demo.sink import Sink
+from examples.fakes.mail_rules import MailRules, Rule
+from examples.fakes.mail_server import MailServer
 from processors.email.handlers import send_welcome
 from processors.email.mail_backoff import Deferred, MailBackoff
 from processors.email.outgoing_mail import OutgoingMail
@@ -25,7 +25,7 @@ WELCOME = UserRegistered(user_id=1, email=ADA, name="Ada")
 LOW = StockBelowThreshold(business_id=7, sku="OAK-1", quantity=3, threshold=10)
 
 
-def codes(sink: Sink) -> list[int]:
+def codes(sink: MailServer) -> list[int]:
     return [event["code"] for event in sink.events() if event["event"] in ("mail", "rcpt", "data", "accepted")]
 
 
@@ -44,11 +44,11 @@ def codes(sink: Sink) -> list[int]:
     ],
 )
 async def test_refused_for_now_is_tried_over_minutes_and_hours(
-    sink: Sink, open_harness: OpenHarness, code: int, at: str, text: str
+    sink: MailServer, open_harness: OpenHarness, code: int, at: str, text: str
 ) -> None:
     """Eight refusals: the tries last for more than two hours. No breaker: another mail goes out meanwhile."""
     name = "*" if at == "mail" else ADA
-    sink.follow(Script(recipients={name: Rule.model_validate({"code": code, "at": at, "text": text, "times": 8})}))
+    sink.follow(MailRules(recipients={name: Rule.model_validate({"code": code, "at": at, "text": text, "times": 8})}))
     async with open_harness() as streams:
         receipt = await streams.publish(WELCOME)
         await streams.run()
@@ -69,8 +69,8 @@ async def test_refused_for_now_is_tried_over_minutes_and_hours(
     assert group.state == "acked"
 
 
-async def test_it_is_given_up_after_its_attempts_with_the_reply(sink: Sink, open_harness: OpenHarness) -> None:
-    sink.follow(Script(recipients={ADA: Rule(code=450, text="4.2.0 greylisted")}))
+async def test_it_is_given_up_after_its_attempts_with_the_reply(sink: MailServer, open_harness: OpenHarness) -> None:
+    sink.follow(MailRules(recipients={ADA: Rule(code=450, text="4.2.0 greylisted")}))
     async with open_harness() as streams:
         await streams.publish(WELCOME)
         await streams.run()
@@ -83,9 +83,9 @@ async def test_it_is_given_up_after_its_attempts_with_the_reply(sink: Sink, open
     assert codes(sink) == [450] * 20
 
 
-async def test_a_reset_is_tried_until_its_link_ends(sink: Sink, open_harness: OpenHarness) -> None:
+async def test_a_reset_is_tried_until_its_link_ends(sink: MailServer, open_harness: OpenHarness) -> None:
     """The last try is a minute before; what comes later would be of no use to the person."""
-    sink.follow(Script(recipients={ADA: Rule(code=451)}))
+    sink.follow(MailRules(recipients={ADA: Rule(code=451)}))
     start = datetime.now(UTC)
     async with open_harness() as streams:
         expires_at = start + timedelta(hours=1)
@@ -117,39 +117,39 @@ def test_the_schedule() -> None:
     assert policy.next_delay(9, Retry("x"), lambda: 0.5) == 4 * 3600  # eight were refusals of the server
 
 
-async def test_a_lost_reply_counts_its_own_kind(sink: Sink, open_harness: OpenHarness) -> None:
+async def test_a_lost_reply_counts_its_own_kind(sink: MailServer, open_harness: OpenHarness) -> None:
     """After five refusals for now its reply is lost again and again: three copies, and no more."""
     refused = {ADA: Rule(code=451, times=5)}
-    sink.follow(Script(recipients=refused))
+    sink.follow(MailRules(recipients=refused))
     async with open_harness() as streams:
         await streams.publish(WELCOME)
         await streams.run()
         await streams.advance(minutes=25)
-        sink.follow(Script(recipients={ADA: Rule(drop=True)}))
+        sink.follow(MailRules(recipients={ADA: Rule(drop=True)}))
         await streams.advance(hours=3)
         (letter,) = streams.dead_letters("email")
     assert "no reply after the content" in letter.error
     assert len(sink.mails()) == 3
 
 
-async def test_an_outage_costs_no_attempt(sink: Sink, open_harness: OpenHarness) -> None:
-    sink.follow(Script(refuse=True))
+async def test_an_outage_costs_no_attempt(sink: MailServer, open_harness: OpenHarness) -> None:
+    sink.follow(MailRules(refuse=True))
     async with open_harness() as streams:
         await streams.publish(WELCOME)
         await streams.run()
         await streams.advance(minutes=20)
         assert list(streams.dead_letters("email")) == []
-        sink.follow(Script())
+        sink.follow(MailRules())
         await streams.advance(minutes=2)
     assert len(sink.mails()) == 1
 
 
 @pytest.mark.parametrize("hold", ["resend", "hold"])
 async def test_a_recipient_who_is_refused_for_now_is_tried_alone(
-    sink: Sink, open_harness: OpenHarness, hold: str
+    sink: MailServer, open_harness: OpenHarness, hold: str
 ) -> None:
     """The others have the mail and get no second one; who is refused for good is reported, once."""
-    sink.follow(Script(recipients={BOB: Rule(code=450, times=3), EVE: Rule(code=550)}))
+    sink.follow(MailRules(recipients={BOB: Rule(code=450, times=3), EVE: Rule(code=550)}))
     async with open_harness(email_stock_alerts_to=f"{ADA},{BOB},{EVE}", email_ambiguous=hold) as streams:
         await streams.publish(LOW)
         await streams.run()
@@ -161,8 +161,8 @@ async def test_a_recipient_who_is_refused_for_now_is_tried_alone(
     assert len({mail["Message-ID"] for mail in sink.mails()}) == 1
 
 
-async def test_a_recipient_who_stays_refused_is_reported_at_last(sink: Sink, open_harness: OpenHarness) -> None:
-    sink.follow(Script(recipients={BOB: Rule(code=450), EVE: Rule(code=550)}))
+async def test_a_recipient_who_stays_refused_is_reported_at_last(sink: MailServer, open_harness: OpenHarness) -> None:
+    sink.follow(MailRules(recipients={BOB: Rule(code=450), EVE: Rule(code=550)}))
     settings = {"email_stock_alerts_to": f"{ADA},{BOB},{EVE}", "email_retry_attempts": 3}
     async with open_harness(**settings) as streams:
         await streams.publish(LOW)

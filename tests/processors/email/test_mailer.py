@@ -14,8 +14,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 from pydantic import SecretStr
 
-from processors.demo.script import Rule, Script
-from processors.demo.sink import Sink
+from examples.fakes.mail_rules import MailRules, Rule
+from examples.fakes.mail_server import MailServer
 from processors.email import mailer as mailer_module
 from processors.email.mail import Mail, compose
 from processors.email.mail_backoff import Ambiguous
@@ -36,7 +36,7 @@ def a_mail(*recipients: str, event_id: str = "event-1") -> Mail:
     return compose(words, event_id=event_id, template="welcome", sender=sender, recipients=recipients or (ADA,))
 
 
-async def test_a_mail_arrives_as_it_was_composed(sink: Sink, mailer: Mailer) -> None:
+async def test_a_mail_arrives_as_it_was_composed(sink: MailServer, mailer: Mailer) -> None:
     sent = await mailer.send(a_mail())
     assert (sent.accepted, sent.refused) == (1, ())
     (mail,) = sink.mails()
@@ -50,22 +50,22 @@ async def test_a_mail_arrives_as_it_was_composed(sink: Sink, mailer: Mailer) -> 
     assert (accepted["from"], accepted["recipients"]) == ("no-reply@bord.example", [ADA])
 
 
-async def test_connections_are_used_again(sink: Sink, mailer: Mailer) -> None:
+async def test_connections_are_used_again(sink: MailServer, mailer: Mailer) -> None:
     for number in range(20):
         await mailer.send(a_mail(event_id=f"event-{number}"))
     assert len(sink.mails()) == 20
     assert len(sink.events("connect")) == mailer.connections.opened == 1
 
 
-async def test_no_more_connections_than_allowed(sink: Sink, open_mailer: OpenMailer) -> None:
+async def test_no_more_connections_than_allowed(sink: MailServer, open_mailer: OpenMailer) -> None:
     async with open_mailer(email_smtp_connections=3) as mailer:
         await asyncio.gather(*(mailer.send(a_mail(event_id=f"event-{number}")) for number in range(40)))
     assert len(sink.mails()) == 40
     assert len(sink.events("connect")) == 3
 
 
-async def test_4xx_is_worth_another_try(sink: Sink, mailer: Mailer) -> None:
-    sink.follow(Script(recipients={ADA: Rule(code=451, times=2, text="come back later")}))
+async def test_4xx_is_worth_another_try(sink: MailServer, mailer: Mailer) -> None:
+    sink.follow(MailRules(recipients={ADA: Rule(code=451, times=2, text="come back later")}))
     for _ in range(2):
         with pytest.raises(Retry, match="451 come back later") as caught:
             await mailer.send(a_mail())
@@ -77,9 +77,9 @@ async def test_4xx_is_worth_another_try(sink: Sink, mailer: Mailer) -> None:
 
 
 @pytest.mark.parametrize("at", ["rcpt", "data"])
-async def test_5xx_is_a_dead_letter_with_code_and_reply(sink: Sink, mailer: Mailer, at: str) -> None:
+async def test_5xx_is_a_dead_letter_with_code_and_reply(sink: MailServer, mailer: Mailer, at: str) -> None:
     rule = Rule.model_validate({"code": 550, "at": at, "text": f"5.1.1 <{ADA}> unknown " + "x" * 400})
-    sink.follow(Script(recipients={ADA: rule}))
+    sink.follow(MailRules(recipients={ADA: rule}))
     with pytest.raises(DeadLetter) as caught:
         await mailer.send(a_mail())
     assert "550 5.1.1 <[address]> unknown xxx" in str(caught.value)
@@ -94,7 +94,7 @@ def test_a_reply_is_quoted_up_to_500_characters() -> None:
     assert quotable("550 one\r\ntwo\x00\udcff ada@example.com,") == "550 one two [address],"
 
 
-async def test_no_server_is_an_outage_until_it_is_back(sink: Sink, mailer: Mailer) -> None:
+async def test_no_server_is_an_outage_until_it_is_back(sink: MailServer, mailer: Mailer) -> None:
     sink.stop_listening()
     with pytest.raises(Unavailable) as caught:
         await mailer.send(a_mail())
@@ -105,16 +105,16 @@ async def test_no_server_is_an_outage_until_it_is_back(sink: Sink, mailer: Maile
     assert len(sink.mails()) == 1
 
 
-async def test_421_at_connect_is_an_outage(sink: Sink, mailer: Mailer) -> None:
-    sink.follow(Script(refuse=True))
+async def test_421_at_connect_is_an_outage(sink: MailServer, mailer: Mailer) -> None:
+    sink.follow(MailRules(refuse=True))
     with pytest.raises(Unavailable, match="421"):
         await mailer.send(a_mail())
-    sink.follow(Script())
+    sink.follow(MailRules())
     await mailer.send(a_mail())
     assert len(sink.mails()) == 1
 
 
-async def test_a_dropped_idle_connection_costs_no_attempt(sink: Sink, open_mailer: OpenMailer) -> None:
+async def test_a_dropped_idle_connection_costs_no_attempt(sink: MailServer, open_mailer: OpenMailer) -> None:
     async with open_mailer(email_smtp_connections=2) as mailer:
         await asyncio.gather(mailer.send(a_mail(event_id="a")), mailer.send(a_mail(event_id="b")))
         opened = mailer.connections.opened
@@ -127,8 +127,10 @@ async def test_a_dropped_idle_connection_costs_no_attempt(sink: Sink, open_maile
     assert len(sink.mails()) == 3
 
 
-async def test_silence_after_the_content_is_sent_again_with_the_same_message_id(sink: Sink, mailer: Mailer) -> None:
-    sink.follow(Script(recipients={ADA: Rule(drop=True, times=1)}))
+async def test_silence_after_the_content_is_sent_again_with_the_same_message_id(
+    sink: MailServer, mailer: Mailer
+) -> None:
+    sink.follow(MailRules(recipients={ADA: Rule(drop=True, times=1)}))
     with pytest.raises(Ambiguous):
         await mailer.send(a_mail())
     await mailer.send(a_mail())
@@ -137,23 +139,23 @@ async def test_silence_after_the_content_is_sent_again_with_the_same_message_id(
     assert [event["event"] for event in sink.events() if event["message_id"]] == ["dropped", "accepted"]
 
 
-async def test_a_refusal_of_some_recipients_is_returned(sink: Sink, mailer: Mailer) -> None:
-    sink.follow(Script(recipients={BOB: Rule(code=550, text="no such user")}))
+async def test_a_refusal_of_some_recipients_is_returned(sink: MailServer, mailer: Mailer) -> None:
+    sink.follow(MailRules(recipients={BOB: Rule(code=550, text="no such user")}))
     sent = await mailer.send(a_mail(ADA, BOB))
     assert sent.accepted == 1
     assert sent.refused == ((BOB, 550, "no such user"),)
     assert [event["recipients"] for event in sink.events("accepted")] == [[ADA]]
 
 
-async def test_all_refused_and_one_for_now_only_is_worth_another_try(sink: Sink, mailer: Mailer) -> None:
-    sink.follow(Script(recipients={ADA: Rule(code=550), BOB: Rule(code=452, times=1)}))
+async def test_all_refused_and_one_for_now_only_is_worth_another_try(sink: MailServer, mailer: Mailer) -> None:
+    sink.follow(MailRules(recipients={ADA: Rule(code=550), BOB: Rule(code=452, times=1)}))
     with pytest.raises(Retry, match="452"):
         await mailer.send(a_mail(ADA, BOB))
     sent = await mailer.send(a_mail(ADA, BOB))
     assert [refusal.code for refusal in sent.refused] == [550]
 
 
-async def test_only_allowed_domains_are_written_to(sink: Sink, open_mailer: OpenMailer) -> None:
+async def test_only_allowed_domains_are_written_to(sink: MailServer, open_mailer: OpenMailer) -> None:
     async with open_mailer(email_allowed_recipients="@test.example, other.example") as mailer:
         assert (await mailer.send(a_mail(ADA))).accepted == 0
         assert sink.events("connect") == []
@@ -161,7 +163,7 @@ async def test_only_allowed_domains_are_written_to(sink: Sink, open_mailer: Open
     assert [event["recipients"] for event in sink.events("accepted")] == [["eve@test.example"]]
 
 
-async def test_an_address_in_another_script(sink: Sink, mailer: Mailer) -> None:
+async def test_an_address_in_another_script(sink: MailServer, mailer: Mailer) -> None:
     await mailer.send(a_mail("ädä@example.com"))
     await mailer.send(a_mail("ada@bücher.example"))
     assert [event["recipients"] for event in sink.events("accepted")] == [
@@ -174,7 +176,7 @@ async def test_an_address_in_another_script(sink: Sink, mailer: Mailer) -> None:
 
 
 async def test_starttls_and_login(tmp_path: Path, certificate: Certificate, make_settings: MakeSettings) -> None:
-    with Sink(tmp_path / "tls", tls=certificate.context, login=("user", "p@ss/word")) as sink:
+    with MailServer(tmp_path / "tls", tls=certificate.context, login=("user", "p@ss/word")) as sink:
         url = SecretStr(f"smtp+starttls://user:p%40ss%2Fword@localhost:{sink.port}")
         mailer = Mailer(make_settings(smtp_url=url, email_smtp_ca=certificate.file))
         await mailer.send(a_mail())
@@ -187,7 +189,7 @@ async def test_starttls_and_login(tmp_path: Path, certificate: Certificate, make
 async def test_a_refused_login_is_our_setting_and_never_a_dead_letter(
     tmp_path: Path, certificate: Certificate, make_settings: MakeSettings
 ) -> None:
-    with Sink(tmp_path / "tls", tls=certificate.context, login=("user", "right")) as sink:
+    with MailServer(tmp_path / "tls", tls=certificate.context, login=("user", "right")) as sink:
         url = SecretStr(f"smtp+starttls://user:hunter2@localhost:{sink.port}")
         mailer = Mailer(make_settings(smtp_url=url, email_smtp_ca=certificate.file))
         with pytest.raises(Unavailable, match=r"login was refused \(535\)") as caught:
@@ -197,7 +199,7 @@ async def test_a_refused_login_is_our_setting_and_never_a_dead_letter(
 
 
 async def test_a_server_that_wants_a_login_we_do_not_have(tmp_path: Path, make_settings: MakeSettings) -> None:
-    with Sink(tmp_path / "login", login=("user", "right")) as sink:
+    with MailServer(tmp_path / "login", login=("user", "right")) as sink:
         mailer = Mailer(make_settings(smtp_url=SecretStr(f"smtp://127.0.0.1:{sink.port}")))
         with pytest.raises(Unavailable, match="wants a login"):
             await mailer.send(a_mail())
@@ -207,7 +209,7 @@ async def test_a_server_that_wants_a_login_we_do_not_have(tmp_path: Path, make_s
 async def test_an_untrusted_certificate_stops_the_mail(
     tmp_path: Path, certificate: Certificate, make_settings: MakeSettings
 ) -> None:
-    with Sink(tmp_path / "tls", tls=certificate.context) as sink:
+    with MailServer(tmp_path / "tls", tls=certificate.context) as sink:
         mailer = Mailer(make_settings(smtp_url=SecretStr(f"smtp+starttls://localhost:{sink.port}")))
         with pytest.raises(Unavailable, match="certificate is not trusted"):
             await mailer.send(a_mail())
@@ -215,7 +217,7 @@ async def test_an_untrusted_certificate_stops_the_mail(
 
 
 async def test_a_stripped_starttls_offer_stops_the_mail_before_the_login(
-    sink: Sink, make_settings: MakeSettings
+    sink: MailServer, make_settings: MakeSettings
 ) -> None:
     url = SecretStr(f"smtp+starttls://user:hunter2@localhost:{sink.port}")
     with pytest.raises(Unavailable, match="STARTTLS") as caught:
@@ -300,10 +302,10 @@ def spans(monkeypatch: pytest.MonkeyPatch) -> tuple[TracerProvider, InMemorySpan
 
 
 async def test_a_client_span_tells_where_and_with_which_code(
-    sink: Sink, mailer: Mailer, spans: tuple[TracerProvider, InMemorySpanExporter]
+    sink: MailServer, mailer: Mailer, spans: tuple[TracerProvider, InMemorySpanExporter]
 ) -> None:
     provider, exporter = spans
-    sink.follow(Script(recipients={ADA: Rule(code=550, text=f"no {ADA}", times=1)}))
+    sink.follow(MailRules(recipients={ADA: Rule(code=550, text=f"no {ADA}", times=1)}))
     with provider.get_tracer("test").start_as_current_span("process users"):
         with pytest.raises(DeadLetter):
             await mailer.send(a_mail())

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from pydantic import HttpUrl
 
-from processors.demo.script import Rule, Script
-from processors.demo.sink import Sink
+from examples.fakes.mail_rules import MailRules, Rule
+from examples.fakes.mail_server import MailServer
 from schemas import PasswordResetRequested, ReportGenerated, StockBelowThreshold, UserRegistered
 from streams import Settings, Streams
 from tests.support.waiting import wait_until
@@ -25,7 +25,7 @@ ADA = "ada@example.com"
 
 
 @contextmanager
-def email_process(sink: Sink, streams: Streams, redis_url: str) -> Iterator[subprocess.Popen[str]]:
+def email_process(sink: MailServer, streams: Streams, redis_url: str) -> Iterator[subprocess.Popen[str]]:
     environment = {
         **os.environ,
         "REDIS_URL": redis_url,
@@ -63,9 +63,9 @@ async def publisher(streams: Streams, own_redis: str) -> Streams:
 
 
 async def test_the_four_events_become_four_mails(
-    sink: Sink, streams: Streams, publisher: Streams, own_redis: str
+    sink: MailServer, streams: Streams, publisher: Streams, own_redis: str
 ) -> None:
-    sink.follow(Script(recipients={ADA: Rule(code=451, times=1)}))
+    sink.follow(MailRules(recipients={ADA: Rule(code=451, times=1)}))
     async with publisher:
         receipts = [
             await publisher.publish(event)

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from processors.demo.script import Rule, Script
-from processors.demo.sink import Sink
+from examples.fakes.mail_rules import MailRules, Rule
+from examples.fakes.mail_server import MailServer
 from processors.email.handlers import send_password_reset, send_welcome
 from processors.email.mail import message_id
 from processors.email.mail_backoff import Ambiguous
@@ -47,9 +47,9 @@ def deliver_turn(deliver: Deliver) -> Deliver:
 
 
 async def test_a_lost_reply_is_held_until_it_is_replayed(
-    sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver_turn: Deliver
+    sink: MailServer, open_mailer: OpenMailer, streams: Streams, deliver_turn: Deliver
 ) -> None:
-    sink.follow(Script(recipients={ADA: Rule(drop=True, times=1)}))
+    sink.follow(MailRules(recipients={ADA: Rule(drop=True, times=1)}))
     async with open_mailer(email_ambiguous="hold") as mailer:
         with pytest.raises(Held, match=r"may or may not have been sent \(no reply after the content: \w+\)") as caught:
             await send_welcome(WELCOME, OutgoingMail(mailer, deliver_turn(0), streams))
@@ -64,7 +64,7 @@ async def test_a_lost_reply_is_held_until_it_is_replayed(
 
 
 async def test_what_the_server_has_taken_is_not_sent_again(
-    sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver_turn: Deliver
+    sink: MailServer, open_mailer: OpenMailer, streams: Streams, deliver_turn: Deliver
 ) -> None:
     """Its process died after the reply, and before the event was settled."""
     async with open_mailer(email_ambiguous="hold") as mailer:
@@ -77,9 +77,9 @@ async def test_what_the_server_has_taken_is_not_sent_again(
 
 @pytest.mark.parametrize("at", ["rcpt", "data"])
 async def test_a_refusal_is_no_doubt(
-    sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver_turn: Deliver, at: str
+    sink: MailServer, open_mailer: OpenMailer, streams: Streams, deliver_turn: Deliver, at: str
 ) -> None:
-    sink.follow(Script(recipients={ADA: Rule.model_validate({"code": 451, "at": at, "times": 1})}))
+    sink.follow(MailRules(recipients={ADA: Rule.model_validate({"code": 451, "at": at, "times": 1})}))
     async with open_mailer(email_ambiguous="hold") as mailer:
         with pytest.raises(Retry):
             await send_welcome(WELCOME, OutgoingMail(mailer, deliver_turn(0), streams))
@@ -88,7 +88,7 @@ async def test_a_refusal_is_no_doubt(
 
 
 async def test_a_server_that_is_away_is_no_doubt_either(
-    sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver_turn: Deliver
+    sink: MailServer, open_mailer: OpenMailer, streams: Streams, deliver_turn: Deliver
 ) -> None:
     sink.stop_listening()
     async with open_mailer(email_ambiguous="hold") as mailer:
@@ -100,10 +100,10 @@ async def test_a_server_that_is_away_is_no_doubt_either(
 
 
 async def test_what_is_sent_once_is_sent_again_only_in_doubt(
-    sink: Sink, mailer: Mailer, streams: Streams, deliver_turn: Deliver
+    sink: MailServer, mailer: Mailer, streams: Streams, deliver_turn: Deliver
 ) -> None:
     """With a subject of its own, and `EMAIL_AMBIGUOUS` as it is by default."""
-    sink.follow(Script(recipients={ADA: Rule(drop=True, times=1)}))
+    sink.follow(MailRules(recipients={ADA: Rule(drop=True, times=1)}))
 
     async def once() -> None:
         values = {"name": "Ada", "link": "https://app.example.com/"}
@@ -119,7 +119,7 @@ async def test_what_is_sent_once_is_sent_again_only_in_doubt(
 
 
 async def test_of_two_processes_with_one_mail_one_sends(
-    sink: Sink, mailer: Mailer, streams: Streams, deliver_turn: Deliver
+    sink: MailServer, mailer: Mailer, streams: Streams, deliver_turn: Deliver
 ) -> None:
     """The other one leaves the server with a connection that can be used."""
     first, second = (SendMarker(streams.redis, streams.keys, IDENTITY, turn=0) for _ in range(2))
@@ -179,10 +179,10 @@ async def works(streams: Streams, token: str) -> bool:
     ],
 )
 async def test_a_reset_that_is_held_leaves_the_mailed_link_alone(
-    sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver: Deliver, first: Rule, then: Any, mails: int
+    sink: MailServer, open_mailer: OpenMailer, streams: Streams, deliver: Deliver, first: Rule, then: Any, mails: int
 ) -> None:
     """A delivery that sends no mail makes no token that works, and ends none."""
-    sink.follow(Script(recipients={ADA: first}))
+    sink.follow(MailRules(recipients={ADA: first}))
     async with open_mailer(email_ambiguous="hold") as mailer:
         with suppress(Held):
             await send_password_reset(RESET, OutgoingMail(mailer, deliver(RESET, "event-1"), streams))
@@ -196,12 +196,12 @@ async def test_a_reset_that_is_held_leaves_the_mailed_link_alone(
 @pytest.mark.parametrize("at", ["rcpt", "data"])
 @pytest.mark.parametrize("ambiguous", ["hold", "resend"])
 async def test_a_reset_that_is_refused_for_now_leaves_an_earlier_link_alone(
-    sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver: Deliver, at: str, ambiguous: str
+    sink: MailServer, open_mailer: OpenMailer, streams: Streams, deliver: Deliver, at: str, ambiguous: str
 ) -> None:
     """The same reset is asked for again, and that mail waits for two hours: the first mail's link works meanwhile."""
     async with open_mailer(email_ambiguous=ambiguous) as mailer:
         await send_password_reset(RESET, OutgoingMail(mailer, deliver(RESET, "event-1"), streams))
-        sink.follow(Script(recipients={ADA: Rule.model_validate({"code": 451, "at": at, "times": 3})}))
+        sink.follow(MailRules(recipients={ADA: Rule.model_validate({"code": 451, "at": at, "times": 3})}))
         for _ in range(3):
             with pytest.raises(Retry):
                 await send_password_reset(RESET, OutgoingMail(mailer, deliver(RESET, "event-2"), streams))
@@ -213,7 +213,7 @@ async def test_a_reset_that_is_refused_for_now_leaves_an_earlier_link_alone(
 
 
 async def test_of_resets_that_were_mailed_the_newest_works(
-    sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
+    sink: MailServer, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
 ) -> None:
     async with open_mailer() as mailer:
         for event_id in ("event-1", "event-2"):
@@ -224,12 +224,12 @@ async def test_of_resets_that_were_mailed_the_newest_works(
 
 
 async def test_of_resets_whose_fate_is_unknown_each_link_works(
-    sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
+    sink: MailServer, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
 ) -> None:
     """The first mail is with the server, the reply to the second is lost."""
     async with open_mailer() as mailer:
         await send_password_reset(RESET, OutgoingMail(mailer, deliver(RESET, "event-1"), streams))
-        sink.follow(Script(recipients={ADA: Rule(drop=True, times=1)}))
+        sink.follow(MailRules(recipients={ADA: Rule(drop=True, times=1)}))
         with pytest.raises(Ambiguous):
             await send_password_reset(RESET, OutgoingMail(mailer, deliver(RESET, "event-2"), streams))
     tokens = [link_of(mail) for mail in sink.mails()]
@@ -241,7 +241,7 @@ async def test_of_resets_whose_fate_is_unknown_each_link_works(
 
 
 async def test_a_reset_that_may_not_be_written_has_no_token(
-    sink: Sink, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
+    sink: MailServer, open_mailer: OpenMailer, streams: Streams, deliver: Deliver
 ) -> None:
     """Its address is in no domain of EMAIL_ALLOWED_RECIPIENTS; the log says so, and what to set."""
     async with open_mailer(email_allowed_recipients="bord.example") as mailer:

@@ -30,6 +30,10 @@ def test_the_standard_library_keeps_its_email() -> None:
 def test_running_a_module_beside_it_keeps_it_too() -> None:
     """A module under `processors` that is run with -m uses the standard library's `email` to read mails."""
     done = subprocess.run(
-        [sys.executable, "-m", "processors.demo.sink", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+        [sys.executable, "-m", "examples.fakes.mail_server", "--help"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "--script" in done.stdout

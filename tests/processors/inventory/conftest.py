@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import pytest
 from sqlalchemy import func, insert, select, update
 
-from processors.inventory.demo_supplier import DemoSupplier
+from examples.fakes.supplier import FakeSupplier
 from processors.shared.database import Database
 from processors.shared.database.tables import businesses, products, stock_levels, stock_movements
 from streams import Event, Streams
@@ -98,9 +98,9 @@ def published(streams: Streams) -> Callable[[type[Any]], Awaitable[list[Any]]]:
 
 
 @pytest.fixture
-async def supplier(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[DemoSupplier]:
+async def supplier(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeSupplier]:
     """The system `acme` of the settings, with a token."""
-    supplier = DemoSupplier(token="s3cret")
+    supplier = FakeSupplier(token="s3cret")
     port = await supplier.start()
     for name, value in supplier_environment(port).items():
         monkeypatch.setenv(name, value)

@@ -9,7 +9,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from processors.inventory.demo_supplier import DemoSupplier, Fault
+from examples.fakes.supplier import FakeSupplier, Fault
 from processors.inventory.egress_guard import is_public
 from processors.inventory.settings import InventorySettings
 from processors.inventory.supplier import Suppliers, _retry_after
@@ -18,7 +18,7 @@ from streams import DeadLetter, Retry, StreamsError
 
 
 @pytest.fixture
-async def suppliers(supplier: DemoSupplier, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Suppliers]:
+async def suppliers(supplier: FakeSupplier, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Suppliers]:
     """The client of `acme`, which has no patience."""
     monkeypatch.setenv("INVENTORY_PAGE_TIMEOUT", "2")
     suppliers = Suppliers(InventorySettings.load())
@@ -54,7 +54,7 @@ async def test_a_page_and_the_one_after_it(suppliers: Suppliers) -> None:
     ],
 )
 async def test_a_bad_answer_is_a_typed_error(
-    suppliers: Suppliers, supplier: DemoSupplier, fault: str, kind: type[Exception], text: str
+    suppliers: Suppliers, supplier: FakeSupplier, fault: str, kind: type[Exception], text: str
 ) -> None:
     """Worth another try, or not; and the next answer is read as if nothing had been."""
     supplier.misbehave([fault])  # type: ignore[list-item]
@@ -63,7 +63,7 @@ async def test_a_bad_answer_is_a_typed_error(
     assert isinstance(await suppliers.fetch("acme", 1), SupplierPage)
 
 
-async def test_busy_says_for_how_long(suppliers: Suppliers, supplier: DemoSupplier) -> None:
+async def test_busy_says_for_how_long(suppliers: Suppliers, supplier: FakeSupplier) -> None:
     """Retry-After in seconds or as a date, within reason; nonsense is left to the policy."""
     supplier.misbehave([Fault("busy", after="17")])
     with pytest.raises(Retry) as caught:
@@ -76,14 +76,14 @@ async def test_busy_says_for_how_long(suppliers: Suppliers, supplier: DemoSuppli
     assert _retry_after(None) is None
 
 
-async def test_nobody_is_away_for_ever(suppliers: Suppliers, supplier: DemoSupplier) -> None:
+async def test_nobody_is_away_for_ever(suppliers: Suppliers, supplier: FakeSupplier) -> None:
     """A supplier that is not there is tried again, and does not stop the processor as `Unavailable` would."""
     await supplier.aclose()
     with pytest.raises(Retry, match="ConnectError"):
         await suppliers.fetch("acme", 1)
 
 
-async def test_a_wrong_token_is_no_use_to_repeat(supplier: DemoSupplier, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_wrong_token_is_no_use_to_repeat(supplier: FakeSupplier, monkeypatch: pytest.MonkeyPatch) -> None:
     """401, and the message names what to look at, not the token."""
     monkeypatch.setenv("INVENTORY_SUPPLIER_TOKENS", "acme=wrong")
     suppliers = Suppliers(InventorySettings.load())
@@ -95,7 +95,7 @@ async def test_a_wrong_token_is_no_use_to_repeat(supplier: DemoSupplier, monkeyp
     await suppliers.aclose()
 
 
-async def test_what_cannot_be_true_is_left_out_and_named(suppliers: Suppliers, supplier: DemoSupplier) -> None:
+async def test_what_cannot_be_true_is_left_out_and_named(suppliers: Suppliers, supplier: FakeSupplier) -> None:
     """NaN, an overflow, less than nothing, a price that is none, a SKU twice; the rest of the page counts."""
     supplier.misbehave(["bad_items"])
     page = await suppliers.fetch("acme", 1)
@@ -143,7 +143,7 @@ HOSTS = (
 
 @pytest.mark.parametrize("host", HOSTS)
 async def test_a_redirect_leads_to_no_host_that_is_not_listed(
-    suppliers: Suppliers, supplier: DemoSupplier, canary: tuple[int, list[str]], host: str
+    suppliers: Suppliers, supplier: FakeSupplier, canary: tuple[int, list[str]], host: str
 ) -> None:
     """However it is written."""
     port, seen = canary
@@ -153,7 +153,7 @@ async def test_a_redirect_leads_to_no_host_that_is_not_listed(
     assert seen == []
 
 
-async def test_a_host_that_is_not_listed_is_not_even_looked_up(supplier: DemoSupplier) -> None:
+async def test_a_host_that_is_not_listed_is_not_even_looked_up(supplier: FakeSupplier) -> None:
     """A name can carry what somebody wants to know; and a public address is no permission."""
     looked_up: list[str] = []
 
@@ -172,7 +172,7 @@ async def test_a_host_that_is_not_listed_is_not_even_looked_up(supplier: DemoSup
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("name", ["localhost", "127.0.0.1"])
 async def test_a_listed_host_at_a_private_address_is_refused_all_the_same(
-    supplier: DemoSupplier, canary: tuple[int, list[str]], monkeypatch: pytest.MonkeyPatch, scheme: str, name: str
+    supplier: FakeSupplier, canary: tuple[int, list[str]], monkeypatch: pytest.MonkeyPatch, scheme: str, name: str
 ) -> None:
     """The list says who may be asked; that their name leads into this network is a lie, or an accident."""
     port, seen = canary
@@ -208,7 +208,7 @@ async def test_a_name_that_points_elsewhere_a_moment_later_changes_nothing(
 
 
 async def test_the_connection_is_made_to_the_address_that_was_checked(
-    supplier: DemoSupplier, monkeypatch: pytest.MonkeyPatch
+    supplier: FakeSupplier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The name is only in the request: nobody resolves it a second time, where it could have another address."""
     port = InventorySettings.load().access()["acme"].url.partition("localhost:")[2].partition("/")[0]
@@ -224,7 +224,7 @@ async def test_the_connection_is_made_to_the_address_that_was_checked(
     await suppliers.aclose()
 
 
-async def test_a_supplier_that_redirects_in_circles(suppliers: Suppliers, supplier: DemoSupplier) -> None:
+async def test_a_supplier_that_redirects_in_circles(suppliers: Suppliers, supplier: FakeSupplier) -> None:
     """Three redirects are enough for anybody."""
     here = suppliers._access["acme"].url.replace("{business_id}", "1")
     supplier.misbehave([Fault("redirect", to=here)] * 9)

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text, update
 
+from examples.fakes.supplier import FakeSupplier, Fault
 from processors.inventory import inventory
-from processors.inventory.demo_supplier import DemoSupplier, Fault
 from processors.shared.database import Database
 from processors.shared.database.tables import products, sync_states
 from schemas import (
@@ -76,7 +76,7 @@ def buyer(streams: Streams, published: Any) -> Buyer:
 
 
 async def test_a_full_sync_brings_products_prices_and_stock(
-    shop: Database, supplier: DemoSupplier, start: StartConsumer, buyer: Buyer, published: Any
+    shop: Database, supplier: FakeSupplier, start: StartConsumer, buyer: Buyer, published: Any
 ) -> None:
     """Three pages; what is new is added, what is known corrected, what the supplier does not have left alone."""
     await add(shop, "S03", 50, threshold=10)
@@ -99,7 +99,7 @@ async def test_a_full_sync_brings_products_prices_and_stock(
 
 
 async def test_an_incremental_sync_reads_what_has_changed(
-    shop: Database, supplier: DemoSupplier, start: StartConsumer, buyer: Buyer
+    shop: Database, supplier: FakeSupplier, start: StartConsumer, buyer: Buyer
 ) -> None:
     """Since the mark that the last one has left; nothing at all is told by the ETag."""
     for number in range(25):
@@ -116,7 +116,7 @@ async def test_an_incremental_sync_reads_what_has_changed(
 
 
 async def test_what_changes_while_later_pages_are_read_is_read_next_time(
-    shop: Database, supplier: DemoSupplier, start: StartConsumer, buyer: Buyer, monkeypatch: pytest.MonkeyPatch
+    shop: Database, supplier: FakeSupplier, start: StartConsumer, buyer: Buyer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The mark is that of the first page: one of the last page would pass over it for ever."""
     for number in range(25):
@@ -138,7 +138,7 @@ async def test_what_changes_while_later_pages_are_read_is_read_next_time(
 
 
 async def test_a_busy_and_broken_supplier_is_asked_again(
-    shop: Database, supplier: DemoSupplier, start: StartConsumer, buyer: Buyer
+    shop: Database, supplier: FakeSupplier, start: StartConsumer, buyer: Buyer
 ) -> None:
     """429 with its Retry-After, 500, a cut connection: the same page again, and nothing twice."""
     for number in range(25):
@@ -151,7 +151,7 @@ async def test_a_busy_and_broken_supplier_is_asked_again(
 
 
 async def test_a_supplier_that_goes_in_circles_is_left(
-    shop: Database, supplier: DemoSupplier, start: StartConsumer, buyer: Buyer
+    shop: Database, supplier: FakeSupplier, start: StartConsumer, buyer: Buyer
 ) -> None:
     """A dead letter that says so; the pages before it count, and a new full sync begins anew at once."""
     for number in range(25):
@@ -169,7 +169,7 @@ async def test_a_supplier_that_goes_in_circles_is_left(
 
 
 async def test_an_endless_supplier_is_left(
-    shop: Database, supplier: DemoSupplier, start: StartConsumer, buyer: Buyer, monkeypatch: pytest.MonkeyPatch
+    shop: Database, supplier: FakeSupplier, start: StartConsumer, buyer: Buyer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A page always leads to another one: there is an end to patience."""
     monkeypatch.setenv("INVENTORY_PAGES_MOST", "2")
@@ -183,7 +183,7 @@ async def test_an_endless_supplier_is_left(
 
 
 async def test_a_supplier_that_counts_wrong_is_not_believed(
-    shop: Database, supplier: DemoSupplier, start: StartConsumer, buyer: Buyer
+    shop: Database, supplier: FakeSupplier, start: StartConsumer, buyer: Buyer
 ) -> None:
     """What came is taken, and the mark is not: the next incremental sync reads it all again."""
     supplier.stock("A", 1)
@@ -196,7 +196,7 @@ async def test_a_supplier_that_counts_wrong_is_not_believed(
 
 
 async def test_items_that_cannot_be_true_are_named(
-    shop: Database, supplier: DemoSupplier, start: StartConsumer, buyer: Buyer, published: Any
+    shop: Database, supplier: FakeSupplier, start: StartConsumer, buyer: Buyer, published: Any
 ) -> None:
     """And do not keep the others away."""
     for number in range(8):
@@ -213,7 +213,7 @@ async def test_items_that_cannot_be_true_are_named(
 
 
 async def test_an_expired_mark_means_all_of_it(
-    shop: Database, supplier: DemoSupplier, start: StartConsumer, buyer: Buyer
+    shop: Database, supplier: FakeSupplier, start: StartConsumer, buyer: Buyer
 ) -> None:
     """410 to an incremental sync: it becomes a full one. 410 to the first page of that has no meaning."""
     supplier.stock("A", 1)
@@ -229,7 +229,7 @@ async def test_an_expired_mark_means_all_of_it(
 
 
 async def test_one_sync_at_a_time_and_one_that_is_stuck_goes_on(
-    shop: Database, supplier: DemoSupplier, start: StartConsumer, buyer: Buyer, streams: Streams, published: Any
+    shop: Database, supplier: FakeSupplier, start: StartConsumer, buyer: Buyer, streams: Streams, published: Any
 ) -> None:
     """While it moves a second request is left alone; where its page was lost, an incremental one goes on."""
     for number in range(25):
@@ -259,7 +259,7 @@ async def test_one_sync_at_a_time_and_one_that_is_stuck_goes_on(
 
 
 async def test_what_nobody_knows_is_a_dead_letter(
-    shop: Database, supplier: DemoSupplier, start: StartConsumer, buyer: Buyer
+    shop: Database, supplier: FakeSupplier, start: StartConsumer, buyer: Buyer
 ) -> None:
     """A system that is not set, a business that is not there, a page of a sync that never was."""
     await start(inventory)
@@ -282,7 +282,7 @@ async def _is_idle(streams: Streams) -> bool:
 
 
 async def test_a_304_in_the_middle_is_no_end(
-    shop: Database, supplier: DemoSupplier, start: StartConsumer, buyer: Buyer
+    shop: Database, supplier: FakeSupplier, start: StartConsumer, buyer: Buyer
 ) -> None:
     """A cache on the way has answered: the page is asked for again, and nothing counts as read that was not."""
     for number in range(25):
@@ -296,7 +296,7 @@ async def test_a_304_in_the_middle_is_no_end(
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 async def test_a_sync_that_stops_says_so_whatever_the_reason(
-    shop: Database, supplier: DemoSupplier, start: StartConsumer, buyer: Buyer, published: Any
+    shop: Database, supplier: FakeSupplier, start: StartConsumer, buyer: Buyer, published: Any
 ) -> None:
     """A page that is none, and an error of our own: an event, a row with the reason, and a dead letter."""
 

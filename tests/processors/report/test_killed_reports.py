@@ -15,8 +15,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from sqlalchemy import select, text
 
+from examples.fakes.mail_server import MailServer
 from observability.tracing import TracingMiddleware
-from processors.demo.sink import Sink
 from processors.email import email
 from processors.report import report
 from processors.report.__main__ import main
@@ -146,7 +146,7 @@ async def test_the_mail_follows_in_the_same_trace(
     provider = TracerProvider(shutdown_on_exit=False)
     provider.add_span_processor(SimpleSpanProcessor(spans))
     middleware = (TracingMiddleware(provider),)
-    with Sink(tmp_path / "mails") as sink:
+    with MailServer(tmp_path / "mails") as sink:
         monkeypatch.setenv("SMTP_URL", f"smtp://127.0.0.1:{sink.port}")
         monkeypatch.setenv("EMAIL_FROM", "no-reply@bord.example")
         await start(report, middleware=middleware)

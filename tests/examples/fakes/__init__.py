@@ -1,0 +1,1 @@
+"""Tests of the fakes: what others are tested with is tested itself."""
