@@ -15,9 +15,8 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import DEFAULT_OFF, ParentBased
 
-from observability.follow_links import FollowLinks
 from observability.logs import configure_logs
-from observability.tracing import TracingMiddleware
+from observability.tracing import FollowLinks, TracingMiddleware
 from streams.messages import Middleware
 
 log: Final = structlog.get_logger()

@@ -18,7 +18,7 @@ from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 from streams.errors import StreamsError
 from streams.events.event import Event
 from streams.events.privacy import REDACTED, redact
-from streams.redaction import ERROR_LENGTH, redact_text
+from streams.redaction import LONGEST, redact_text
 
 _LEVELS: Final = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _FORMATS: Final = ("json", "console")
@@ -246,7 +246,7 @@ def _write(log: Any, level: str, event: str, fields: dict[str, Any]) -> None:
 
 
 def _text_redacted(name: str, value: Any) -> Any:
-    return redact_text(value, _LONGEST if name == "exception" else ERROR_LENGTH) if isinstance(value, str) else value
+    return redact_text(value, _LONGEST if name == "exception" else LONGEST) if isinstance(value, str) else value
 
 
 def get_logger(name: str) -> Logger:

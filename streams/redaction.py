@@ -1,4 +1,10 @@
-"""Redaction of free text for logs and traces: messages quote what they were given.
+"""Redaction of free text: errors, reasons and log lines quote what they were given.
+
+Exception texts repeat what they failed on: clients repeat URLs with passwords, pydantic and SQLAlchemy repeat values.
+None of that may leave the process. `scrub` is for what is stored beside its event and read by operators: without
+credentials, in one encoding, with nothing that drives a terminal. `redact_text` is for logs and traces, which go
+further: without mail addresses and logins too. Every pattern is linear, or bounded by a length of its own: the text may
+be hostile.
 
 The fields of an event are redacted by `streams.events.redact`; this is for text without a schema.
 """
@@ -10,45 +16,19 @@ from typing import Final
 
 from streams.events.privacy import REDACTED
 
-ERROR_LENGTH: Final = 500
-
-_URL_LOGIN: Final = re.compile(r"(?<=://)[^\s/@]{0,512}@")
-_ADDRESS: Final = re.compile(r"[^\s<>\"'(),;:@\[\]=/]{1,64}@[^\s<>\"'(),;:@\[\]=/]{1,255}")
-_INPUT: Final = re.compile(r"input_value=.*(?=, input_type=)|input_value=.*")
-_CONTROL: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-_LONGEST_ADDRESS: Final = 320
-
-
-def redact_text(text: str, length: int = ERROR_LENGTH) -> str:
-    """Copies `text` without mail addresses, URL logins and pydantic's input values, cut to `length` characters.
-
-    Control characters are written as escapes, so that text from outside cannot drive a terminal. What UTF-8 cannot
-    encode (lone surrogates) is replaced: one such character would make the exporter lose its batch.
-    """
-    if len(text) > 4 * length:  # a bound for the patterns; what the cut went through could not be recognised: drop it
-        end = 4 * length
-        text = text[: max(text.rfind(" ", 0, end), end - _LONGEST_ADDRESS)]
-    if "input_value=" in text:
-        text = _INPUT.sub(f"input_value={REDACTED}", text)
-    if "@" in text:
-        text = _URL_LOGIN.sub(f"{REDACTED}@", text)
-        text = _ADDRESS.sub(REDACTED, text)
-    text = _CONTROL.sub(lambda found: f"\\x{ord(found[0]):02x}", text)
-    if not text.isascii():
-        text = text.encode("utf-8", "replace").decode()
-    return text if len(text) <= length else text[: length - 1] + "…"
-
-
-# Scrub: text from anywhere made fit to be stored and shown: without credentials, cut, and in one encoding.
-#
-# Exception texts quote what they failed on: clients repeat URLs with passwords, pydantic and SQLAlchemy repeat values.
-# None of that may leave the process. Every pattern is linear, or bounded by a length of its own: the text may be
-# hostile.
-
 LONGEST: Final = 500
 """Characters of one line: an error, a reason, a progress text."""
-_HIDDEN: Final = "[redacted]"
+_URL_LOGIN: Final = re.compile(r"://[^\s/@]{0,512}@")
+_ADDRESS: Final = re.compile(r"[^\s<>\"'(),;:@\[\]=/]{1,64}@[^\s<>\"'(),;:@\[\]=/]{1,255}")
+_LONGEST_ADDRESS: Final = 320
 _PORT: Final = r"(?!\d{1,5}(?:[/?#\s\"']|\Z))"  # `://host:8080/...` is no login
+# Each alternative of the next pattern needs one of these; to look for them costs a twentieth. For ASCII text only: to
+# IGNORECASE, letters of other alphabets are some of these too.
+_HINTS: Final = (
+    "://", "pass", "pwd", "secret", "token", "key", "authorization", "credential", "cookie", "bearer", "basic", "sig",
+    "eyj", "akia", "asia", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xox", "k_live_", "k_test_",
+    "sk-", "aiza", "input_value=", "[parameters:",
+)  # fmt: skip
 _SECRETS: Final = re.compile(
     rf"""
     ://[^/\s:@]{{0,256}}:{_PORT}(?P<password>\S{{1,2048}})@
@@ -65,7 +45,7 @@ _SECRETS: Final = re.compile(
     | \b(?P<known>(?:AKIA|ASIA)[0-9A-Z]{{16}}|gh[pousr]_\w{{20,}}|github_pat_\w{{20,}}|glpat-[\w-]{{20,}}
         |xox[a-z]-[\w-]{{10,}}|[sr]k_(?:live|test)_\w{{10,}}|sk-[\w-]{{20,}}|AIza[\w-]{{30,}})
     | -----BEGIN\ [A-Z\ ]{{0,40}}PRIVATE\ KEY-----(?P<pem>.*?)(?:-----END|\Z)
-    | input_value=(?P<input>.*?)(?:,\ input_type=|\Z)
+    | input_value=(?P<input>[^\n]*(?=,\ input_type=)|.*)
     | \[parameters:\ (?P<parameters>.*?)(?:[)}}\]]\]|\Z)
     """,
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
@@ -78,13 +58,17 @@ _CONTROL_OR_MARK: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\
 
 def scrub(text: str, length: int = LONGEST) -> str:
     """Hides what looks like a credential, escapes what no terminal or database takes, and cuts to `length`."""
-    text = str.__str__(text)  # a subclass of str may answer anything
-    if len(text) > 4 * length:
-        text = _CUT_LOGIN.sub(rf"\1{_HIDDEN}", text[: 4 * length])
-    text = _CONTROL_OR_MARK.sub(_escaped, _hide(text))
-    if not text.isascii():
-        text = text.encode("utf-8", "backslashreplace").decode()
-    return text[:length]
+    return _encodable(_hide(_bounded(str.__str__(text), length)))[:length]  # a subclass of str may answer anything
+
+
+def redact_text(text: str, length: int = LONGEST) -> str:
+    """The same without mail addresses and the logins of URLs; where it is cut, it ends with `…`."""
+    text = _hide(_bounded(str.__str__(text), length))
+    if "@" in text:
+        text = _URL_LOGIN.sub(f"://{REDACTED}@", text)
+        text = _ADDRESS.sub(REDACTED, text)
+    text = _encodable(text)
+    return text if len(text) <= length else text[: length - 1] + "…"
 
 
 def one_line(text: str, length: int = LONGEST) -> str:
@@ -92,7 +76,33 @@ def one_line(text: str, length: int = LONGEST) -> str:
     return " ".join(scrub(text, 2 * length).split())[:length]
 
 
+def _bounded(text: str, length: int) -> str:
+    """As much as the patterns need to see. What the cut went through cannot be recognised any more, and is dropped."""
+    end = 4 * length
+    if len(text) <= end:
+        return text
+    text = text[: max(text.rfind(" ", 0, end), end - _LONGEST_ADDRESS, 3 * length)]
+    return _CUT_LOGIN.sub(rf"\1{REDACTED}", text)
+
+
+def _encodable(text: str) -> str:
+    """Without what UTF-8 cannot encode (one lone surrogate would make an exporter lose its batch), and with controls
+    and marks of direction as escapes.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    text = _CONTROL_OR_MARK.sub(_escaped, text)
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
 def _hide(text: str) -> str:
+    if text.isascii():
+        lower = text.lower()
+        for hint in _HINTS:
+            if hint in lower:
+                break
+        else:
+            return text
     parts, at = [], 0
     while (found := _SECRETS.search(text, at)) is not None:
         kind = found.lastgroup or ""
@@ -101,7 +111,7 @@ def _hide(text: str) -> str:
             end = begin  # looked at again from there: the value may hold a credential of its own
             parts.append(text[at:end])
         else:
-            parts += (text[at:begin], _HIDDEN)
+            parts += (text[at:begin], REDACTED)
         at = end
     return "".join((*parts, text[at:])) if parts else text
 

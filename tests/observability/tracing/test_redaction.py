@@ -9,29 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from observability.redaction import redact_error, redact_text
-
-
-@pytest.mark.parametrize(
-    ("text", "told"),
-    [
-        ("550 <ada@example.com>: unknown", "550 <[redacted]>: unknown"),
-        ("redis://user:pass@host:6379/0 refused", "redis://[redacted]@host:6379/0 refused"),
-        ("smtp://:p%40ss@[::1]:25", "smtp://[redacted]@[::1]:25"),
-        ("a b\x1b[31m\x00\n\tc", "a b\\x1b[31m\\x00\n\tc"),
-        ("lone \udcff", "lone ?"),
-        ("plain", "plain"),
-        ("input_value='a, input_type=str]', input_type=str]", "input_value=[redacted], input_type=str]"),
-    ],
-)
-def test_text_loses_what_is_private(text: str, told: str) -> None:
-    assert redact_text(text) == told
-
-
-def test_long_text_is_cut_before_an_address_that_the_cut_went_through() -> None:
-    text = "x@y.example " * 166 + "canary@example.com" * 2
-    assert "canary" not in redact_text(text)
-    assert len(redact_text("x" * 10_000)) <= 500
+from observability.tracing.redaction import redact_error
 
 
 @pytest.mark.parametrize(
@@ -69,6 +47,5 @@ def _is_unicode(values: list[str]) -> bool:
 def test_hostile_text_takes_no_time() -> None:
     began = time.process_time()
     for text in ("a" * 1_000_000, "@" * 1_000_000, "://" * 300_000, "a@" * 500_000, "input_value=" * 100_000):
-        redact_text(text, 2000)
         redact_error(text, orjson.dumps([f"a{n}" * 2 for n in range(100)]))
     assert time.process_time() - began < 2.0

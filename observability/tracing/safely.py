@@ -1,4 +1,4 @@
-"""Guard: instrumentation that never fails what it watches."""
+"""Safely: instrumentation that never fails what it watches."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ log: Final = structlog.get_logger()
 _T = TypeVar("_T")
 
 
-def guarded(step: Callable[..., _T], *args: object) -> _T | None:
+def safely(step: Callable[..., _T], *args: object) -> _T | None:
     """The result of a step, or None when it raised, which is logged."""
     try:
         return step(*args)
@@ -31,7 +31,7 @@ async def watched(spans: Sequence[Span], call_next: Callable[[_T], Awaitable[Non
         await call_next(given)
     except BaseException as error:
         for span in spans:  # the type alone: the text may quote any message of the batch
-            guarded(record_error, span, name_of_class(error), "")
+            safely(record_error, span, name_of_class(error), "")
         raise
     finally:
         for span in spans:

@@ -29,8 +29,7 @@ from opentelemetry.semconv._incubating.attributes import messaging_attributes as
 from opentelemetry.semconv.schemas import Schemas
 from opentelemetry.trace import Link, NonRecordingSpan, Span, SpanContext, SpanKind, TracerProvider
 
-from observability.guard import guarded, record_error, watched
-from observability.message_attributes import (
+from observability.tracing.message_attributes import (
     ATTEMPT,
     DELIVERIES,
     OUTCOME,
@@ -41,8 +40,9 @@ from observability.message_attributes import (
     outcome_name,
     settle_verb,
 )
-from observability.redaction import redact_error
-from observability.trace_context import read_context, write_context, write_unrecorded
+from observability.tracing.redaction import redact_error
+from observability.tracing.safely import record_error, safely, watched
+from observability.tracing.trace_context import read_context, write_context, write_unrecorded
 from streams.messages import (
     TRACEPARENT,
     TYPE,
@@ -97,7 +97,7 @@ class TracingMiddleware(Middleware):
             write_unrecorded(new, ambient)
             await call_next(messages)
             return
-        span = guarded(self._begin_publish, messages, new)
+        span = safely(self._begin_publish, messages, new)
         await watched([span] if span else [], call_next, messages)
 
     def wants(self, delivery: Delivery) -> bool:
@@ -106,18 +106,18 @@ class TracingMiddleware(Middleware):
 
     async def deliver(self, delivery: Delivery, call_next: Deliver) -> Outcome:
         """Spans one delivery; whatever the handler does, publishes or logs belongs to the span."""
-        span = guarded(self._begin_process, delivery)
+        span = safely(self._begin_process, delivery)
         if span is None:
             return await call_next(delivery)
         token = attach(trace.set_span_in_context(span))
         try:
             outcome = await call_next(delivery)
         except BaseException as error:
-            guarded(record_error, span, name_of_class(error), "")
+            safely(record_error, span, name_of_class(error), "")
             raise
         else:
             if span.is_recording():
-                guarded(self._end_process, span, delivery, outcome)
+                safely(self._end_process, span, delivery, outcome)
             return outcome
         finally:
             detach(token)
@@ -125,18 +125,18 @@ class TracingMiddleware(Middleware):
 
     async def deliver_batch(self, deliveries: Sequence[Delivery], call_next: DeliverBatch) -> Sequence[Outcome]:
         """Spans one call of a batch handler. It belongs to no single event's trace, so it begins its own."""
-        span = guarded(self._begin_batch, deliveries)
+        span = safely(self._begin_batch, deliveries)
         if span is None:
             return await call_next(deliveries)
         token = attach(trace.set_span_in_context(span))
         try:
             outcomes = await call_next(deliveries)
         except BaseException as error:
-            guarded(record_error, span, name_of_class(error), "")
+            safely(record_error, span, name_of_class(error), "")
             raise
         else:
             if span.is_recording():
-                guarded(self._end_batch, span, deliveries, outcomes)
+                safely(self._end_batch, span, deliveries, outcomes)
             return outcomes
         finally:
             detach(token)
@@ -147,7 +147,7 @@ class TracingMiddleware(Middleware):
         recorded = [
             pair for pair in settled if pair[0].message.values[TRACEPARENT][-1:] in _SAMPLED and self.wants(pair[0])
         ]
-        spans = (guarded(self._begin_settle, recorded) or []) if recorded else []
+        spans = (safely(self._begin_settle, recorded) or []) if recorded else []
         await watched(spans, call_next, settled)
 
     def _begin_publish(self, messages: Sequence[Message], new: Sequence[Message]) -> Span:

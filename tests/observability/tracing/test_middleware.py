@@ -26,9 +26,9 @@ from opentelemetry.trace import SpanKind, get_current_span
 from structlog.testing import capture_logs
 
 from examples.fakes.otlp_collector import Link, OtlpCollector, Span
-from observability.follow_links import FollowLinks
-from observability.trace_context import read_context
 from observability.tracing import TracingMiddleware
+from observability.tracing.sampler import FollowLinks
+from observability.tracing.trace_context import read_context
 from schemas import PasswordResetRequested, StockBelowThreshold, UserRegistered
 from streams.messages.delivery import Delivery
 from streams.messages.message import (
@@ -329,7 +329,7 @@ async def test_a_failed_publish_and_a_failed_settle_are_errors(traced: Traced) -
 async def test_processing_without_settlement_keeps_a_bounded_number_of_contexts(
     traced: Traced, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("observability.tracing._MOST_KEPT", 5)
+    monkeypatch.setattr("observability.tracing.middleware._MOST_KEPT", 5)
     message = registered_user()
     await traced.publish(message)
     for number in range(20):
