@@ -27,7 +27,7 @@ RETIRED: Final[Mapping[str, str]] = {
     r"told|tells?|telling": "says, shows, reports",
     r"mend(?:s|ed|ing)?": "fix, repair, remedy",
     r"seats?": "partition consumer",
-    r"heirs?": "the consumer that took over",
+    r"successors?": "the consumer that took over",
     r"(?:the|a|an|its|their|whose|each|lost|takes?|took|taking|in) turns?": "order, head of the key's queue, alternate",
     r"books": "ledger",
     r"spared": "not counted",

@@ -16,15 +16,26 @@ GRACE: Final = 5.0
 class ChildProcess:
     """A child process in a session of its own: Ctrl-C in the terminal is the demo's to hear, not the child's.
 
-    What it writes goes to `<name>.out` and `<name>.log` in `logs`; `name` must be fit for a file name.
+    It runs in `directory`, or in that of its parent. What it writes goes to `<name>.out` and `<name>.log` in `logs`;
+    `name` must be fit for a file name.
     """
 
-    def __init__(self, name: str, module: str, arguments: Sequence[str], *, env: Mapping[str, str], logs: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        arguments: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        logs: Path,
+        directory: Path | None = None,
+    ) -> None:
         self.name = name
         self.out, self.log = logs / f"{name}.out", logs / f"{name}.log"
         with self.out.open("wb") as out, self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", module, *arguments],
+                cwd=directory,
                 env=dict(env),
                 stdin=subprocess.DEVNULL,
                 stdout=out,

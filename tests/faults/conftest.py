@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class SpawnProbe(Protocol):
-    """Starts `python -m tests.support.probe`; settings by their environment name."""
+    """Starts `python -m tests.support.programs.probe`; settings by their environment name."""
 
     def __call__(self, **settings: str) -> Child: ...
 
@@ -51,7 +51,9 @@ def spawn_probe(spawn: Spawn, probe_log: ProbeLog) -> SpawnProbe:
     """Starts probes; what they are doing is in `probe_log`."""
 
     def start(**settings: str) -> Child:
-        return spawn("tests.support.probe", env={"PROBE_LOG": str(probe_log.path), "PYTHONPATH": str(ROOT), **settings})
+        return spawn(
+            "tests.support.programs.probe", env={"PROBE_LOG": str(probe_log.path), "PYTHONPATH": str(ROOT), **settings}
+        )
 
     return start
 

@@ -19,7 +19,7 @@ from streams.scheduling import scripts as scheduling_scripts
 from streams.settling import limits as settling_limits
 from streams.settling import scripts as settling_scripts
 from streams.settling.ordering import Ordering
-from tests.faults.cut_aof import Case
+from tests.support.cut_aof import Case
 from tests.support.events import Noted
 
 KEYS: Final = Keys("aof")

@@ -15,8 +15,8 @@ import streams
 from streams.messages.message import CARRIED
 from streams.redis.embedded import ServerBinary
 from streams.redis.keys import NEVER_MS
-from tests.faults.cut_aof import sweep
 from tests.faults.script_cases import CASES, KEYS, NOTES, add, group, note
+from tests.support.cut_aof import sweep
 
 # The sweep ---------------------------------------------------------------------------------------------------------
 

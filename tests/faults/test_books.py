@@ -14,7 +14,7 @@ from streams.inspecting.ledger import GroupAccount
 from streams.inspecting.reconciliation import Accounts, _Look
 from tests.faults.conftest import ProbeLog, SpawnProbe
 from tests.streams.inspecting.test_reconciliation import adds_up
-from tests.support.probe import Probed
+from tests.support.programs.probe import Probed
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.newest_redis

@@ -11,8 +11,8 @@ from streams import Streams
 from streams.errors import NotFound
 from tests.faults.conftest import ROOT
 from tests.faults.soak.journal import read
-from tests.faults.versioned import Labelled
 from tests.support.child import Child, Spawn
+from tests.support.programs.versioned import Labelled
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.newest_redis, pytest.mark.timeout(90)]
@@ -36,7 +36,7 @@ async def test_large_entries_are_not_held_together_and_their_letters_are_referen
     """What is beside them is handled; a replay reads the data from its stream, or says that it has them no more."""
     log = tmp_path / "labels.jsonl"
     env = {"VERSION_LOG": str(log), "PYTHONPATH": str(ROOT)}
-    child = spawn("tests.faults.versioned", env=env, name="small")
+    child = spawn("tests.support.programs.versioned", env=env, name="small")
     await streams.publish(Labelled(n=0))
     await wait_until(lambda: log.exists() and len(read(log)) == 1, 30)
     before = peak(child)
@@ -69,5 +69,5 @@ async def test_large_entries_are_not_held_together_and_their_letters_are_referen
         await streams.dead_letters("labels").replay([lost.entry_id])
     assert await streams.redis.xlen(dead) == COUNT  # it is still a dead letter
     assert (await streams.dead_letters("labels").replay([kept.entry_id])).done == 1
-    spawn("tests.faults.versioned", env=env | {"STREAMS_MAX_BYTES": str(2 * LARGE)}, name="large")
+    spawn("tests.support.programs.versioned", env=env | {"STREAMS_MAX_BYTES": str(2 * LARGE)}, name="large")
     await wait_until(lambda: read(log)[-1]["n"] == 7, 30)

@@ -16,11 +16,11 @@ import pytest
 
 from streams import Streams
 from tests.faults.conftest import ROOT
-from tests.faults.deployed import Shipped
-from tests.faults.figures import percentile, told
 from tests.faults.soak.journal import Line, read
 from tests.streams.consuming.test_consumer import settled
 from tests.support.child import Child, Spawn
+from tests.support.figures import percentile, told
+from tests.support.programs.deployed import Shipped
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.newest_redis
@@ -67,9 +67,10 @@ class Fleet:
     async def start(self, version: int = 2) -> None:
         env = {
             "DEPLOY_LOG": str(self.log), "PYTHONPATH": str(ROOT), "VERSION": str(version), "STREAMS_LEASE": "5",
-            "STREAMS_UNSUPPORTED_EVERY": "0.5", "STREAMS_EVENTS": "tests.faults.deployed", "STREAMS_GRACE": "10",
+            "STREAMS_UNSUPPORTED_EVERY": "0.5", "STREAMS_EVENTS": "tests.support.programs.deployed",
+            "STREAMS_GRACE": "10",
         }  # fmt: skip
-        child = self.spawn("tests.faults.deployed", env=env, name=f"shipping-{version}")
+        child = self.spawn("tests.support.programs.deployed", env=env, name=f"shipping-{version}")
         self.running.append(child)
         await wait_until(lambda: "consumer.started" in child.stderr(), 40, child.output)
 

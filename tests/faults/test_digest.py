@@ -95,11 +95,11 @@ async def test_a_process_that_dies_before_the_reply(
     receipt = await streams.publish(UserRegistered(user_id=1, email="ada@example.com", name="Ada"))
     await wait_until(lambda: len(sink.mails()) == 1, timeout=20, message=victim.output)
     victim.kill()
-    heir = spawn_email(EMAIL_AMBIGUOUS=ambiguous)
+    successor = spawn_email(EMAIL_AMBIGUOUS=ambiguous)
     if ambiguous == "hold":
-        (error,) = await wait_until(lambda: letters(streams), timeout=20, message=heir.output)
+        (error,) = await wait_until(lambda: letters(streams), timeout=20, message=successor.output)
         assert f"<{receipt.id}.welcome@example.com>" in error
         assert len(sink.mails()) == 1
         assert (await streams.dead_letters("email").replay([receipt.id])).done == 1
-    await wait_until(lambda: len(sink.mails()) == 2, timeout=20, message=heir.output)
+    await wait_until(lambda: len(sink.mails()) == 2, timeout=20, message=successor.output)
     assert {str(mail["Message-ID"]) for mail in sink.mails()} == {f"<{receipt.id}.welcome@example.com>"}

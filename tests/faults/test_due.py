@@ -21,7 +21,7 @@ async def test_a_delayed_event_outlives_every_process_and_redis(
     env = {
         "REDIS_URL": server.url,
         "QUEUE_PREFIX": app,
-        "STREAMS_EVENTS": "tests.support.probe",
+        "STREAMS_EVENTS": "tests.support.programs.probe",
         "PYTHONPATH": str(ROOT),
     }
     consumer = spawn_probe(**env)

@@ -23,13 +23,13 @@ from streams.redis.connection import Connections
 from streams.redis.reconnect import Reconnect
 from streams.sql import CurrentTransaction, SqlInbox
 from tests.conftest import RedisFactory
-from tests.faults.figures import told
 from tests.sql.conftest import database_url, engine, postgres, postgres_url
 from tests.sql.ledger import enter, entries, open_ledger
 from tests.streams.conftest import StartConsumer, make_settings, start
 from tests.streams.consuming.test_consumer import settled
 from tests.streams.inspecting.test_reconciliation import adds_up
 from tests.support.events import Noted
+from tests.support.figures import told
 from tests.support.proxy import Proxy
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until

@@ -35,7 +35,7 @@ MANY = [2, pytest.param(20, marks=[pytest.mark.slow, pytest.mark.timeout(900)])]
 
 @pytest.fixture
 def worker_env(database_url: str) -> Mapping[str, str]:
-    """Its database, and a lease that its heir does not wait for long; no limit that the kills reach."""
+    """Its database, and a lease that its successor does not wait for long; no limit that the kills reach."""
     return {
         "DATABASE_URL": database_url, "PYTHONPATH": str(ROOT), "STREAMS_LEASE": "0.5", "STREAMS_DELIVERIES": "100",
         "STREAMS_CONCURRENCY": "4", "OTEL_SDK_DISABLED": "true",

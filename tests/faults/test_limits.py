@@ -11,10 +11,10 @@ import pytest
 
 from streams import Streams
 from tests.faults.conftest import ROOT
-from tests.faults.limited import AT_ONCE, RATE, Called, Held
 from tests.faults.soak.journal import Line, read
 from tests.streams.consuming.test_consumer import settled
 from tests.support.child import Child, Spawn
+from tests.support.programs.limited import AT_ONCE, RATE, Called, Held
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.newest_redis
@@ -32,7 +32,7 @@ def lines_of(log: Path, what: str) -> list[Line]:
 
 async def keeps_the_rate(streams: Streams, spawn: Spawn, log: Path, count: int) -> None:
     """Measures how long `count` events take, by Redis' clock."""
-    children = [spawn("tests.faults.limited", env=environment(log), name=f"limited-{at}") for at in range(2)]
+    children = [spawn("tests.support.programs.limited", env=environment(log), name=f"limited-{at}") for at in range(2)]
     await streams.publish_many([Called(n=n) for n in range(count)])
     await wait_until(lambda: len(lines_of(log, "called")) >= count, timeout=count / RATE * 2 + 15)
     lines = lines_of(log, "called")
@@ -85,7 +85,7 @@ async def test_never_more_at_once_over_kills(streams: Streams, spawn: Spawn, tmp
     """A killed process' places stay taken until its messages run again; none is lost for good."""
     log, each, kills = tmp_path / "held.jsonl", 150, 5
     env = environment(log)
-    children: list[Child] = [spawn("tests.faults.limited", env=env, name=f"limited-{at}") for at in range(3)]
+    children: list[Child] = [spawn("tests.support.programs.limited", env=env, name=f"limited-{at}") for at in range(3)]
     await streams.publish_many([Held(n=n, tenant=f"t{n % 3}") for n in range(3 * each)])
 
     def done() -> int:
@@ -97,7 +97,7 @@ async def test_never_more_at_once_over_kills(streams: Streams, spawn: Spawn, tmp
         child = children.pop(0)
         child.kill()
         killed[child.pid] = monotonic()
-        children.append(spawn("tests.faults.limited", env=env, name=f"again-{kill}"))
+        children.append(spawn("tests.support.programs.limited", env=env, name=f"again-{kill}"))
     await wait_until(lambda: done() == 3 * each, timeout=60, message=lambda: f"{done()} of {3 * each}")
     await wait_until(lambda: settled(streams, "limited"), timeout=20)
     lines = read(log)

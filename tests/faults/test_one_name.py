@@ -14,9 +14,9 @@ from structlog.testing import capture_logs
 
 from streams import Consumer, Processor, PublishUncertain, Settings, Streams, SyncStreams, Unreachable
 from tests.conftest import RedisFactory
-from tests.faults.figures import told
 from tests.streams.conftest import make_settings, start
 from tests.support.events import Noted
+from tests.support.figures import told
 from tests.support.proxy import Proxy
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until

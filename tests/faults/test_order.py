@@ -13,8 +13,8 @@ import pytest
 from streams import Streams
 from tests.faults.conftest import ROOT
 from tests.faults.soak.journal import read
-from tests.faults.stepping import Stepped
 from tests.support.child import Child, Spawn
+from tests.support.programs.stepping import Stepped
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.newest_redis
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.newest_redis
 async def steps_in_order(streams: Streams, spawn: Spawn, log: Path, *, keys: int, each: int, kills: int) -> None:
     """Publishes, kills, waits for the last one, and counts what was out of order."""
     env: Mapping[str, str] = {"STEP_LOG": str(log), "PYTHONPATH": str(ROOT), "STREAMS_LEASE": "1", "LOG_LEVEL": "ERROR"}
-    children: list[Child] = [spawn("tests.faults.stepping", env=env) for _ in range(3)]
+    children: list[Child] = [spawn("tests.support.programs.stepping", env=env) for _ in range(3)]
 
     async def publish() -> None:
         for n in range(each):
@@ -38,7 +38,7 @@ async def steps_in_order(streams: Streams, spawn: Spawn, log: Path, *, keys: int
     for kill in range(kills):
         await wait_until(lambda kill=kill: done() >= total * kill // (kills + 1), timeout=60)  # type: ignore[misc]
         children.pop(0).kill()  # the oldest: it is at work
-        children.append(spawn("tests.faults.stepping", env=env, name=f"again-{kill}"))
+        children.append(spawn("tests.support.programs.stepping", env=env, name=f"again-{kill}"))
     await wait_until(lambda: done() == total, timeout=90, message=lambda: f"{done()} of {total}")
     await publishing
     lines = read(log)

@@ -15,7 +15,7 @@ from tests.conftest import RedisFactory
 from tests.streams.consuming.test_consumer import settled
 from tests.support.child import Child, Spawn
 from tests.support.events import Noted
-from tests.support.probe import Probed
+from tests.support.programs.probe import Probed
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until, wait_until_sync
 
@@ -49,7 +49,7 @@ async def test_processes_outlive_a_new_password(
     file.write_text("old\n")
     env = {"REDIS_URL": f"redis://127.0.0.1:{server.port}/0", "REDIS_PASSWORD_FILE": str(file), "PROBE_LOG": str(log)}
     env |= {"STREAMS_LEASE": "5"}
-    children = [spawn("tests.support.probe", env=env, name=f"probe-{n}") for n in range(2)]
+    children = [spawn("tests.support.programs.probe", env=env, name=f"probe-{n}") for n in range(2)]
     monkeypatch.setenv("REDIS_PASSWORD_FILE", str(file))
     settings = Settings(redis_url=env["REDIS_URL"], app=app)
     async with Streams(settings=settings) as streams:
@@ -131,12 +131,12 @@ def test_a_wrong_password_ends_a_process_after_some_tries(
     file.write_text("wrong")
     env = {"REDIS_URL": f"redis://127.0.0.1:{server.port}/0", "REDIS_PASSWORD_FILE": str(file)}
     began = time.monotonic()
-    child: Child = spawn("tests.support.probe", env=env)
+    child: Child = spawn("tests.support.programs.probe", env=env)
     assert child.wait(30) == 78
     assert time.monotonic() - began > 2.5
     assert "refuses the login; set REDIS_PASSWORD" in child.stderr()
     before = refused_logins(server)
-    late = spawn("tests.support.probe", env=env, name="late")
+    late = spawn("tests.support.programs.probe", env=env, name="late")
     wait_until_sync(lambda: refused_logins(server) > before, 20, late.output)
     file.write_text("right")
     wait_until_sync(lambda: "consumer.started" in late.stdout() + late.stderr(), 20, late.output)

@@ -15,16 +15,16 @@ import pytest
 from streams import Streams
 from streams.sql import create_tables, make_engine
 from tests.faults.conftest import ROOT
-from tests.faults.points import AFTERWARDS, POINTS, Wanted
 from tests.sql.ledger import entries, open_ledger
 from tests.streams.inspecting.test_reconciliation import make_group
+from tests.support.programs.points import AFTERWARDS, POINTS, Wanted
 from tests.support.waiting import wait_until
 
 
 class Lives:
     """The program that forks a child for each life."""
 
-    def __init__(self, env: Mapping[str, str], directory: Path, module: str = "tests.faults.points") -> None:
+    def __init__(self, env: Mapping[str, str], directory: Path, module: str = "tests.support.programs.points") -> None:
         self._errors = (directory / "points.err").open("wb")
         self._process = subprocess.Popen(
             [sys.executable, "-m", module],
@@ -32,7 +32,7 @@ class Lives:
         )  # fmt: skip
 
     def ask(self, what: str) -> int:
-        """One command: the pid of an heir, or how a child ended."""
+        """One command: the pid of an successor, or how a child ended."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(f"{what}\n".encode())
@@ -54,7 +54,7 @@ def database(tmp_path: Path) -> str:
 def lives(streams_env: Mapping[str, str], database: str, tmp_path: Path) -> Iterator[Lives]:
     settings = {
         "STREAMS_LEASE": "0.5", "DATABASE_URL": database, "PYTHONPATH": str(ROOT), "LOG_LEVEL": "ERROR",
-        "STREAMS_EVENTS": "tests.faults.points",
+        "STREAMS_EVENTS": "tests.support.programs.points",
     }  # fmt: skip
     made = Lives({**streams_env, **settings}, tmp_path)
     yield made
@@ -99,14 +99,14 @@ async def sweep(streams: Streams, lives: Lives, database: str, seed: int) -> Non
             await streams.redis.xreadgroup("wants", "long-dead", {streams.keys.stream("wanted"): ">"}, count=5)
         if not late:
             assert lives.ask(f"first {point}") == -9, point
-        heir = lives.ask("heir")
+        successor = lives.ask("successor")
         await wait_until(lambda: done(streams), 20, f"all is done after {point!r}")
         if late:
             assert lives.ask(f"first {point}") == -9, point
             assert lives.ask(f"again {point}") == 0, point
             good += [1000] * (point == "before the mark of the outbox")
             await wait_until(lambda: done(streams), 20, f"all is done after {point!r}")
-        assert lives.ask(f"end {heir}") == 0, point
+        assert lives.ask(f"end {successor}") == 0, point
         assert await entries(engine) == sorted(good), point
         assert await dead(streams) == Counter(poison), point
     granted = [

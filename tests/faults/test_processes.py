@@ -15,7 +15,7 @@ from streams.consuming.membership import new_consumer_name
 from tests.conftest import RedisFactory
 from tests.faults.conftest import ProbeLog, SpawnProbe
 from tests.support.child import Child
-from tests.support.probe import Probed
+from tests.support.programs.probe import Probed
 from tests.support.waiting import wait_until
 
 
@@ -114,31 +114,33 @@ async def owners(streams: Streams) -> dict[str, int]:
 async def test_a_stopped_consumer_settles_nothing_it_lost(
     streams: Streams, spawn_probe: SpawnProbe, probe_log: ProbeLog
 ) -> None:
-    """SIGSTOP for three leases, then SIGCONT while the heir still works: the zombie notices, takes nothing back and
-    settles nothing, 20 of 20 times; the heir then settles all.
+    """SIGSTOP for three leases, then SIGCONT while the successor still works: the zombie notices, takes nothing back
+    and settles nothing, 20 of 20 times; the successor then settles all.
     """
     zombie = spawn_probe(STREAMS_LEASE="0.4", STREAMS_CONCURRENCY="20")
     await streams.publish_many([Probed(n=n, act="sleep", seconds=5) for n in range(20)])
     await wait_until(lambda: len(probe_log.numbers("start")) == 20)
     zombie.signal(signal.SIGSTOP)
     stopped_at = time.monotonic()
-    heir = spawn_probe(STREAMS_LEASE="0.4", STREAMS_CONCURRENCY="20")
+    successor = spawn_probe(STREAMS_LEASE="0.4", STREAMS_CONCURRENCY="20")
     await wait_until(lambda: len(probe_log.numbers("start")) == 40)
     await wait_until(lambda: time.monotonic() - stopped_at > 3 * 0.4)
     zombie.signal(signal.SIGCONT)
     held: list[dict[str, int]] = []
 
     async def noticed() -> bool:
-        held.append(await owners(streams))  # at every look: what it took back would be the heir's again in a moment
+        held.append(
+            await owners(streams)
+        )  # at every look: what it took back would be the successor's again in a moment
         return "lease_lost" in zombie.stderr() or "fenced" in zombie.stderr()
 
     await wait_until(noticed)
-    assert all(list(each.values()) == [20] and str(heir.pid) in next(iter(each)) for each in held), held
+    assert all(list(each.values()) == [20] and str(successor.pid) in next(iter(each)) for each in held), held
     zombie.terminate()
     assert zombie.wait() == 0
     assert list((await owners(streams)).values()) == [20], "the zombie settled or handed back what it did not own"
     await wait_until(lambda: done(streams))
-    assert [line["pid"] for line in probe_log.lines("end")].count(heir.pid) == 20
+    assert [line["pid"] for line in probe_log.lines("end")].count(successor.pid) == 20
     assert await streams.redis.xlen(streams.keys.inbox("probe")) == 0
 
 

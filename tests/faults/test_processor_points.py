@@ -1,4 +1,4 @@
-"""Kill points of the processors: whoever dies in an import, an export or a mail, its heir ends it as if nobody had."""
+"""Kill points of the processors: an import, an export or a mail whose process died is ended by its successor."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from schemas import (
 )
 from streams import Streams
 from tests.faults.conftest import ROOT
-from tests.faults.processor_points import POINTS
 from tests.faults.test_points import Lives
 from tests.processors.file.conftest import SHOP, levels, published, put, shop, storages
 from tests.processors.shared.database.conftest import business
 from tests.sql.conftest import database_url, postgres, postgres_url
+from tests.support.programs.processor_points import POINTS
 from tests.support.waiting import wait_until
 
 __all__ = ["business", "database_url", "postgres", "postgres_url", "shop", "storages"]
@@ -71,7 +71,7 @@ def environment(
 @pytest.fixture
 def lives(streams_env: Mapping[str, str], environment: Mapping[str, str], tmp_path: Path) -> Iterator[Lives]:
     settings = {"STREAMS_LEASE": "0.5", "PYTHONPATH": str(ROOT), "LOG_LEVEL": "ERROR", "POLARS_MAX_THREADS": "1"}
-    made = Lives({**streams_env, **environment, **settings}, tmp_path, "tests.faults.processor_points")
+    made = Lives({**streams_env, **environment, **settings}, tmp_path, "tests.support.programs.processor_points")
     yield made
     made.end()
 
@@ -150,9 +150,9 @@ async def sweep(world: World, lives: Lives, seed: int, most: int = len(POINTS)) 
     for point in points:
         await world.ask(point)
         assert lives.ask(f"first {point}") == -9, point
-        heir = lives.ask(f"heir {point}")
+        successor = lives.ask(f"successor {point}")
         await wait_until(world.is_done, 20, f"all is done after {point!r}")
-        assert lives.ask(f"end {heir}") == 0, point
+        assert lives.ask(f"end {successor}") == 0, point
         await world.check(point)
     drafts = [path.name for path in (world.storages.exports.directory or Path()).glob("*/*#*")]
     assert all(FileKey.checked(f"{SHOP}/{name.partition('#')[0]}") for name in drafts)
@@ -183,9 +183,9 @@ async def test_a_death_after_the_content_is_no_second_mail_where_it_is_held(
     world, point = World(streams, shop, storages, sink), "mail: the server has the content"
     await world.ask(point)
     assert lives.ask(f"first {point}") == -9
-    heir = lives.ask(f"heir {point}")
+    successor = lives.ask(f"successor {point}")
     await wait_until(world.is_done, 20)
-    assert lives.ask(f"end {heir}") == 0
+    assert lives.ask(f"end {successor}") == 0
     sent = Counter(line["message_id"] for line in sink.events("accepted"))
     held = [letter async for letter in streams.dead_letters("email").ls()]
     assert max(sent.values()) == 1, "a held mail was sent again"

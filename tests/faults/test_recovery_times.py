@@ -17,8 +17,8 @@ from pydantic import SecretStr
 from streams import Consumer, Processor, Streams
 from tests.conftest import RedisFactory
 from tests.faults.conftest import ProbeLog, SpawnProbe
-from tests.faults.figures import percentile, told
-from tests.support.probe import Probed
+from tests.support.figures import percentile, told
+from tests.support.programs.probe import Probed
 from tests.support.proxy import Mode, Proxy
 from tests.support.waiting import wait_until
 

@@ -12,7 +12,7 @@ from streams.messages.message import decode
 from streams.redis.entries import Entries
 from tests.streams.inspecting.test_reconciliation import account, adds_up, make_group
 from tests.support.child import Spawn
-from tests.support.probe import Probed
+from tests.support.programs.probe import Probed
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(90)
@@ -28,7 +28,7 @@ async def test_a_killed_replay_is_resumed_and_delivers_each_event_once(streams: 
     for group in ("probe", "other"):
         await make_group(streams, group, "probes")
     receipts = await streams.publish_many([Probed(n=n) for n in range(500)])
-    events = {"STREAMS_EVENTS": "tests.support.probe", "PYTHONPATH": _root()}
+    events = {"STREAMS_EVENTS": "tests.support.programs.probe", "PYTHONPATH": _root()}
     replay = spawn("streams", "replay", "probes", "--group", "probe", "--yes", "--rate", "400", env=events)
     reached: list[int] = []
     for wanted in (137, 237, 337):

@@ -67,7 +67,7 @@ class CommandLine:
 
     async def __aenter__(self) -> Self:
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.faults.rows_of_commands",
+            sys.executable, "-m", "tests.support.programs.rows_of_commands",
             cwd=self._directory, env=self._environment,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip

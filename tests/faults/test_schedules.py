@@ -24,7 +24,7 @@ PROCESSES = 5
 
 
 class Clocks:
-    """Five processes of `tests.support.clock`, and what they have published."""
+    """Five processes of `tests.support.programs.clock`, and what they have published."""
 
     def __init__(self, spawn: Spawn, streams: Streams, env: Mapping[str, str]) -> None:
         self._spawn = spawn
@@ -34,7 +34,7 @@ class Clocks:
 
     def start(self) -> None:
         """Starts one more."""
-        self.children.append(self._spawn("tests.support.clock", env=self._env))
+        self.children.append(self._spawn("tests.support.programs.clock", env=self._env))
 
     async def now(self) -> int:
         """Redis' clock in ms, 0 while it is away."""

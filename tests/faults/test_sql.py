@@ -16,9 +16,9 @@ from streams import Streams
 from streams.sql.tables import outbox
 from tests.faults.conftest import ROOT
 from tests.sql.conftest import database_url, engine, postgres, postgres_url
-from tests.sql.killed import Ordered
 from tests.sql.ledger import entries, open_ledger
 from tests.support.child import Child, Spawn
+from tests.support.programs.sql_killed import Ordered
 from tests.support.waiting import wait_until
 
 __all__ = ["database_url", "engine", "postgres", "postgres_url"]
@@ -39,7 +39,7 @@ def kill_env(killed_log: Path, database_url: str) -> Mapping[str, str]:
     """What the processes need to know; a lease that they do not wait for long, and no limit that the kills reach."""
     return {
         "KILLED_LOG": str(killed_log), "DATABASE_URL": database_url, "PYTHONPATH": str(ROOT), "STREAMS_LEASE": "0.5",
-        "STREAMS_PREFETCH": "1", "STREAMS_DELIVERIES": "100", "STREAMS_EVENTS": "tests.sql.killed",
+        "STREAMS_PREFETCH": "1", "STREAMS_DELIVERIES": "100", "STREAMS_EVENTS": "tests.support.programs.sql_killed",
     }  # fmt: skip
 
 
@@ -63,7 +63,7 @@ async def test_200_kills_between_effect_and_ack_give_200_effects(
 ) -> None:
     """Every event's process dies after the commit, before the ack. Effects and follow-ups are there once each."""
     await open_ledger(engine)
-    children: list[Child] = [spawn("tests.sql.killed", "consumer", env=kill_env) for _ in range(4)]
+    children: list[Child] = [spawn("tests.support.programs.sql_killed", "consumer", env=kill_env) for _ in range(4)]
     await streams.publish_many([Ordered(n=n) for n in range(KILLS)])
 
     def killed() -> int:
@@ -89,7 +89,7 @@ async def test_4_kill_points_of_the_outbox_50_times_each(
     what was committed is published once and in order, what was not is not.
     """
     await open_ledger(engine)
-    child = spawn("tests.sql.killed", "outbox", "50", env=kill_env)
+    child = spawn("tests.support.programs.sql_killed", "outbox", "50", env=kill_env)
     assert child.wait(timeout=100) == 0, child.output()
 
     ends = Counter((death["role"], death["signal"]) for death in deaths(killed_log))

@@ -12,8 +12,8 @@ from streams.inspecting.doctor import Finding
 from streams.settling.unsupported import newer_than_code
 from tests.faults.conftest import ROOT
 from tests.faults.soak.journal import read
-from tests.faults.versioned import Labelled
 from tests.support.child import Spawn
+from tests.support.programs.versioned import Labelled
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.newest_redis, pytest.mark.timeout(90)]
@@ -30,9 +30,9 @@ async def test_what_is_newer_than_a_process_is_handled_by_the_next(
     log = tmp_path / "labels.jsonl"
     env = {
         "VERSION_LOG": str(log), "PYTHONPATH": str(ROOT), "STREAMS_UNSUPPORTED_EVERY": "0.5",
-        "STREAMS_EVENTS": "tests.faults.versioned",
+        "STREAMS_EVENTS": "tests.support.programs.versioned",
     }  # fmt: skip
-    old = spawn("tests.faults.versioned", env=env | {"VERSION": "1"}, name="old")
+    old = spawn("tests.support.programs.versioned", env=env | {"VERSION": "1"}, name="old")
     receipts = await streams.publish_many([Labelled(n=n) for n in range(EVENTS)])
 
     async def waits() -> bool:
@@ -56,7 +56,7 @@ async def test_what_is_newer_than_a_process_is_handled_by_the_next(
     assert finding.remedy.startswith("deploy the code of labels that knows version 2; after 24 h")
     assert old.stderr().count("delivery.newer_than_code") == 1
 
-    new = spawn("tests.faults.versioned", env=env | {"VERSION": "2"}, name="new")
+    new = spawn("tests.support.programs.versioned", env=env | {"VERSION": "2"}, name="new")
     await wait_until(lambda: len(read(log)) >= EVENTS, 40)
     lines = read(log)
     assert sorted(line["n"] for line in lines) == list(range(EVENTS)), "one was handled twice"
@@ -80,7 +80,7 @@ async def test_the_code_that_knows_it_does_not_wait_for_the_next_look(
     """Also if that is an hour away: a consumer that starts brings forward what it knows, and nothing else."""
     log = tmp_path / "labels.jsonl"
     env = {"VERSION_LOG": str(log), "PYTHONPATH": str(ROOT), "STREAMS_UNSUPPORTED_EVERY": "3600"}
-    old = spawn("tests.faults.versioned", env=env | {"VERSION": "1"}, name="old")
+    old = spawn("tests.support.programs.versioned", env=env | {"VERSION": "1"}, name="old")
     await streams.publish_many([Labelled(n=n) for n in range(EVENTS)])
     far = {"type": "Labelled", "dataversion": "999", "data": '{"n": 1}'}
     await streams.redis.xadd(streams.keys.stream("labels"), far)
@@ -94,7 +94,7 @@ async def test_the_code_that_knows_it_does_not_wait_for_the_next_look(
 
     await wait_until(all_wait, 20)
     old.terminate()
-    spawn("tests.faults.versioned", env=env | {"VERSION": "2"}, name="new")
+    spawn("tests.support.programs.versioned", env=env | {"VERSION": "2"}, name="new")
     await wait_until(lambda: log.exists() and len(read(log)) >= EVENTS, 20)
     assert sorted(line["n"] for line in read(log)) == list(range(EVENTS))
     assert await waiting() == 2

@@ -10,7 +10,7 @@ import pytest
 from streams import Streams
 from streams.inspecting.facts import Reason, State
 from tests.faults.conftest import ProbeLog, SpawnProbe
-from tests.support.probe import Probed
+from tests.support.programs.probe import Probed
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.newest_redis

@@ -115,7 +115,7 @@ async def test_whoever_asked_hears_of_processes_that_are_killed(
                 assert child.returncode == -9, child.output()
                 child, dead = None, dead + 1
             if child is None and dead < MOST:
-                child = spawn("tests.processors.dying", processor, env=env, name=f"life-{dead}")
+                child = spawn("tests.support.programs.dying_writer", processor, env=env, name=f"life-{dead}")
             return bool(sink.mails())
 
         await wait_until(answered, 150, lambda: child.output() if child else "no process")

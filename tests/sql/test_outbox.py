@@ -169,10 +169,10 @@ async def test_a_relay_that_published_and_died_has_published_once(
     async with engine.begin() as connection:
         receipts = [await outbox.publish(connection, Noted(n=n)) for n in range(50)]
         await outbox.publish(connection, Noted(n=-1), delay=3600)
-    dead, late, heir = (Relay(engine, streams) for _ in range(3))
+    dead, late, successor = (Relay(engine, streams) for _ in range(3))
     await dead._publish((await dead._read())[:20])
     read_late = await late._read()
-    await heir._publish(await heir._read())
+    await successor._publish(await successor._read())
     await late._publish(read_late)
     assert [fields[b"id"].decode() for fields in await published(streams)] == [receipt.id for receipt in receipts]
     assert await streams.redis.zcard(streams.keys.due()) == 1

@@ -6,8 +6,9 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 from typing import TYPE_CHECKING, Protocol
+
+from examples.demo.child_process import ChildProcess
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,44 +24,22 @@ class Spawn(Protocol):
         """Starts it; `env` is added to `streams_env`, `name` names its output (its module unless given)."""
 
 
-class Child:
+class Child(ChildProcess):
     """One process in a session of its own, so that what it starts ends with it."""
 
     def __init__(self, command: list[str], directory: Path, env: Mapping[str, str], name: str) -> None:
-        self.name = name
-        self._out, self._err = directory / f"{name}.out", directory / f"{name}.err"
-        with self._out.open("wb") as out, self._err.open("wb") as err:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", *command],
-                cwd=directory,
-                env=dict(env),
-                stdin=subprocess.DEVNULL,
-                stdout=out,
-                stderr=err,
-                start_new_session=True,
-            )
-        self.pid = self._process.pid
+        super().__init__(name, command[0], command[1:], env=env, logs=directory, directory=directory)
 
     def __str__(self) -> str:
         return f"{self.name} (pid {self.pid}, {'running' if self.running else f'exit {self.returncode}'})"
 
-    @property
-    def returncode(self) -> int | None:
-        """Its exit code, None while it runs, negative after a signal."""
-        return self._process.poll()
-
-    @property
-    def running(self) -> bool:
-        """Whether it lives."""
-        return self.returncode is None
-
     def stdout(self) -> str:
         """What it has written so far."""
-        return self._out.read_text(encoding="utf-8", errors="replace")
+        return self.out.read_text(encoding="utf-8", errors="replace")
 
     def stderr(self) -> str:
         """What it has complained about so far."""
-        return self._err.read_text(encoding="utf-8", errors="replace")
+        return self.log.read_text(encoding="utf-8", errors="replace")
 
     def output(self) -> str:
         """The ends of both, for a person."""
@@ -70,15 +49,6 @@ class Child:
         """Sends it (and only it) a signal."""
         self._process.send_signal(number)
 
-    def terminate(self) -> None:
-        """Asks it to drain and end."""
-        self.signal(signal.SIGTERM)
-
-    def kill(self) -> None:
-        """Ends it at once and waits until it is gone."""
-        self.signal(signal.SIGKILL)
-        self._process.wait(timeout=10)
-
     def wait(self, timeout: float = 20) -> int:
         """Waits for its end and returns its exit code; fails with its output after `timeout` seconds."""
         try:
@@ -86,8 +56,8 @@ class Child:
         except subprocess.TimeoutExpired:
             raise AssertionError(f"still running after {timeout:g} s\n{self.output()}") from None
 
-    def end(self) -> None:
-        """Ends it and everything in its session, whatever state it is in."""
+    def end(self, patience: float = 10) -> None:
+        """Ends it and everything in its session, whatever state it is in, and waits until it is gone."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)  # its own group: it was started as the leader of a new session
-        self._process.wait(timeout=10)
+        self._process.wait(patience)

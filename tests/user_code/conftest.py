@@ -30,6 +30,6 @@ def spawn_odd(spawn: Spawn, odd_log: ProbeLog) -> SpawnOdd:
 
     def start(**settings: str) -> Child:
         env = {"ODD_LOG": str(odd_log.path), "PYTHONPATH": str(ROOT), **settings}
-        return spawn("tests.user_code.odd_process", env=env)
+        return spawn("tests.support.programs.odd_handlers", env=env)
 
     return start

@@ -16,9 +16,9 @@ import pytest
 from streams import Streams
 from tests.faults.conftest import ROOT, ProbeLog
 from tests.support.child import Spawn
+from tests.support.programs.odd_handlers import Odd, OddForLong, OddInThread
 from tests.support.waiting import wait_until
 from tests.user_code.conftest import SpawnOdd
-from tests.user_code.odd_process import Odd, OddForLong, OddInThread
 
 pytestmark = pytest.mark.newest_redis
 
@@ -60,7 +60,7 @@ async def test_the_first_process_of_a_container_ends_too(
     environment = {**streams_env, "ODD_LOG": str(odd_log.path), "PYTHONPATH": str(ROOT)}
     environment |= {"ODD_TIMEOUT": "1", "STREAMS_LEASE": "1"}
     command = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
-    command += [sys.executable, "-m", "tests.user_code.odd_process"]
+    command += [sys.executable, "-m", "tests.support.programs.odd_handlers"]
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as child:
         try:
             await streams.publish(Odd(n=1, act=act))

@@ -10,9 +10,9 @@ import pytest
 
 from streams import Streams
 from tests.faults.conftest import ProbeLog
+from tests.support.programs.odd_handlers import Odd, OddInThread
 from tests.support.waiting import wait_until
 from tests.user_code.conftest import SpawnOdd
-from tests.user_code.odd_process import Odd, OddInThread
 
 pytestmark = pytest.mark.newest_redis
 

@@ -12,8 +12,8 @@ import pytest
 from streams import Streams
 from tests.streams import conftest
 from tests.support.child import Spawn
+from tests.support.programs.failing_handlers import Tried
 from tests.support.waiting import wait_until
-from tests.user_code.failing_process import Tried
 
 make_settings, streams = conftest.make_settings, conftest.streams
 
@@ -32,7 +32,7 @@ FAULTS = {
 @pytest.mark.newest_redis
 async def test_one_process_outlives_them_all(streams: Streams, spawn: Spawn, tmp_path: Path) -> None:
     log = tmp_path / "trials"
-    child = spawn("tests.user_code.failing_process", env={"TRIALS_LOG": str(log)})
+    child = spawn("tests.support.programs.failing_handlers", env={"TRIALS_LOG": str(log)})
     events = [Tried(n=n, fault=fault) for n, fault in enumerate([*FAULTS, "returns"])]
     events += [Tried(n=n) for n in range(len(events), 30)]
     await streams.publish_many(events)

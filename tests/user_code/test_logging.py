@@ -25,9 +25,9 @@ from streams.sql import create_tables, make_engine
 from streams.testing import Harness
 from tests.faults.conftest import ROOT, ProbeLog
 from tests.support.child import Spawn
+from tests.support.programs.odd_handlers import Odd
 from tests.support.waiting import wait_until
 from tests.user_code.conftest import SpawnOdd
-from tests.user_code.odd_process import Odd
 
 CANARY = "canary@example.com"
 
@@ -237,7 +237,7 @@ async def test_a_log_that_cannot_be_written_stops_nothing(
 ) -> None:
     """The events are handled, a crash ends the process with 1, a signal with 0."""
     environment = {**streams_env, "ODD_LOG": str(odd_log.path), "PYTHONPATH": str(ROOT), "LOG_FORMAT": "console"}
-    command = [sys.executable, "-m", "tests.user_code.odd_process"]
+    command = [sys.executable, "-m", "tests.support.programs.odd_handlers"]
     if where == "a reader that dies":
         reader, writer = os.pipe()
         child = subprocess.Popen(command, env=environment, stdout=writer, stderr=writer)
@@ -265,7 +265,7 @@ async def test_a_reader_that_stops_reading_costs_the_process(
     """
     environment = {**streams_env, "ODD_LOG": str(odd_log.path), "PYTHONPATH": str(ROOT)}
     environment |= {"ODD_TIMEOUT": "1", "STREAMS_LEASE": "0.5"}
-    command = [sys.executable, "-m", "tests.user_code.odd_process"]
+    command = [sys.executable, "-m", "tests.support.programs.odd_handlers"]
     reader, writer = os.pipe()
     child = subprocess.Popen(command, env=environment, stdout=writer, stderr=writer)
     os.close(writer)

@@ -11,8 +11,8 @@ import pytest
 
 from streams import Streams
 from tests.support.child import Child, Spawn
+from tests.support.programs.sleepers import Slept, SleptInExecutor, SleptInOwnExecutor, Swept
 from tests.support.waiting import wait_until
-from tests.user_code.sleepers import Slept, SleptInExecutor, SleptInOwnExecutor, Swept
 from tests.user_code.test_cancelling import all_settled
 
 ROOT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ class Sleepers:
     def start(self, **settings: str) -> Child:
         """One process."""
         env = {"SLEEPERS_LOG": str(self._log), "PYTHONPATH": str(ROOT), **settings}
-        return self._spawn("tests.user_code.sleepers", env=env)
+        return self._spawn("tests.support.programs.sleepers", env=env)
 
     def lines(self, what: str, pid: int = 0) -> list[dict[str, Any]]:
         """What was written, in order."""

@@ -65,7 +65,7 @@ async def test_an_import_that_is_killed_at_its_borders(
     children: list[Child] = [spawn("processors.file", env=env, name="first")]
     killed_at = [0]
     for number in range(kills):
-        children.append(spawn("processors.file", env=env, name=f"heir-{number}"))
+        children.append(spawn("processors.file", env=env, name=f"successor-{number}"))
 
         try:
             async with asyncio.timeout(60):

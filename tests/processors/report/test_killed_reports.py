@@ -83,15 +83,15 @@ async def test_a_report_whose_processes_are_killed(
         assert not [found async for found in storages.reports.ls()] or await _is_whole(storages)
         if await published(streams, ReportGenerated):
             break  # it was faster
-    heir = spawn("processors.report", env=env, name="heir")
+    successor = spawn("processors.report", env=env, name="successor")
 
     async def answered() -> list[ReportGenerated]:
         return await published(streams, ReportGenerated)
 
-    (answer,) = await wait_until(answered, 60, heir.output)
-    await wait_until(lambda: "consumer.started" in heir.stderr(), 60, heir.output)
-    heir.terminate()
-    assert heir.wait() == 0
+    (answer,) = await wait_until(answered, 60, successor.output)
+    await wait_until(lambda: "consumer.started" in successor.stderr(), 60, successor.output)
+    successor.terminate()
+    assert successor.wait() == 0
     async with shop.engine.connect() as connection:
         (row,) = (await connection.execute(select(reports))).all()
         expected = await connection.scalar(

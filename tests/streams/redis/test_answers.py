@@ -212,7 +212,7 @@ async def test_an_old_redis_is_called_too_old(
             await consumer.start()
         await consumer.stop()
         env = {**streams_env, "REDIS_URL": proxy.url}
-        for command in ("streams doctor", "streams status", "streams gaps", "tests.support.probe"):
+        for command in ("streams doctor", "streams status", "streams gaps", "tests.support.programs.probe"):
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", *command.split(), env=env, stdout=-1, stderr=-1
             )

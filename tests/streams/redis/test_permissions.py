@@ -21,7 +21,7 @@ def test_a_command_that_is_missing_is_named(
     with server.client() as client:
         client.execute_command("ACL", "SETUSER", "limited", "on", ">password", "~*", "&*", "+@all", f"-{missing}")
     url = f"redis://limited:password@127.0.0.1:{server.port}"
-    child = spawn("tests.support.probe", env={"REDIS_URL": url, "PYTHONPATH": str(ROOT)})
+    child = spawn("tests.support.programs.probe", env={"REDIS_URL": url, "PYTHONPATH": str(ROOT)})
     assert child.wait() == 78
     (line,) = [line for line in child.stderr().splitlines() if line.startswith("error: ")]
     assert missing.partition("|")[0] in line

@@ -312,7 +312,7 @@ def test_processes_end_by_what_cannot_work(spawn: Spawn, redis_url: str, app: st
     children = [
         (spawn(*command, env=env, name=f"{name}-{command[0]}"), code, said)
         for name, env, code, said in cases
-        for command in (("tests.support.probe",), ("streams", "status"), ("streams", "doctor"))
+        for command in (("tests.support.programs.probe",), ("streams", "status"), ("streams", "doctor"))
     ]
     for child, code, said in children:
         assert child.wait(25) == code, child.output()

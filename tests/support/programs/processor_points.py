@@ -1,7 +1,7 @@
 """Processor points: the processors of the project, which end themselves with SIGKILL at one named point.
 
-As `python -m tests.faults.processor_points`; it is told what to do as `tests.faults.points` is. polars and obstore
-start threads when they are used for the first time: only the children use them.
+It reads what to do as `points` does. polars and obstore start threads when they are used for the first time: only the
+children use them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from processors.report import handlers as report_handlers
 from processors.shared.storage import storage
 from processors.shared.storage.file_writer import FileWriter
 from streams import Consumer, Settings, Streams
-from tests.faults.points import LONGEST, die, live, main
+from tests.support.programs.points import LONGEST, die, live, main
 
 Wrap = Callable[[], None]
 
@@ -97,9 +97,9 @@ async def consume(name: str, ready: int = 1) -> None:
 
 
 def answer(role: str, what: str) -> int:
-    """`first POINT`: how the child ended; `heir POINT`: the pid of one; `end PID`: how that one ended."""
+    """`first POINT`: how the child ended; `successor POINT`: the pid of one; `end PID`: how that one ended."""
     name = what.partition(":")[0]
-    if role == "heir":
+    if role == "successor":
         ready, told = os.pipe()
         child = live(lambda: consume(name, told))
         os.close(told)
@@ -116,5 +116,5 @@ def answer(role: str, what: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.modules["tests.faults.processor_points"] = sys.modules["__main__"]
+    sys.modules["tests.support.programs.processor_points"] = sys.modules["__main__"]
     main(answer)

@@ -1,4 +1,4 @@
-"""Versioned: the same processor before and after a deploy, `python -m tests.faults.versioned` with `VERSION` 1 or 2."""
+"""Versioned: the same processor before and after a deploy, by `VERSION`: 1 or 2."""
 
 from __future__ import annotations
 
@@ -27,5 +27,5 @@ async def label(event: Labelled) -> None:
 
 
 if __name__ == "__main__":
-    sys.modules["tests.faults.versioned"] = sys.modules["__main__"]
+    sys.modules["tests.support.programs.versioned"] = sys.modules["__main__"]
     run(labels)

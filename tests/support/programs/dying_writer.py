@@ -1,4 +1,4 @@
-"""`python -m tests.processors.dying NAME`: a processor whose process is killed whenever it begins to write a file.
+"""The processor of a name (argument 1), whose process is killed whenever it begins to write a file.
 
 As the kernel kills one that takes too much memory.
 """

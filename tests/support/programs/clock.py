@@ -1,4 +1,4 @@
-"""Clock: a processor with a 1-second schedule, run as `python -m tests.support.clock` by tests that kill it.
+"""Clock: a processor with a 1-second schedule, for tests that kill it.
 
 With `CLOCK_RACE` nobody waits for who fired the last slot: that saves calls, and must not be what keeps slots single.
 """
@@ -28,7 +28,7 @@ def strike(slot: Slot) -> Struck:
 
 
 if __name__ == "__main__":
-    sys.modules["tests.support.clock"] = sys.modules["__main__"]
+    sys.modules["tests.support.programs.clock"] = sys.modules["__main__"]
     if os.environ.get("CLOCK_RACE"):
         scheduler.HEAD_START = (0.0, 0.0)  # type: ignore[misc]
     run(clock)

@@ -1,5 +1,5 @@
 """Runs one command line after the other in this process: a line of stdin is a JSON array of arguments, a line of stdout
-what became of it. `python -m tests.faults.rows_of_commands` is started once where each command would be a process.
+what became of it. It is started once where each command would be a process.
 """
 
 from __future__ import annotations

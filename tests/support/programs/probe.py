@@ -1,4 +1,4 @@
-"""Probe: a processor for whole-process tests, run as `python -m tests.support.probe`. It writes what it does to a file.
+"""Probe: a processor for whole-process tests. It writes what it does to a file.
 
 One line of JSON an event, written with one O_APPEND write each, so that lines of killed processes are whole.
 """
@@ -72,5 +72,5 @@ async def act(event: Probed, delivery: Delivery = CurrentDelivery()) -> None:
 
 
 if __name__ == "__main__":
-    sys.modules["tests.support.probe"] = sys.modules["__main__"]
+    sys.modules["tests.support.programs.probe"] = sys.modules["__main__"]
     run(probe)

@@ -1,4 +1,4 @@
-"""A processor whose handlers sleep in threads, or cancel all there is, run as `python -m tests.user_code.sleepers`.
+"""A processor whose handlers sleep in threads, or cancel all there is.
 
 It writes what it does to `SLEEPERS_LOG`; `SLEEPERS_LOOP=asyncio` runs it without uvloop.
 """
@@ -93,7 +93,7 @@ async def sweep(event: Swept) -> None:
 
 
 if __name__ == "__main__":
-    sys.modules["tests.user_code.sleepers"] = sys.modules["__main__"]
+    sys.modules["tests.support.programs.sleepers"] = sys.modules["__main__"]
     if os.environ.get("SLEEPERS_LOOP") == "asyncio":
         sys.modules["uvloop"] = None  # type: ignore[assignment]
     run(sleepers)

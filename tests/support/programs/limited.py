@@ -1,4 +1,4 @@
-"""Limited: a processor with limits for whole-process tests, run as `python -m tests.faults.limited`."""
+"""Limited: a processor with limits for whole-process tests."""
 
 from __future__ import annotations
 
@@ -53,5 +53,5 @@ async def hold(event: Held, delivery: Delivery = CurrentDelivery()) -> None:
 
 
 if __name__ == "__main__":
-    sys.modules["tests.faults.limited"] = sys.modules["__main__"]
+    sys.modules["tests.support.programs.limited"] = sys.modules["__main__"]
     run(limited)

@@ -1,4 +1,4 @@
-"""A process whose handler fails as the event says, run as `python -m tests.user_code.failing_process`."""
+"""A process whose handler fails as the event says."""
 
 from __future__ import annotations
 
@@ -65,5 +65,5 @@ async def _raise(error: BaseException) -> None:
 
 
 if __name__ == "__main__":
-    sys.modules["tests.user_code.failing_process"] = sys.modules["__main__"]
+    sys.modules["tests.support.programs.failing_handlers"] = sys.modules["__main__"]
     run(failing)

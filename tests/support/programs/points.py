@@ -1,4 +1,4 @@
-"""Points: processes that end themselves with SIGKILL at one named point, as `python -m tests.faults.points`.
+"""Points: processes that end themselves with SIGKILL at one named point.
 
 The program imports everything once and forks a child for each life. For each point one child works until it gets
 there, and dies; another takes over, until SIGTERM. The product has no fail points: its seams are wrapped in the child.
@@ -308,8 +308,8 @@ def live(work: Callable[[], Awaitable[None]], wrap: Callable[[], None] | None = 
 
 
 def answer(role: str, point: str) -> int:
-    """`first POINT` and `again POINT`: how a child ended; `heir`: the pid of one; `end PID`: how that one ended."""
-    if role == "heir":
+    """`first POINT`, `again POINT`: how a child ended; `successor`: the pid of one; `end PID`: how that one ended."""
+    if role == "successor":
         ready, told = os.pipe()
         child = live(lambda: consume("", told))
         os.close(told)
@@ -337,5 +337,5 @@ def main(answer: Callable[[str, str], int] = answer) -> None:
 
 
 if __name__ == "__main__":
-    sys.modules["tests.faults.points"] = sys.modules["__main__"]
+    sys.modules["tests.support.programs.points"] = sys.modules["__main__"]
     main()

@@ -1,4 +1,4 @@
-"""Processes that end themselves with SIGKILL between two steps, as `python -m tests.sql.killed ROLE`.
+"""Processes that end themselves with SIGKILL between two steps, by a role (argument 1).
 
 The program imports everything once and forks a child for each life, at a tenth of the cost of a start. A child ends
 by the kill its role is about, or well; one line `{"role", "signal"}` per death goes to `KILLED_LOG`. The kills are in
@@ -170,5 +170,5 @@ def main(role: str, lives: int) -> None:
 
 
 if __name__ == "__main__":
-    sys.modules["tests.sql.killed"] = sys.modules["__main__"]
+    sys.modules["tests.support.programs.sql_killed"] = sys.modules["__main__"]
     main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 0)

@@ -1,4 +1,4 @@
-"""Stepping: an ordered processor for whole-process tests, run as `python -m tests.faults.stepping`."""
+"""Stepping: an ordered processor for whole-process tests."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ async def step(event: Stepped, delivery: Delivery = CurrentDelivery()) -> None:
 
 
 if __name__ == "__main__":
-    sys.modules["tests.faults.stepping"] = sys.modules["__main__"]
+    sys.modules["tests.support.programs.stepping"] = sys.modules["__main__"]
     run(stepping)

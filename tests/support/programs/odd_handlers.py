@@ -1,4 +1,4 @@
-"""A processor whose handlers hold the interpreter, start children, or log, run as a module.
+"""A processor whose handlers hold the interpreter, start children, or log.
 
 What it does is written to `ODD_LOG`, one line of JSON for each step; `ODD_LOOP=asyncio` runs it without uvloop.
 """
@@ -269,7 +269,7 @@ def act_in_thread(event: OddInThread) -> None:
 
 
 if __name__ == "__main__":
-    sys.modules["tests.user_code.odd_process"] = sys.modules["__main__"]
+    sys.modules["tests.support.programs.odd_handlers"] = sys.modules["__main__"]
     if os.environ.get("ODD_LOOP") == "asyncio":
         sys.modules["uvloop"] = None  # type: ignore[assignment]
     run(odd)

@@ -1,5 +1,5 @@
-"""Deployed: a processor whose processes are replaced under load, `python -m tests.faults.deployed` with `VERSION` 1 or
-2 for the code before and after a deploy.
+"""Deployed: a processor whose processes are replaced under load, with `VERSION` 1 or 2 for the code before and after a
+deploy.
 """
 
 from __future__ import annotations
@@ -48,5 +48,5 @@ async def ship(event: Shipped) -> None:
 
 
 if __name__ == "__main__":
-    sys.modules["tests.faults.deployed"] = sys.modules["__main__"]
+    sys.modules["tests.support.programs.deployed"] = sys.modules["__main__"]
     run(shipping)
