@@ -4,7 +4,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-SERVICES := schemas streams processors observability
+SERVICES := schemas streams processors observability examples
 # Tests that only wait overlap; three processes keep two cores busy. `make test JOBS=0 ARGS="-k retry -x"` for one by one.
 JOBS ?= 3
 ARGS ?=
