@@ -70,7 +70,9 @@ class Extract:
     sales: pl.LazyFrame
 
 
-async def extract(engine: AsyncEngine, business_id: int, asked: ReportRequest, directory: Path, told: Told) -> Extract:
+async def extract(
+    engine: AsyncEngine, business_id: int, request: ReportRequest, directory: Path, told: Told
+) -> Extract:
     """Reads it, in one transaction, into files in a directory. `told` hears how many days of how many are read.
 
     Raises `ReportRefused` for a business that is not there, or has no products of the categories asked for;
@@ -82,7 +84,7 @@ async def extract(engine: AsyncEngine, business_id: int, asked: ReportRequest, d
             connection = await connection.execution_options(**isolation)
             if engine.dialect.name == "sqlite":
                 await connection.exec_driver_sql("BEGIN")  # its driver begins none for what only reads
-            found = await _read(connection, business_id, asked, directory, told)
+            found = await _read(connection, business_id, request, directory, told)
             await connection.rollback()
             return found
     except (DBAPIError, TimeoutError, ConnectionError) as error:
@@ -92,29 +94,29 @@ async def extract(engine: AsyncEngine, business_id: int, asked: ReportRequest, d
 
 
 async def _read(
-    connection: AsyncConnection, business_id: int, asked: ReportRequest, directory: Path, told: Told
+    connection: AsyncConnection, business_id: int, request: ReportRequest, directory: Path, told: Told
 ) -> Extract:  # fmt: skip
     business = (await connection.execute(select(businesses).where(businesses.c.id == business_id))).one_or_none()
     if business is None:
         raise ReportRefused(f"there is no business {business_id}")
     name = business_shown(business.name, business_id)
-    products_read = _products(connection, business_id, asked.categories, asked.zone)
+    products_read = _products(connection, business_id, request.categories, request.zone)
     goods = await _spool(directory / "products", PRODUCTS, products_read)
     if not goods.limit(1).collect().height:
-        of = f" of {', '.join(asked.categories)}" if asked.categories else ""
+        of = f" of {', '.join(request.categories)}" if request.categories else ""
         raise ReportRefused(f"{name} has no products{of}")
     first_sale = await connection.scalar(select(func.min(sales.c.sold_at)).where(sales.c.business_id == business_id))
     sums = await _spool(
         directory / "sales",
         _SUMS,
-        _sales(connection, business_id, asked.categories, asked.sales_read, asked.zone, told),
+        _sales(connection, business_id, request.categories, request.sales_read, request.zone, told),
     )
     sold, refunds = (
         pl.col(f"{name}_high").cast(pl.Int128) * _LIMB + pl.col(f"{name}_low") for name in ("sold", "refunds")
     )
     amounts = sums.with_columns(sold=sold, refunds=refunds).with_columns(revenue=pl.col("sold") + pl.col("refunds"))
-    first_day = first_sale and first_sale.astimezone(asked.zone).date()
-    return Extract(name, business.currency, asked.zone, first_day, goods, amounts.select(*SALES))
+    first_day = first_sale and first_sale.astimezone(request.zone).date()
+    return Extract(name, business.currency, request.zone, first_day, goods, amounts.select(*SALES))
 
 
 async def _products(

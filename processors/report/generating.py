@@ -78,15 +78,15 @@ async def generate(
     key = FileKey.new(event.business_id, event.format, made_from=f"report {event_id}")
     row = await in_transaction(database.engine, lambda connection: _begin(connection, event, id, event_id))
     try:
-        asked = _asked(event, row)
-        name = _file_name(row.business_name, asked, event.format)
+        request = _request(event, row)
+        name = _file_name(row.business_name, request, event.format)
         if row.status != "done":
-            row = await _make(event, asked, id, key, name, database, storages, progress)
+            row = await _make(event, request, id, key, name, database, storages, progress)
             log.info("report.ended", report_id=id, format=event.format, bytes=row.bytes)
     except ReportRefused as refused:
         await note_failed(database, id, str(refused))
         raise
-    return _generated(row, asked, name, storages)
+    return _generated(row, request, name, storages)
 
 
 async def outcome_of(
@@ -101,11 +101,11 @@ async def outcome_of(
         if found.status == "failed":
             return found.error or "it failed"
         row = await _find(connection, report_id(event, event_id))
-    asked = _asked(event, row)
-    return _generated(row, asked, _file_name(row.business_name, asked, event.format), storages)
+    request = _request(event, row)
+    return _generated(row, request, _file_name(row.business_name, request, event.format), storages)
 
 
-def _asked(event: ReportRequested, row: Row[Any]) -> ReportRequest:
+def _request(event: ReportRequested, row: Row[Any]) -> ReportRequest:
     try:
         zone = zone_named(row.time_zone)
     except StreamsError as error:
@@ -113,8 +113,8 @@ def _asked(event: ReportRequested, row: Row[Any]) -> ReportRequest:
     return ReportRequest.of(event, row.created_at, zone)
 
 
-def _generated(row: Row[Any], asked: ReportRequest, name: str, storages: Storages) -> Generated:
-    return Generated(row.id, asked.title, row.file, name, row.bytes, datetime.now(UTC) + _validity(storages))
+def _generated(row: Row[Any], request: ReportRequest, name: str, storages: Storages) -> Generated:
+    return Generated(row.id, request.title, row.file, name, row.bytes, datetime.now(UTC) + _validity(storages))
 
 
 async def note_failed(database: Database, id: str, reason: str) -> None:
@@ -148,7 +148,7 @@ async def _begin(connection: AsyncConnection, event: ReportRequested, id: str, e
 
 async def _make(
     event: ReportRequested,
-    asked: ReportRequest,
+    request: ReportRequest,
     id: str,
     key: FileKey,
     name: str,
@@ -162,10 +162,10 @@ async def _make(
     # In the directory that TMPDIR names: what is read and what is written may be larger than memory should be.
     with TemporaryDirectory(prefix=PLACE) as place:
         directory = Path(place)
-        found = await extract(database.engine, event.business_id, asked, directory, told)
+        found = await extract(database.engine, event.business_id, request, directory, told)
         await progress.set(_SHARE_READ, 100, "adding up")
         made = directory / f"report.{event.format}"
-        await _in_thread(partial(_write, found, asked, event.format, made))
+        await _in_thread(partial(_write, found, request, event.format, made))
         await progress.set(95, 100, "storing")
         async with storages.reports.write(key, name=name) as file:
             with made.open("rb") as source:
@@ -186,8 +186,8 @@ async def _make(
     return await in_transaction(database.engine, done)
 
 
-def _write(found: Extract, asked: ReportRequest, format: ReportFormat, path: Path) -> None:
-    document = _KINDS[asked.type](found, asked)
+def _write(found: Extract, request: ReportRequest, format: ReportFormat, path: Path) -> None:
+    document = _KINDS[request.type](found, request)
     writer = import_module(f"processors.report.writers.{format}")  # when it is asked for: typst alone is 80 MB
     getattr(writer, f"write_{format}")(document, path)
 
@@ -217,9 +217,13 @@ def _validity(storages: Storages) -> timedelta:
     return timedelta(seconds=storages.settings.link_seconds)
 
 
-def _file_name(business: str, asked: ReportRequest, format: ReportFormat) -> str:
+def _file_name(business: str, request: ReportRequest, format: ReportFormat) -> str:
     """What it is called when it is saved: the report, the business and the days."""
     # Letters of all scripts: a name without them would say nothing.
     slug = re.sub(r"[\W_]+", "-", unicodedata.normalize("NFC", business).lower()).strip("-")[:40] or "business"
-    days = f"{asked.period.first}-to-{asked.period.last}" if asked.type == "sales-analysis" else f"{asked.at:%Y-%m-%d}"
-    return f"{asked.type}-{slug}-{days}.{format}"
+    days = (
+        f"{request.period.first}-to-{request.period.last}"
+        if request.type == "sales-analysis"
+        else f"{request.at:%Y-%m-%d}"
+    )
+    return f"{request.type}-{slug}-{days}.{format}"

@@ -28,7 +28,7 @@ _DETAILS: Final = (
 )  # fmt: skip
 
 
-def inventory_summary(extract: Extract, asked: ReportRequest) -> Document:
+def inventory_summary(extract: Extract, request: ReportRequest) -> Document:
     """Makes it."""
     sold = extract.sales.group_by("product_id").agg(pl.col("pieces").sum())
     goods = extract.products.join(sold, on="product_id", how="left", maintain_order="left").with_columns(
@@ -54,11 +54,11 @@ def inventory_summary(extract: Extract, asked: ReportRequest) -> Document:
     total, value = int(by_category["products"].sum()), int(by_category["value"].sum())
     unsold, unsold_value = slow_total.row(0)
     return Document(
-        title=asked.title,
-        about=asked.about,
+        title=request.title,
+        about=request.about,
         business=extract.name,
         currency=extract.currency,
-        made_at=asked.at,
+        made_at=request.at,
         figures=[
             Figure("Stock value", value, "money", note="at today's prices"),
             Figure("Pieces", int(by_category["quantity"].sum()), "count", note=f"of {plural(total, 'product')}"),

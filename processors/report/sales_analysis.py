@@ -26,9 +26,9 @@ _SHARE: Final = pl.when(pl.col("sold").sum() > 0).then(pl.col("sold") / pl.col("
 _CHANGE: Final = pl.when(pl.col("earlier") > 0).then(pl.col("revenue") / pl.col("earlier") - 1)
 
 
-def sales_analysis(extract: Extract, asked: ReportRequest) -> Document:
+def sales_analysis(extract: Extract, request: ReportRequest) -> Document:
     """Makes it. Raises `ReportRefused` when nothing was sold in the period."""
-    now, before = asked.period, asked.period.before()
+    now, before = request.period, request.period.before()
     # A history that began in between would make everything look grown.
     compared = extract.first_sale is not None and extract.first_sale <= before.first
     is_now = pl.col("day") >= now.first
@@ -49,7 +49,7 @@ def sales_analysis(extract: Extract, asked: ReportRequest) -> Document:
         pl.col(*_SUMS, *(["earlier"] if compared else [])).fill_null(0)
     )
     if not sold["pieces"].sum() and not sold["returned"].sum():
-        what = f" of {', '.join(asked.categories)}" if asked.categories else ""
+        what = f" of {', '.join(request.categories)}" if request.categories else ""
         raise ReportRefused(f"{extract.name} sold nothing{what} in {now}")
     ranked = sold.filter((pl.col("sales") > 0) | (pl.col("returned") > 0)).sort(
         "revenue", "sku", descending=[True, False]
@@ -58,11 +58,11 @@ def sales_analysis(extract: Extract, asked: ReportRequest) -> Document:
     earlier = by_day.filter(~is_now)
     compare = f"Compared with {before}." if compared else "There are no earlier sales to compare with."
     return Document(
-        title=asked.title,
-        about=asked.about,
+        title=request.title,
+        about=request.about,
         business=extract.name,
         currency=extract.currency,
-        made_at=asked.at,
+        made_at=request.at,
         figures=_figures(ranked, goods.height, earlier if compared else None),
         sections=[
             Section("Revenue", compare, _over_time(by_day, now, before if compared else None)),
@@ -75,7 +75,8 @@ def sales_analysis(extract: Extract, asked: ReportRequest) -> Document:
         details=ranked.lazy().with_columns(share=_SHARE, change=_CHANGE),
         detail_columns=_columns(compared=compared, refunded=True, all=True),
         notes=[
-            f"Days are of {asked.zone.key}. Revenue is what was paid: pieces times the price at the time of the sale.",
+            f"Days are of {request.zone.key}. "
+            "Revenue is what was paid: pieces times the price at the time of the sale.",
             *(["Revenue is less the refunds. Shares are of what was sold, before refunds."] if refunded else []),
         ],
     )  # fmt: skip

@@ -32,21 +32,21 @@ _DETAILS: Final = (
 )  # fmt: skip
 
 
-def stock_forecast(extract: Extract, asked: ReportRequest) -> Document:
+def stock_forecast(extract: Extract, request: ReportRequest) -> Document:
     """Makes it. Raises `ReportRefused` when nothing was sold in the weeks that it goes by."""
     weekly = (
-        extract.sales.with_columns(ago=((pl.lit(asked.at.date()) - pl.col("day")).dt.total_days() - 1) // 7)
+        extract.sales.with_columns(ago=((pl.lit(request.at.date()) - pl.col("day")).dt.total_days() - 1) // 7)
         .group_by("product_id", "ago")
         .agg(pl.col("pieces").sum())
     )
-    rates = _rates(weekly, extract.products, asked, 0)
-    trial = _rates(weekly, extract.products, asked, TRIAL_WEEKS).rename({"weekly": "expected"})
+    rates = _rates(weekly, extract.products, request, 0)
+    trial = _rates(weekly, extract.products, request, TRIAL_WEEKS).rename({"weekly": "expected"})
     happened = (
         weekly.filter(pl.col("ago") < TRIAL_WEEKS).group_by("product_id").agg((pl.col("pieces").sum()).alias("actual"))
     )
     goods, tried = pl.collect_all(
         [
-            _forecast(extract.products.join(rates, on="product_id", how="left", maintain_order="left"), asked),
+            _forecast(extract.products.join(rates, on="product_id", how="left", maintain_order="left"), request),
             trial.join(happened, on="product_id", how="full", coalesce=True).select(
                 pl.col("expected").fill_null(0) * TRIAL_WEEKS, pl.col("actual").fill_null(0)
             ),
@@ -54,25 +54,25 @@ def stock_forecast(extract: Extract, asked: ReportRequest) -> Document:
         engine="streaming",
     )
     if not goods["weekly"].sum():
-        what = f" of {', '.join(asked.categories)}" if asked.categories else ""
+        what = f" of {', '.join(request.categories)}" if request.categories else ""
         raise ReportRefused(f"{extract.name} sold nothing{what} in the last {WEEKS} weeks: there is nothing to go by")
     short = goods.filter(pl.col("order") > 0).sort("cover", "risk", "sku", descending=[False, True, False])
-    ending = goods.filter(pl.col("cover") < asked.days_ahead)
+    ending = goods.filter(pl.col("cover") < request.days_ahead)
     return Document(
-        title=asked.title,
-        about=asked.about,
+        title=request.title,
+        about=request.about,
         business=extract.name,
         currency=extract.currency,
-        made_at=asked.at,
-        figures=_figures(goods, ending, asked),
+        made_at=request.at,
+        figures=_figures(goods, ending, request),
         sections=[
-            _ends(goods, asked),
+            _ends(goods, request),
             *_risks(ending),
             Section(
                 "What to order",
-                f"To last for {asked.days_ahead} days, nine times out of ten. What runs out first comes first."
+                f"To last for {request.days_ahead} days, nine times out of ten. What runs out first comes first."
                 if short.height
-                else f"Nothing: what is there lasts for {asked.days_ahead} days, nine times out of ten.",
+                else f"Nothing: what is there lasts for {request.days_ahead} days, nine times out of ten.",
                 table=Table(_columns(), short.head(_TOP), _rest(short.height)),
             ),
             *_trial(tried),
@@ -86,13 +86,13 @@ def stock_forecast(extract: Extract, asked: ReportRequest) -> Document:
     )
 
 
-def _rates(weekly: pl.LazyFrame, products: pl.LazyFrame, asked: ReportRequest, start: int) -> pl.LazyFrame:
+def _rates(weekly: pl.LazyFrame, products: pl.LazyFrame, request: ReportRequest, start: int) -> pl.LazyFrame:
     """Pieces a week and how much they vary, by the weeks from so many weeks ago back, or since there is the product."""
     fade = 0.5 ** (1 / _HALVES_IN)
     age = pl.col("ago") - start
     weight = pl.lit(fade).pow(age)
     # Weeks without a sale have no row, and add nothing to the sums. The weights of all weeks are a geometric series.
-    known = (((pl.lit(asked.at.date()) - pl.col("created")).dt.total_days() / 7).ceil() - start).clip(1, WEEKS)
+    known = (((pl.lit(request.at.date()) - pl.col("created")).dt.total_days() / 7).ceil() - start).clip(1, WEEKS)
     whole = (1 - pl.lit(fade).pow(known)) / (1 - fade)
     return (
         weekly.filter(age.is_between(0, WEEKS - 1))
@@ -107,8 +107,8 @@ def _rates(weekly: pl.LazyFrame, products: pl.LazyFrame, asked: ReportRequest, s
     )
 
 
-def _forecast(goods: pl.LazyFrame, asked: ReportRequest) -> pl.LazyFrame:
-    weeks = asked.days_ahead / 7
+def _forecast(goods: pl.LazyFrame, request: ReportRequest) -> pl.LazyFrame:
+    weeks = request.days_ahead / 7
     needed = pl.col("weekly") * weeks
     spare = _SAFETY * pl.col("varies") * math.sqrt(weeks)
     cover = pl.when(pl.col("weekly") > 0).then(pl.col("quantity") / pl.col("weekly") * 7)
@@ -123,33 +123,36 @@ def _forecast(goods: pl.LazyFrame, asked: ReportRequest) -> pl.LazyFrame:
         # What is gone has no last day, and nobody plans for a day in ten years.
         .with_columns(
             until=pl.when(pl.col("cover").is_between(0, 3_650, closed="none")).then(
-                pl.lit(asked.at.date()) + pl.duration(days=pl.col("cover").clip(0, 3_650).floor().cast(pl.Int64))
+                pl.lit(request.at.date()) + pl.duration(days=pl.col("cover").clip(0, 3_650).floor().cast(pl.Int64))
             )
         )
     )
 
 
-def _figures(goods: pl.DataFrame, ending: pl.DataFrame, asked: ReportRequest) -> list[Figure]:
+def _figures(goods: pl.DataFrame, ending: pl.DataFrame, request: ReportRequest) -> list[Figure]:
     soon = goods.filter((pl.col("cover") < 7) & (pl.col("quantity") > 0)).height
     out = goods.filter((pl.col("weekly") > 0) & (pl.col("quantity") <= 0)).height
     return [
         alarm("Out already", out, "and they do sell", "bad"),
         alarm("Out within a week", soon, "of what is there", "warning"),
         Figure(
-            f"Out within {asked.days_ahead} days", ending.height, "count", note=f"of {plural(goods.height, 'product')}"
+            f"Out within {request.days_ahead} days",
+            ending.height,
+            "count",
+            note=f"of {plural(goods.height, 'product')}",
         ),
-        Figure("Pieces to order", int(goods["order"].sum()), "count", note=f"for {asked.days_ahead} days"),
+        Figure("Pieces to order", int(goods["order"].sum()), "count", note=f"for {request.days_ahead} days"),
         Figure("Sales at risk", int(goods["risk"].sum()), "money", note="if nothing is ordered"),
     ]
 
 
-def _ends(goods: pl.DataFrame, asked: ReportRequest) -> Section:
-    weeks = math.ceil(asked.days_ahead / 7)
+def _ends(goods: pl.DataFrame, request: ReportRequest) -> Section:
+    weeks = math.ceil(request.days_ahead / 7)
     counts = [0] * (weeks + 1)
     for cover in goods["cover"].drop_nulls():
         if cover < weeks * 7:
             counts[0 if cover <= 0 else 1 + int(cover // 7)] += 1
-    starts = [asked.at.date() + timedelta(days=7 * week) for week in range(weeks)]
+    starts = [request.at.date() + timedelta(days=7 * week) for week in range(weeks)]
     labels = ["Now", *(f"{day.day} {day:%b}" for day in starts)]
     chart = Chart("columns", labels, [Series("Products", counts)], "count")
     if not any(counts):

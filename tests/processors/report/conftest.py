@@ -113,15 +113,15 @@ async def read(database: Database, event: ReportRequested, directory: Path) -> t
     async def told(days: int, of: int) -> None:
         assert 0 <= days < of
 
-    asked = ReportRequest.of(event, NOW)
+    request = ReportRequest.of(event, NOW)
     directory.mkdir(exist_ok=True)
-    return await extract(database.engine, event.business_id, asked, directory, told), asked
+    return await extract(database.engine, event.business_id, request, directory, told), request
 
 
 async def made(database: Database, event: ReportRequested, directory: Path) -> Document:
     """The report of an event, as of `NOW`."""
-    found, asked = await read(database, event, directory)
-    return _KINDS[event.report_type](found, asked)
+    found, request = await read(database, event, directory)
+    return _KINDS[event.report_type](found, request)
 
 
 def figures(document: Document) -> dict[str, float]:

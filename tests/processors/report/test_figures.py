@@ -137,10 +137,10 @@ async def test_a_report_is_of_one_moment(shop: Database, tmp_path: Path) -> None
     from processors.report.sales_analysis import sales_analysis
 
     (tmp_path / "y").mkdir()
-    asked = ReportRequest.of(event, NOW)
-    found = await extract(shop.engine, SHOP, asked, tmp_path / "y", told)
+    request = ReportRequest.of(event, NOW)
+    found = await extract(shop.engine, SHOP, request, tmp_path / "y", told)
     assert done
-    assert figures(sales_analysis(found, asked)) == before
+    assert figures(sales_analysis(found, request)) == before
     assert figures(await made(shop, event, tmp_path / "z"))["Pieces"] == before["Pieces"] + 999
 
 

@@ -264,8 +264,8 @@ async def test_a_report_that_is_called_off_gives_its_connection_back(shop: Datab
             await asyncio.Event().wait()
 
     (tmp_path / "x").mkdir()
-    asked = ReportRequest.of(wanted("sales-analysis", **OCTOBER), NOW)
-    task = asyncio.create_task(extract(shop.engine, SHOP, asked, tmp_path / "x", told))
+    request = ReportRequest.of(wanted("sales-analysis", **OCTOBER), NOW)
+    task = asyncio.create_task(extract(shop.engine, SHOP, request, tmp_path / "x", told))
     await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -279,8 +279,8 @@ async def test_a_report_that_is_called_off_gives_its_connection_back(shop: Datab
 @ON_SQLITE
 async def test_memory_holds_a_week_and_not_the_sales(shop: Database, tmp_path: Path) -> None:
     """What is read comes in small frames, whatever the period is."""
-    found, asked = await read(shop, wanted("sales-analysis", first_day=date(2025, 7, 1)), tmp_path / "x")
-    assert asked.sales_read.days > 900
+    found, request = await read(shop, wanted("sales-analysis", first_day=date(2025, 7, 1)), tmp_path / "x")
+    assert request.sales_read.days > 900
     files = await asyncio.to_thread(lambda: sorted((tmp_path / "x" / "sales").iterdir()))
     assert len(files) == 1
     assert found.sales.collect()["sales"].sum() > 2_500

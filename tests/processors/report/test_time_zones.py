@@ -52,8 +52,8 @@ async def analysis(shop: Database, first: date, last: date, zone: ZoneInfo, dire
         assert days < of
 
     directory.mkdir()
-    asked = ReportRequest.of(wanted("sales-analysis", first_day=first, last_day=last), NOW, zone)
-    return sales_analysis(await extract(shop.engine, SHOP, asked, directory, told), asked)
+    request = ReportRequest.of(wanted("sales-analysis", first_day=first, last_day=last), NOW, zone)
+    return sales_analysis(await extract(shop.engine, SHOP, request, directory, told), request)
 
 
 async def test_report_and_digest_agree_about_a_day(shop: Database, tmp_path: Path) -> None:
