@@ -11,8 +11,9 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from operator import attrgetter
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from streams.consuming.control_listener import ControlListener
 from streams.consuming.leases import Leases
@@ -22,7 +23,7 @@ from streams.consuming.reclaimer import Reclaimer
 from streams.consuming.status_reporter import StatusReporter
 from streams.executing.limiter import Limiter
 from streams.logs import get_logger
-from streams.messages.outcome import RELEASED, Cancelled, Outcome, Retried, Snoozed
+from streams.messages.outcome import ACKED, RELEASED, Cancelled, Outcome, Retried, Snoozed
 from streams.redis.keys import LANES
 from streams.redis.reconnect import Reconnect
 from streams.settling.due import Mover
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
     from streams.redis.partition import Partition
 
 log = get_logger("streams.consumer")
+
+_SOURCE: Final = attrgetter("source")
 
 
 class PartitionConsumer:
@@ -217,7 +220,7 @@ class PartitionConsumer:
                 return
 
     def _count(self, deliveries: Iterable[Delivery], tell: Callable[[Reader, int], None]) -> None:
-        for source, count in Counter(delivery.source for delivery in deliveries).items():
+        for source, count in Counter(map(_SOURCE, deliveries)).items():
             tell(self.readers[source], count)
 
     @contextmanager
@@ -254,6 +257,8 @@ class PartitionConsumer:
         # Those that were lost meanwhile have been dropped, and counted, already.
         self._drop([delivery for delivery, _ in settled])
         for delivery, outcome in settled:
+            if outcome is ACKED:
+                continue
             if isinstance(outcome, Retried | Snoozed):
                 self._mover.wake_within(outcome.after)
             elif outcome is RELEASED and delivery not in lost:
@@ -263,7 +268,8 @@ class PartitionConsumer:
 
     def _drop(self, deliveries: Sequence[Delivery]) -> None:
         """Ends the holding of what is not pending here any more."""
-        held = [delivery for delivery in deliveries if delivery in self.leases.held]
+        in_hand = self.leases.held
+        held = [delivery for delivery in deliveries if delivery in in_hand]
         self.leases.drop(held)
         self._count(held, Reader.settled)
 

@@ -201,14 +201,14 @@ class Reader:
         return await self._connection.call(*command, timeout=self._block + 5)
 
     def _deliveries(self, reply: Any, until: float = float("inf")) -> list[Delivery]:
-        group, consumer = self._group, self._consumer
+        group, consumer, decode = self._group, self._consumer, Message.decode
         return [
             Delivery(
-                Message.decode(entry_id, fields, came_back=came_back(source)),
+                decode(entry_id, fields, came_back=back),
                 group=group, consumer=consumer, source=source, entry_id=entry_id, count=1, begin_by=until,
             )
             for name, entries in reply
-            for source in (self._names[name],)
+            for source, back in ((self._names[name], came_back(name)),)
             for entry_id, fields in entries
         ]  # fmt: skip
 

@@ -118,7 +118,7 @@ class Executor:
         route = delivery.route = self.routes.get(delivery.message.values[TYPE])
         if route is None:
             return self._timeout
-        if route.timeout < self.longest and self.begins is not None:
+        if self.begins is not None and route.timeout < self.longest:
             self.begins(route.timeout)
         return route.timeout
 

@@ -23,7 +23,7 @@ from streams.executing.threads import Contexts, go_on_in, run_in
 from streams.handlers.child_processes import end_child
 from streams.messages.delivery import Delivery
 from streams.messages.middleware import NoOutcome
-from streams.messages.outcome import OUTCOMES, RELEASED, Cancelled, DeadLettered, Outcome
+from streams.messages.outcome import ACKED, OUTCOMES, RELEASED, Cancelled, DeadLettered, Outcome
 
 if TYPE_CHECKING:
     from streams.executing.batch_executor import BatchExecutor
@@ -194,7 +194,7 @@ class HandlerPool:
                     raise
                 outcome = executor.failed_around(delivery, error)
             else:
-                if outcome.__class__ not in OUTCOMES and (outcome is not None or not self._alone):
+                if outcome is not ACKED and outcome.__class__ not in OUTCOMES and (outcome is not None or not self._alone):
                     outcome = executor.failed_around(delivery, NoOutcome(outcome))
                 if slot.interruption is not None:
                     outcome = slot.late(outcome)

@@ -89,16 +89,19 @@ class Settlement:
     def add(self, delivery: Delivery, outcome: Outcome) -> None:
         """Queues an outcome; it is durable when `settled` has been called with it."""
         self._waiting.append((delivery, outcome))
-        self._wake_up()
+        if self._wake is not None:
+            self._wake_up()
 
     def add_together(self, settled: list[Settled]) -> None:
         """Queues the outcomes of a batch, which are settled in one call."""
         self._together.append(settled)
-        self._wake_up()
+        if self._wake is not None:
+            self._wake_up()
 
     def _wake_up(self) -> None:
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+        wake, self._wake = self._wake, None
+        if wake is not None and not wake.done():
+            wake.set_result(None)
 
     async def run(self) -> None:
         """Settles for as long as the consumer lives."""
@@ -108,7 +111,6 @@ class Settlement:
                 self._flushed.set()
                 self._wake = loop.create_future()
                 await self._wake
-                self._wake = None
             self._flushed.clear()
             batch, self._waiting = first_of(self._waiting, _BATCH, _BATCH_BYTES)
             if self._together:
@@ -170,7 +172,7 @@ class Settlement:
         lost = set() if repeated else {ordered[position - 1] for position in positions}
         settled = [each for each in batch if each[0] not in told] if told else batch
         for delivery, outcome in settled:
-            if not isinstance(outcome, Acked) and delivery not in lost:
+            if outcome is not ACKED and not isinstance(outcome, Acked) and delivery not in lost:
                 tell(delivery, outcome)
         if told or self._aside:
             self._aside.put([each for each in batch if each[0] in told], told, [each[0] for each in settled])
@@ -181,11 +183,12 @@ class Settlement:
         """Packs a batch for the script; returns its streams, its arguments, the deliveries in the script's order."""
         plain: dict[str, dict[int, list[Delivery]]] = {}
         other: dict[str, list[Settled]] = {}
+        looks = self._ordered or bool(self._limits)
         for settled in batch:
             delivery, outcome = settled
-            keyed = self._ordered and delivery.message.values[KEY]
-            holds = delivery.admitted is not None and delivery.admitted.holds
-            if (outcome is ACKED or outcome is SKIPPED) and not (delivery.failures or keyed or holds):
+            if (outcome is ACKED or outcome is SKIPPED) and not (
+                delivery.failures or (looks and self._holds_others(delivery))
+            ):
                 plain.setdefault(delivery.source, {}).setdefault(delivery.count, []).append(delivery)
             else:
                 other.setdefault(delivery.source, []).append(settled)
@@ -213,6 +216,11 @@ class Settlement:
                     operations.append(delivery.admitted.name if delivery.admitted is not None else "")
                 operations += self._operation(delivery, outcome, index, told)
         return list(index), operations, ordered
+
+    def _holds_others(self, delivery: Delivery) -> bool:
+        """Whether others wait for it: those of its key, or of its limit."""
+        permit = delivery.admitted
+        return bool(self._ordered and delivery.message.values[KEY]) or (permit is not None and permit.holds)
 
     def _operation(self, delivery: Delivery, outcome: Outcome, index: dict[str, int], told: set[int]) -> list[Value]:
         """The operation of one outcome that is more than an ack; a match over the closed set."""
