@@ -56,7 +56,6 @@ class Streams(App):
         super().__init__(settings, claims)
         self._envelope = Envelope(self)
         self._router = Router(self.partitions, middleware)
-        self._publish = self._router.add if self.claims is None else self._check_in_and_add
 
     async def aclose(self) -> None:
         """Waits for publishes on their way and closes every connection; in the event loop in which it was used, or when
@@ -146,9 +145,9 @@ class Streams(App):
         """Gives a message that was made elsewhere its `target`, and the key of its `once`."""
         self._envelope.address(message, stream, priority=priority, once=once)
 
-    async def _check_in_and_add(self, messages: Sequence[Message]) -> None:
-        assert self.claims is not None
-        await self.claims.check_in(messages, self.settings.max_bytes)
+    async def _publish(self, messages: Sequence[Message]) -> None:
+        if self.claims is not None:
+            await self.claims.check_in(messages, self.settings.max_bytes)
         await self._router.add(messages)
 
     def dead_letters(self, group: str) -> DeadLetters:

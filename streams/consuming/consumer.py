@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from mode import Service
@@ -20,24 +19,24 @@ from streams.consuming.membership import new_consumer_name
 from streams.consuming.partition_consumer import PartitionConsumer
 from streams.errors import LoginRefused, Refused, StreamsError, Unreachable
 from streams.executing.batch_executor import BatchExecutor
+from streams.executing.calls import ScheduleCalls
 from streams.executing.circuit_breaker import Breaker
 from streams.executing.executor import Executor
 from streams.executing.handler_pool import HandlerPool
-from streams.executing.limiter import Limiter
-from streams.executing.schedule_calls import ScheduleCalls
+from streams.executing.priority_queue import PriorityQueue
 from streams.handlers.dependencies import current_app
 from streams.logs import get_logger
-from streams.messages.delivery import suspect_from
 from streams.messages.error_text import Failure
 from streams.redis.keys import partition_of
 from streams.scheduling.scheduler import Scheduler
 
 if TYPE_CHECKING:
+    from random import Random
+
     from streams.client.client import Streams
+    from streams.consuming.watchdog import Watchdog
     from streams.handlers.processor import Processor
-    from streams.messages.delivery import Delivery
     from streams.messages.middleware import Middleware
-    from streams.messages.outcome import Outcome
     from streams.scheduling.schedule import Schedule
 
 log = get_logger("streams.consumer")
@@ -73,7 +72,8 @@ class Consumer(Service):
         client: Streams,
         *,
         middleware: Sequence[Middleware] = (),
-        blocked: Callable[[Mapping[str, Any]], None] | None = None,
+        watchdog: Watchdog | None = None,
+        dice: Random | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -88,47 +88,15 @@ class Consumer(Service):
                 "is not high; raise the concurrency, or reserve fewer"
             )
         limit = processor.deliveries or client.settings.deliveries
-        self._breaker = Breaker(self._group, self._wake)
-        self._executor = Executor(processor, client, self._breaker, middleware)
-        limiter = partial(
-            Limiter,
-            processor,
-            partitions=len(client.partitions),
-            executor=self._executor,
-            idle=lambda: not self._breaker.closed,
-        )
+        queue = PriorityQueue()
+        self._breaker = Breaker(self._group, queue, dice)
+        self._executor = Executor(processor, client, self._breaker, middleware, watchdog=watchdog, dice=dice)
+        batches = BatchExecutor.of(self._executor, middleware, queue)
+        self._pool = HandlerPool(processor, self._executor, queue, batches, self, concurrency=concurrency, limit=limit)
         self._parts = [
-            PartitionConsumer(
-                processor,
-                partition,
-                consumer=self.name,
-                concurrency=concurrency,
-                suspect=suspect_from(limit),
-                middleware=middleware,
-                pause=partial(self._pause, partition.number),
-                breaker=self._breaker,
-                limiter=limiter if processor.limited else None,
-                blocked=blocked,
-            )
+            PartitionConsumer(self, client, partition.number, self._pool, middleware, watchdog)
             for partition in client.partitions
         ]
-        self._part_of = {source: part for part in self._parts for source in part.sources}
-        batches = BatchExecutor.of(self._executor, middleware, wake=self._wake, done=self._done_together)
-        self._pool = HandlerPool(
-            self._executor,
-            self._breaker,
-            concurrency=concurrency,
-            reserved=processor.reserved,
-            limit=limit,
-            done=self._parts[0].settlement.add if len(self._parts) == 1 else self._done,
-            begin=self._begin,
-            lost=lambda delivery: self._part_of[delivery.source].on_lost({delivery}),
-            ended=self._on_loop_ended,
-            batches=batches,
-            stops=self._stops if processor.limited else None,
-        )
-        for part in self._parts:
-            part.join(self._pool, batches)
         self._maintenance = Maintenance(client, processor)
         self._schedulers = [
             Scheduler(
@@ -137,7 +105,7 @@ class Consumer(Service):
                 partition,
                 schedules,
                 ScheduleCalls(processor, client),
-                part.reconnect,
+                part.member.reconnect,
                 middleware,
             )
             for partition, part in zip(client.partitions, self._parts, strict=True)
@@ -151,7 +119,7 @@ class Consumer(Service):
 
     async def on_start(self) -> None:
         """Waits for a Redis that is away, refuses one that is unsafe, then begins to consume."""
-        reconnect = self._parts[0].reconnect
+        reconnect = self._parts[0].member.reconnect
         while not self.should_stop:
             try:
                 await self._client.check()
@@ -163,7 +131,7 @@ class Consumer(Service):
         reconnect.succeeded()
         await asyncio.gather(*(part.begin() for part in self._parts))
         self._sharing = asyncio.get_running_loop().create_task(self._share(), name="what handlers share")
-        self._sharing.add_done_callback(self._on_loop_ended)
+        self._sharing.add_done_callback(self.on_task_ended)
         await self._shared_ready.wait()
         for part in self._parts:
             part.run(self._spawn)
@@ -180,20 +148,23 @@ class Consumer(Service):
         """
         async with SharedContext():
             current_app.set(self._client)
-            self._pool.start()
-            for scheduler in self._schedulers:
-                _ = self._spawn(scheduler.run())
+            await self._begin_to_share()
             self._shared_ready.set()
             await self._shared_done.wait()
 
+    async def _begin_to_share(self) -> None:
+        self._pool.start()
+        for scheduler in self._schedulers:
+            _ = self._spawn(scheduler.run())
+
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work, name=getattr(work, "__qualname__", None))
-        task.add_done_callback(self._on_loop_ended)
+        task.add_done_callback(self.on_task_ended)
         self._loops.append(task)
         return task
 
-    def _on_loop_ended(self, task: asyncio.Task[None]) -> None:
-        """Without it the consumer would stand still in silence. The crash first: a line may never be written."""
+    def on_task_ended(self, task: asyncio.Task[None]) -> None:
+        """Ends the consumer, which would stand still in silence. The crash first: a line may never be written."""
         if self._draining or self._crashing:
             return
         self._crashing, name = True, task.get_name()
@@ -204,10 +175,8 @@ class Consumer(Service):
         if not isinstance(error, Refused):
             log.error("consumer.crashed", group=self._group, task=name, exception=Failure(error).traceback)
 
-    def _wake(self) -> None:
-        self._pool.wake()
-
-    def _pause(self, partition: int, on: bool) -> None:
+    def pause(self, partition: int, on: bool) -> None:
+        """Notes whether the group is paused in one partition."""
         # Paused while one partition says so: each is told by itself, and one that is away is told later.
         (self._paused_in.add if on else self._paused_in.discard)(partition)
         on = bool(self._paused_in)
@@ -219,20 +188,10 @@ class Consumer(Service):
             part.pause(on)
         self._pool.wake()
 
-    async def _begin(self, delivery: Delivery) -> bool:
+    async def flush(self) -> None:
+        """Returns when every outcome so far is durable, in all partitions."""
         for part in self._parts:
             await part.settlement.flush()
-        return await self._part_of[delivery.source].count(delivery)
-
-    def _done(self, delivery: Delivery, outcome: Outcome) -> None:
-        self._part_of[delivery.source].settlement.add(delivery, outcome)
-
-    def _done_together(self, settled: list[tuple[Delivery, Outcome]]) -> None:
-        self._part_of[settled[0][0].source].settlement.add_together(settled)
-
-    def _stops(self, delivery: Delivery) -> bool:
-        limiter = self._part_of[delivery.source].limiter
-        return limiter is not None and limiter.stops(delivery)
 
     async def on_stop(self) -> None:
         """Stops reading, finishes what runs, hands back what did not start, and leaves the group."""
@@ -260,10 +219,6 @@ class Consumer(Service):
     def running(self) -> list[float]:
         """The deadlines of the handlers that run (monotonic). May be called by any thread."""
         return [deadline for part in self._parts for deadline in part.leases.running()]
-
-    def watched(self, begins: Callable[[float], None], longest: float) -> None:
-        """Has `begins` called with the timeout of each handler that begins, if that is less than `longest`."""
-        self._executor.begins, self._executor.longest = begins, longest
 
     def forked(self) -> None:
         """In a child of this process: what comes back from the handler that forked it ends the child."""

@@ -8,20 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from redis.exceptions import ConnectionError, RedisError, ResponseError
 
 from streams.logs import get_logger
-from streams.redis.connection import Connections
 from streams.redis.keys import CALLS_KEPT
 from streams.redis.refusal import LOST
 from streams.redis.untrusted import text
 
 if TYPE_CHECKING:
+    from streams.consuming.status_reporter import StatusReporter
     from streams.messages.delivery import Delivery
-    from streams.redis.keys import Keys
-    from streams.redis.reconnect import Reconnect
+    from streams.redis.partition import Member
 
 log = get_logger("streams.control")
 
@@ -29,29 +28,26 @@ _ANSWER: Final = 5.0  # seconds that a channel has to answer PING
 _LOOK: Final = 15.0  # seconds of silence after which it looks for itself: a channel can die without a word
 
 
-class ControlListener:
-    """Listens for one consumer; `cancel(source, entry id)` and `pause(bool)` do what is asked, however often;
-    `answer(question)` answers.
-    """
+class Controlled(Protocol):
+    """What is asked of a consumer in one partition. Each may be asked any number of times."""
 
-    def __init__(
-        self,
-        connections: Connections,
-        keys: Keys,
-        *,
-        group: str,
-        reconnect: Reconnect,
-        cancel: Callable[[str, bytes], None],
-        pause: Callable[[bool], None],
-        answer: Callable[[bytes], Awaitable[None]],
-    ) -> None:
-        self._client: Any = connections.client  # redis-py's annotations are unions over both protocols
-        self._keys = keys
-        self._group = group
-        self._reconnect = reconnect
-        self._stop = cancel
-        self._pause = pause
-        self._answer = answer
+    def cancel(self, source: str, entry_id: bytes, /) -> None:
+        """Stops one delivery, if it is here."""
+
+    def pause_asked(self, on: bool, /) -> None:
+        """Notes whether its group is paused."""
+
+
+class ControlListener:
+    """Listens for one consumer, and has done what is asked of it; its reporter answers questions."""
+
+    def __init__(self, member: Member, controlled: Controlled, reporter: StatusReporter) -> None:
+        self._client: Any = member.connections.client  # redis-py's annotations are unions over both protocols
+        self._keys = member.keys
+        self._group = member.group
+        self._reconnect = member.reconnect
+        self._controlled = controlled
+        self._reporter = reporter
         self._calls: dict[tuple[str, bytes], None] = {}
 
     def cancelled(self, deliveries: Sequence[Delivery]) -> list[Delivery]:
@@ -65,7 +61,7 @@ class ControlListener:
             self._calls[source, entry_id] = None
             if len(self._calls) > CALLS_KEPT:
                 del self._calls[next(iter(self._calls))]
-            self._stop(source, entry_id)
+            self._controlled.cancel(source, entry_id)
 
     async def run(self) -> None:
         """Listens for as long as the consumer lives."""
@@ -105,9 +101,9 @@ class ControlListener:
                 source, _, entry_id = rest.partition(b" ")
                 self._cancel(text(source), entry_id)
         elif word in (b"pause", b"resume"):
-            self._pause(bool(await self._client.sismember(self._keys.paused(), self._group)))
+            self._controlled.pause_asked(bool(await self._client.sismember(self._keys.paused(), self._group)))
         elif word == b"report":
-            await self._answer(rest)
+            await self._reporter.answer(rest)
 
     async def begin(self) -> None:
         """Reads what has been asked before this consumer reads its first message, waiting for Redis if it is away."""
@@ -122,7 +118,7 @@ class ControlListener:
     async def look(self) -> None:
         """Reads what has been asked so far. A key that is damaged says nothing, and keeps no consumer from starting."""
         paused = await self._read(self._client.sismember, self._keys.paused(), self._group)
-        self._pause(bool(paused))
+        self._controlled.pause_asked(bool(paused))
         for call in await self._read(self._client.zrange, self._keys.cancelled(self._group), 0, -1) or ():
             source, _, entry_id = call.partition(b" ")
             self._cancel(text(source), entry_id)

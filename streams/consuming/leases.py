@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, Final
 
 from redis.exceptions import NoScriptError, RedisError
@@ -24,8 +24,9 @@ from streams.messages.delivery import begin_by
 from streams.redis.refusal import reason
 
 if TYPE_CHECKING:
-    from streams.messages.delivery import Delivery
-    from streams.redis.connection import Connections
+    from streams.consuming.watchdog import Watchdog
+    from streams.messages.delivery import Delivery, Holder
+    from streams.redis.partition import Member
 
 log = get_logger("streams.leases")
 
@@ -33,36 +34,21 @@ _RENEWALS: Final = 4  # per lease: one lost renewal, or two, must not lose the l
 _RETRY: Final = 0.25  # seconds after a renewal that failed, or that came too late to be sure of anything
 
 
-def _log_blocked(about: Mapping[str, Any]) -> None:
-    log.critical("consumer.blocked", **about)
-
-
 class Leases:
     """The deliveries a consumer holds, from the read to the settlement."""
 
-    def __init__(
-        self,
-        connections: Connections,
-        *,
-        consumers_key: str,
-        group: str,
-        consumer: str,
-        lease: float,
-        lost: Callable[[set[Delivery]], None],
-        patience: float,
-        blocked: Callable[[Mapping[str, Any]], None] | None = None,
-    ) -> None:
+    def __init__(self, member: Member, holder: Holder, watchdog: Watchdog | None = None) -> None:
         self.held: set[Delivery] = set()
-        self._connections = connections
-        self._consumers_key = consumers_key
-        self._group = group
-        self._consumer = consumer
-        self._lease = lease
+        self._connections = member.connections
+        self._consumers_key = member.keys.consumers(member.group)
+        self._group, self._consumer = member.group, member.consumer
+        self._lease = lease = member.settings.lease
         self._every = lease / _RENEWALS
         self._renewed_at = 0.0
-        self._lost = lost  # called in the event loop
-        self._patience = _RENEWALS * (1 + patience / lease)  # questions that may go unanswered while no handler runs
-        self._blocked = blocked or _log_blocked  # called in the thread, when the event loop runs no more
+        self._holder = holder
+        # Questions that may go unanswered while no handler runs.
+        self._patience = _RENEWALS * (1 + member.settings.timeout / lease)
+        self._watchdog = watchdog  # ends this process when the event loop runs no more
         # How often the event loop was asked whether it runs, and which time it last said so: one writer each.
         self._asked = self._answered = 0
         self._is_blocked = False
@@ -156,7 +142,11 @@ class Leases:
             self._is_blocked = True
             frame = sys._current_frames().get(self._loop_thread)  # noqa: SLF001 - nothing public tells
             where = [f"{each.filename}:{each.lineno} {each.name}" for each in traceback.extract_stack(frame, limit=8)]
-            self._blocked({"group": self._group, "consumer": self._consumer, "held": len(self.held), "where": where})
+            about = {"group": self._group, "consumer": self._consumer, "held": len(self.held), "where": where}
+            if self._watchdog is None:
+                log.critical("consumer.blocked", **about)
+            else:
+                self._watchdog.end_blocked(about)
         return True
 
     def _is_overdue(self, now: float, silent: int) -> bool:
@@ -180,7 +170,7 @@ class Leases:
         for delivery in renewed:
             delivery.begin_by = until
         if lost:
-            self._lost(lost)
+            self._holder.lost(lost)
 
     def _renew(self, client: Any, now: float) -> tuple[list[Delivery], set[Delivery]]:
         """Renews what is held; returns what is ours for another lease from `now` on, and what is another's."""

@@ -13,13 +13,11 @@ from redis.exceptions import NoPermissionError, RedisError
 
 from streams.consuming import scripts
 from streams.logs import get_logger
-from streams.redis.connection import Connections
 from streams.redis.refusal import LOST, refusal
 
 if TYPE_CHECKING:
     from streams.messages.delivery import Delivery
-    from streams.redis.keys import Keys
-    from streams.redis.reconnect import Reconnect
+    from streams.redis.partition import Member
 
 log = get_logger("streams.membership")
 
@@ -33,23 +31,14 @@ def new_consumer_name() -> str:
 class Membership:
     """The membership of one consumer in one group over the streams it reads in one partition."""
 
-    def __init__(
-        self,
-        connections: Connections,
-        keys: Keys,
-        *,
-        group: str,
-        consumer: str,
-        sources: list[str],
-        reconnect: Reconnect,
-    ) -> None:
-        self.consumer = consumer
-        self.group = group
+    def __init__(self, member: Member, sources: list[str]) -> None:
+        self.consumer = member.consumer
+        self.group = member.group
         self.sources = sources
-        self._keys = keys
-        self._reconnect = reconnect
-        self._place = connections.place
-        self._connection = connections.direct(timeout=10.0)
+        self._keys = member.keys
+        self._reconnect = member.reconnect
+        self._place = member.connections.place
+        self._connection = member.connections.direct(timeout=10.0)
         self._one_at_a_time = asyncio.Lock()  # three readers may find the group gone at once
 
     async def ensure_groups(self) -> None:

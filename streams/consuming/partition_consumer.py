@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
 from operator import attrgetter
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from streams.consuming.control_listener import ControlListener
 from streams.consuming.leases import Leases
@@ -25,142 +24,85 @@ from streams.executing.limiter import Limiter
 from streams.logs import get_logger
 from streams.messages.outcome import ACKED, RELEASED, Cancelled, Outcome, Retried, Snoozed
 from streams.redis.keys import LANES
-from streams.redis.reconnect import Reconnect
+from streams.redis.partition import Member
 from streams.settling.due import Mover
 from streams.settling.ordering import Ordering
 from streams.settling.settlement import Settlement
 
 if TYPE_CHECKING:
-    from streams.executing.batch_executor import BatchExecutor
-    from streams.executing.circuit_breaker import Breaker
+    from streams.app import App
+    from streams.consuming.watchdog import Watchdog
     from streams.executing.handler_pool import HandlerPool
     from streams.handlers.processor import Processor
     from streams.messages.delivery import Delivery
     from streams.messages.middleware import Middleware
-    from streams.redis.partition import Partition
 
 log = get_logger("streams.consumer")
 
 _SOURCE: Final = attrgetter("source")
 
 
-class PartitionConsumer:
-    """The part of one consumer in one partition. `pool` is given to it before it begins."""
+class Owner(Protocol):
+    """The consumer that this is a part of."""
 
-    pool: HandlerPool
+    processor: Processor
+    name: str
+
+    def pause(self, partition: int, on: bool, /) -> None:
+        """Notes whether the group is paused in one partition."""
+
+    async def flush(self) -> None:
+        """Returns when every outcome so far is durable, in all partitions."""
+
+
+class PartitionConsumer:
+    """The part of one consumer in one partition: the holder of what is delivered to it."""
 
     def __init__(
         self,
-        processor: Processor,
-        partition: Partition,
-        *,
-        consumer: str,
-        concurrency: int,
-        suspect: int,
-        middleware: Sequence[Middleware],
-        pause: Callable[[bool], None],
-        breaker: Breaker,
-        limiter: Callable[..., Limiter] | None = None,
-        blocked: Callable[[Mapping[str, Any]], None] | None = None,
+        owner: Owner,
+        app: App,
+        number: int,
+        pool: HandlerPool,
+        middleware: Sequence[Middleware] = (),
+        watchdog: Watchdog | None = None,
     ) -> None:
-        keys, connections, group = partition.keys, partition.connections, processor.name
-        self._group, self.settings = group, connections.settings
+        processor, partition = owner.processor, app.partitions[number]
+        self.member = member = Member.of(partition, processor.name, owner.name)
+        self.group, self.consumer, self.settings = member.group, member.consumer, member.settings
+        self.pool, self.number = pool, number
+        self._owner = owner
         self.handed_back = 0  # deliveries that were given back to the group, durably
-        self.number = partition.number
-        self.sources = [keys.inbox(group), *(lane for stream in processor.streams for lane in keys.lanes(stream))]
-        self.reconnect = Reconnect(connections.place)
-        self.membership = Membership(
-            connections, keys, group=group, consumer=consumer, sources=self.sources, reconnect=self.reconnect
-        )
-        self.leases = Leases(
-            connections,
-            consumers_key=keys.consumers(group),
-            group=group,
-            consumer=consumer,
-            lease=connections.settings.lease,
-            lost=self.on_lost,
-            patience=connections.settings.timeout,
-            blocked=blocked,
-        )
-        self.settlement = Settlement(
-            connections,
-            keys,
-            group=group,
-            consumer=consumer,
-            reconnect=self.reconnect,
-            middleware=middleware,
-            settled=self._on_settled,
-            aside=self._on_aside,
-            ordered=processor.ordered,
-            limited=processor.limited,
-        )
-        self.turns = turns = Ordering(keys, group) if processor.ordered else None
+        self.ordering = Ordering(member.keys, member.group) if processor.ordered else None
+        self.leases = Leases(member, self, watchdog)
+        self.settlement = Settlement(member, self, middleware, ordered=processor.ordered, limited=processor.limited)
         self.readers: dict[str, Reader] = {}  # by source
         for position, lane in enumerate(LANES):
-            sources = [keys.stream(stream, lane) for stream in processor.streams]
+            sources = [member.keys.stream(stream, lane) for stream in processor.streams]
             if lane == "normal":
-                sources.insert(0, keys.inbox(group))
+                sources.insert(0, member.keys.inbox(member.group))
             elif not sources:
                 continue  # a processor of schedules alone
-            reader = Reader(
-                connections,
-                keys,
-                group=group,
-                consumer=consumer,
-                sources=sources,
-                concurrency=concurrency,
-                waits_below=partial(self._waits_below, position),
-                reconnect=self.reconnect,
-                ensure_groups=self.membership.ensure_groups,
-                feed=self.feed,
-                watch=self._watch,
-                turns=turns,
-            )
+            reader = Reader(member, self, pool, lane=position, sources=sources, ordering=self.ordering)
             self.readers |= dict.fromkeys(sources, reader)
-        self._reclaimer = Reclaimer(
-            connections,
-            keys,
-            group=group,
-            consumer=consumer,
-            sources=self.sources,
-            suspect=suspect,
-            reconnect=self.reconnect,
-            fresh=self.leases.fresh,
-            room=lambda source: self.readers[source].room_to_reclaim(),
-            feed=self.feed,
-            turns=turns,
+        self.sources = list(self.readers)
+        self.membership = Membership(member, self.sources)
+        self.reclaimer = Reclaimer(
+            member, self, self.leases, self.readers, suspect=pool.suspect_from, ordering=self.ordering
         )
-        self._mover = Mover(connections, keys, self.reconnect)
+        self._mover = Mover(member)
         self.control = ControlListener(
-            connections,
-            keys,
-            group=group,
-            reconnect=self.reconnect,
-            cancel=self._cancel,
-            pause=pause,
-            answer=StatusReporter(processor, partition, consumer, self, breaker).answer,
+            member, self, StatusReporter(processor, partition, member.consumer, self, pool.executor.breaker)
         )
-        self.limiter = limiter and limiter(
-            partition=partition,
-            connections=connections,
-            consumer=consumer,
-            reconnect=self.reconnect,
-            admitted=self._admit,
-            parked=self._drop,
-            lost=self.on_lost,
-            done=self.settlement.add,
+        self.limiter = (
+            Limiter(member, self, processor, pool.executor, partition=number, partitions=len(app.partitions))
+            if processor.limited
+            else None
         )
         self.moved = monotonic()  # when something was last settled
         self._watched: list[tuple[str, set[bytes]]] = []
         self._reading: list[asyncio.Task[None]] = []
         self._settling: asyncio.Task[None] | None = None
-
-    def join(self, pool: HandlerPool, batches: BatchExecutor | None) -> None:
-        """Gives it what runs its deliveries."""
-        self.pool = pool
-        if batches is not None:
-            for reader in dict.fromkeys(self.readers.values()):
-                reader.fill(batches)
 
     async def begin(self) -> None:
         """Makes sure of the group, learns what has been asked of it, and sends the first heartbeat."""
@@ -173,7 +115,7 @@ class PartitionConsumer:
         """Begins to read, and all that goes with it."""
         self._reading = [spawn(reader.run()) for reader in dict.fromkeys(self.readers.values())]
         self._settling = spawn(self.settlement.run())
-        for work in (self.leases.run(), self._reclaimer.run(), self._mover.run(), self.control.run()):
+        for work in (self.leases.run(), self.reclaimer.run(), self._mover.run(), self.control.run()):
             _ = spawn(work)
         if self.limiter is not None:
             for work in (self.limiter.ask(), self.limiter.serve()):
@@ -198,18 +140,41 @@ class PartitionConsumer:
         self.pool.feed(deliveries)
         self._cancel_requested(deliveries)
 
-    def _waits_below(self, lane: int) -> bool:
-        return self.pool.ready.waits_below(lane)
+    def settle(self, delivery: Delivery, outcome: Outcome) -> None:
+        """Queues the outcome of a delivery, to be made durable."""
+        self.settlement.add(delivery, outcome)
 
-    def _admit(self, deliveries: list[Delivery]) -> None:
+    def settle_batch(self, settled: list[tuple[Delivery, Outcome]]) -> None:
+        """Queues the outcomes of a batch, which are made durable in one call."""
+        self.settlement.add_together(settled)
+
+    def needs_permit(self, delivery: Delivery) -> bool:
+        """Whether a limit lets it not start now. Then a permit has been asked for, and it comes back with one."""
+        return self.limiter is not None and self.limiter.needs_permit(delivery)
+
+    def batch_began(self) -> None:
+        """Notes that a batch runs: as many more may be read meanwhile."""
+        for reader in dict.fromkeys(self.readers.values()):
+            reader.batch_began()
+
+    async def ensure_groups(self) -> None:
+        """Makes the group wherever it is missing."""
+        await self.membership.ensure_groups()
+
+    def pause_asked(self, on: bool) -> None:
+        """Notes whether the group is paused in this partition."""
+        self._owner.pause(self.number, on)
+
+    def admit(self, deliveries: list[Delivery]) -> None:
+        """Hands over those that have a permit."""
         self.pool.admit(deliveries)
         self._cancel_requested(deliveries)
 
     def _cancel_requested(self, deliveries: Sequence[Delivery]) -> None:
         for delivery in self.control.cancelled(deliveries):
-            self._cancel(delivery.source, delivery.entry_id)
+            self.cancel(delivery.source, delivery.entry_id)
 
-    def _cancel(self, source: str, entry_id: bytes) -> None:
+    def cancel(self, source: str, entry_id: bytes) -> None:
         """Somebody called a delivery off: it is stopped if it is here."""
         for delivery in self.leases.held:
             if delivery.entry_id == entry_id and delivery.source == source:
@@ -224,7 +189,7 @@ class PartitionConsumer:
             tell(self.readers[source], count)
 
     @contextmanager
-    def _watch(self, source: str) -> Iterator[set[bytes]]:
+    def watch(self, source: str) -> Iterator[set[bytes]]:
         """The entries of a source that are in hand, and all that come into hand while it is watched."""
         watched = source, {delivery.entry_id for delivery in self.leases.held if delivery.source == source}
         self._watched.append(watched)
@@ -233,29 +198,32 @@ class PartitionConsumer:
         finally:
             self._watched = [other for other in self._watched if other is not watched]
 
-    async def count(self, delivery: Delivery) -> bool:
-        """Makes a suspect's delivery count; False when it is not ours any more."""
+    async def count_suspect(self, delivery: Delivery) -> bool:
+        """Waits until all else is settled, then makes its delivery count; False when it is not ours any more."""
+        await self._owner.flush()
         return delivery.counted or await self.membership.begin(delivery)
 
-    def on_lost(self, deliveries: set[Delivery]) -> None:
+    def lost(self, deliveries: set[Delivery]) -> None:
         """Leases that somebody else has now: stop working on them, settle nothing of them."""
         # What has just been settled is not pending any more either, and its settlement may not be back yet.
         lost = {delivery for delivery in deliveries & self.leases.held if not delivery.settling}
         if lost:
-            log.warning("delivery.lease_lost", group=self._group, count=len(lost), ids=[d.message.id for d in lost][:5])
+            log.warning("delivery.lease_lost", group=self.group, count=len(lost), ids=[d.message.id for d in lost][:5])
             self.leases.drop(lost)
             self.pool.abandon(lost)
             if self.limiter is not None:
                 self.limiter.drop(lost)
             self._count(lost, Reader.settled)
 
-    def _on_aside(self, deliveries: Sequence[Delivery], on: bool) -> None:
+    def on_refused(self, deliveries: Sequence[Delivery], on: bool) -> None:
+        """Notes those whose outcome Redis refuses, or no longer refuses: others are read beside them."""
         self._count(deliveries, lambda reader, count: reader.put_aside(count if on else -count))
 
-    def _on_settled(self, settled: Sequence[tuple[Delivery, Outcome]], lost: set[Delivery]) -> None:
+    def on_settled(self, settled: Sequence[tuple[Delivery, Outcome]], lost: set[Delivery]) -> None:
+        """Ends the holding of those whose outcome is durable, or of which it turned out that they were `lost`."""
         self.moved = monotonic()
         # Those that were lost meanwhile have been dropped, and counted, already.
-        self._drop([delivery for delivery, _ in settled])
+        self.queued([delivery for delivery, _ in settled])
         for delivery, outcome in settled:
             if outcome is ACKED:
                 continue
@@ -264,9 +232,9 @@ class PartitionConsumer:
             elif outcome is RELEASED and delivery not in lost:
                 self.handed_back += 1
         if lost:
-            log.warning("delivery.fenced", group=self._group, count=len(lost), ids=[d.message.id for d in lost][:5])
+            log.warning("delivery.fenced", group=self.group, count=len(lost), ids=[d.message.id for d in lost][:5])
 
-    def _drop(self, deliveries: Sequence[Delivery]) -> None:
+    def queued(self, deliveries: Sequence[Delivery]) -> None:
         """Ends the holding of what is not pending here any more."""
         in_hand = self.leases.held
         held = [delivery for delivery in deliveries if delivery in in_hand]
@@ -289,6 +257,6 @@ class PartitionConsumer:
         """Closes the connections."""
         for reader in dict.fromkeys(self.readers.values()):
             await reader.aclose()
-        for part in (self._reclaimer, self._mover, self.settlement, self.membership, self.limiter):
+        for part in (self.reclaimer, self._mover, self.settlement, self.membership, self.limiter):
             if part is not None:
                 await part.aclose()

@@ -9,28 +9,26 @@ entries to a connection that nobody listens to; to stop, the read is unblocked.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from contextlib import AbstractContextManager
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from redis.exceptions import NoPermissionError, RedisError, ResponseError
 
 from streams.consuming import scripts
 from streams.logs import get_logger
-from streams.messages.delivery import Delivery, begin_by
+from streams.messages.delivery import Delivery, Holder, begin_by
 from streams.messages.message import Message
 from streams.messages.size_limits import Sizes, reply_most, whole_up_to
 from streams.redis import script
-from streams.redis.connection import Connections, TooMuch
+from streams.redis.connection import TooMuch
 from streams.redis.entries import fetch
 from streams.redis.keys import came_back
 from streams.redis.refusal import LOST
 
 if TYPE_CHECKING:
-    from streams.executing.batch_executor import BatchExecutor
-    from streams.redis.keys import Keys
-    from streams.redis.reconnect import Reconnect
+    from streams.executing.handler_pool import HandlerPool
+    from streams.redis.partition import Member
     from streams.settling.ordering import Ordering
 
 log = get_logger("streams.reader")
@@ -42,62 +40,61 @@ _FETCH: Final = 4  # entries that are read one by one, in a call: a large one ta
 _ASIDE_MOST: Final = 1_000  # outcomes that Redis refuses, beside which as many are held as ever
 
 
+class TakesInHand(Holder, Protocol):
+    """The holder of what is read."""
+
+    def feed(self, deliveries: list[Delivery], /) -> None:
+        """Takes deliveries into hand, and hands them on."""
+
+    def watch(self, source: str, /) -> AbstractContextManager[set[bytes]]:
+        """The entries of a source that are in hand, and all that come into hand while it is watched."""
+
+    async def ensure_groups(self) -> None:
+        """Makes the group wherever it is missing."""
+
+
 class Reader:
     """The read loop of one consumer over one lane of its streams (and, with the normal lane, the group's inbox)."""
 
     def __init__(
         self,
-        connections: Connections,
-        keys: Keys,
+        member: Member,
+        holder: TakesInHand,
+        pool: HandlerPool,
         *,
-        group: str,
-        consumer: str,
+        lane: int,
         sources: list[str],
-        concurrency: int,
-        waits_below: Callable[[], bool],
-        reconnect: Reconnect,
-        ensure_groups: Callable[[], Awaitable[None]],
-        feed: Callable[[list[Delivery]], None],
-        watch: Callable[[str], AbstractContextManager[set[bytes]]],
-        turns: Ordering | None = None,
+        ordering: Ordering | None = None,
     ) -> None:
-        settings = connections.settings
-        self._connections = connections
-        self._keys = keys
-        self._group = group
-        self._consumer = consumer
+        settings = member.settings
+        self._connections = connections = member.connections
+        self._keys = member.keys
+        self._group = member.group
+        self._consumer = member.consumer
         self._sources = sources
-        self._turns = turns
+        self._lane = lane
+        self._ordering = ordering
         self._names = {source.encode(): source for source in sources}
-        self._least = concurrency
-        self._most = max(concurrency, settings.prefetch)
-        self._target = concurrency
-        self._waits_below = waits_below
+        self._batches = pool.batches
+        # Enough for one batch of each kind beside those that run, or they would never fill.
+        self._least = pool.concurrency + (pool.batches.collector.sizes if pool.batches is not None else 0)
+        self._most = max(self._least, settings.prefetch)
+        self._target = self._least
+        self._queue = pool.ready
         # What a long read brings at its end would have to wait for a renewal: its lease may have begun with the read.
         self._block = min(settings.block, settings.lease / 4)
         self._lease = settings.lease
-        self._reconnect = reconnect
-        self._ensure_groups = ensure_groups
+        self._reconnect = member.reconnect
         self._held = 0
-        self._feed = feed
-        self._watch = watch
+        self._holder = holder
         self._connection = connections.direct(timeout=10.0, most=reply_most(settings))
         self._sizes, self._cut, self._aside = Sizes(settings), whole_up_to(settings), 0
         self._left_out: set[str] = set()  # keys that hold something else than a stream
         self._look_again = 0.0
         self._room, self._active = asyncio.Event(), 1
-        self._batches: BatchExecutor | None = None
         self._handled, self._measured_at = 0, 0.0
         self._stopping = self._paused = self._unsure = False
         self._client_id = self._made = 0
-
-    def fill(self, batches: BatchExecutor) -> None:
-        """Holds enough for one batch of each kind beside those that run, or they would never fill."""
-        self._batches = batches
-        self._least += batches.collector.sizes
-        self._most = max(self._least, self._most)
-        self._target = self._least
-        batches.began.append(self._room.set)
 
     def took(self, count: int) -> None:
         """Notes that this consumer holds more deliveries of this lane."""
@@ -121,7 +118,7 @@ class Reader:
         in_batches = self._batches.running if self._batches is not None else 0
         # What runs is held too. Slots that slow handlers leave all at once would find few of this lane beside the
         # others, and be taken by those of a lower lane: its share would be another than that of its weight.
-        share = self._least if self._waits_below() else 0
+        share = self._least if self._queue.waits_below(self._lane) else 0
         held = self._held - min(self._aside, _ASIDE_MOST)
         return min(self._target + share + in_batches - held, self._sizes.room(held))
 
@@ -130,6 +127,10 @@ class Reader:
         fills every free place under a steady load would keep them waiting for as long as the load lasts.
         """
         return 0 if self._paused else self.room() + self._least
+
+    def batch_began(self) -> None:
+        """Notes that there is room for as many more as a batch that runs has."""
+        self._room.set()
 
     def pause(self, on: bool) -> None:
         """Stops reading, or goes on; a read that waits already may still bring something."""
@@ -174,7 +175,7 @@ class Reader:
                     self._active = len(reply)
                     self._sizes.met(sum(len(entries) for _, entries in reply), self._connection.received)
                     # It may have lain in the socket while this process was stopped, and be another's by now.
-                    self._feed(self._deliveries(reply, begin_by(asked, self._lease)))
+                    self._holder.feed(self._deliveries(reply, begin_by(asked, self._lease)))
 
     async def take(self) -> int:
         """Reads once what is there, as far as there is room, and returns how much that was: for one that is told when
@@ -183,15 +184,15 @@ class Reader:
         room = self.room()
         found = self._deliveries(await self._read(room) or ()) if room > 0 else []
         if found:
-            self._feed(found)
+            self._holder.feed(found)
         return len(found)
 
     async def _read(self, count: int) -> Any:
         if not (sources := self._readable()):
             return await asyncio.sleep(min(0.5, self._block))
         block = round(self._block * 1000)
-        if self._turns is not None:
-            return await self._turns.read(self._call, self._consumer, sources, count, block, self._cut)
+        if self._ordering is not None:
+            return await self._ordering.read(self._call, self._consumer, sources, count, block, self._cut)
         return await self._call(
             b"XREADGROUP", b"GROUP", self._group, self._consumer, b"COUNT", count,
             b"BLOCK", block, b"STREAMS", *sources, *(b">" for _ in sources),
@@ -201,11 +202,11 @@ class Reader:
         return await self._connection.call(*command, timeout=self._block + 5)
 
     def _deliveries(self, reply: Any, until: float = float("inf")) -> list[Delivery]:
-        group, consumer, decode = self._group, self._consumer, Message.decode
+        holder, decode = self._holder, Message.decode
         return [
             Delivery(
-                decode(entry_id, fields, came_back=back),
-                group=group, consumer=consumer, source=source, entry_id=entry_id, count=1, begin_by=until,
+                decode(entry_id, fields, came_back=back), holder,
+                source=source, entry_id=entry_id, count=1, begin_by=until,
             )
             for name, entries in reply
             for source, back in ((self._names[name], came_back(name)),)
@@ -225,7 +226,7 @@ class Reader:
         if "NOGROUP" in str(error) or "no longer exists" in str(error):
             # Somebody flushed or evicted the stream. From 0, or what was published since would never be seen.
             log.error("stream.reset", group=self._group, error=str(error)[:200])
-            await self._ensure_groups()
+            await self._holder.ensure_groups()
         elif "WRONGTYPE" in str(error):
             await self._leave_out(error)
         elif "UNBLOCKED" not in str(error):
@@ -252,11 +253,11 @@ class Reader:
         for source in self._readable():
             # Watched from before Redis is asked: what is settled meanwhile is pending in its answer and in our hands no
             # more, what is reclaimed meanwhile is in its answer and in our hands already.
-            with self._watch(source) as seen:
+            with self._holder.watch(source) as seen:
                 found = [each for each in await self._find_own(source, seen) if each.entry_id not in seen]
             if found:
                 log.info("reader.recovered", group=self._group, source=self._keys.short(source), count=len(found))
-                self._feed(found)
+                self._holder.feed(found)
 
     async def _find_own(self, source: str, seen: set[bytes]) -> list[Delivery]:
         call = self._connection.call
@@ -272,9 +273,8 @@ class Reader:
             page = await fetch(call, source, ids=ids[at : at + _FETCH], cut=self._cut)
             found += [
                 Delivery(
-                    Message.decode(entry_id, fields, came_back=came_back(source)), entry_id=entry_id,
-                    count=counts[entry_id], group=self._group, consumer=self._consumer, source=source,
-                    begin_by=until,
+                    Message.decode(entry_id, fields, came_back=came_back(source)), self._holder,
+                    source=source, entry_id=entry_id, count=counts[entry_id], begin_by=until,
                 )
                 for entry_id, fields in page
             ]  # fmt: skip

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
+from math import inf
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -16,14 +17,14 @@ from streams.logs import get_logger
 from streams.messages.delivery import Delivery, begin_by
 from streams.messages.message import Message
 from streams.messages.size_limits import whole_up_to
-from streams.redis.connection import Connections
 from streams.redis.keys import came_back
 from streams.redis.refusal import LOST
 from streams.redis.untrusted import text
 
 if TYPE_CHECKING:
-    from streams.redis.keys import Keys
-    from streams.redis.reconnect import Reconnect
+    from streams.consuming.leases import Leases
+    from streams.consuming.reader import Reader, TakesInHand
+    from streams.redis.partition import Member
     from streams.settling.ordering import Ordering
 
 log = get_logger("streams.reclaim")
@@ -39,41 +40,34 @@ class Reclaimer:
 
     def __init__(
         self,
-        connections: Connections,
-        keys: Keys,
+        member: Member,
+        holder: TakesInHand,
+        leases: Leases,
+        readers: Mapping[str, Reader],
         *,
-        group: str,
-        consumer: str,
-        sources: list[str],
         suspect: int,
-        reconnect: Reconnect,
-        fresh: Callable[[], bool],
-        room: Callable[[str], int],
-        feed: Callable[[list[Delivery]], None],
-        turns: Ordering | None = None,
+        ordering: Ordering | None = None,
     ) -> None:
-        self._keys = keys
-        self._group = group
-        self._consumer = consumer
-        self._sources = sources
-        self._lease = connections.settings.lease
+        self._keys, self._group, self._consumer = member.keys, member.group, member.consumer
+        self._lease = member.settings.lease
         self._suspect = suspect
-        self._cut = whole_up_to(connections.settings)
-        self._order = turns.order if turns is not None else ()
-        self._reconnect = reconnect
-        self._fresh = fresh
-        self._room = room
-        self._feed = feed
-        self._client = connections.client
-        self._connection = connections.direct(timeout=10.0)
-        self._cursors = dict.fromkeys(sources, b"0-0")
+        self._cut = whole_up_to(member.settings)
+        self._order = ordering.order if ordering is not None else ()
+        self._reconnect = member.reconnect
+        self._holder = holder
+        self._leases = leases
+        self._readers = readers  # by source: each says how much room there is
+        self._sources = list(readers)
+        self._client = member.connections.client
+        self._connection = member.connections.direct(timeout=10.0)
+        self._cursors = dict.fromkeys(readers, b"0-0")
         self._round = 0
 
     async def run(self) -> None:
         """Looks four times a lease for as long as the consumer lives."""
         while True:
             await asyncio.sleep(self._lease / _CHECKS * random.uniform(0.75, 1.0))
-            if not self._fresh():
+            if not self._leases.fresh():
                 continue
             try:
                 for source in self._sources:
@@ -96,7 +90,7 @@ class Reclaimer:
                 log.error("reclaim.refused", group=self._group, source=source, error=str(error)[:300])
 
     async def _walk(self, source: str) -> None:
-        while (room := self._room(source)) > 0:
+        while (room := self._readers[source].room_to_reclaim()) > 0:
             asked = monotonic()
             following, vanished, taken = await scripts.reclaim(
                 self._connection.call,
@@ -119,16 +113,33 @@ class Reclaimer:
                 )  # fmt: skip
             # An answer that lay in the socket for a lease may be about what others have by now: it is silent again.
             if taken and monotonic() - asked <= self._lease:
+                many, short = len(taken), self._keys.short(source)
+                log.warning("delivery.reclaimed", group=self._group, source=short, count=many)
                 self._take(source, taken, begin_by(asked, self._lease))
             if following == b"0-0":
                 return
+
+    async def take_over(self) -> int:
+        """Takes over all that others hold, whether they live or not; returns how much that was: for one that is alone
+        (`streams.testing`).
+        """
+        count = 0
+        for source in self._sources:
+            _, _, taken = await scripts.reclaim(
+                self._connection.call, source,
+                group=self._group, consumer=self._consumer, lease_ms=0, cursor=b"0-0", most=1_000_000,
+                suspect=self._suspect, cut=self._cut, order=self._order,
+            )  # fmt: skip
+            if taken:
+                self._take(source, taken, inf)
+            count += len(taken)
+        return count
 
     def _take(self, source: str, taken: list[scripts.Taken], until: float) -> None:
         deliveries = [
             Delivery(
                 Message.decode(entry_id, fields, came_back=came_back(source)),
-                group=self._group,
-                consumer=self._consumer,
+                self._holder,
                 source=source,
                 entry_id=entry_id,
                 count=count,
@@ -137,8 +148,7 @@ class Reclaimer:
             )
             for entry_id, count, counted, fields in taken
         ]
-        log.warning("delivery.reclaimed", group=self._group, source=self._keys.short(source), count=len(deliveries))
-        self._feed(deliveries)
+        self._holder.feed(deliveries)
 
     async def _retire(self) -> None:
         seconds, microseconds = await self._client.time()

@@ -8,15 +8,13 @@ from __future__ import annotations
 import argparse
 import asyncio
 import atexit
-import contextlib
 import gc
 import os
 import signal
 import sys
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from mode import Worker
 from pydantic import ValidationError
@@ -43,8 +41,6 @@ if TYPE_CHECKING:
     from streams.messages.middleware import Middleware
 
 log = get_logger("streams.runner")
-
-_LAST_WORDS: Final = 2.0  # seconds
 
 
 class _Process(Worker):
@@ -92,24 +88,11 @@ async def serve(
     """Runs one consumer per processor until a signal or a crash; raises what crashed it. `parent` is what children that
     handlers fork are looked after by.
     """
-    consumers: list[Consumer] = []
-    watchdog = Watchdog(
-        " ".join(processor.name for processor in processors),
-        lease=settings.lease,
-        deadlines=lambda: [deadline for consumer in consumers for deadline in consumer.running()],
-    )
-    consumers += (
-        Consumer(
-            processor,
-            Streams(settings=settings, middleware=middleware),
-            middleware=middleware,
-            blocked=partial(_end_blocked, watchdog),
-        )
+    watchdog = Watchdog(" ".join(processor.name for processor in processors), lease=settings.lease)
+    consumers = [
+        Consumer(processor, Streams(settings=settings, middleware=middleware), middleware=middleware, watchdog=watchdog)
         for processor in processors
-    )
-    watchdog.longest = max(consumer.longest for consumer in consumers)
-    for consumer in consumers:
-        consumer.watched(watchdog.expect, watchdog.longest)
+    ]
     process = _Process(
         *consumers, redirect_stdouts=False, override_logging=False, quiet=True, loop=asyncio.get_running_loop()
     )
@@ -120,7 +103,7 @@ async def serve(
         for consumer in consumers:
             consumer.forked()
 
-    watchdog.start()
+    watchdog.start(consumers)
     atexit.register(watchdog.stop)  # not before: a handler that is left behind in a thread may hold the interpreter yet
     parent.begin(forked)
     try:
@@ -230,18 +213,6 @@ async def _serve_to_the_end(work: Coroutine[Any, Any, None], ended: asyncio.Even
             log.error("runner.left_behind", tasks=[str(task.get_coro()) for task in left][:5])
             exit_now(EXIT_CRASHED)
         ended.set()
-
-
-def _end_blocked(watchdog: Watchdog, about: Mapping[str, Any]) -> None:
-    """A handler has blocked the event loop for longer than it may, and nothing else can end it. What was held is handed
-    over when its lease runs out; the message that did it counts as one that ended its process.
-    """
-    watchdog.last(_LAST_WORDS)  # a reader of the log that has stopped reading must not keep the process
-    log.critical("consumer.blocked", **about)
-    say("error: a handler blocks the event loop, and has for longer than it may: the process is ended")
-    with contextlib.suppress(Exception):
-        sys.stdout.flush()
-    os._exit(EXIT_CRASHED)
 
 
 def _keep_standard_streams() -> None:

@@ -13,34 +13,47 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from time import monotonic
-from typing import Final
+from typing import Any, Final, NoReturn, Protocol
 
+from streams.consuming.exits import EXIT_CRASHED, say
 from streams.consuming.watcher import SIGN
 from streams.logs import get_logger
 
 log = get_logger("streams.watchdog")
 
+_LAST_WORDS: Final = 2.0  # seconds
 _PER_LEASE: Final = 4  # signs of life
 _SLOWEST: Final = 5.0  # seconds between two of them
 _TICKS: Final = 2  # that the watcher counts for each of them
 _STACK_SIGNAL: Final = int(getattr(signal, "SIGRTMAX", 1)) - 1  # nothing else uses it; 0 where there is none
 
 
+class RunsHandlers(Protocol):
+    """A consumer, as the watchdog sees it."""
+
+    @property
+    def longest(self) -> float:
+        """The longest timeout of its handlers, in seconds."""
+
+    def running(self) -> list[float]:
+        """The deadlines of the handlers that run (monotonic)."""
+
+
 class Watchdog:
     """Watches over the handlers of this process from `start` to `stop`.
 
-    `deadlines` gives those of the handlers that run (monotonic seconds). A process in which no Python runs is ended a
-    `lease` after the first deadline; where it is not known what runs, `longest` (the longest timeout) counts.
+    A process in which no Python runs is ended a `lease` after the first deadline of the handlers that run; where it is
+    not known what runs, `longest` (the longest timeout) counts.
     """
 
-    def __init__(self, label: str, *, lease: float, deadlines: Callable[[], Iterable[float]]) -> None:
+    def __init__(self, label: str, *, lease: float) -> None:
         self.longest = 0.0
         self._label = label
         self._lease = lease
-        self._deadlines = deadlines
+        self._consumers: Sequence[RunsHandlers] = ()
         self._every = min(lease / _PER_LEASE, _SLOWEST)
         self._until = 0.0  # monotonic: when the watcher would act on a silence that begins now
         self._signs = self._stacks = -1
@@ -48,8 +61,10 @@ class Watchdog:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._live, name="watchdog", daemon=True)
 
-    def start(self) -> None:
+    def start(self, consumers: Sequence[RunsHandlers]) -> None:
         """Starts the watcher and the signs of life. A machine that allows no further process is warned about once."""
+        self._consumers = consumers
+        self.longest = max(consumer.longest for consumer in consumers)
         if not sys.executable:
             log.warning("watchdog.not_started", error="there is no Python to start")
             return
@@ -87,6 +102,18 @@ class Watchdog:
         self._stopped.set()
         self._say(seconds)
 
+    def end_blocked(self, about: Mapping[str, Any]) -> NoReturn:
+        """Ends this process: a handler has blocked the event loop for longer than it may, and nothing else can end it.
+        What was held is handed over when its lease runs out; the message that did it counts as one that ended its
+        process.
+        """
+        self.last(_LAST_WORDS)  # a reader of the log that has stopped reading must not keep the process
+        log.critical("consumer.blocked", **about)
+        say("error: a handler blocks the event loop, and has for longer than it may: the process is ended")
+        with contextlib.suppress(Exception):
+            sys.stdout.flush()
+        os._exit(EXIT_CRASHED)
+
     def stop(self) -> None:
         """Ends the watch, and the watcher with it."""
         self._stopped.set()
@@ -107,7 +134,8 @@ class Watchdog:
 
     def _sign(self) -> None:
         now = monotonic()
-        first = min(self._deadlines(), default=now + self.longest)
+        deadlines = (deadline for consumer in self._consumers for deadline in consumer.running())
+        first = min(deadlines, default=now + self.longest)
         self._say(max(first - now, 0.0) + self._lease)
 
     def _say(self, seconds: float) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from streams import clock
@@ -16,7 +16,8 @@ from streams.durations import seconds
 from streams.messages.message import TYPE
 
 if TYPE_CHECKING:
-    from streams.executing.executor import Route
+    from streams.executing.calls import Route
+    from streams.executing.priority_queue import PriorityQueue
     from streams.handlers.batch import Batch
     from streams.messages.delivery import Delivery
 
@@ -62,16 +63,16 @@ class _Gathering:
 
 
 class Collector:
-    """The queues; `wake` is called when one of them has become ready."""
+    """The queues. When one of them has become ready, a task that waits in `queue` is woken."""
 
-    def __init__(self, routes: Iterable[Route], wake: Callable[[], None]) -> None:
+    def __init__(self, routes: Iterable[Route], queue: PriorityQueue) -> None:
         self._batches = {
             route.subscription.event.type.encode(): (route, route.subscription.batch)
             for route in routes
             if route.subscription.batch is not None
         }
         self.sizes = sum(batch.size for _, batch in self._batches.values())
-        self.wake = wake
+        self._queue = queue
         self._gatherings: dict[tuple[str, bytes], _Gathering] = {}  # by partition and type
         self._alone: deque[Delivery] = deque()
         self._gave = False
@@ -129,7 +130,7 @@ class Collector:
     def _ripen(self, gathering: _Gathering) -> None:
         # A flag and not a look at the clock: a timer may fire a moment early, and nobody would come again.
         gathering.timer, gathering.overdue = None, True
-        self.wake()
+        self._queue.wake()
 
     def is_ready(self) -> bool:
         """Whether `take` has something to give."""

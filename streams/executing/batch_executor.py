@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, cast
@@ -29,43 +29,33 @@ if TYPE_CHECKING:
     from streams.events.event import Event
     from streams.executing.batch_collector import RunningBatch
     from streams.executing.handler_task import HandlerTask
+    from streams.executing.priority_queue import PriorityQueue
 
 log = get_logger("streams.batches")
 
-Settled = tuple["Delivery", Outcome]
-
 
 class BatchExecutor:
-    """Executes the bundles of one processor; `done` is given the outcomes of one, to be settled together, and `began`
-    are called when one begins.
-    """
+    """Executes the bundles of one processor."""
 
     @classmethod
     def of(
         cls,
         executor: Executor,
         middleware: Sequence[Middleware],
-        *,
-        wake: Callable[[], None],
-        done: Callable[[list[Settled]], None],
+        queue: PriorityQueue,
     ) -> BatchExecutor | None:
         """Those of a processor that has batch handlers; None otherwise."""
-        collector = Collector(executor.routes.values(), wake)
-        return cls(executor, collector, middleware, done) if collector.sizes else None
+        collector = Collector(executor.routes.values(), queue)
+        return cls(executor, collector, middleware, queue) if collector.sizes else None
 
     def __init__(
-        self,
-        executor: Executor,
-        collector: Collector,
-        middleware: Sequence[Middleware],
-        done: Callable[[list[Settled]], None],
+        self, executor: Executor, collector: Collector, middleware: Sequence[Middleware], queue: PriorityQueue
     ) -> None:
         self.collector = collector
         self.running = 0  # deliveries in handlers: the readers hold as many more, so that the next batches fill
-        self.began: list[Callable[[], None]] = []
         self._executor = executor
         self._middleware = middleware
-        self._done = done
+        self._queue = queue
 
     async def run(self, slot: HandlerTask, bundle: RunningBatch) -> list[Outcome]:
         """Runs a bundle in a slot; returns the outcomes of `bundle.deliveries`, none when they are handled alone, or
@@ -73,14 +63,12 @@ class BatchExecutor:
         """
         count = len(bundle.deliveries)
         self.running += count
-        for told in self.began:
-            told()
+        bundle.deliveries[0].holder.batch_began()
         try:
             await wait_for_lease(bundle.deliveries, bundle.lost)
             if bundle.lost:
                 bundle.deliveries = [delivery for delivery in bundle.deliveries if delivery not in bundle.lost]
-            if bundle.route.timeout < self._executor.longest and self._executor.begins is not None:
-                self._executor.begins(bundle.route.timeout)
+            self._executor.expect(bundle.route)
             bundle.begin(monotonic() + bundle.route.timeout)
             outcomes = await self._execute(slot, bundle)
         except asyncio.CancelledError:
@@ -141,7 +129,7 @@ class BatchExecutor:
                 kept.append(delivery)
         if len(kept) < len(bundle.deliveries):
             bundle.deliveries = kept
-            self.collector.wake()
+            self._queue.wake()
         return events
 
     async def _handle(
@@ -201,7 +189,7 @@ class BatchExecutor:
         log.warning("batch.handled_singly", group=deliveries[0].group, count=len(deliveries), error=describe(error))
         for delivery in deliveries:
             if delivery in bundle.cancelled:
-                self._done([(delivery, Cancelled())])
+                delivery.holder.settle(delivery, Cancelled())
             elif delivery not in bundle.lost:
                 self.collector.set_aside(delivery)
         bundle.deliveries = []
@@ -217,8 +205,8 @@ class BatchExecutor:
                 (delivery, outcome if isinstance(outcome, Acked) or delivery not in bundle.cancelled else Cancelled())
                 for delivery, outcome in settled
             ]
-        if settled:
-            self._done(settled)
+        if settled:  # all of one partition
+            settled[0][0].holder.settle_batch(settled)
 
 
 def _is_position(position: Any, of: Sequence[object]) -> bool:

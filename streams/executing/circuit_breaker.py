@@ -7,13 +7,15 @@ Without it an outage longer than the retries would empty the stream into the dea
 from __future__ import annotations
 
 import asyncio
-import random
-from collections.abc import Callable
-from typing import Final
+from random import Random
+from typing import TYPE_CHECKING, Final
 
 from streams import clock
 from streams.logs import get_logger
 from streams.messages.outcome import Acked, DeadLettered, Outcome, Retried
+
+if TYPE_CHECKING:
+    from streams.executing.priority_queue import PriorityQueue
 
 log = get_logger("streams.breaker")
 
@@ -24,15 +26,15 @@ _MOST: Final = 15.0
 class Breaker:
     """The state, and `closed` as a plain attribute because every hand-out looks at it."""
 
-    def __init__(self, group: str, wake: Callable[[], None]) -> None:
+    def __init__(self, group: str, queue: PriorityQueue, dice: Random | None = None) -> None:
         self.closed = True
         self.dependency = ""
         self._group = group
-        self._wake = wake  # called when hand-outs may go on
+        self._queue = queue  # has the tasks that wait until hand-outs may go on
         self._delay = 0.0
         self._probes = 0
         self._timer: asyncio.TimerHandle | None = None
-        self.random = random.random
+        self._dice = dice or Random()
 
     @property
     def is_open(self) -> bool:
@@ -58,7 +60,7 @@ class Breaker:
             )  # fmt: skip
             self.closed, self.dependency = False, dependency
             self._timer = clock.timers().call_later(self._delay, self._half_open)
-        return self._delay * (1 + self.random() / 2)
+        return self._delay * (1 + self._dice.random() / 2)
 
     def concluded(self, outcome: Outcome | None) -> None:
         """Notes how a delivery ended while the breaker was not closed.
@@ -74,7 +76,7 @@ class Breaker:
                 self.closed, self.dependency, self._delay, self._probes = True, "", 0.0, 0
             case _:
                 self._probes = 1
-        self._wake()
+        self._queue.wake()
 
     def opens_in(self) -> float:
         """Seconds until the next probe; 0 when closed, or when a probe is under way."""
@@ -85,7 +87,7 @@ class Breaker:
     def _half_open(self) -> None:
         self._timer = None
         self._probes = 1
-        self._wake()
+        self._queue.wake()
 
     def stop(self) -> None:
         """Ends the timer."""

@@ -5,25 +5,22 @@ It never raises for what a message or a handler does; one bad message never stop
 
 from __future__ import annotations
 
-import inspect
-import random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Coroutine, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
-
-from uncalled_for import FailedDependency, resolved_dependencies
+from random import Random
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from streams import clock
 from streams.events.event import Event, registered
+from streams.executing.calls import Route
 from streams.executing.failure_policy import judge
 from streams.executing.follow_ups import FollowUps
 from streams.executing.threads import Threads
 from streams.handlers.backoff import Backoff
-from streams.handlers.batch import BatchFailed
-from streams.handlers.child_processes import end_child, in_parent
+from streams.handlers.child_processes import end_child
 from streams.logs import get_logger
 from streams.messages.claims import MARK
-from streams.messages.delivery import Delivery, current_batch, current_delivery
+from streams.messages.delivery import Delivery, current_delivery
 from streams.messages.error_text import Failure, describe, passes
 from streams.messages.message import DATA, EXPIRES, TYPE, VERSION, Message
 from streams.messages.middleware import Middleware, deliver_chain
@@ -33,11 +30,9 @@ from streams.redis.untrusted import written
 if TYPE_CHECKING:
     from streams.app import App
     from streams.executing.circuit_breaker import Breaker
-    from streams.handlers.processor import DeadLetterFunction, Processor, Subscription
+    from streams.handlers.processor import Processor
 
 log = get_logger("streams.executor")
-
-Call = Callable[[Any], Awaitable[Any]]
 
 _VERSIONS: Final = 20  # newer than the code, of one type, that are reported
 _NOTED: Final = 100  # messages of one of them that have a line in log and history
@@ -60,35 +55,27 @@ class HandlerCancelled(Exception):
     """What a handler waited for was cancelled, or the task it ran in, and the handler let it through."""
 
 
-class Route:
-    """A subscription with its policy filled in, ready for the hot path."""
+class Watchdog(Protocol):
+    """What ends this process when a handler holds the interpreter for longer than it may."""
 
-    __slots__ = (
-        "call", "call_batch", "decode", "newer", "on_dead_letter", "retry", "returned", "subscription", "timeout",
-        "transaction", "version",
-    )  # fmt: skip
+    longest: float
 
-    def __init__(self, subscription: Subscription, retry: Backoff, timeout: float, threads: Threads) -> None:
-        self.subscription = subscription
-        self.retry = retry
-        self.timeout = timeout
-        self.transaction = subscription.transaction
-        self.version = b"%d" % subscription.event.version
-        self.newer: dict[int, int] = {}  # versions that this code does not know, and how many messages had them
-        self.returned = False  # something that is no event, and it was logged
-        self.decode = subscription.event.decode
-        self.on_dead_letter: DeadLetterFunction | None = None
-        self.call = _call_of(subscription, timeout, threads)
-        self.call_batch: Call | None = None
-        if subscription.batch is not None:
-            self.call, self.call_batch = _alone(self.call), self.call
+    def expect(self, timeout: float, /) -> None:
+        """Notes that a handler begins which may take `timeout` seconds."""
 
 
 class Executor:
     """Executes the deliveries of one processor."""
 
     def __init__(
-        self, processor: Processor, client: App, breaker: Breaker, middleware: Sequence[Middleware] = ()
+        self,
+        processor: Processor,
+        client: App,
+        breaker: Breaker,
+        middleware: Sequence[Middleware] = (),
+        *,
+        watchdog: Watchdog | None = None,
+        dice: Random | None = None,
     ) -> None:
         settings = client.settings
         self.threads = Threads(processor.name)  # of `def` handlers: one for each slot that has one
@@ -105,22 +92,31 @@ class Executor:
         self._timeout, self.max_bytes = timeout, settings.max_bytes
         self._settings, self._client = settings, client
         self.claims = client.claims
-        self._breaker = breaker
+        self.breaker = breaker
         self.forked = False  # this is a child, which a handler has forked
-        self.random = random.random  # of back-off
+        self._dice = dice or Random()  # of back-off
         self.longest = max([timeout, *(route.timeout for route in self.routes.values())])
-        self.begins: Callable[[float], None] | None = None  # is given the timeout of a shorter one
+        self._watchdog = watchdog
         self.follow_ups = FollowUps(client, middleware).of
-        self.execute = deliver_chain(middleware, self._deliver)
+        self._chain = deliver_chain(middleware, self._deliver)
 
-    def route(self, delivery: Delivery) -> float:
+    def assign_route(self, delivery: Delivery) -> float:
         """Finds the handler of a delivery whose turn has come; returns the seconds it may take."""
         route = delivery.route = self.routes.get(delivery.message.values[TYPE])
         if route is None:
             return self._timeout
-        if self.begins is not None and route.timeout < self.longest:
-            self.begins(route.timeout)
+        if self._watchdog is not None:
+            self.expect(route)
         return route.timeout
+
+    def expect(self, route: Route) -> None:
+        """Notes that its handler begins: the watchdog expects the longest timeout where it knows of no shorter one."""
+        if self._watchdog is not None and route.timeout < self._watchdog.longest:
+            self._watchdog.expect(route.timeout)
+
+    def execute(self, delivery: Delivery) -> Coroutine[Any, Any, Outcome]:
+        """Takes a delivery with a route from its bytes to its outcome, through the middleware."""
+        return self._chain(delivery)
 
     async def _deliver(self, delivery: Delivery) -> Outcome:
         message = delivery.message
@@ -220,7 +216,7 @@ class Executor:
         """Decides what becomes of a delivery whose handler raised `error`."""
         if self.forked:
             end_child(error)
-        return judge(delivery, error, opened=self._breaker.opened, random=self.random)
+        return judge(delivery, error, opened=self.breaker.opened, random=self._dice.random)
 
     def failed_around(self, delivery: Delivery, error: BaseException) -> Outcome:
         """The same for what comes from a middleware; a handler's `GeneratorExit` is left to the slot too."""
@@ -248,53 +244,3 @@ def _without_handler(message: Message) -> Outcome:
         name = message.type or "(none)"
         return DeadLettered("unknown_type", f"no event is registered under the type {name[:128]}")
     return SKIPPED
-
-
-def _call_of(subscription: Subscription, timeout: float, threads: Threads) -> Call:
-    handler = subscription.handler
-    held = _one if subscription.batch is None else current_batch.get
-    if subscription.is_async and not subscription.has_dependencies:
-        return handler
-    first = next(iter(inspect.signature(handler).parameters)) if subscription.has_dependencies else ""
-
-    async def call(event: Any) -> Any:
-        async with resolved_dependencies(handler, {first: event}) as dependencies:
-            for dependency in dependencies.values():
-                if isinstance(dependency, FailedDependency):
-                    raise dependency.error
-            if subscription.is_async:
-                result = await handler(event, **dependencies)
-            else:
-                called = partial(in_parent, partial(handler, event, **dependencies))
-                result = await threads.handle(held(), timeout, called)
-            # A plain wrapper around a coroutine function returns a coroutine, as does a forgotten `await`.
-            return await result if result is not None and inspect.isawaitable(result) else result
-
-    async def call_plain(event: Any) -> Any:
-        result = await threads.handle(held(), timeout, partial(in_parent, partial(handler, event)))
-        return await result if result is not None and inspect.isawaitable(result) else result
-
-    return call if subscription.has_dependencies else call_plain
-
-
-def _one() -> Sequence[Delivery]:
-    delivery = current_delivery.get()
-    assert delivery is not None
-    return (delivery,)
-
-
-def _alone(call_batch: Call) -> Call:
-    """Calls a batch handler with a list of one: what crashed before, or was in a batch that failed as a whole."""
-
-    async def call(event: Event) -> Any:
-        delivery = current_delivery.get()
-        current_batch.set((delivery,) if delivery is not None else ())
-        try:
-            result = await call_batch([event])
-        except BatchFailed as failed:
-            if 0 in failed.errors:
-                raise failed.errors[0] from failed
-            result = failed.follow_ups
-        return result[0] if isinstance(result, Mapping) and 0 in result else result
-
-    return call

@@ -7,8 +7,7 @@ finished one. Handlers that wait for nothing are all run by a single task.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from sys import getrefcount
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -17,7 +16,6 @@ from streams.executing.batch_collector import RunningBatch
 from streams.executing.dead_letter_call import DeadLetterCalls
 from streams.executing.executor import Executor
 from streams.executing.handler_task import UNINTERRUPTED, HandlerTask, finish, wait_for_lease, watch_deadlines
-from streams.executing.priority_queue import PriorityQueue
 from streams.executing.suspects import Suspects
 from streams.executing.threads import Contexts, go_on_in, run_in
 from streams.handlers.child_processes import end_child
@@ -27,14 +25,16 @@ from streams.messages.outcome import ACKED, OUTCOMES, RELEASED, Cancelled, DeadL
 
 if TYPE_CHECKING:
     from streams.executing.batch_executor import BatchExecutor
-    from streams.executing.circuit_breaker import Breaker
+    from streams.executing.handler_task import Supervisor
+    from streams.executing.priority_queue import PriorityQueue
+    from streams.handlers.processor import Processor
 
 _TURN: Final = 0.02  # seconds after which handlers that never wait give way to reading, settling and signals
 
 
 class HandlerPool:
-    """Runs deliveries, at most `concurrency` at once, and hands each outcome to `done`. What is not of the high lane
-    begins only while more than `reserved` slots are free.
+    """Runs deliveries, at most `concurrency` at once, and gives each outcome to the delivery's holder. What is not of
+    the high lane begins only while more than `reserved` slots of its processor are free.
 
     Suspects run alone: every other handler has finished and settled before one starts, so that if it kills the process
     again, nothing else is hit.
@@ -42,33 +42,28 @@ class HandlerPool:
 
     def __init__(
         self,
+        processor: Processor,
         executor: Executor,
-        breaker: Breaker,
+        queue: PriorityQueue,
+        batches: BatchExecutor | None,
+        supervisor: Supervisor,
         *,
         concurrency: int,
-        reserved: int,
         limit: int,
-        done: Callable[[Delivery, Outcome], None],
-        begin: Callable[[Delivery], Awaitable[bool]],
-        lost: Callable[[Delivery], None],
-        ended: Callable[[asyncio.Task[None]], None],
-        batches: BatchExecutor | None = None,
-        stops: Callable[[Delivery], bool] | None = None,
     ) -> None:
-        self._batches = batches
+        self.batches = batches
         self._collector = batches.collector if batches is not None else None
-        self._executor = executor
-        self._breaker = breaker
-        self._done = done
-        self._stops = stops  # with limits: whether a delivery may not start now; then `admit` brings it when it may
-        self._ended = ended  # called when a slot's task ends, which it must not do by itself
-        self._tasks = [HandlerTask(self._run, ended) for _ in range(concurrency)]
-        self._shared = concurrency - reserved
-        self._idle: deque[asyncio.Future[None]] = deque()
-        self.ready = PriorityQueue()
+        self.executor = executor
+        self._breaker = executor.breaker
+        self._limited = processor.limited
+        self._supervisor = supervisor
+        self.concurrency = concurrency
+        self._tasks = [HandlerTask(supervisor) for _ in range(concurrency)]
+        self._shared = concurrency - processor.reserved
+        self.ready = queue
         self._dead_letter_calls = DeadLetterCalls(executor, limit=limit)
-        self._suspects = Suspects(executor, limit=limit, begin=begin, lost=lost)
-        self._alone = self._waking = self.paused = False
+        self._suspects = Suspects(executor, limit)
+        self._alone = self.paused = False
         self._taking = True
         self.running = 0
         self.moved = monotonic()  # when something last began, or ended with its batch
@@ -79,9 +74,9 @@ class HandlerPool:
         """Starts the tasks. Each delivery has a context like the one in which this is called."""
         self._contexts = Contexts()
         for slot in self._tasks:
-            slot.start()
+            slot.start(self._run(slot))
         self._watch = asyncio.get_running_loop().create_task(watch_deadlines(self._tasks), name="deadlines")
-        self._watch.add_done_callback(self._ended)
+        self._watch.add_done_callback(self._supervisor.on_task_ended)
 
     def feed(self, deliveries: Sequence[Delivery]) -> None:
         """Hands over what was read from one lane, in order."""
@@ -91,7 +86,7 @@ class HandlerPool:
         if len(fresh) != len(deliveries):
             for delivery in deliveries:
                 if delivery.suspected(self.suspect_from):
-                    if self._stops is None or not self._stops(delivery):
+                    if not self._limited or not delivery.holder.needs_permit(delivery):
                         self._suspects.put(delivery)
                 else:
                     self.ready.put(delivery)
@@ -103,7 +98,7 @@ class HandlerPool:
         """Hands over what has asked and may start: it is next."""
         for delivery in deliveries:
             if not self._taking:
-                self._done(delivery, RELEASED)
+                delivery.holder.settle(delivery, RELEASED)
             elif delivery.suspected(self.suspect_from):
                 self._suspects.put(delivery)
             else:
@@ -111,16 +106,12 @@ class HandlerPool:
         self.wake()
 
     def wake(self) -> None:
-        """Lets one idle slot look for work; it wakes the next one before it begins."""
-        while self._idle and not self._waking:
-            idle = self._idle.popleft()
-            if not idle.done():
-                self._waking = True
-                idle.set_result(None)
+        """Lets one idle slot look for work."""
+        self.ready.wake()
 
     def _next(self) -> Delivery | RunningBatch | None:
         if not self._taking or self._alone or self.paused:
-            return end_child() if self._executor.forked else None
+            return end_child() if self.executor.forked else None
         if self._suspects.waiting:
             if self.running or not self._breaker.admits():
                 return None
@@ -135,8 +126,7 @@ class HandlerPool:
         return None
 
     async def _run(self, slot: HandlerTask) -> None:
-        loop, executor, breaker, done = asyncio.get_running_loop(), self._executor, self._breaker, self._done
-        task = slot.task
+        executor, breaker, queue, task = self.executor, self._breaker, self.ready, slot.task
         assert task is not None
         references, new_context = getrefcount(task), self._contexts.new
         turn_began = monotonic()
@@ -144,34 +134,31 @@ class HandlerPool:
             if slot.cancelled or task.cancelling() or getrefcount(task) > references:
                 # It was cancelled, or something that a handler left behind has it and may cancel it yet: a timer,
                 # another task. That must not hit the next delivery, or end this slot.
-                slot.start()
+                slot.start(self._run(slot))
                 return
             now = monotonic()
             if now - turn_began > _TURN:
                 await asyncio.sleep(0)
                 turn_began = now = monotonic()
             if (delivery := self._next()) is None:
-                idle = loop.create_future()
-                self._idle.append(idle)
-                await idle
-                self._waking = False
+                await queue.wait()
                 turn_began = monotonic()
                 continue
-            if self._idle and not self._waking and self._has_more(self.running + 1):
-                self.wake()
+            if queue.idle and not queue.waking and self._has_more(self.running + 1):
+                queue.wake()
             if isinstance(delivery, RunningBatch):
-                assert self._batches is not None
+                assert self.batches is not None
                 self.running += 1
-                await self._run_bundle(self._batches, slot, delivery)
+                await self._run_bundle(self.batches, slot, delivery)
                 continue
-            if self._stops is not None and not self._alone and self._stops(delivery):
+            if self._limited and not self._alone and delivery.holder.needs_permit(delivery):
                 if not breaker.closed:
                     breaker.concluded(None)  # it was let through to try, and does not
                 continue
             self.running += 1
             self.moved = now
             slot.delivery, slot.interruption = delivery, UNINTERRUPTED
-            limit = executor.route(delivery)
+            limit = executor.assign_route(delivery)
             outcome: Outcome | None = None
             try:
                 if delivery.begin_by < now:
@@ -194,7 +181,7 @@ class HandlerPool:
                     raise
                 outcome = executor.failed_around(delivery, error)
             else:
-                if outcome is not ACKED and outcome.__class__ not in OUTCOMES and (outcome is not None or not self._alone):
+                if outcome is not ACKED and not self._is_outcome(outcome):
                     outcome = executor.failed_around(delivery, NoOutcome(outcome))
                 if slot.interruption is not None:
                     outcome = slot.late(outcome)
@@ -205,12 +192,16 @@ class HandlerPool:
             if not breaker.closed:
                 breaker.concluded(outcome)
             if outcome is not None:
-                done(delivery, outcome)
+                delivery.holder.settle(delivery, outcome)
             if self._alone:
                 self._alone = False
                 self.wake()
             elif self._suspects.waiting and not self.running:
                 self.wake()
+
+    def _is_outcome(self, outcome: object) -> bool:
+        """Whether it is one, and no mistake of a middleware; of what runs alone, None is that its lease was lost."""
+        return outcome.__class__ in OUTCOMES or (outcome is None and self._alone)
 
     async def _run_bundle(self, batches: BatchExecutor, slot: HandlerTask, bundle: RunningBatch) -> None:
         slot.delivery, slot.interruption = bundle, None
@@ -228,7 +219,7 @@ class HandlerPool:
 
     def _release(self, deliveries: Iterable[Delivery]) -> None:
         for delivery in deliveries:
-            self._done(delivery, RELEASED)
+            delivery.holder.settle(delivery, RELEASED)
 
     def abandon(self, deliveries: set[Delivery]) -> None:
         """Stops working on deliveries whose lease is lost: waiting ones are dropped, running ones are cancelled. A
@@ -248,7 +239,7 @@ class HandlerPool:
         before = self._waiting()
         self.abandon({delivery})
         if self._waiting() < before:
-            self._done(delivery, Cancelled())
+            delivery.holder.settle(delivery, Cancelled())
 
     def _has_more(self, running: int) -> bool:
         """Whether something here may begin beside as many as are `running`."""
@@ -268,7 +259,7 @@ class HandlerPool:
         """Whether nothing runs, and nothing of what is here can begin now."""
         begins = self._taking and not self.paused and not self._breaker.is_open
         may_begin = begins and (self._suspects.waiting or self._has_more(self.running))
-        return not (self.running or self._waking or may_begin)
+        return not (self.running or self.ready.waking or may_begin)
 
     def in_handlers(self) -> int:
         """How many deliveries handlers have."""
@@ -276,7 +267,7 @@ class HandlerPool:
 
     def forked(self) -> None:
         """In a child that a handler has forked: nothing more begins, and what comes back from the handler ends it."""
-        self._taking, self._executor.forked = False, True
+        self._taking, self.executor.forked = False, True
 
     async def drain(self, grace: float) -> None:
         """Hands back what has not started, lets the running handlers finish for `grace` seconds, then cancels them
@@ -292,8 +283,8 @@ class HandlerPool:
         for slot in self._tasks:
             slot.ending = True
         if self._watch is not None:
-            self._watch.remove_done_callback(self._ended)
-        self._executor.threads.close()
+            self._watch.remove_done_callback(self._supervisor.on_task_ended)
+        self.executor.threads.close()
         tasks = [task for task in (self._watch, *(slot.task for slot in self._tasks)) if task is not None]
         for task in tasks:
             task.cancel()

@@ -7,7 +7,7 @@ import sys
 import traceback
 from collections.abc import Callable, Collection, Coroutine, Iterable, Sequence
 from time import monotonic
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, Protocol
 
 from streams.executing.batch_collector import RunningBatch
 from streams.executing.executor import HandlerCancelled, HandlerTimeout
@@ -26,19 +26,23 @@ UNINTERRUPTED: Interrupt | None = None  # in a variable, or mypy believes that i
 _TICK: Final = 0.05  # seconds: how late a timeout may be noticed
 
 
+class Supervisor(Protocol):
+    """What is to know of a task of the engine that ends by itself, which none may do."""
+
+    def on_task_ended(self, task: asyncio.Task[None], /) -> None:
+        """Notes that it has ended."""
+
+
 class HandlerTask:
     """What runs here now, and what has interrupted it.
 
     Its task is replaced as soon as a handler has left anything behind that could cancel it (see `HandlerPool`).
     """
 
-    __slots__ = ("_ended", "_work", "cancelled", "delivery", "ending", "interruption", "overran", "task")
+    __slots__ = ("_supervisor", "cancelled", "delivery", "ending", "interruption", "overran", "task")
 
-    def __init__(
-        self, work: Callable[[HandlerTask], Coroutine[Any, Any, None]], ended: Callable[[asyncio.Task[None]], None]
-    ) -> None:
-        self._work = work
-        self._ended = ended  # called when its task ends by itself, which it must not do
+    def __init__(self, supervisor: Supervisor) -> None:
+        self._supervisor = supervisor
         self.delivery: Delivery | RunningBatch | None = None
         self.interruption: Interrupt | None = None
         self.cancelled = False  # the engine has cancelled the task
@@ -46,16 +50,16 @@ class HandlerTask:
         self.overran: Delivery | RunningBatch | None = None  # what was last reported to be over its timeout in a thread
         self.task: asyncio.Task[None] | None = None
 
-    def start(self) -> None:
-        """Gives it a new task."""
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Gives it a new task, which does `work`."""
         self.cancelled = False
         # Not by the event loop's factory of tasks: an eager one would run it within the task that it replaces.
-        self.task = asyncio.Task(self._work(self), loop=asyncio.get_running_loop(), name="slot")
+        self.task = asyncio.Task(work, loop=asyncio.get_running_loop(), name="slot")
         self.task.add_done_callback(self._on_task_ended)
 
     def _on_task_ended(self, task: asyncio.Task[None]) -> None:
         if not self.ending and task is self.task:
-            self._ended(task)
+            self._supervisor.on_task_ended(task)
 
     @property
     def deliveries(self) -> Sequence[Delivery]:

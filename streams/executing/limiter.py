@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from time import monotonic
 from typing import TYPE_CHECKING, Final
 
@@ -21,7 +21,7 @@ from streams.logs import get_logger
 from streams.messages.claims import MARK
 from streams.messages.error_text import name_of_class, passes
 from streams.messages.message import DATA, EXPIRES, KEY, TYPE
-from streams.messages.outcome import RELEASED, Outcome, Snoozed
+from streams.messages.outcome import RELEASED, Snoozed
 from streams.redis.refusal import LOST, is_of_script
 from streams.settling import limits
 from streams.settling.limits import GOOD_FOR, LimitSpec, PermitRequest
@@ -30,10 +30,8 @@ from streams.settling.ticker import Ticker
 if TYPE_CHECKING:
     from streams.executing.executor import Executor
     from streams.handlers.processor import Processor, Subscription
-    from streams.messages.delivery import Delivery
-    from streams.redis.connection import Connections
-    from streams.redis.partition import Partition
-    from streams.redis.reconnect import Reconnect
+    from streams.messages.delivery import Delivery, Holder
+    from streams.redis.partition import Member
 
 log = get_logger("streams.gate")
 
@@ -69,45 +67,33 @@ class Limiter:
 
     def __init__(
         self,
+        member: Member,
+        holder: Holder,
         processor: Processor,
-        partition: Partition,
-        connections: Connections,
-        *,
-        partitions: int,
-        consumer: str,
         executor: Executor,
-        reconnect: Reconnect,
-        idle: Callable[[], bool],
-        admitted: Callable[[list[Delivery]], None],
-        parked: Callable[[list[Delivery]], None],
-        lost: Callable[[set[Delivery]], None],
-        done: Callable[[Delivery, Outcome], None],
+        *,
+        partition: int,
+        partitions: int,
     ) -> None:
         self._limited: dict[bytes, tuple[Subscription, Limit, PartitionQuota]] = {
-            type.encode(): (subscription, subscription.limit, subscription.limit.share(partition.number, partitions))
+            type.encode(): (subscription, subscription.limit, subscription.limit.share(partition, partitions))
             for type, subscription in processor.subscriptions.items()
             if subscription.limit is not None
         }
-        self._keys = partition.keys
-        self._group = processor.name
-        self._consumer = consumer
+        self._keys, self._group, self._consumer = member.keys, member.group, member.consumer
+        self._holder = holder
         self._executor = executor
-        self._reconnect = reconnect
-        self._idle = idle  # says whether nothing would be started anyway (a breaker that is open)
-        self._admitted = admitted
-        self._parked = parked
-        self._lost = lost
-        self._done = done
-        self._connection = connections.direct(timeout=10.0)
-        self._serving = connections.direct(timeout=10.0)
+        self._reconnect = member.reconnect
+        self._connection = member.connections.direct(timeout=10.0)
+        self._serving = member.connections.direct(timeout=10.0)
         self._before: list[Delivery] = []
         self._work = asyncio.Event()
         self._quiet = asyncio.Event()
         self._quiet.set()
-        self._alarm = Ticker(self._serve)
+        self._ticker = Ticker()
         self._closing = False
 
-    def stops(self, delivery: Delivery) -> bool:
+    def needs_permit(self, delivery: Delivery) -> bool:
         """Says whether a delivery may not start now; then it has been asked for, and comes back when it may."""
         if delivery.message.values[TYPE] not in self._limited:
             return False
@@ -141,7 +127,7 @@ class Limiter:
             batch, self._before = self._before[:_BATCH], self._before[_BATCH:]
             if self._closing:
                 for delivery in batch:
-                    self._done(delivery, RELEASED)
+                    self._holder.settle(delivery, RELEASED)
                 continue
             asks = [ask for delivery in batch if (ask := await self._ask_of(delivery)) is not None]
             if asks:
@@ -176,8 +162,8 @@ class Limiter:
             except BaseException as error:  # a store that is away, and what the user's function raises
                 if passes(error) is not None:
                     raise
-                self._executor.route(delivery)
-                self._done(delivery, self._executor.failed(delivery, error))
+                self._executor.assign_route(delivery)
+                self._holder.settle(delivery, self._executor.failed(delivery, error))
                 return None
         # One NUL after a type, two after a name: neither has one, so that they are never taken for each other.
         whose = limit.name.encode() + b"\0" if limit.name else message.values[TYPE]
@@ -226,14 +212,15 @@ class Limiter:
                 case -1:  # the call before went through, and it stands in line
                     parked.append(delivery)
                 case -2:
-                    self._done(delivery, Snoozed(1.0, _GONE))
+                    self._holder.settle(delivery, Snoozed(1.0, _GONE))
                 case str(why):
                     log.error("limiter.refused", group=self._group, id=delivery.message.id, error=why[:300])
-                    self._done(delivery, Snoozed(_DAMAGED_FOR, f"limited: its limit cannot be read: {why[:300]}"))
+                    problem = f"limited: its limit cannot be read: {why[:300]}"
+                    self._holder.settle(delivery, Snoozed(_DAMAGED_FOR, problem))
         if parked:
-            self._parked(parked)
+            self._holder.queued(parked)
         if lost:
-            self._lost(lost)
+            self._holder.lost(lost)
         self._let_in(let_in)
         if wait >= 0:
             self._nudge(wait / 1000)
@@ -242,17 +229,17 @@ class Limiter:
         for delivery, admission_of in admitted:
             delivery.admitted = admission_of
         if admitted:
-            self._admitted([delivery for delivery, _ in admitted])
+            self._holder.admit([delivery for delivery, _ in admitted])
 
     async def serve(self) -> None:
         """Serves the lines where time has to pass, for as long as the consumer lives; any number of consumers may."""
-        await self._alarm.run()
+        await self._ticker.run(self._serve)
 
     def _nudge(self, after: float) -> None:
-        self._alarm.wake_within(max(_PAUSE, after))
+        self._ticker.wake_within(max(_PAUSE, after))
 
     async def _serve(self) -> float:
-        if self._idle():
+        if not self._executor.breaker.closed:  # nothing would be started
             return _TICK
         try:
             wait, damaged = await limits.serve(self._serving.call, self._keys, group=self._group)
@@ -270,7 +257,7 @@ class Limiter:
         """Hands back what has not asked yet, and waits for the answers to what has."""
         self._closing = True
         for delivery in self._before:
-            self._done(delivery, RELEASED)
+            self._holder.settle(delivery, RELEASED)
         self._before.clear()
         try:
             async with asyncio.timeout(within):

@@ -6,6 +6,7 @@ empty joins where the others are, so that it has no saved credit and a new high 
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
@@ -23,9 +24,11 @@ _NORMAL: Final = LANES.index("normal")
 
 
 class PriorityQueue:
-    """Three queues of deliveries, and one before them."""
+    """Three queues of deliveries, and one before them; and the tasks that are idle until there is something to do."""
 
     def __init__(self) -> None:
+        self.idle: deque[asyncio.Future[None]] = deque()
+        self.waking = False
         self._queues: tuple[deque[Delivery], ...] = tuple(deque() for _ in range(len(LANES) + 1))
         self._high, self._normal, self._low, self._first = self._queues
         self._passes = [0.0] * len(LANES)
@@ -36,6 +39,21 @@ class PriorityQueue:
 
     def __bool__(self) -> bool:
         return any(self._queues)
+
+    async def wait(self) -> None:
+        """Returns when there may be something to do. A task that was woken wakes the next one before it begins."""
+        idle = asyncio.get_running_loop().create_future()
+        self.idle.append(idle)
+        await idle
+        self.waking = False
+
+    def wake(self) -> None:
+        """Lets one idle task look for work."""
+        while self.idle and not self.waking:
+            idle = self.idle.popleft()
+            if not idle.done():
+                self.waking = True
+                idle.set_result(None)
 
     def put(self, delivery: Delivery) -> None:
         """Queues a delivery behind those of its lane."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Collection
 from operator import attrgetter
 from time import monotonic
 from typing import TYPE_CHECKING, Final
@@ -21,19 +21,10 @@ _CRASHES: Final = attrgetter("crashes")
 class Suspects:
     """Those that wait. One that reaches `limit` crashes is dead-lettered without being run."""
 
-    def __init__(
-        self,
-        executor: Executor,
-        *,
-        limit: int,
-        begin: Callable[[Delivery], Awaitable[bool]],
-        lost: Callable[[Delivery], None],
-    ) -> None:
+    def __init__(self, executor: Executor, limit: int) -> None:
         self.threshold = suspect_from(limit)
         self._executor = executor
         self._limit = limit
-        self._begin = begin  # settles all else, makes a suspect's delivery count; False when it is not ours any more
-        self._lost = lost
         self.waiting: list[Delivery] = []  # looked at for each delivery: whether there are any
 
     def put(self, delivery: Delivery) -> None:
@@ -61,13 +52,13 @@ class Suspects:
             return DeadLettered("crashed", f"its process died {delivery.crashes} times while it was being handled")
         if not await self._count(delivery):
             return None
-        delivery.deadline = monotonic() + self._executor.route(delivery)
+        delivery.deadline = monotonic() + self._executor.assign_route(delivery)
         return await self._executor.execute(delivery)
 
     async def _count(self, delivery: Delivery) -> bool:
         """Makes a delivery count before something runs that may kill the process; False when its lease was lost."""
         delivery.deadline = 0.0  # it waits for the others' settlement first, and that has no deadline
-        if await self._begin(delivery):
+        if await delivery.holder.count_suspect(delivery):
             return True
-        self._lost(delivery)
+        delivery.holder.lost({delivery})
         return False

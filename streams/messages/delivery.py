@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextvars import ContextVar
 from math import inf
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from streams.messages.message import Carried, Message
+
+if TYPE_CHECKING:
+    from streams.messages.outcome import Outcome
 
 current_delivery: ContextVar[Delivery | None] = ContextVar("current_delivery")  # None while a batch is handled
 current_batch: ContextVar[Sequence[Delivery]] = ContextVar("current_batch")
@@ -24,6 +27,50 @@ class Permit(Protocol):
     holds: bool
 
 
+class Holder(Protocol):
+    """What has deliveries in hand until they are settled: one consumer's part in the partition they were read from."""
+
+    @property
+    def group(self) -> str:
+        """The group that they are delivered to."""
+
+    @property
+    def consumer(self) -> str:
+        """The consumer's name in the group."""
+
+    def settle(self, delivery: Delivery, outcome: Outcome, /) -> None:
+        """Queues the outcome of one, to be made durable."""
+
+    def settle_batch(self, settled: list[tuple[Delivery, Outcome]], /) -> None:
+        """Queues the outcomes of a batch, which are made durable in one call."""
+
+    async def count_suspect(self, delivery: Delivery, /) -> bool:
+        """Waits until everything else is settled, then makes the delivery of a suspect count; False when it is not
+        this consumer's any more.
+        """
+
+    def needs_permit(self, delivery: Delivery, /) -> bool:
+        """Whether a limit lets it not start now. Then a permit has been asked for, and it comes back with one."""
+
+    def admit(self, deliveries: list[Delivery], /) -> None:
+        """Hands over those that have a permit."""
+
+    def queued(self, deliveries: list[Delivery], /) -> None:
+        """Ends the holding of those that wait in Redis for their permit."""
+
+    def lost(self, deliveries: set[Delivery], /) -> None:
+        """Stops work on those that another consumer has now; nothing of them is settled."""
+
+    def on_settled(self, settled: Sequence[tuple[Delivery, Outcome]], lost: set[Delivery], /) -> None:
+        """Ends the holding of those whose outcome is durable, or of which it turned out that they were `lost`."""
+
+    def on_refused(self, deliveries: Sequence[Delivery], on: bool, /) -> None:
+        """Notes those whose outcome Redis refuses (`on`), or no longer refuses."""
+
+    def batch_began(self) -> None:
+        """Notes that a batch of its deliveries runs: as many more may be read meanwhile."""
+
+
 def begin_by(known_at: float, lease: float) -> float:
     """Until when (monotonic) a delivery may begin that is known to have been this consumer's at a time: half a lease
     before another may have it. So it never begins with a lease that is over, and seldom with one that ends before the
@@ -38,7 +85,7 @@ def suspect_from(limit: int) -> int:
 
 
 class Delivery:
-    """A message in this consumer's hands.
+    """A message in this consumer's hands, which are its `holder`.
 
     `source` is the key of the stream it was read from (a lane or the group's inbox) and `entry_id` its entry there.
     `count` is Redis' delivery count for this consumer's ownership: with the consumer's name it is the fence that
@@ -48,15 +95,13 @@ class Delivery:
 
     __slots__ = (
         "admitted",
-        "attempt",
         "begin_by",
-        "consumer",
         "count",
         "counted",
         "deadline",
         "entry_id",
         "failures",
-        "group",
+        "holder",
         "message",
         "route",
         "settling",
@@ -68,9 +113,8 @@ class Delivery:
     def __init__(
         self,
         message: Message,
+        holder: Holder,
         *,
-        group: str,
-        consumer: str,
         source: str,
         entry_id: bytes,
         count: int,
@@ -78,16 +122,14 @@ class Delivery:
         begin_by: float = inf,
     ) -> None:
         self.message = message
+        self.holder = holder
         self.begin_by = begin_by
-        self.group = group
-        self.consumer = consumer
         self.source = source
         self.entry_id = entry_id
         self.count = count
         self.counted = counted  # False: a suspect that has not been started (reclaim.lua, count_delivery.lua)
         self.uncounted = 0  # 1: Redis counted when it was read, and a suspect is counted when it starts
         self.failures = message.carried.failures if message.carried else 0
-        self.attempt = self.failures + 1
         self.route: Any = None  # an `executor.Route`: the handler it is for and its policy; set when its turn has come
         self.admitted: Permit | None = None  # by the limit of its handler
         self.settling = False  # on its way to Redis: whether it was still ours, the settlement will say
@@ -97,9 +139,24 @@ class Delivery:
         )
 
     @property
+    def group(self) -> str:
+        """The group that it is delivered to."""
+        return self.holder.group
+
+    @property
+    def consumer(self) -> str:
+        """The name of the consumer that has it."""
+        return self.holder.consumer
+
+    @property
     def deliveries(self) -> int:
         """Redis hand-overs of the event to this group, over every time it came back."""
         return self.count - self.uncounted + (self.message.carried.deliveries if self.message.carried else 0)
+
+    @property
+    def attempt(self) -> int:
+        """Which try of its handler this is, from 1."""
+        return self.failures + 1
 
     @property
     def deliveries_before(self) -> int:

@@ -11,7 +11,7 @@ import asyncio
 import os
 import random
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final
 from uuid import uuid4
@@ -53,7 +53,11 @@ class Publisher:
         self._sending = self._closed = False
         self._answered = False  # it has been logged in: a login that is refused now may pass by itself
         self._tasks: set[asyncio.Task[None]] = set()
-        self.publish = publish_chain(middleware, self._add)
+        self._chain = publish_chain(middleware, self._add)
+
+    def publish(self, messages: Sequence[Message]) -> Awaitable[None]:
+        """Adds messages (each with its `target`) in order, through the middleware; done when they are in Redis."""
+        return self._chain(messages)
 
     async def _add(self, messages: Sequence[Message]) -> None:
         """Adds messages (each with its `target`) in order; returns when they are in Redis.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final
 
 from streams.errors import StreamsError
@@ -25,7 +25,10 @@ class Router:
         self._keys = partitions[0].keys
         self.publishers = tuple(Publisher(part.connections, part.keys, middleware) for part in partitions)
         self.one = len(partitions) == 1
-        self.add = self.publishers[0].publish if self.one else self._add
+
+    def add(self, messages: Sequence[Message]) -> Awaitable[None]:
+        """Publishes messages in order, those of each partition by its publisher; done when they are in Redis."""
+        return self.publishers[0].publish(messages) if self.one else self._add(messages)
 
     def _number(self, key: str) -> int:
         """The number of the partition that a Redis key belongs to."""

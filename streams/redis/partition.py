@@ -5,9 +5,11 @@ Every script touches the keys of one partition, so what holds for one holds what
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from streams.redis.keys import Keys
+from streams.redis.reconnect import Reconnect
 
 if TYPE_CHECKING:
     import redis.asyncio
@@ -38,3 +40,24 @@ class Partition:
     async def aclose(self) -> None:
         """Closes the connections."""
         await self.connections.aclose()
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One consumer of one group in one partition: what each of its parts needs to reach Redis in its name."""
+
+    connections: Connections
+    keys: Keys
+    group: str
+    consumer: str
+    reconnect: Reconnect
+
+    @classmethod
+    def of(cls, partition: Partition, group: str, consumer: str) -> Member:
+        """The consumer's membership in a partition; all its parts wait together while Redis is away."""
+        return cls(partition.connections, partition.keys, group, consumer, Reconnect(partition.connections.place))
+
+    @property
+    def settings(self) -> Settings:
+        """The settings of the app."""
+        return self.connections.settings

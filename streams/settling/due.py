@@ -8,14 +8,12 @@ from typing import TYPE_CHECKING, Final
 from redis.exceptions import RedisError
 
 from streams.logs import get_logger
-from streams.redis.connection import Connections
 from streams.redis.refusal import LOST
 from streams.settling import scripts
 from streams.settling.ticker import Ticker
 
 if TYPE_CHECKING:
-    from streams.redis.keys import Keys
-    from streams.redis.reconnect import Reconnect
+    from streams.redis.partition import Member
 
 log = get_logger("streams.due")
 
@@ -26,21 +24,21 @@ _TICK: Final = 0.5  # seconds: the longest a message that another process put in
 class Mover:
     """Moves due messages to where they are delivered from, at the instant they are due or a moment later."""
 
-    def __init__(self, connections: Connections, keys: Keys, reconnect: Reconnect) -> None:
-        self._keys = keys
-        self._reconnect = reconnect
-        self._connection = connections.direct(timeout=10.0)
+    def __init__(self, member: Member) -> None:
+        self._keys = member.keys
+        self._reconnect = member.reconnect
+        self._connection = member.connections.direct(timeout=10.0)
         self._head: list[bytes] = []  # the member that is due next, and when
         self._head_due = 0.0
-        self._alarm = Ticker(self.move)
+        self._ticker = Ticker()
 
     async def run(self) -> None:
         """Moves for as long as the consumer lives."""
-        await self._alarm.run()
+        await self._ticker.run(self.move)
 
     def wake_within(self, after: float) -> None:
         """Notes that this consumer put in something that is due in `after` seconds: be there in time for it."""
-        self._alarm.wake_within(after)
+        self._ticker.wake_within(after)
 
     async def move(self) -> float:
         """Moves what is due, at most 500; returns the seconds until it is worth looking again.

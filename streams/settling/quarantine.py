@@ -6,14 +6,14 @@ Their handlers have run, so they are kept, beside all others, and tried again un
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from streams.logs import get_logger
 from streams.messages.outcome import ACKED, SKIPPED, Acked, Outcome
 
 if TYPE_CHECKING:
-    from streams.messages.delivery import Delivery
+    from streams.messages.delivery import Delivery, Holder
 
 log = get_logger("streams.settlement")
 
@@ -21,19 +21,10 @@ _AGAIN: Final = 5.0  # seconds until they are tried again
 
 
 class Aside:
-    """Those of one consumer in one partition. `noted` is called with those that are new (True) or settled (False),
-    `again` with each of them when it is time.
-    """
+    """Those of one consumer in one partition, which their holder is given again when it is time."""
 
-    def __init__(
-        self,
-        group: str,
-        noted: Callable[[Sequence[Delivery], bool], None],
-        again: Callable[[Delivery, Outcome], None],
-    ) -> None:
-        self._group = group
-        self._noted = noted
-        self._add_again = again
+    def __init__(self, holder: Holder) -> None:
+        self._holder = holder
         self._refused: dict[Delivery, Outcome] = {}
         self._timer: asyncio.TimerHandle | None = None
 
@@ -46,22 +37,22 @@ class Aside:
         """Takes what was refused, and lets go of what is settled."""
         back = [delivery for delivery in settled if self._refused.pop(delivery, None) is not None]
         if back:
-            self._noted(back, False)
+            self._holder.on_refused(back, False)
         fresh = [delivery for delivery, _ in refused if delivery not in self._refused]
         self._refused.update(refused)
         if fresh:
-            self._noted(fresh, True)
+            self._holder.on_refused(fresh, True)
         if refused:
             ids = [delivery.message.id for delivery, _ in refused][:5]
             error = min(why.values())[:300]
-            log.error("settlement.refused", group=self._group, count=len(self._refused), ids=ids, error=error)
+            log.error("settlement.refused", group=self._holder.group, count=len(self._refused), ids=ids, error=error)
         if self._refused and self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(_AGAIN, self._again)
 
     def _again(self) -> None:
         self._timer = None
         for delivery, outcome in self._refused.items():
-            self._add_again(delivery, outcome)
+            self._holder.settle(delivery, outcome)
 
     def stop(self) -> None:
         """Gives up: what is left is pending, and others take it over."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from redis.exceptions import RedisError
@@ -33,16 +33,14 @@ from streams.messages.outcome import (
     Snoozed,
 )
 from streams.messages.size_limits import whole_up_to
-from streams.redis.connection import Connections
 from streams.redis.refusal import LOST, is_of_script
 from streams.settling import scripts
 from streams.settling.ordering import waiting_id
 from streams.settling.quarantine import Aside, first_of, halves
 
 if TYPE_CHECKING:
-    from streams.messages.delivery import Delivery
-    from streams.redis.keys import Keys
-    from streams.redis.reconnect import Reconnect
+    from streams.messages.delivery import Delivery, Holder
+    from streams.redis.partition import Member
     from streams.redis.script import Value
 
 log = get_logger("streams.settlement")
@@ -58,27 +56,22 @@ class Settlement:
 
     def __init__(
         self,
-        connections: Connections,
-        keys: Keys,
+        member: Member,
+        holder: Holder,
+        middleware: Sequence[Middleware] = (),
         *,
-        group: str,
-        consumer: str,
-        reconnect: Reconnect,
-        middleware: Sequence[Middleware],
-        settled: Callable[[Sequence[Settled], set[Delivery]], None],
-        aside: Callable[[Sequence[Delivery], bool], None],
         ordered: bool = False,
         limited: bool = False,
     ) -> None:
-        self._keys, self._group, self._consumer = keys, group, consumer
-        self._inbox, self._ordered = keys.inbox(group), ordered
-        self._turns = keys.turns(group) if ordered else ""
-        self._limits = keys.limits(group) if limited else ""
-        self._reconnect = reconnect
-        self._settled = settled  # called with the batch, and with those of it that were not ours any more
-        self._aside, self._whole = Aside(group, aside, self.add), whole_up_to(connections.settings)
-        self._connection = connections.direct(timeout=10.0)
-        self._settle_batch = settle_chain(middleware, self._settle)
+        self._keys, self._group, self._consumer = member.keys, member.group, member.consumer
+        self._inbox, self._ordered = self._keys.inbox(self._group), ordered
+        self._turns = self._keys.turns(self._group) if ordered else ""
+        self._limits = self._keys.limits(self._group) if limited else ""
+        self._reconnect = member.reconnect
+        self._holder = holder
+        self._aside, self._whole = Aside(holder), whole_up_to(member.settings)
+        self._connection = member.connections.direct(timeout=10.0)
+        self._chain = settle_chain(middleware, self._settle)
         self._waiting: list[Settled] = []
         self._together: deque[list[Settled]] = deque()
         self._wake: asyncio.Future[None] | None = None
@@ -87,7 +80,7 @@ class Settlement:
         self._flushed.set()
 
     def add(self, delivery: Delivery, outcome: Outcome) -> None:
-        """Queues an outcome; it is durable when `settled` has been called with it."""
+        """Queues an outcome; it is durable when the holder is given it back (`on_settled`)."""
         self._waiting.append((delivery, outcome))
         if self._wake is not None:
             self._wake_up()
@@ -119,7 +112,7 @@ class Settlement:
             for delivery, _ in batch:
                 delivery.settling = True
             try:
-                await self._settle_batch(batch)
+                await self._chain(batch)
             except BaseException as error:
                 if passes(error) is not None:
                     raise
@@ -177,7 +170,7 @@ class Settlement:
         if told or self._aside:
             self._aside.put([each for each in batch if each[0] in told], told, [each[0] for each in settled])
         if settled:
-            self._settled(settled, lost)
+            self._holder.on_settled(settled, lost)
 
     def _operations(self, batch: Sequence[Settled]) -> tuple[list[str], list[Value], list[Delivery]]:
         """Packs a batch for the script; returns its streams, its arguments, the deliveries in the script's order."""
@@ -186,9 +179,8 @@ class Settlement:
         looks = self._ordered or bool(self._limits)
         for settled in batch:
             delivery, outcome = settled
-            if (outcome is ACKED or outcome is SKIPPED) and not (
-                delivery.failures or (looks and self._holds_others(delivery))
-            ):
+            plain_ack = outcome is ACKED or outcome is SKIPPED
+            if plain_ack and not (delivery.failures or (looks and self._holds_others(delivery))):
                 plain.setdefault(delivery.source, {}).setdefault(delivery.count, []).append(delivery)
             else:
                 other.setdefault(delivery.source, []).append(settled)

@@ -7,18 +7,17 @@ from collections.abc import Awaitable, Callable
 
 
 class Ticker:
-    """Goes off for `work`, which returns the seconds until it is worth doing again."""
+    """When something is worth doing again."""
 
-    def __init__(self, work: Callable[[], Awaitable[float]]) -> None:
-        self._work = work
+    def __init__(self) -> None:
         self._at = 0.0
         self._nudged = asyncio.Event()
 
-    async def run(self) -> None:
-        """Works for ever."""
+    async def run(self, work: Callable[[], Awaitable[float]]) -> None:
+        """Calls `work` for ever; it returns the seconds until it is worth doing again."""
         loop = asyncio.get_running_loop()
         while True:
-            self._at = loop.time() + await self._work()
+            self._at = loop.time() + await work()
             while loop.time() < self._at:
                 self._nudged.clear()
                 try:

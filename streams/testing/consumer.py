@@ -5,30 +5,24 @@ reads.
 from __future__ import annotations
 
 import asyncio
-import random
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Final
-
-from uncalled_for import SharedContext
 
 from streams import clock
 from streams.consuming import scripts
 from streams.consuming.consumer import Consumer, end_tasks
-from streams.handlers.dependencies import current_app
-from streams.messages.delivery import Delivery, suspect_from
-from streams.messages.message import Message
-from streams.messages.size_limits import whole_up_to
 from streams.redis import script
-from streams.redis.keys import came_back
 from streams.settling import limits
 from streams.testing.crash import Crash
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Sequence
+    from random import Random
 
     from streams.client.client import Streams
     from streams.handlers.processor import Processor
     from streams.messages.middleware import Middleware
+    from streams.testing.overrides import Overrides
     from streams.testing.server import MemoryServer
 
 _SPINS: Final = 50  # turns of the event loop before it is taken for granted that a handler waits for something real
@@ -44,18 +38,16 @@ class HarnessConsumer(Consumer):
         client: Streams,
         server: MemoryServer,
         *,
-        rng: random.Random,
+        dice: Random,
         middleware: Sequence[Middleware],
-        share: Callable[[], Awaitable[None]],
+        overrides: Overrides,
     ) -> None:
-        super().__init__(processor, client, middleware=middleware)
-        self._executor.random = self._breaker.random = rng.random
-        self._suspect = suspect_from(processor.deliveries or client.settings.deliveries)
-        self._seat = self._parts[0]
+        super().__init__(processor, client, middleware=middleware, dice=dice)
+        self._part = self._parts[0]
         self._call = client.partitions[0].connections.direct(timeout=0).call
         self._keys = client.partitions[0].keys
         self._server = server
-        self._open_shared = share
+        self._overrides = overrides
         self._context = copy_context()
         self._line_opens: int | None = None
         self._problem: BaseException | None = None
@@ -69,7 +61,7 @@ class HarnessConsumer(Consumer):
 
     async def open(self) -> None:
         """Joins the group, and takes over what earlier incarnations held."""
-        part = self._seat
+        part = self._part
         await part.membership.ensure_groups()
         await self._listen()
         self._sharing = asyncio.get_running_loop().create_task(self._share())
@@ -82,22 +74,18 @@ class HarnessConsumer(Consumer):
         _ = self._spawn(part.settlement.run())
         if part.limiter is not None:
             _ = self._spawn(part.limiter.ask())
-        for source in part.sources:
-            await self._take_over(source)
+        self.taken += await part.reclaimer.take_over()
 
     async def _until_shared(self) -> None:
         await self._shared_ready.wait()
 
-    async def _share(self) -> None:
-        async with SharedContext():
-            current_app.set(self._client)
-            await self._open_shared()
-            self._context = copy_context()
-            self._pool.start()
-            self._shared_ready.set()
-            await self._shared_done.wait()
+    async def _begin_to_share(self) -> None:
+        await self._overrides.share()
+        self._context = copy_context()
+        self._pool.start()
 
-    def _on_loop_ended(self, task: asyncio.Task[None]) -> None:
+    def on_task_ended(self, task: asyncio.Task[None]) -> None:
+        """Notes that it is dead, and of what, unless that was meant."""
         if task.cancelled() or (error := task.exception()) is None:
             return
         self.dead = True
@@ -105,25 +93,7 @@ class HarnessConsumer(Consumer):
             self._problem = error
 
     def _hear(self, words: bytes) -> None:
-        _ = self._spawn(self._seat.control.handle(words))
-
-    async def _take_over(self, source: str) -> None:
-        _, _, taken = await scripts.reclaim(
-            self._call, source,
-            group=self.group, consumer=self.name, lease_ms=0, cursor=b"0-0", most=1_000_000, suspect=self._suspect,
-            cut=whole_up_to(self._seat.settings), order=self._seat.turns.order if self._seat.turns is not None else (),
-        )  # fmt: skip
-        found = [
-            Delivery(
-                Message.decode(entry_id, fields, came_back=came_back(source)),
-                group=self.group, consumer=self.name, source=source, entry_id=entry_id, count=count,
-                counted=bool(counted),
-            )
-            for entry_id, count, counted, fields in taken
-        ]  # fmt: skip
-        self.taken += len(found)
-        if found:
-            self._seat.feed(found)
+        _ = self._spawn(self._part.control.handle(words))
 
     async def look(self) -> None:
         """Does what loops do by the clock: the heartbeat, a look for what was asked of the group, slots, lines."""
@@ -131,18 +101,18 @@ class HarnessConsumer(Consumer):
         for scheduler in self._schedulers:
             # In the context of what is shared, as schedules may depend on it.
             await asyncio.get_running_loop().create_task(scheduler.fire_all(), context=self._context.copy())
-        if self._seat.limiter is not None and self._breaker.closed:
+        if self._part.limiter is not None and self._breaker.closed:
             wait, _ = await limits.serve(self._call, self._keys, group=self.group)
             self._line_opens = round(clock.timers().time() * 1000) + wait if wait >= 0 else None
 
     async def _listen(self) -> None:
         keys, arguments = scripts.renew_arguments(self._keys.consumers(self.group), self.group, self.name, {})
         await script.run(self._call, scripts.RENEW, keys, arguments)
-        await self._seat.control.look()
+        await self._part.control.look()
 
     async def take(self) -> int:
         """Reads what is there for the group, as far as there is room; returns how many messages that were."""
-        count = sum([await reader.take() for reader in dict.fromkeys(self._seat.readers.values())])
+        count = sum([await reader.take() for reader in dict.fromkeys(self._part.readers.values())])
         self.taken += count
         return count
 
@@ -159,7 +129,7 @@ class HarnessConsumer(Consumer):
         spins = 0
         while not self.dead:
             if self._is_idle():
-                await self._seat.settlement.flush()
+                await self._part.settlement.flush()
                 if self._is_idle():
                     break
             spins += 1
@@ -168,7 +138,7 @@ class HarnessConsumer(Consumer):
             raise self._problem
 
     def _is_idle(self) -> bool:
-        return self._pool.is_idle() and (self._seat.limiter is None or self._seat.limiter.is_quiet)
+        return self._pool.is_idle() and (self._part.limiter is None or self._part.limiter.is_quiet)
 
     async def die(self) -> None:
         """Ends at once. What is in hand is not settled."""
@@ -183,4 +153,4 @@ class HarnessConsumer(Consumer):
 
     async def retire(self) -> None:
         """Takes the dead consumer out of its group, when another has what it held."""
-        await self._seat.membership.leave()
+        await self._part.membership.leave()

@@ -131,8 +131,9 @@ class Harness(Streams):
 
     async def _incarnate(self, processor: Processor) -> HarnessConsumer:
         layers = (*self._middleware, self._dying[processor.name])
-        share = self._overriding.share
-        member = HarnessConsumer(processor, self, self._server, rng=self._dice, middleware=layers, share=share)
+        member = HarnessConsumer(
+            processor, self, self._server, dice=self._dice, middleware=layers, overrides=self._overriding
+        )
         await member.open()
         return member
 

@@ -20,6 +20,7 @@ from tests.sql.conftest import new_postgres
 from tests.sql.ledger import enter, entries, open_ledger
 from tests.streams.conftest import StartConsumer
 from tests.support.events import Followed, Noted
+from tests.support.holders import Held
 from tests.support.waiting import wait_until
 
 SOURCE = "{t:0}:stream:notes"
@@ -27,7 +28,7 @@ SOURCE = "{t:0}:stream:notes"
 
 def delivery_of(message: Message, source: str = SOURCE, entry_id: bytes = b"1-0", group: str = "books") -> Delivery:
     """One hand-over of a message."""
-    return Delivery(message, group=group, consumer="c", source=source, entry_id=entry_id, count=1)
+    return Delivery(message, Held(group), source=source, entry_id=entry_id, count=1)
 
 
 def noted(n: int, id: str = "") -> Message:

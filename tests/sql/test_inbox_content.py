@@ -19,6 +19,7 @@ from streams.sql.tables import inbox as inbox_table
 from tests.sql.ledger import enter, entries, open_ledger
 from tests.streams.conftest import StartConsumer
 from tests.support.events import Followed, Noted, Renamed
+from tests.support.holders import Held
 from tests.support.waiting import wait_until
 
 SOURCE = "{t:0}:stream:notes"
@@ -43,7 +44,7 @@ async def handle(inbox: SqlInbox, message: Message, n: int, *follow_ups: Message
         await enter(await CurrentTransaction().__aenter__(), n)  # type: ignore[attr-defined]
         return follow_ups
 
-    delivery = Delivery(message, group=group, consumer="c", source=SOURCE, entry_id=b"1-0", count=1)
+    delivery = Delivery(message, Held(group), source=SOURCE, entry_id=b"1-0", count=1)
     return [one.id for one in await inbox.run(delivery, entering)]
 
 
@@ -150,9 +151,7 @@ async def test_two_contents_at_the_same_time(inbox: SqlInbox) -> None:
             await enter(await CurrentTransaction().__aenter__(), n)  # type: ignore[attr-defined]
             return ()
 
-        delivery = Delivery(
-            message_of(Noted(n=n)), group="books", consumer="c", source=SOURCE, entry_id=b"1-0", count=1
-        )
+        delivery = Delivery(message_of(Noted(n=n)), Held("books"), source=SOURCE, entry_id=b"1-0", count=1)
         await inbox.run(delivery, meet)
 
     results = await asyncio.gather(deliver(1), deliver(2), return_exceptions=True)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine
 from typing import Any, ClassVar, Final, TypeVar
 
 import pytest
@@ -27,11 +27,12 @@ from streams.messages.outcome import ACKED, RELEASED, Acked, Cancelled, DeadLett
 from streams.publishing.pending_publish import PendingPublish
 from streams.redis.entries import position
 from streams.redis.keys import came_back
-from streams.redis.reconnect import Reconnect
+from streams.redis.partition import Member
 from streams.settling import scripts as settling_scripts
 from streams.settling.settlement import Settlement
 from tests.streams.inspecting.test_reconciliation import adds_up, make_group
 from tests.support.events import Noted, Other
+from tests.support.holders import Held
 from tests.support.redis_server import RedisServer
 
 T = TypeVar("T")
@@ -82,9 +83,9 @@ class Machine(RuleBasedStateMachine):
         self.open = Counter[tuple[str, int]]()  # (event id, failures) of all that is unread, pending or waiting
         self.hands: dict[str, list[Delivery]] = {"first": [], "second": []}
         self.zombies = set[Delivery]()
+        self.holders: dict[str, Held] = {}
         self.settlements: dict[str, Settlement] = {}
         self.lives = self.n = 0
-        self.told: tuple[Sequence[tuple[Delivery, Outcome]], set[Delivery]] = ([], set())
         for hand in self.hands:
             self._new_life(hand)
         self.run(make_group(self.streams, GROUP, "notes"))
@@ -109,18 +110,11 @@ class Machine(RuleBasedStateMachine):
         self.hands[hand] = []
         if hand in self.settlements:
             self.run(self.settlements[hand].aclose())
-        connections = self.streams.partitions[0].connections
-
-        def settled(batch: Sequence[tuple[Delivery, Outcome]], lost: set[Delivery]) -> None:
-            self.told = batch, lost
-
-        self.settlements[hand] = Settlement(
-            connections, self.keys, group=GROUP, consumer=f"{hand}-{self.lives}", reconnect=Reconnect("here"),
-            middleware=(), settled=settled, aside=lambda *_: None,
-        )  # fmt: skip
+        self.holders[hand] = holder = Held(GROUP, f"{hand}-{self.lives}")
+        self.settlements[hand] = Settlement(Member.of(self.streams.partitions[0], GROUP, holder.consumer), holder)
 
     def _consumer(self, hand: str) -> str:
-        return self.settlements[hand]._consumer
+        return self.holders[hand].consumer
 
     def _move(self, what: str, to: str, count: int = 1) -> None:
         self.counts[what] -= count
@@ -195,7 +189,7 @@ class Machine(RuleBasedStateMachine):
     def _take(self, hand: str, source: str, entry_id: bytes, count: int, fields: list[bytes]) -> None:
         delivery = Delivery(
             Message.decode(entry_id, fields, came_back=came_back(source)),
-            group=GROUP, consumer=self._consumer(hand), source=source, entry_id=entry_id, count=count,
+            self.holders[hand], source=source, entry_id=entry_id, count=count,
         )  # fmt: skip
         assert self.open[delivery.message.id, delivery.failures], "an attempt was forgotten, or made up"
         self.hands[hand].append(delivery)
@@ -209,7 +203,7 @@ class Machine(RuleBasedStateMachine):
         self._settle(hand, batch, outcome)
         if twice:
             self.run(self.settlements[hand]._settle([(delivery, self._outcome(outcome)) for delivery in batch]))
-            assert self.told[1] == set(batch), "settled a second time"
+            assert self.holders[hand].settled[1] == set(batch), "settled a second time"
 
     def _outcome(self, outcome: str) -> Outcome:
         if outcome == "followed":
@@ -220,7 +214,7 @@ class Machine(RuleBasedStateMachine):
     def _settle(self, hand: str, batch: list[Delivery], outcome: str) -> None:
         followed = self.run(self.redis.xlen(self.keys.stream("others")))
         self.run(self.settlements[hand]._settle([(delivery, self._outcome(outcome)) for delivery in batch]))
-        assert self.told[1] == self.zombies & set(batch), "the fence"
+        assert self.holders[hand].settled[1] == self.zombies & set(batch), "the fence"
         for delivery in batch:
             self.hands[hand].remove(delivery)
             if delivery in self.zombies:
@@ -232,7 +226,7 @@ class Machine(RuleBasedStateMachine):
                 self.open[id, failures + (outcome == "retried")] += 1
             elif outcome != "dead":
                 self._end(id)
-        more = (len(batch) - len(self.told[1])) * (outcome == "followed")
+        more = (len(batch) - len(self.holders[hand].settled[1])) * (outcome == "followed")
         assert self.run(self.redis.xlen(self.keys.stream("others"))) == followed + more, "a follow-up without an ack"
 
     def _end(self, id: str) -> None:

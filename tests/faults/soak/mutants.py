@@ -49,8 +49,7 @@ MUTANTS: Final = (
     Mutant(
         "ack before the handler", "streams/executing/handler_pool.py",
         "work = self._suspects.run(delivery) if self._alone else executor.execute(delivery)",
-        "from streams.messages.outcome import ACKED\n                self._done(delivery, ACKED)\n"
-        "                done = lambda *_: None\n                work = executor.execute(delivery)",
+        "delivery.holder.settle(delivery, ACKED)\n                work = executor.execute(delivery)",
     ),
     Mutant(
         "blind XACK", "streams/settling/lua/settle.lua", "return held == count", "return true",
@@ -102,7 +101,10 @@ MUTANTS: Final = (
         "reclaim of what is being handled", "streams/consuming/reclaimer.py",
         "lease_ms=round(self._lease * 1000),", "lease_ms=0,",
     ),
-    Mutant("no reclaim", "streams/consuming/reclaimer.py", "            if not self._fresh():", "            if True:"),
+    Mutant(
+        "no reclaim", "streams/consuming/reclaimer.py",
+        "            if not self._leases.fresh():", "            if True:",
+    ),
     Mutant(
         "reclaim under a lock that has no TTL", "streams/consuming/reclaimer.py",
         "                for source in self._sources:\n                    await self._unless_refused(",

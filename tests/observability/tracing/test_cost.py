@@ -16,6 +16,7 @@ from streams.messages.delivery import Delivery
 from streams.messages.message import Message
 from streams.messages.middleware import deliver_chain, publish_chain, settle_chain
 from streams.messages.outcome import ACKED, Outcome
+from tests.support.holders import Held
 
 EVENTS = 5_000
 EVENT = UserRegistered(user_id=7, email="ada@example.com", name="Ada")
@@ -52,7 +53,7 @@ async def test_cost_of_what_nobody_records(begins_traces: bool) -> None:
     assert all(message.traceparent and not message.sampled for message in messages + batched)
 
     deliveries = [
-        Delivery(message, group="email", consumer="c", source="s", entry_id=b"1-%d" % number, count=1)
+        Delivery(message, Held("email"), source="s", entry_id=b"1-%d" % number, count=1)
         for number, message in enumerate(messages)
     ]
     began = time.perf_counter()

@@ -55,6 +55,7 @@ from streams.messages.outcome import (
     Retried,
     Snoozed,
 )
+from tests.support.holders import Held
 
 VALID = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-0[0-9a-f]")
 STREAM = "{app:0}:stream:users"
@@ -118,7 +119,7 @@ def registered_user(**changes: Any) -> Message:
 
 def delivery_of(message: Message, *, count: int = 1, entry_id: bytes = b"1-1", **carried: Any) -> Delivery:
     held = Message(message.values, Carried(origin=f"{STREAM} 1-1", **carried)) if carried else message
-    return Delivery(held, group="email", consumer="host-1-ab", source=STREAM, entry_id=entry_id, count=count)
+    return Delivery(held, Held("email", "host-1-ab"), source=STREAM, entry_id=entry_id, count=count)
 
 
 def link_to(span: Span) -> Link:

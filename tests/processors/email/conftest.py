@@ -30,6 +30,7 @@ from streams.messages.delivery import Delivery
 from streams.messages.message import Message
 from streams.settings import Settings
 from streams.testing import Harness
+from tests.support.holders import Held
 from tests.support.waiting import wait_until_sync
 
 MakeSettings = Callable[..., EmailSettings]
@@ -158,6 +159,6 @@ def deliver() -> Deliver:
 
     def deliver(event: Event, id: str = "") -> Delivery:
         message = Message.for_event(event, source="/test", target=event.stream, id=id)
-        return Delivery(message, group="email", consumer="test", source="users", entry_id=b"1-0", count=1)
+        return Delivery(message, Held("email", "test"), source="users", entry_id=b"1-0", count=1)
 
     return deliver

@@ -31,6 +31,7 @@ from tests.processors.file.conftest import SHOP, levels, put
 from tests.processors.file.test_importing import Ask
 from tests.processors.links import link_to
 from tests.processors.shared.storage.conftest import s3, s3_client
+from tests.support.holders import Held
 
 __all__ = ["s3"]
 
@@ -51,7 +52,7 @@ async def importing(shop: Database, storages: Storages, streams: Streams) -> Asy
     def make(event: InventoryImportUploaded, event_id: str = "e", kind: type[StockImport] = StockImport) -> StockImport:
         source = streams.keys.stream("files")
         message = Message.for_event(event, source="/test", target=source, id=event_id)
-        delivery = Delivery(message, group="file", consumer="c", source=source, entry_id=b"1-0", count=1)
+        delivery = Delivery(message, Held("file"), source=source, entry_id=b"1-0", count=1)
         told.append(Progress(delivery, streams))
         return kind(event, event_id, shop, storages, FileSettings.load(), told[-1])
 

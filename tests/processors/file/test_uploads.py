@@ -23,6 +23,7 @@ from schemas import (
 from streams import Streams
 from tests.processors.file.conftest import NOW, SHOP, levels, problems, published, put
 from tests.streams.conftest import StartConsumer
+from tests.support.holders import Held
 from tests.support.waiting import wait_until
 
 Ask = Callable[..., Awaitable[Any]]
@@ -80,9 +81,7 @@ async def test_an_earlier_upload_that_comes_late_sets_nothing_that_a_later_one_h
     async def run(data: bytes, place: int) -> importing.ImportRecord:
         event = await put(storages, data)
         message = Message.for_event(event, source="/test", target=streams.keys.stream("files"), id=f"e{place}")
-        progress = Progress(
-            Delivery(message, group="file", consumer="c", source=message.target, entry_id=b"1-0", count=1), streams
-        )
+        progress = Progress(Delivery(message, Held("file"), source=message.target, entry_id=b"1-0", count=1), streams)
         made = importing.StockImport(event, f"e{place}", shop, storages, FileSettings.load(), progress, place)
         try:
             return await made.run()

@@ -98,13 +98,13 @@ async def test_a_message_that_was_read_and_not_begun_is_not_begun(streams: Strea
     consumer = await start(probe, concurrency=1)
     receipts = await streams.publish_many([Noted(n=1), Noted(n=2), Noted(n=3)])
     await wait_until(lambda: seen == ["start 1"])
-    reader = consumer._part_of[streams.keys.stream("notes")].readers[streams.keys.stream("notes")]
+    reader = consumer._parts[0].readers[streams.keys.stream("notes")]
     reader._most = reader._least = 10  # let it read ahead
     reader._target = 10
     reader._room.set()
-    await wait_until(lambda: len(consumer._part_of[streams.keys.inbox(consumer.processor.name)].leases.held) == 3)
+    await wait_until(lambda: len(consumer._parts[0].leases.held) == 3)
     assert (await streams.cancel(receipts[1].id)).groups == {"probe": "cancelling"}
-    await wait_until(lambda: len(consumer._part_of[streams.keys.inbox(consumer.processor.name)].leases.held) == 2)
+    await wait_until(lambda: len(consumer._parts[0].leases.held) == 2)
     gate.set()
     await wait_until(lambda: settled(streams))
     assert "start 2" not in seen

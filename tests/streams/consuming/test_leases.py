@@ -13,8 +13,10 @@ from streams import Batch, CurrentDelivery, Delivery, Processor, Streams
 from streams.consuming import scripts
 from streams.consuming.leases import Leases
 from streams.messages.message import Message
+from streams.redis.partition import Member
 from tests.streams.conftest import MakeSettings, StartConsumer
 from tests.support.events import Noted
+from tests.support.holders import Held
 from tests.support.waiting import wait_until
 
 LEASE = 4.0
@@ -30,13 +32,10 @@ async def test_a_suspect_that_is_counted_meanwhile_is_not_lost(streams: Streams)
     reply = await connection.call("XREADGROUP", "GROUP", group, consumer, "STREAMS", source, ">")
     ((_, ((entry_id, fields),)),) = reply
     delivery = Delivery(
-        Message.decode(entry_id, fields), group=group, consumer=consumer, source=source, entry_id=entry_id, count=1,
+        Message.decode(entry_id, fields), Held(group, consumer), source=source, entry_id=entry_id, count=1,
         counted=False,
     )  # fmt: skip
-    leases = Leases(
-        connections, consumers_key=streams.keys.consumers(group), group=group, consumer=consumer, lease=2.0,
-        lost=lambda _: None, patience=60.0,
-    )  # fmt: skip
+    leases = Leases(Member.of(streams.partitions[0], group, consumer), Held(group, consumer))
     leases.hold([delivery])
     client = connections.blocking()
     assert leases._renew(client, 1.0) == ([delivery], set())
@@ -114,11 +113,8 @@ async def test_a_redis_that_is_away_is_asked_less_and_less_often(make_settings: 
     server = await asyncio.start_server(refuse, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
     async with server:
-        away = Streams(settings=make_settings(redis_url=f"redis://127.0.0.1:{port}"))
-        leases = Leases(
-            away.connections, consumers_key=away.keys.consumers("probe"), group="probe", consumer="one", lease=30.0,
-            lost=lambda _: None, patience=60.0,
-        )  # fmt: skip
+        away = Streams(settings=make_settings(redis_url=f"redis://127.0.0.1:{port}", lease=30.0))
+        leases = Leases(Member.of(away.partitions[0], "probe", "one"), Held("probe", "one"))
         leases.start()
         await wait_until(lambda: len(asked) >= 6, 20)
         await leases.stop()

@@ -14,6 +14,7 @@ from streams.messages.message import Message
 from streams.redis.keys import LANES, Keys
 from tests.streams.conftest import StartConsumer
 from tests.support.events import Noted
+from tests.support.holders import Held
 from tests.support.waiting import wait_until
 
 TOTAL = sum(WEIGHTS.values())
@@ -23,7 +24,7 @@ def delivery(lane: str, number: int = 1) -> Delivery:
     """A delivery of a lane."""
     source = Keys("app").stream("notes", lane)  # type: ignore[arg-type]
     message = Message.for_event(Noted(n=number), source="/", target=source)
-    return Delivery(message, group="g", consumer="c", source=source, entry_id=b"1-1", count=1)
+    return Delivery(message, Held("g"), source=source, entry_id=b"1-1", count=1)
 
 
 def lane(of: Delivery) -> str:

@@ -20,6 +20,7 @@ from tests.conftest import RedisFactory
 from tests.streams.conftest import MakeSettings, StartConsumer
 from tests.streams.consuming.test_consumer import settled
 from tests.support.events import Noted, Other
+from tests.support.holders import Held
 from tests.support.proxy import Proxy
 from tests.support.waiting import wait_until
 
@@ -395,7 +396,7 @@ async def test_what_is_settled_while_the_own_pending_list_is_read_is_not_run_aga
     consumer = await start(probe)
     await streams.publish_many(Noted(n=n) for n in range(5))
     await wait_until(lambda: len(seen) == 5)
-    reader = consumer._part_of[streams.keys.stream("notes")].readers[streams.keys.stream("notes")]
+    reader = consumer._parts[0].readers[streams.keys.stream("notes")]
     answer = reader._connection.call
     named: list[int] = []
 
@@ -404,7 +405,7 @@ async def test_what_is_settled_while_the_own_pending_list_is_read_is_not_run_aga
         if command[0] == b"XPENDING" and reply:
             named.append(len(reply))
             gate.set()
-            await wait_until(lambda: not consumer._part_of[streams.keys.inbox(consumer.processor.name)].leases.held)
+            await wait_until(lambda: not consumer._parts[0].leases.held)
         return reply
 
     reader._connection.call = answer_late  # type: ignore[method-assign]
@@ -433,19 +434,19 @@ async def test_what_is_reclaimed_while_the_own_pending_list_is_read_is_not_run_t
     await streams.redis.xgroup_create(key, "probe", id="0")
     await streams.redis.xreadgroup("probe", "dead-consumer", {key: ">"}, count=5)
     consumer = await start(probe, lease=0.5)
-    reader = consumer._part_of[key].readers[key]
+    reader = consumer._parts[0].readers[key]
     answer = reader._connection.call
 
     async def answer_late(*command: Any, timeout: float | None = None) -> Any:
         if command[0] == b"XPENDING" and command[1] == key:
-            await wait_until(lambda: len(consumer._part_of[key].leases.held) == 5)
+            await wait_until(lambda: len(consumer._parts[0].leases.held) == 5)
         return await answer(*command, timeout=timeout)
 
     reader._connection.call = answer_late  # type: ignore[method-assign]
     reader._unsure = True
     await wait_until(lambda: len(seen) == 5)
     await wait_until(lambda: not reader._unsure)
-    assert len(consumer._part_of[key].leases.held) == 5
+    assert len(consumer._parts[0].leases.held) == 5
     gate.set()
     await wait_until(lambda: settled(streams))
     assert sorted(seen) == [0, 1, 2, 3, 4]
@@ -465,7 +466,7 @@ async def test_nothing_begins_whose_lease_may_be_over(
         await gate.wait()
 
     consumer = await start(probe, lease=600)
-    leases = consumer._part_of[streams.keys.stream("notes")].leases
+    leases = consumer._parts[0].leases
     await wait_until(lambda: leases._renewed_at, message="the first renewal, and none for minutes")
     await streams.publish(Noted(n=0))
     await wait_until(lambda: seen == [0])
@@ -504,7 +505,7 @@ async def test_what_lay_in_the_socket_for_a_lease_is_asked_about_first(
 
     consumer = await start(probe, lease=0.4)
     key = streams.keys.stream("notes")
-    reader = consumer._part_of[key].readers[key]
+    reader = consumer._parts[0].readers[key]
     answer = reader._connection.call
     late: list[bytes] = []
 
@@ -542,7 +543,7 @@ async def test_a_suspect_that_waits_for_its_turn_is_not_blamed(streams: Streams)
 
     def held(count: int, *, counted: bool) -> Delivery:
         back = Message.decode(entry_id, fields, came_back=True)
-        return Delivery(back, group=group, consumer="x", source=inbox, entry_id=entry_id, count=count, counted=counted)
+        return Delivery(back, Held(group, "x"), source=inbox, entry_id=entry_id, count=count, counted=counted)
 
     read = held(1, counted=True)
     assert read.suspected(3)

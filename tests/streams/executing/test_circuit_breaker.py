@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from random import Random
 
 import pytest
 
 from streams import clock
 from streams.executing.circuit_breaker import Breaker
+from streams.executing.priority_queue import PriorityQueue
 from streams.messages.outcome import (
     ACKED,
     SKIPPED,
@@ -36,16 +38,35 @@ def time() -> Iterator[VirtualClock]:
         yield stopped
 
 
+class Counting(PriorityQueue):
+    """Counts how often it was woken."""
+
+    woken = 0
+
+    def wake(self) -> None:
+        self.woken += 1
+
+
+class Chance(Random):
+    """Always the same, and none at first."""
+
+    value = 0.0
+
+    def random(self) -> float:
+        return self.value
+
+
 class Watched(Breaker):
     """A breaker without chance, which counts how often it has said that hand-outs may go on."""
 
     def __init__(self) -> None:
-        self.woken = 0
-        super().__init__("probe", self._count)
-        self.random = lambda: 0.0
+        self.queue, self.chance = Counting(), Chance()
+        super().__init__("probe", self.queue, self.chance)
 
-    def _count(self) -> None:
-        self.woken += 1
+    @property
+    def woken(self) -> int:
+        """How often it has."""
+        return self.queue.woken
 
 
 @pytest.fixture
@@ -104,7 +125,7 @@ def test_each_failed_probe_doubles_the_wait_up_to_a_quarter_of_a_minute(breaker:
 
 def test_the_message_comes_back_a_little_after_the_breaker(breaker: Watched) -> None:
     """Spread over half as long again, so that they do not come all at once."""
-    breaker.random = lambda: 1.0
+    breaker.chance.value = 1.0
     assert breaker.opened("smtp") == 0.75
 
 

@@ -28,6 +28,7 @@ from streams.messages.message import Message
 from tests.streams.conftest import StartConsumer, at_home
 from tests.streams.consuming.test_consumer import settled
 from tests.support.events import Noted
+from tests.support.holders import Held
 from tests.support.waiting import wait_until
 
 
@@ -176,7 +177,7 @@ async def test_a_delivery_that_lost_its_event_reports_nothing(streams: Streams) 
 
     def progress(consumer: str) -> Progress:
         source = streams.keys.stream("notes")
-        held = Delivery(message, group="probe", consumer=consumer, source=source, entry_id=b"1-1", count=1)
+        held = Delivery(message, Held("probe", consumer), source=source, entry_id=b"1-1", count=1)
         return Progress(held, streams)
 
     old, new = progress("old"), progress("new")
@@ -197,7 +198,7 @@ async def test_hostile_ids_and_keys_are_survived(id: str, streams: Streams) -> N
     await streams.redis.set(key, "x", ex=60)
     message = Message.for_event(Noted(n=1), source="/test", target="t", id=id)
     source = streams.keys.stream("notes")
-    held = Delivery(message, group="probe", consumer="c", source=source, entry_id=b"1-1", count=1)
+    held = Delivery(message, Held("probe"), source=source, entry_id=b"1-1", count=1)
     progress = Progress(held, streams)
     await progress.set(1)
     await progress.end()

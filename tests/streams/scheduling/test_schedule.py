@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from uncalled_for import Dependency
 
 from streams import Depends, Processor, Slot, StreamsError
-from streams.executing.schedule_calls import slot_parameter
+from streams.executing.calls import slot_parameter
 from streams.scheduling.schedule import ON_TIME, Cron, Due, Every, Schedule, event_id, timing_of
 
 PAGE: Final = Path(__file__).parents[3] / "docs" / "concepts" / "schedules.md"

@@ -21,6 +21,7 @@ from streams.settling import limits
 from tests.streams.conftest import MakeSettings, StartConsumer
 from tests.streams.consuming.test_consumer import settled
 from tests.support.events import Followed, Noted, Other
+from tests.support.holders import Held
 from tests.support.waiting import wait_until
 
 
@@ -246,9 +247,7 @@ async def test_having_been_let_in_is_good_for_a_second(streams: Streams, start: 
     assert gate is not None
     entry_id = await streams.redis.xadd(streams.keys.stream("notes"), {"type": "Other", "data": "{}"})
     message = Message.decode(entry_id, [b"type", b"Noted", b"data", b'{"n": 1}'])
-    delivery = Delivery(
-        message, group="probe", consumer="c", source=streams.keys.stream("notes"), entry_id=entry_id, count=1
-    )
+    delivery = Delivery(message, Held("probe"), source=streams.keys.stream("notes"), entry_id=entry_id, count=1)
     for share, good_for in (
         (PartitionQuota(50.0, 1, 0), 1.0),
         (PartitionQuota(5000.0, 1, 0), 5.0),
@@ -256,9 +255,9 @@ async def test_having_been_let_in_is_good_for_a_second(streams: Streams, start: 
     ):
         delivery.admitted = Permit("limit", share)
         delivery.admitted.at -= good_for - 0.5
-        assert not gate.stops(delivery)
+        assert not gate.needs_permit(delivery)
         delivery.admitted.at -= 1.0
-        assert gate.stops(delivery) is (good_for < 10_000)
+        assert gate.needs_permit(delivery) is (good_for < 10_000)
         gate.drop({delivery})
 
 
