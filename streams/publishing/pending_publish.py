@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from streams.messages.message import DATA
+
 if TYPE_CHECKING:
     from streams.messages.message import Message
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 class PendingPublish:
     """The messages of one caller of `publish()`, until when it waits (loop time, seconds), and what came of it."""
 
-    __slots__ = ("deadline", "error", "first", "future", "has_ended", "messages", "replicated")
+    __slots__ = ("deadline", "error", "first", "future", "has_ended", "messages", "replicated", "size")
 
     def __init__(self, messages: Sequence[Message], deadline: float) -> None:
         self.messages = messages
@@ -22,6 +24,7 @@ class PendingPublish:
         self.future: asyncio.Future[None] | None = None
         self.error: BaseException | None = None
         self.has_ended = False
+        self.size = sum([len(message.values[DATA]) for message in messages])  # bytes of data
         self.first = 0  # the position of its first message in the script call
 
     def end(self, error: BaseException | None) -> None:

@@ -131,7 +131,7 @@ class Publisher:
                 continue
             batch.append(waiting)
             count += len(waiting.messages)
-            size += sum(len(message.data) for message in waiting.messages)
+            size += waiting.size
         return batch
 
     async def _send(self, batch: list[PendingPublish], sequence: int) -> None:
@@ -153,7 +153,7 @@ class Publisher:
         messages = in_order(batch)
         # Several attempts have to fit into the time: a connection that something between has forgotten swallows the
         # first one, and the batch's number makes the second one safe.
-        attempt = self._timeout / _ATTEMPTS + sum(len(message.data) for message in messages) / _BYTES_PER_SECOND
+        attempt = self._timeout / _ATTEMPTS + sum([waiting.size for waiting in batch]) / _BYTES_PER_SECOND
         step, may_have_run = 0.02, False
         while True:
             limit = max(_LEAST, min(attempt, min(waiting.deadline for waiting in batch) - loop.time()))

@@ -40,7 +40,7 @@ class Router:
         """Publishes (stream, message) in order, 500 to a round trip; raises with those that are in in `published`."""
         receipts: list[Receipt] = []
         batches: dict[int, list[Message]] = {}
-        sent: set[str] = set()
+        sent: list[Message] = []
         try:
             for stream, message in messages:
                 number = self._number(message.target)
@@ -50,12 +50,13 @@ class Router:
                 batch.append(message)
                 if len(batch) == _MANY:
                     await publish(batches.pop(number))
-                    sent.update(done.id for done in batch)
+                    sent += batch
             for batch in batches.values():
                 await publish(batch)
-                sent.update(done.id for done in batch)
+                sent += batch
         except StreamsError as error:
-            error.published += tuple(receipt for receipt in receipts if receipt.id in sent)
+            ids = {message.id for message in sent}
+            error.published += tuple(receipt for receipt in receipts if receipt.id in ids)
             raise
         return receipts
 
