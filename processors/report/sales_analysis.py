@@ -75,8 +75,10 @@ def sales_analysis(extract: Extract, request: ReportRequest) -> Document:
         details=ranked.lazy().with_columns(share=_SHARE, change=_CHANGE),
         detail_columns=_columns(compared=compared, refunded=True, all=True),
         notes=[
-            f"Days are of {request.zone.key}. "
-            "Revenue is what was paid: pieces times the price at the time of the sale.",
+            (
+                f"Days are of {request.zone.key}. "
+                "Revenue is what was paid: pieces times the price at the time of the sale."
+            ),
             *(["Revenue is less the refunds. Shares are of what was sold, before refunds."] if refunded else []),
         ],
     )  # fmt: skip
