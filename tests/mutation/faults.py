@@ -272,7 +272,7 @@ _LUA: Final = (
     (r"(?<![\w.'\]])\d+(?![\w.'])", None, "one more"), (r"\btrue\b", "false", "the other truth"),
     (r"\bfalse\b", "true", "the other truth"), (r"'-inf'", "'0'", "another bound"),
 )  # fmt: skip
-_LUA_CALL: Final = re.compile(r"^\s*(?:redis\.p?call|book\w*|write_books|append|must_be|\w+)\(.*\)\s*$")
+_LUA_CALL: Final = re.compile(r"^\s*(?:redis\.p?call|\w+)\(.*\)\s*$")
 _LUA_IF: Final = re.compile(r"^(\s*(?:else)?if )(.*?)( then\b)")
 
 

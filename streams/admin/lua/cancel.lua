@@ -1,15 +1,15 @@
 #!lua flags=allow-oom
--- Calls off an event where it stands: in a stream or an inbox, for every group that reads it.
--- KEYS  1 the stream  2 the cancellations  3 the books
--- ARGV  1 entry id  2 most a group's list of calls may keep  3 number of strings, the record for the cancellations (of
---       an event whose stream no group reads), then per group: its name, the key of its
---       list of calls, its control channel, the key of its history, history length, number of strings, history record
+-- Cancels an event that has been published, in its stream or inbox, for every group that reads it.
+-- KEYS  1 the stream  2 the cancellations  3 the ledger
+-- ARGV  1 entry id  2 maximum number of cancel requests kept per group  3 number of strings, the record for the
+--       cancellations (of an event whose stream no group reads), then per group: its name, the key of its cancel
+--       requests, its control channel, the key of its history, history length, number of strings, history record
 -- Returns {group, state, ...}: `cancelled` (it will not be delivered), `cancelling` (it has been delivered or may be at
--- any moment: its consumers are told to stop it) or `delivered` (nothing of it is in this stream for that group).
+-- any moment: its consumers are asked to stop it) or `delivered` (nothing of it is in this stream for that group).
 -- Without a group in ARGV and at the stream the entry is deleted: {'', 'cancelled'}.
--- Invariant: an entry is deleted only if no group has it pending, and only groups that had not read it are told
--- `cancelled`: deleted under a running handler it would vanish instead of being settled. What is deleted from an inbox
--- passes on the turn of its key, and leaves the limit that had let it in.
+-- Invariant: an entry is deleted only if no group has it pending, and `cancelled` is returned only for groups that had
+-- not read it: deleted under a running handler it would vanish instead of being settled. When an entry is deleted from an
+-- inbox, the queue of its key advances, and the limit that had admitted it is released.
 -- include redis/append.lua
 -- include settling/waiting.lua
 -- include redis/ledger.lua
@@ -28,13 +28,13 @@ local function parts(text)
 end
 
 local groups = redis.call('XINFO', 'GROUPS', stream)
-local said, record = tonumber(ARGV[3]), {}
-if said > 0 then
+local record_length, record = tonumber(ARGV[3]), {}
+if record_length > 0 then
   if #groups > 0 then return answer end
-  for i = 1, said do record[i] = ARGV[3 + i] end
+  for i = 1, record_length do record[i] = ARGV[3 + i] end
   redis.pcall('XADD', KEYS[2], 'MAXLEN', '~', ARGV[2], '*', unpack(record))
-  book('removed ' .. short(stream), redis.call('XDEL', stream, id))
-  write_books()
+  ledger_add('removed ' .. short(stream), redis.call('XDEL', stream, id))
+  write_ledger()
   return {'', 'cancelled'}
 end
 
@@ -52,7 +52,7 @@ end
 
 local at = 4
 while at <= #ARGV do
-  local group = {name = ARGV[at], calls = ARGV[at + 1], channel = ARGV[at + 2], history = ARGV[at + 3], record = {}}
+  local group = {name = ARGV[at], requests = ARGV[at + 1], channel = ARGV[at + 2], history = ARGV[at + 3], record = {}}
   group.length = ARGV[at + 4]
   local count = tonumber(ARGV[at + 5])
   for i = 1, count do group.record[i] = ARGV[at + 5 + i] end
@@ -70,28 +70,28 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
-local function call_off(group)
-  redis.pcall('ZADD', group.calls, now, stream .. ' ' .. id)
-  redis.pcall('ZREMRANGEBYRANK', group.calls, 0, -1 - tonumber(ARGV[2]))
+local function request_cancel(group)
+  redis.pcall('ZADD', group.requests, now, stream .. ' ' .. id)
+  redis.pcall('ZREMRANGEBYRANK', group.requests, 0, -1 - tonumber(ARGV[2]))
   redis.call('PUBLISH', group.channel, 'cancel ' .. stream .. ' ' .. id)
   answer[#answer + 1] = group.name
   answer[#answer + 1] = 'cancelling'
 end
 
-for _, group in ipairs(running) do call_off(group) end
+for _, group in ipairs(running) do request_cancel(group) end
 for _, group in ipairs(unread) do
   if #running > 0 then
-    call_off(group)
+    request_cancel(group)
   else
     redis.pcall('XADD', group.history, 'MAXLEN', '~', group.length, '*', unpack(group.record))
-    book('cancelled ' .. group.name .. ' ' .. short(stream), 1)
+    ledger_add('cancelled ' .. group.name .. ' ' .. short(stream), 1)
     answer[#answer + 1] = group.name
     answer[#answer + 1] = 'cancelled'
   end
 end
-local function leave(tag, group, fields)
+local function leave_inbox(tag, group, fields)
   local registry, due, waiting, limits = tag .. 'groups', tag .. 'due', tag .. 'waiting', tag .. 'limits:' .. group
-  pcall(pass_turn, registry, due, waiting, tag .. 'turns:' .. group, field_of(fields, 'partitionkey'), whose_turn(fields))
+  pcall(advance_queue, registry, due, waiting, tag .. 'turns:' .. group, field_of(fields, 'partitionkey'), head_id(fields))
   local name = field_of(fields, 'limitedby')
   if name ~= '' and try('ZREM', limits .. ':' .. name .. ':held', stream .. ' ' .. id) == 1 then
     pcall(serve_and_close, registry, due, waiting, limits, name, clock_ms())
@@ -100,9 +100,9 @@ end
 
 if #unread > 0 and #running == 0 then
   local inbox_at, after = string.find(stream, '}:inbox:', 1, true)
-  if inbox_at then leave(string.sub(stream, 1, inbox_at + 1), string.sub(stream, after + 1), entry[2]) end
-  book('removed ' .. short(stream), redis.call('XDEL', stream, id))
-  book_added(added, created)
-  write_books()
+  if inbox_at then leave_inbox(string.sub(stream, 1, inbox_at + 1), string.sub(stream, after + 1), entry[2]) end
+  ledger_add('removed ' .. short(stream), redis.call('XDEL', stream, id))
+  ledger_add_published(added, created)
+  write_ledger()
 end
 return answer

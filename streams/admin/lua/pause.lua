@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
--- Pauses a group, or lets it go on.
+-- Pauses or resumes a group.
 -- KEYS  1 paused     ARGV  1 group  2 1 to pause, 0 to resume  3 the group's control channel
 -- Returns 1 if that changed anything.
--- Invariant: what is written is what running consumers are told; one that starts later reads it.
+-- Invariant: the set and the message to running consumers say the same; a consumer that starts later reads the set.
 
 local changed
 if ARGV[2] == '1' then

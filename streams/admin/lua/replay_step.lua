@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
--- Takes a replay from history one step further: from one state to the next, with the messages of that step.
--- KEYS  1 replays  2 inbox  3 groups  4 the books
+-- Advances a replay from history by one step: from one state to the next, with the messages of that step.
+-- KEYS  1 replays  2 inbox  3 groups  4 the ledger
 -- ARGV  1 replay id  2 its state as it was read ('': it is new)  3 its next state ('': forget it)  4 group,
 --       then per message: FIELDS (number of strings, name, value, ...)
--- Returns 1 when it was done, 0 when the state is another by now, -1 when nobody has registered the group.
+-- Returns 1 when it was done, 0 when the state is another by now, -1 when the group is not registered.
 -- Invariant: a message and the cursor that has passed it are one step, so however often a replay is interrupted, and
--- however many run it at once, each message is added once.
+-- however many processes run it at once, each message is added once.
 -- include redis/append.lua
 -- include redis/ledger.lua
 
@@ -19,10 +19,10 @@ while at <= #ARGV do
   for i = 1, tonumber(ARGV[at]) do fields[i] = ARGV[at + i] end
   at = at + 1 + #fields
   append(KEYS[3], KEYS[2], fields)
-  book('replayed ' .. ARGV[4], 1)
+  ledger_add('replayed ' .. ARGV[4], 1)
 end
-book_added(added, created)
-write_books()
+ledger_add_published(added, created)
+write_ledger()
 if ARGV[3] == '' then
   redis.call('HDEL', KEYS[1], ARGV[1])
 else

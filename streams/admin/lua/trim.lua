@@ -1,19 +1,19 @@
 #!lua flags=allow-oom
--- Removes the oldest entries of one stream, at most so many in a call, and only what every group is through with.
--- KEYS  1 stream  2 groups  3 the books
--- ARGV  1 most to remove  2 how many to keep ('': any number)  3 age in ms from which it may go ('': any age)
---       4 1 to change nothing  5 what the data of an entry begins with that must be told ('': none)
+-- Removes the oldest entries of one stream, a limited number per call, and only those that every group has finished.
+-- KEYS  1 stream  2 groups  3 the ledger
+-- ARGV  1 maximum number to remove  2 number of entries to keep ('': any number)  3 age in ms from which an entry may be
+--       removed ('': any age)  4 1 to change nothing  5 prefix of `data`: removed entries with it are returned ('': none)
 --       6 the same age as a time (RFC 3339, UTC, to the second): for entries whose ids are ahead of the clock
--- Returns {removed, 1 if there may be more to remove, the group that holds the next entry back or '', the first id that
--- must stay ('': the stream is not there), the first id that is too young ('' when age does not matter), the removed
--- entries that were to be told}.
--- Invariant: nothing goes that is not below every group's lowest pending id and its last delivered id. That floor is
--- read in here: read outside, a group could be made, or begin to hold something, before the entries are gone. A
--- registered group that is not on the stream will be made at 0 and must find everything: it holds all. Never by
--- MAXLEN, which counts entries and asks nobody. `~` with LIMIT drops whole nodes; the rest of a node is dropped exactly.
+-- Returns {removed, 1 if there may be more to remove, the group that keeps the next entry from removal or '', the first
+-- id that must stay ('': the stream does not exist), the first id that is too young ('' when age does not matter), the
+-- removed entries whose data has the prefix}.
+-- Invariant: nothing is removed that is not below every group's lowest pending id and its last delivered id. That floor
+-- is read in here: read outside, a group could be made, or begin to hold something, before the entries are gone. A
+-- registered group that is not on the stream will be made at 0 and must find everything: it keeps all. Never by
+-- MAXLEN, which counts entries and ignores groups. `~` with LIMIT drops whole nodes; the rest of a node is dropped exactly.
 -- include redis/ledger.lua
 
-local stream, most, keep, age = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local stream, max_removed, max_length, age = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 
 local function before(a, b)  -- as text, since 64 bits do not fit into Lua's numbers
   local a_ms, a_seq = string.match(a, '^(%d+)-(%d+)$')
@@ -22,7 +22,7 @@ local function before(a, b)  -- as text, since 64 bits do not fit into Lua's num
   return #a_seq < #b_seq or (#a_seq == #b_seq and a_seq < b_seq)
 end
 
-local function after(id)  -- the next id; of one at the end of its millisecond, the same: one entry stays a while longer
+local function after(id)  -- the next id; at the end of a millisecond the same id: one entry stays a while longer
   local ms, seq = string.match(id, '^(%d+)-(%d+)$')
   if #seq > 15 then return id end
   return ms .. '-' .. string.format('%.0f', tonumber(seq) + 1)
@@ -65,24 +65,24 @@ if age then
 end
 if ARGV[4] == '1' then return {0, 0, holder, floor, cutoff, {}} end
 
-local removed, told = 0, {}
+local removed, reported = 0, {}
 
-local function tell(entry)
+local function report(entry)
   local fields = entry[2]
   for i = 1, #fields, 2 do
-    if fields[i] == 'data' and string.sub(fields[i + 1], 1, #ARGV[5]) == ARGV[5] then told[#told + 1] = entry end
+    if fields[i] == 'data' and string.sub(fields[i + 1], 1, #ARGV[5]) == ARGV[5] then reported[#reported + 1] = entry end
   end
 end
 
 local function trim(minid, surplus)  -- below `minid`, and at most `surplus` of them
-  local room = math.min(most - removed, surplus)
+  local room = math.min(max_removed - removed, surplus)
   if room < 1 then return end
   local gone = 0
   if ARGV[5] == '' then gone = redis.call('XTRIM', stream, 'MINID', '~', minid, 'LIMIT', room) end
   if gone == 0 then
     local page = redis.call('XRANGE', stream, '-', '(' .. minid, 'COUNT', math.min(room, 100))
     if ARGV[5] ~= '' then
-      for _, entry in ipairs(page) do tell(entry) end
+      for _, entry in ipairs(page) do report(entry) end
     end
     if #page > 0 then gone = redis.call('XTRIM', stream, 'MINID', '=', after(page[#page][1])) end
   end
@@ -94,7 +94,7 @@ end
 -- An id that a publisher chose says nothing of its time, nor do those after it, which are larger. The entry's own time does,
 -- as far as it has one.
 local function trim_by_time()
-  local page = redis.call('XRANGE', stream, '-', '(' .. floor, 'COUNT', math.min(most - removed, 100))
+  local page = redis.call('XRANGE', stream, '-', '(' .. floor, 'COUNT', math.min(max_removed - removed, 100))
   local upto
   for _, entry in ipairs(page) do
     local made = ''
@@ -113,12 +113,12 @@ if before('0-0', floor) then
     trim(before(cutoff, floor) and cutoff or floor, length)
     if removed == 0 and ARGV[6] ~= '' and before(ahead, last) then trim_by_time() end
   end
-  if keep then trim(floor, length - keep) end
+  if max_length then trim(floor, length - max_length) end
 end
 if removed > 0 then
   local first = redis.call('XRANGE', stream, '-', '+', 'COUNT', 1)[1]
   redis.pcall('HSET', KEYS[3], 'trimmed-to ' .. short(stream), first and first[1] or after(last))
-  book('removed ' .. short(stream), removed)
-  write_books()
+  ledger_add('removed ' .. short(stream), removed)
+  write_ledger()
 end
-return {removed, removed > 0 and 1 or 0, holder, floor, cutoff, told}
+return {removed, removed > 0 and 1 or 0, holder, floor, cutoff, reported}

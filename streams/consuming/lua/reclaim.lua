@@ -1,16 +1,16 @@
 #!lua flags=allow-oom
 -- Takes over what a silent consumer held, a page at a time.
--- KEYS  1 source stream; of an ordered group also  2 due  3 waiting  4 turns  5 inbox  6 the books
--- ARGV  1 group  2 consumer  3 lease in ms  4 cursor  5 most to look at  6 deaths from which it is a suspect  7 bytes from
---       which an entry is handed over without its data (see cut.lua)  8 the score of what is never due  9 most names and
---       values of an entry  10 most bytes of a key
+-- KEYS  1 source stream; of an ordered group also  2 due  3 waiting  4 turns  5 inbox  6 the ledger
+-- ARGV  1 group  2 consumer  3 lease in ms  4 cursor  5 maximum number to look at  6 crashes from which a message is a
+--       suspect  7 bytes from which an entry is returned without its data (see cut.lua)  8 the score of what is never due
+--       9 maximum number of names and values of an entry  10 maximum bytes of a key
 -- Returns {next cursor, ids that vanished while pending, {{entry id, delivery count, 1 if counted, fields}, ...}}.
 -- Invariant: taking over counts as a delivery, except for suspects: they are run alone, one after the other, and are
 -- counted when they start (count_delivery.lua), so that what waits beside a message that kills its process is not blamed.
--- What came back to the inbox brings its earlier deaths along: its own entry was delivered once and may look innocent.
--- In a public stream that is not believed: anybody may write there.
--- In an ordered group it has to be the turn of its key, as when it is read: what was read while the group was not ordered,
--- or by hand, has none yet. What has to wait is not in the answer.
+-- A message that came back to the inbox brings its earlier crashes along: its own entry was delivered once and may look
+-- innocent. In a public stream these fields are ignored: any client may write there.
+-- In an ordered group a message has to be the head of its key's queue, as when it is read: one that was read while the
+-- group was not ordered, or by hand, is not in a queue yet. What has to wait is not in the answer.
 -- XAUTOCLAIM walks the pending list by its cursor; XPENDING IDLE would scan all of it in one go.
 -- include redis/append.lua
 -- include settling/waiting.lua
@@ -22,7 +22,7 @@
 local source, group, consumer = KEYS[1], ARGV[1], ARGV[2]
 
 local order = KEYS[4] and {
-  group = group, due = KEYS[2], waiting = KEYS[3], turns = KEYS[4], inbox = KEYS[5], never = ARGV[8],
+  group = group, due = KEYS[2], waiting = KEYS[3], heads = KEYS[4], inbox = KEYS[5], never = ARGV[8],
   strings = tonumber(ARGV[9]), bytes = tonumber(ARGV[10]),
 }
 local came_back = string.find(source, '}:inbox:', 1, true)
@@ -43,8 +43,8 @@ end
 
 local function may_begin(id, fields, deliveries)
   if not order or #fields > order.strings then return true end
-  local could, is_its_turn = pcall(take_turn, order, source, id, fields, tostring(deliveries))
-  return not could or is_its_turn  -- what could not be made to wait is handed over, as when it is read
+  local could, is_head = pcall(enter_queue, order, source, id, fields, tostring(deliveries))
+  return not could or is_head  -- what could not be made to wait is returned, as when it is read
 end
 
 local reply = redis.call('XAUTOCLAIM', source, group, consumer, ARGV[3], ARGV[4], 'COUNT', ARGV[5], 'JUSTID')
@@ -70,5 +70,5 @@ if #ids > 0 then
     end
   end
 end
-if order then write_books() end
+if order then write_ledger() end
 return {reply[1], reply[3] or {}, taken}

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- Removes a consumer that is gone, unless it still holds something.
--- KEYS  1 consumers  2.. source streams, and last the books     ARGV  1 group  2 consumer  3 only if silent for this many ms (0: in any case)
+-- KEYS  1 consumers  2.. source streams, and last the ledger
+-- ARGV  1 group  2 consumer  3 only if silent for this many ms (0: in any case)
 -- Returns 1 when it was removed, 0 when it is alive or holds something.
 -- Invariant: XGROUP DELCONSUMER destroys what is pending without a word, so it is called only when nothing is.
 
@@ -17,7 +18,7 @@ for i = 2, #KEYS - 1 do
 end
 for i = 2, #KEYS - 1 do redis.pcall('XGROUP', 'DELCONSUMER', KEYS[i], group, consumer) end
 redis.pcall('ZREM', KEYS[1], consumer)
--- When the group was last alive: a member that is gone leaves no heartbeat.
+-- When the group was last alive: a consumer that is gone leaves no heartbeat.
 local seen = beat and math.floor(tonumber(beat) / 1000) or 0
 if silent == 0 then seen = tonumber(redis.call('TIME')[1]) end
 local known = redis.pcall('HGET', KEYS[#KEYS], 'seen ' .. group)

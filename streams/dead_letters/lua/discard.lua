@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
--- Drops dead letters for good, leaving a line each in the group's history.
--- KEYS  1 dead  2 history  3 the books
+-- Drops dead letters for good, with one record each in the group's history.
+-- KEYS  1 dead  2 history  3 the ledger
 -- ARGV  1 history length, then per dead letter: its entry id, number of strings, history record
 -- Returns how many were there to drop.
 -- Invariant: a discarded dead letter can still be accounted for.
@@ -18,6 +18,6 @@ while at <= #ARGV do
     dropped = dropped + 1
   end
 end
-book('discarded ' .. short(KEYS[1]), dropped)
-write_books()
+ledger_add('discarded ' .. short(KEYS[1]), dropped)
+write_ledger()
 return dropped

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
 -- Sends dead letters back to the one group they are from.
--- KEYS  1 dead  2 inbox  3 groups  4 history  5 the books
+-- KEYS  1 dead  2 inbox  3 groups  4 history  5 the ledger
 -- ARGV  1 history length, then per dead letter: its entry id, FIELDS of the message, FIELDS of the history record
 --       (FIELDS = number of strings, name, value, ...)
 -- Returns how many were replayed.
--- Invariant: once. A dead letter that is gone (somebody else replayed or discarded it) is passed over; it is added
+-- Invariant: once. A dead letter that is gone (another process replayed or discarded it) is skipped; it is added
 -- to the inbox before it leaves the dead letters.
 -- include redis/append.lua
 -- include redis/ledger.lua
@@ -31,7 +31,7 @@ while at <= #ARGV do
     replayed = replayed + 1
   end
 end
-book('revived ' .. short(KEYS[1]), replayed)
-book_added(added, created)
-write_books()
+ledger_add('revived ' .. short(KEYS[1]), replayed)
+ledger_add_published(added, created)
+write_ledger()
 return replayed

@@ -1,8 +1,8 @@
 #!lua
--- Keeps how far the handling of an event has come in one group, and tells those who watch.
+-- Keeps how far the handling of an event has come in one group, and publishes it to the event's channel.
 -- KEYS  1 progress of the event, which is also the channel
--- ARGV  1 group  2 delivery (who holds it, and which)  3 1 for the first report of this delivery  4 TTL in ms
---       5 the report (JSON)
+-- ARGV  1 group  2 delivery (the consumer that holds it, and its number)  3 1 for the first report of this delivery
+--       4 TTL in ms  5 the report (JSON)
 -- Returns 1, or 0 when a later delivery has begun to report.
 -- Invariant: the delivery that began to report last is the one that is shown: one that has lost its lease, and does not
 -- know it yet, changes nothing.

@@ -1,6 +1,6 @@
 #!lua
 -- Publishes one batch of one publisher, once.
--- KEYS  1 producer  2 due  3 waiting  4 groups  5.. streams, and last the books
+-- KEYS  1 producer  2 due  3 waiting  4 groups  5.. streams, and last the ledger
 -- ARGV  1 batch sequence  2 producer ttl ms  3 1 if some message waits  4 number of fields  5.. field names, then per message:
 --       stream (index from 1), when ('' now, '+N' in N ms, '@N' at N ms since 1970), once ('' or the key that holds
 --       the id of the first event published under it), once ttl ms, one value per field (the last field is left out of
@@ -17,7 +17,7 @@
 local held, sequence = redis.pcall('GET', KEYS[1]), tonumber(ARGV[1])
 local last, before = string.match(type(held) == 'string' and held or '', '^(%d+)(.*)$')
 last = tonumber(last or '0')
-local again = sequence <= last and last - sequence < 1000000  -- no publisher is that far behind itself
+local again = sequence <= last and last - sequence < 1000000  -- no publisher repeats a batch that old
 local now, unfit
 if ARGV[3] == '1' then
   now = now_ms()
@@ -43,7 +43,7 @@ local function add(key, when)
   if string.sub(when, 1, 1) == '+' then due = now + due end
   local id = fields[4]  -- the event id: a delayed event is found, and cancelled, by it
   redis.call('HSET', KEYS[3], id, cmsgpack.pack({key, unpack(fields)}))
-  book('waited ' .. short(key), redis.call('ZADD', KEYS[2], due, id))
+  ledger_add('waited ' .. short(key), redis.call('ZADD', KEYS[2], due, id))
 end
 
 while at <= #ARGV do
@@ -56,7 +56,7 @@ while at <= #ARGV do
   if once ~= '' then first, problem = try('GET', once) end
   if problem then
     refuse(problem)
-  elseif first and (first ~= fields[4] or not again) then  -- also by this event itself, published by who died since
+  elseif first and (first ~= fields[4] or not again) then  -- also by this event itself, published by a process that died since
     taken[#taken + 1] = position
     taken[#taken + 1] = first
   elseif again then  -- it is there already, or was refused
@@ -74,8 +74,8 @@ end
 if again then
   redis.call('PEXPIRE', KEYS[1], ARGV[2])  -- a write, so that WAIT on this connection waits for what is there
 else
-  book_added(added, created)
-  write_books()
+  ledger_add_published(added, created)
+  write_ledger()
   for i = 1, #refused, 2 do sequence = sequence .. ' ' .. refused[i] end
   redis.call('SET', KEYS[1], sequence, 'PX', ARGV[2])
 end

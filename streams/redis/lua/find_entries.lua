@@ -1,10 +1,10 @@
 #!lua flags=no-writes
--- Looks through a page of a stream for entries whose field has a value.
+-- Searches one page of a stream for entries in which a field has a value.
 -- KEYS  1 stream
--- ARGV  1 XRANGE, or XREVRANGE to go backwards  2 where to begin  3 where to end  4 most to look at  5 field  6 value
+-- ARGV  1 XRANGE, or XREVRANGE to go backwards  2 where to begin  3 where to end  4 page size  5 field  6 value
 -- Returns {how many were looked at, the id of the last one ('' for none), {{entry id, fields}, ...}}.
--- Invariant: changes nothing. Where the field stands is learnt from the entry before: an entry with the same fields in
--- the same order, as nearly all are, costs one comparison. What does not match stays here, its body too.
+-- Invariant: changes nothing. The position of the field is taken from the entry before: an entry with the same fields in
+-- the same order, as nearly all are, costs one comparison. An entry that does not match is not returned, nor its body.
 
 local page = redis.call(ARGV[1], KEYS[1], ARGV[2], ARGV[3], 'COUNT', ARGV[4])
 local name, value, at, found = ARGV[5], ARGV[6], 1, {}

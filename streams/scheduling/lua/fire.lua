@@ -1,13 +1,13 @@
 #!lua
--- Decides one slot of a schedule, once: publishes what was made for it, or passes it.
--- KEYS  1 slots  2 groups  3.. streams, and last the books
--- ARGV  1 schedule  2 slot in ms since 1970  3 `slot`, or `run` for one asked for by hand  4 slots missed with it
+-- Decides one slot of a schedule, once: publishes the events made for it, or passes it.
+-- KEYS  1 slots  2 groups  3.. streams, and last the ledger
+-- ARGV  1 schedule  2 slot in ms since 1970  3 `slot`, or `run` for a run requested by hand  4 slots missed with it
 --       5 longest a run may have waited in ms  6 number of fields  7.. field names, then per message:
 --       stream (index from 1), one value per field
 -- Returns {1, 0} when this call decided it, {0, 0} when it was decided before (or is paused, or unknown),
 -- {-1, ms} when it is still in the future.
 -- Invariant: of any number of schedulers and repetitions one decides a slot: a slot that is not after the last one
--- changes nothing. Whether it has come is said by Redis' clock. The events and the last slot are written in one
+-- changes nothing. Redis' clock decides whether it has come. The events and the last slot are written in one
 -- script, the events first. `allow-oom` is absent on purpose: a full server refuses, and the slot is fired later.
 -- include redis/append.lua
 -- include redis/ledger.lua
@@ -40,8 +40,8 @@ while at <= #ARGV do
   at = at + 1 + count
 end
 
-book_added(added, created)
-write_books()
+ledger_add_published(added, created)
+write_ledger()
 if run then
   redis.call('HSET', KEYS[1], name .. ':ran', ARGV[2] .. ' ' .. (ARGV[4] == '0' and published or -1))
   redis.call('HDEL', KEYS[1], name .. ':run')

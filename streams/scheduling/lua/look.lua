@@ -1,5 +1,5 @@
 #!lua flags=no-writes
--- Reads how schedules stand, with Redis' clock.
+-- Reads the state of schedules, with Redis' clock.
 -- KEYS  1 slots     ARGV  names
 -- Returns {ms since 1970, {last slot decided ('': unknown), 1 if paused, ms of a requested run or ''}, ...}.
 -- Invariant: changes nothing.

@@ -1,10 +1,10 @@
 #!lua
--- Does what a person asks of a schedule.
+-- Pauses, resumes, runs or forgets one schedule.
 -- KEYS  1 schedules  2 slots     ARGV  1 name  2 pause, resume, run or forget  3 longest a run may wait in ms
 -- Returns {-1} for an unknown schedule, {0} when it was so already, else {1, ms since 1970}; `run` always answers
--- with the time under which it is asked for.
--- Invariant: slots that pass while it is paused are not made up for: it goes on from now. Two people who ask for a
--- run at the same time get one.
+-- with the time under which it was requested.
+-- Invariant: slots that pass while it is paused are not made up for: it goes on from now. Two requests for a run at the
+-- same time make one run.
 -- include redis/append.lua
 
 local name, action, now = ARGV[1], ARGV[2], now_ms()
@@ -21,8 +21,8 @@ elseif action == 'resume' then
   end
   return {paused, now}
 elseif action == 'run' then
-  local asked = tonumber(redis.call('HGET', KEYS[2], name .. ':run') or 0) or 0
-  if now - asked <= tonumber(ARGV[3]) then return {0, asked} end
+  local requested = tonumber(redis.call('HGET', KEYS[2], name .. ':run') or 0) or 0
+  if now - requested <= tonumber(ARGV[3]) then return {0, requested} end
   redis.call('HSET', KEYS[2], name .. ':run', now)
   return {1, now}
 elseif action == 'forget' then

@@ -2,7 +2,7 @@
 -- Makes due now what would be due later.
 -- KEYS  1 due     ARGV  1.. waiting ids
 -- Returns how many were brought forward.
--- Invariant: what does not wait any more (it was moved or cancelled meanwhile) is not put in again, and nothing is made
+-- Invariant: what does not wait any more (it was moved or cancelled meanwhile) is not added again, and nothing is made
 -- due later than it was.
 
 local time = redis.call('TIME')

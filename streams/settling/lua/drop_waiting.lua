@@ -1,8 +1,8 @@
 #!lua flags=allow-oom
 -- Drops what waits for a group that was retired.
--- KEYS  1 due  2 waiting  3 groups  4 the books     ARGV  1 group  2 its inbox  3.. waiting ids
+-- KEYS  1 due  2 waiting  3 groups  4 the ledger     ARGV  1 group  2 its inbox  3.. waiting ids
 -- Returns how many were dropped.
--- Invariant: nothing that waits for a registered group is dropped, should somebody have started it again meanwhile.
+-- Invariant: nothing that waits for a registered group is dropped: the group may have been started again meanwhile.
 -- include redis/ledger.lua
 -- include settling/waiting.lua
 
@@ -14,6 +14,6 @@ for i = 3, #ARGV do
     dropped = dropped + redis.call('ZREM', KEYS[1], ARGV[i])
   end
 end
-book('unwaited ' .. short(ARGV[2]), dropped)
-write_books()
+ledger_add('unwaited ' .. short(ARGV[2]), dropped)
+write_ledger()
 return dropped

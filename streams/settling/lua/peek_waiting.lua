@@ -1,5 +1,5 @@
 #!lua flags=no-writes
--- Reads messages that wait, for people who ask where an event is.
+-- Reads messages that wait, for the commands that look for an event.
 -- KEYS  1 due  2 waiting     ARGV  1 event id ('': any)  2.. waiting ids
 -- Returns {{waiting id, due in ms since 1970, key of the stream it waits for, fields}, ...} of those that carry the id;
 -- without one also of those that cannot be read, with '' for a key.

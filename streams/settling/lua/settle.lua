@@ -1,11 +1,11 @@
 #!lua flags=allow-oom
 -- Makes the outcomes of a batch of deliveries durable.
--- KEYS  1 due  2 waiting  3 dead  4 history  5 groups  6.. streams named by index below, and last the books
+-- KEYS  1 due  2 waiting  3 dead  4 history  5 groups  6.. streams named by index below, and last the ledger
 -- ARGV  1 group  2 consumer  3 history length  4 turns ('': the group is not ordered)  5 limits ('': it has none), then
---       per source stream: stream (index), 1 to delete what is settled (an inbox: nobody else reads it), first and last
---       entry id (a hint), number of runs of plain acks, and per run: delivery count, number, entry ids; then number of
---       other deliveries, and per delivery: entry id, delivery count, in an ordered group its ordering key and whose
---       turn it is, with limits the one that holds it (or ''), operation and its arguments:
+--       per source stream: stream (index), 1 to delete what is settled (an inbox: no other group reads it), first and
+--       last entry id (a hint), number of runs of plain acks, and per run: delivery count, number, entry ids; then number
+--       of other deliveries, and per delivery: entry id, delivery count, in an ordered group its ordering key and its
+--       head id, with limits the one that holds it (or ''), operation and its arguments:
 --         f  done with follow-ups: number, per follow-up: stream, FIELDS      c  cancelled      x  expired
 --         g  the same, one of a batch: the first `g` has the follow-ups of all (the number is 0 in the others), which
 --            are published with the first of them that is still owned
@@ -18,7 +18,7 @@
 -- Invariant: a delivery is settled only if (consumer, delivery count) still own it: a stale owner changes nothing.
 -- What is added (waiting, dead, follow-up) is added before the ack, since Lua does not roll back: a message is
 -- always in at least one place. An outcome that cannot be written (a key is damaged, a stream takes no entry any more)
--- changes nothing, stays pending, and holds up no other; a history, turn or limit that cannot be written holds up none.
+-- changes nothing, stays pending, and holds up no other; a history, queue or limit that cannot be written holds up none.
 -- `allow-oom`: refusing to settle when memory is full would leave work that is done
 -- pending for ever; publishers are refused instead.
 -- include redis/append.lua
@@ -29,8 +29,8 @@
 -- include settling/limits.lua
 
 local group, consumer, history_length = ARGV[1], ARGV[2], ARGV[3]
-local turns, limits, at = ARGV[4], ARGV[5], 6
-local position, lost, refused, left, shared = 0, {}, {}, {}, {}
+local heads, limits, at = ARGV[4], ARGV[5], 6
+local position, lost, refused, freed, shared = 0, {}, {}, {}, {}
 
 local function take()
   at = at + 1
@@ -53,7 +53,7 @@ end
 
 local now = now_ms()
 
--- All of them or none: of several streams each is asked first, since what was added is not taken back.
+-- All of them or none: of several streams each is checked first, since what was added is not taken back.
 local function append_all(messages)
   for i = 1, #messages do
     local key = messages[i][1]
@@ -72,10 +72,10 @@ end
 
 while at <= #ARGV do
   local source, delete, first, last = KEYS[5 + tonumber(take())], take() == '1', take(), take()
-  local owned, place = {}, ' ' .. group .. ' ' .. short(source)
+  local owned, suffix = {}, ' ' .. group .. ' ' .. short(source)
 
   local function ack(ids, what)
-    book(what .. place, redis.call('XACK', source, group, unpack(ids)))
+    ledger_add(what .. suffix, redis.call('XACK', source, group, unpack(ids)))
     if delete then redis.call('XDEL', source, unpack(ids)) end
   end
 
@@ -110,8 +110,8 @@ while at <= #ARGV do
     end
   end
   for _ = 1, tonumber(take()) do
-    local id, count, key, whose = take(), tonumber(take()), '', ''
-    if turns ~= '' then key, whose = take(), take() end
+    local id, count, key, head = take(), tonumber(take()), '', ''
+    if heads ~= '' then key, head = take(), take() end
     local limit = limits ~= '' and take() or ''
     local operation, over = take(), true
     position = position + 1
@@ -142,7 +142,7 @@ while at <= #ARGV do
         -- Two of the same origin (replays from history) may wait at once.
         if redis.call('HEXISTS', KEYS[2], waiting_id) == 1 then waiting_id = name_of(group, source, id) end
         redis.call('HSET', KEYS[2], waiting_id, cmsgpack.pack(fields))
-        book('waited ' .. short(fields[1]), redis.call('ZADD', KEYS[1], due, waiting_id))
+        ledger_add('waited ' .. short(fields[1]), redis.call('ZADD', KEYS[1], due, waiting_id))
       end
     elseif operation == 'd' then
       local messages, fields = take_messages(), take_fields()
@@ -169,18 +169,18 @@ while at <= #ARGV do
       if #record > 0 then
         redis.pcall('XADD', KEYS[4], 'MAXLEN', '~', history_length, '*', unpack(record))
       end
-      if over and key ~= '' then pcall(pass_turn, KEYS[5], KEYS[1], KEYS[2], turns, key, whose) end
+      if over and key ~= '' then pcall(advance_queue, KEYS[5], KEYS[1], KEYS[2], heads, key, head) end
       ack({id}, what)
       if limit ~= '' and try('ZREM', limits .. ':' .. limit .. ':held', source .. ' ' .. id) == 1 then
-        left[limit] = true
+        freed[limit] = true
       end
       owned[id] = false  -- the same delivery twice in one batch is settled once
     end
   end
 end
-for name in pairs(left) do
+for name in pairs(freed) do
   pcall(serve_and_close, KEYS[5], KEYS[1], KEYS[2], limits, name, clock_ms())
 end
-book_added(added, created)
-write_books()
+ledger_add_published(added, created)
+write_ledger()
 return {lost, refused}

@@ -3,7 +3,7 @@
 -- Redis answers when the key is no stream, or takes no entry any more; nothing is changed then.
 -- try(command, ...): its reply, or nil and the error: for a key that others may have damaged.
 -- Invariant: no entry exists that a registered group would not see (a group made at `$` afterwards would skip it).
-local existing, added, created = {}, {}, {}  -- the last two are for the books
+local existing, added, created = {}, {}, {}  -- the last two are for the ledger
 
 local function try(...)
   local reply = redis.pcall(...)

@@ -1,13 +1,13 @@
--- Included by the scripts that hand entries over: not a script of its own.
--- cut(fields, most): the fields of an entry as they are, or, of one with more than `most` bytes, only those that say what
--- it is, each up to 1,000 bytes, without the data and with `$bytes`, how many those are: the entry stays where it is.
--- Invariant: what a consumer is handed in one reply is bounded, whatever has been put into a stream.
+-- Included by the scripts that return entries to consumers: not a script of its own.
+-- cut(fields, max_bytes): the fields of an entry as they are, or, of one with more than `max_bytes`, only those that say
+-- what it is, each up to 1,000 bytes, without the data and with `$bytes`, the size of the data: the entry itself stays.
+-- Invariant: what a consumer gets in one reply is bounded, whatever has been put into a stream.
 local CUT_TO = 1000
 
-local function cut(fields, most)
+local function cut(fields, max_bytes)
   local size = 0
   for i = 1, #fields do size = size + #fields[i] end
-  if size <= most then return fields end
+  if size <= max_bytes then return fields end
   local short_ones, known, data = {}, {}, 0
   for i = 1, #fields, 2 do
     local name, value = fields[i], fields[i + 1]

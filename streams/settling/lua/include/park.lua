@@ -1,12 +1,12 @@
--- Included by the scripts that make a delivery stand in line, or let it go on: not a script of its own. After append.lua,
+-- Included by the scripts that make a delivery wait, or end its wait: not a script of its own. After append.lua,
 -- waiting.lua and ledger.lua.
--- park(group, inbox, due, waiting, source, id, fields, score, deliveries, more): what is pending under `id` goes to what
--- waits, where its score says what for, and will come back through the group's inbox; `deliveries` are the hand-overs
--- that count so far (nil: as it says itself), `more` is added to its fields. Returns its waiting id; raises what Redis
--- answers, with nothing changed.
+-- park(group, inbox, due, waiting, source, id, fields, score, deliveries, more): what is pending under `id` is moved to
+-- what waits, where its score says what for, and will come back through the group's inbox; `deliveries` are the
+-- deliveries that count so far (nil: as its fields say), `more` is added to its fields. Returns its waiting id; raises
+-- what Redis answers, with nothing changed.
 -- Invariant: it is added to what waits before it is acked, so it is always in at least one place. Nothing else has its
--- waiting id, which is the one that its retries have: its trail finds it wherever it has been since. Only
--- the fields of a message are kept, and of what the engine alone may write nothing that stands in a public stream.
+-- waiting id, which is the one that its retries have, so that it can be found wherever it has been since. Only
+-- the fields of a message are kept, and fields that only the engine may write are not taken from a public stream.
 local KEPT = {
   'specversion', 'id', 'type', 'source', 'time', 'dataversion', 'partitionkey', 'correlationid', 'causationid',
   'traceparent', 'tracestate', 'data', 'expirytime',
@@ -61,7 +61,7 @@ local function park(group, inbox, due, waiting, source, id, fields, score, deliv
     if field_of(fields, 'id') == '' then set_field(fields, 'id', id) end  -- a foreign entry's id is its event id
   else
     if deliveries then set_field(fields, 'deliveries', deliveries) end
-    -- A replay has a number: its original may be in hand at the same time, or not even be read.
+    -- A replay has a number: its original may be running at the same time, or not even be read.
     local first, at = string.match(origin, '^(.*) (%S+)$')
     local replays = field_of(fields, 'replays')
     if first then
@@ -71,26 +71,26 @@ local function park(group, inbox, due, waiting, source, id, fields, score, deliv
     end
   end
   for name, value in pairs(more or {}) do set_field(fields, name, value) end
-  if #fields >= STRINGS_MOST then error({err = 'ERR ' .. source .. ' ' .. id .. ' has too many fields'}) end
+  if #fields >= MAX_STRINGS then error({err = 'ERR ' .. source .. ' ' .. id .. ' has too many fields'}) end
   if not fits('zset', due) then error({err = 'WRONGTYPE ' .. due .. ' is no zset'}) end
   redis.call('HSET', waiting, waiting_id, cmsgpack.pack({inbox, unpack(fields)}))
-  book('waited ' .. short(inbox), redis.call('ZADD', due, score, waiting_id))
-  book('returned ' .. group .. ' ' .. short(source), redis.call('XACK', source, group, id))
+  ledger_add('waited ' .. short(inbox), redis.call('ZADD', due, score, waiting_id))
+  ledger_add('returned ' .. group .. ' ' .. short(source), redis.call('XACK', source, group, id))
   if source == inbox then redis.call('XDEL', source, id) end
   return waiting_id
 end
 
--- leave_line(registry, due, waiting, id): the first in a line goes to where it comes back from; returns where, its entry
--- id there and its fields, or nothing when it was cancelled while it waited. One that cannot be read is due at
+-- leave_queue(registry, due, waiting, id): moves the first of a queue to its target stream; returns the stream, the entry
+-- id there and the fields, or nothing when it was cancelled while it waited. One that cannot be read is due at
 -- once, so that it is reported, and kept, with what else cannot be moved. Raises when the inbox takes no entry.
-local function leave_line(registry, due, waiting, id)
+local function leave_queue(registry, due, waiting, id)
   local target, fields = read_waiting(waiting, id)
   if not target then
     if fields then redis.pcall('ZADD', due, now_ms(), id) end
     return
   end
   local entry = append(registry, target, fields)
-  book('released ' .. short(target), try('ZREM', due, id) or 0)
+  ledger_add('released ' .. short(target), try('ZREM', due, id) or 0)
   redis.call('HDEL', waiting, id)
   return target, entry, fields
 end

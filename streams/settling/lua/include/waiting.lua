@@ -3,7 +3,7 @@
 -- that id, and nil with `true` when there is one that cannot be read.
 -- Invariant: whatever others have written there, no script that reads it raises, and nothing is added to a key that is
 -- no stream or inbox of this partition.
-local STRINGS_MOST = 512  -- names and values: far more than any message has, and far less than what `unpack` can take
+local MAX_STRINGS = 512  -- names and values: far more than any message has, and far less than what `unpack` can take
 
 local function read_waiting(waiting, id)
   local packed = redis.pcall('HGET', waiting, id)
@@ -12,7 +12,7 @@ local function read_waiting(waiting, id)
   local read, fields = pcall(cmsgpack.unpack, packed)
   if not read or type(fields) ~= 'table' then return nil, true end
   local count = #fields
-  if count < 3 or count % 2 == 0 or count > STRINGS_MOST then return nil, true end
+  if count < 3 or count % 2 == 0 or count > MAX_STRINGS then return nil, true end
   for i = 1, count do
     if type(fields[i]) ~= 'string' then return nil, true end
   end
