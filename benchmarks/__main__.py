@@ -1,4 +1,4 @@
-"""`make bench`: each measurement in a fresh process on an empty Redis, floor and engine in turn, medians and ratios."""
+"""`make bench`: each measurement in a fresh process on an empty Redis; medians and ratios of floor and engine."""
 
 from __future__ import annotations
 

@@ -156,7 +156,7 @@ class Running:
 
 
 def people(count: int) -> list[UserRegistered]:
-    """Whom to welcome."""
+    """The users to welcome."""
     return [UserRegistered(user_id=n, email=f"user{n}@example.com", name=f"User {n}") for n in range(count)]
 
 
@@ -181,7 +181,7 @@ async def send_barely(port: int, count: int) -> None:
 
 
 async def send_made(port: int, count: int) -> None:
-    """The floor of who has to make the mails first, in the least that they can be."""
+    """The floor of a sender that has to make the mails first, each as small as it can be."""
     model = render("welcome", name="{name}", link=EmailSettings().link("/"))
     users = iter(people(count))
 
@@ -254,7 +254,7 @@ def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mails", type=int, default=2_000)
-    parser.add_argument("--runs", type=int, default=3, help="of each side, in turn; the medians count")
+    parser.add_argument("--runs", type=int, default=3, help="of each side, alternating; the medians count")
     parser.add_argument("--latency", type=float, default=0.0, help="ms that each reply of the server takes")
     parser.add_argument("--serve", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--send", nargs=3, help=argparse.SUPPRESS)
@@ -280,12 +280,12 @@ def main() -> None:
             server.stop()
     title = f"{options.mails} mails, {AT_ONCE} at once, {options.latency:g} ms a reply, medians of {options.runs}"
     table = Table("work", "mails/s", "of its floor", "CPU ms/mail", "connections", title=title)
-    for side, (told, floor) in SIDES.items():
+    for side, (name, floor) in SIDES.items():
         rate, below = (statistics.median(one.rate for one in found[which]) for which in (side, floor))
         cpu = statistics.median(one.cpu for one in found[side]) * 1000
-        table.add_row(told, f"{rate:.0f}", f"{rate / below:.2f}", f"{cpu:.2f}", str(found[side][-1].connections))
+        table.add_row(name, f"{rate:.0f}", f"{rate / below:.2f}", f"{cpu:.2f}", str(found[side][-1].connections))
         if rate / below < LEAST_RATIO:
-            print(f"MISSED: {told}: {rate / below:.2f} of its floor (at least {LEAST_RATIO})")
+            print(f"MISSED: {name}: {rate / below:.2f} of its floor (at least {LEAST_RATIO})")
     Console().print(table)
 
 

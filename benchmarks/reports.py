@@ -2,7 +2,7 @@
 to the bare polars query and the memory of the process.
 
 The bare query reads the same rows with `polars.read_database`, and sums them by product and by day. A second floor is
-the least that anybody could do: SQL adds up, and nothing is compared, drawn or stored.
+the least that any report could do: SQL adds up, and nothing is compared, drawn or stored.
 """
 
 from __future__ import annotations

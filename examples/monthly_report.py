@@ -1,4 +1,4 @@
-"""The report of last month: it is asked for, made as a file, and mailed as a link to who asked.
+"""The report of last month: it is asked for, made as a file, and mailed as a link to the user that asked.
 
     python -m examples.monthly_report [ADDRESS]
 

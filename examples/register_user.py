@@ -2,8 +2,8 @@
 
     python -m examples.register_user [ADDRESS [NAME]]
 
-A service that commits and then publishes loses the event when it dies in between; one that publishes first tells of a
-user who may never be.
+A service that commits and then publishes loses the event when it dies in between; one that publishes first reports a
+user who may never exist.
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ _PATIENCE: Final = 60.0  # seconds that an example waits for what it has publish
 async def on_stage(*processors: str) -> AsyncIterator[Path | None]:
     """Runs the processors, which log into `examples.log` in `STREAMS_HOME`.
 
-    When nobody listens at `SMTP_URL`, there is a mail server for as long as this lasts, which keeps what it is given;
-    yields where.
+    When no server listens at `SMTP_URL`, one is started for as long as this lasts, which keeps what it is given; yields
+    its address.
     """
     # What the engine logs in this process is no part of the story.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
@@ -85,22 +85,22 @@ async def a_business(engine: AsyncEngine) -> int:
 
 
 async def follow(streams: Streams, id: str, group: str) -> EventStatus:
-    """Prints each step that a group takes with an event, and returns where it is when the group is through with it.
+    """Prints each step that a group takes with an event, and returns where it is when the group has finished it.
 
     An event of an outbox is waited for: a relay publishes it a moment after its commit. Raises `StreamsError` when it
-    is not through within a minute, and when it became a dead letter.
+    is not handled within a minute, and when it became a dead letter.
     """
     try:
         async with asyncio.timeout(_PATIENCE):
             await _published(streams, id)
             async for step in streams.progress(id, group=group):
-                told = f" {step.reached.text}" if step.reached else ""
-                print(f"  {step.group}: {step.state}{told}")
+                progress = f" {step.reached.text}" if step.reached else ""
+                print(f"  {step.group}: {step.state}{progress}")
             trail = await streams.event(id)
     except TimeoutError:
-        raise StreamsError(f"nobody has handled {id}; ask: streams doctor why {id}") from None
+        raise StreamsError(f"no group has handled {id}; ask: streams doctor why {id}") from None
     if any(one.group == group and one.state != "acked" for one in trail.groups):
-        raise StreamsError(f"{group} gave up; ask: streams doctor why {id}")
+        raise StreamsError(f"{group} has not handled it; ask: streams doctor why {id}")
     return trail
 
 

@@ -57,7 +57,7 @@ async def main() -> None:
 
 
 async def show(streams: Streams, id: str) -> None:
-    """Prints what became of each item."""
+    """Prints the outcome of each item."""
     message = (await streams.event(id)).message
     if message is None:
         return

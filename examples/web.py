@@ -1,8 +1,8 @@
-"""A web application: users register, stock is uploaded as a file, and anybody with an event's id can follow it.
+"""A web application: users register, stock is uploaded as a file, and any client with an event's id can follow it.
 
     python -m examples.web
 
-It listens on this machine only, at `PORT` (8000), and asks nobody who they are: that is your application's business.
+It listens on this machine only, at `PORT` (8000), and has no authentication: that is your application's business.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ EventId = Annotated[str, Path(max_length=64)]
 
 
 class NewUser(BaseModel):
-    """Who wants to register."""
+    """The user to register."""
 
     email: EmailStr
     name: str = Field(min_length=1, max_length=200)
@@ -104,8 +104,8 @@ async def upload_stock(
     name: Annotated[str, Query(max_length=255)] = "",
     email: Annotated[EmailStr | None, Query()] = None,
 ) -> Accepted:
-    """Takes a CSV file as the body, as it arrives: it is in nobody's memory as a whole, and what is too large is not
-    read to its end. `name` is what its user calls it, `email` is who is told how the import ended.
+    """Takes a CSV file as the body, as it arrives: it is never in memory as a whole, and what is too large is not
+    read to its end. `name` is the user's name for it, `email` gets a mail with the outcome of the import.
     """
     async with shop.database.engine.connect() as connection:
         if await connection.scalar(select(businesses.c.id).where(businesses.c.id == business_id)) is None:
@@ -124,7 +124,7 @@ async def event_status(id: EventId, shop: TheShop) -> dict[str, Any]:
     """Where an event is: in each group that handles it, and what followed from it."""
     for _ in range(2):  # between the two looks a relay may move it from the outbox to its stream
         with suppress(NotFound):
-            return told(await shop.streams.event(id))
+            return public_status(await shop.streams.event(id))
         async with shop.database.engine.connect() as connection:
             found = await connection.scalar(select(waiting.c.type).where(waiting.c.event_id == id))
         if found is not None:
@@ -132,8 +132,8 @@ async def event_status(id: EventId, shop: TheShop) -> dict[str, Any]:
     raise HTTPException(404, f"there is no event {id}")
 
 
-def told(trail: EventStatus) -> dict[str, Any]:
-    """What of it is everybody's business: no errors, no data."""
+def public_status(trail: EventStatus) -> dict[str, Any]:
+    """The public part of an event's status: no errors, no data."""
     return {
         "id": trail.id,
         "type": trail.message.type if trail.message is not None else "",
@@ -145,13 +145,13 @@ def told(trail: EventStatus) -> dict[str, Any]:
 
 @app.get("/events/{id}/steps")
 async def event_steps(id: EventId, shop: TheShop) -> StreamingResponse:
-    """The steps of an event as they come, until every group is through with it: server-sent events, for EventSource."""
+    """The steps of an event as they come, until every group has finished it: server-sent events, for EventSource."""
     await event_status(id, shop)  # 404 while that can still be said
     return StreamingResponse(steps(shop, id), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
 
 
 async def steps(shop: Shop, id: str) -> AsyncGenerator[bytes, None]:
-    """One line of JSON for each step; the reader is told the end, because EventSource would come again."""
+    """One line of JSON for each step; the last line marks the end, because EventSource would connect again."""
     while True:
         if (await event_status(id, shop))["state"] == "published":
             break

@@ -1,4 +1,4 @@
-"""Events of the emails area: mails that are due, and what became of one that did not reach everybody."""
+"""Events of the emails area: mails that are due, and mails that did not reach all their addresses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class EmailRefused(Event, stream="emails", version=1):
 
 
 class DailyDigestDue(Event, stream="emails", version=1):
-    """It is time to tell a business' people how `day` was, or those of every business, when none is named.
+    """The daily digest of `day` is due for the people of a business, or of every business, when none is named.
 
     There is one digest of a business and a day, whatever number of events ask for it.
     """

@@ -1,4 +1,4 @@
-"""Events of the files area: what users send and fetch, and what became of it.
+"""Events of the files area: what users send and fetch, and the outcomes.
 
 A `file` is the name the storage has given it, never a path; its `name` is what its user calls it, for people only.
 """
@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, HttpUrl
 
 from schemas.inventory import BusinessId
-from schemas.whom import Whom
+from schemas.requester import Requester
 from streams.events.event import Event, upcast
 from streams.events.privacy import PII
 
@@ -39,7 +39,7 @@ class InventoryImportUploaded(Event, stream="files", version=1):
     sha256: Digest
     name: str = Field("", max_length=255)
     again: bool = False
-    user_email: Whom = None
+    user_email: Requester = None
     encoding: str = Field("", max_length=40)
     """What the file is written in, where it does not say so itself: `mac-roman`, `cp1250` ..."""
     decimal: str = Field("", pattern=r"^[.,]?$")
@@ -79,7 +79,7 @@ class InventoryImported(Event, stream="files", version=1):
     name: str = Field("", max_length=255)
     errors_file: FileReference | None = None
     errors_url: Annotated[HttpUrl | None, PII] = None  # of older events: a signed link
-    user_email: Whom = None
+    user_email: Requester = None
     products_new: int = Field(0, ge=0)
     products_changed: int = Field(0, ge=0)
     products_unchanged: int = Field(0, ge=0)
@@ -100,17 +100,17 @@ class InventoryImportFailed(Event, stream="files", version=1):
     name: str = Field("", max_length=255)
     errors_file: FileReference | None = None
     errors_url: Annotated[HttpUrl | None, PII] = None  # of older events: a signed link
-    user_email: Whom = None
+    user_email: Requester = None
     written: int = Field(0, ge=0)
     errors_xlsx_file: FileReference | None = None
 
 
 class InventoryExportRequested(Event, stream="files", version=1):
-    """Somebody wants a business' products and stock as a file."""
+    """A user wants a business' products and stock as a file."""
 
     business_id: BusinessId
     format: ExportFormat = "csv"
-    user_email: Whom = None
+    user_email: Requester = None
 
 
 class InventoryExported(Event, stream="files", version=2):
@@ -128,7 +128,7 @@ class InventoryExported(Event, stream="files", version=2):
     url: Annotated[HttpUrl | None, PII] = None
     rows: int = Field(ge=0)
     bytes: int = Field(ge=0)
-    user_email: Whom = None
+    user_email: Requester = None
 
     @staticmethod
     @upcast(from_version=1)
@@ -143,7 +143,7 @@ class InventoryExportFailed(Event, stream="files", version=1):
     export_id: str
     format: ExportFormat
     problem: str = Field(max_length=500)
-    user_email: Whom = None
+    user_email: Requester = None
 
 
 class ExportsCleanupDue(Event, stream="files", version=1, priority="low"):

@@ -1,4 +1,4 @@
-"""Events of the inventory area: changes of stock that are asked for, what became of them, and stock that runs low."""
+"""Events of the inventory area: changes of stock that are asked for, their outcomes, and stock that runs low."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from schemas.whom import Whom
+from schemas.requester import Requester
 from streams.events.event import Event
 
 MOST_ITEMS: Final = 100
@@ -62,12 +62,12 @@ class StockRefused(_Part):
 
 
 class InventorySyncRequested(Event, stream="inventory", version=1):
-    """Somebody wants a business' stock to be read from a supplier's system: what has changed there, or all of it."""
+    """A user wants a business' stock to be read from a supplier's system: what has changed there, or all of it."""
 
     business_id: BusinessId
     external_system: SystemName
     sync_type: Literal["full", "incremental"] = "incremental"
-    user_email: Whom = None
+    user_email: Requester = None
 
 
 class InventorySyncPageDue(Event, stream="inventory", version=1):
@@ -77,7 +77,7 @@ class InventorySyncPageDue(Event, stream="inventory", version=1):
     external_system: SystemName
     sync_id: str = Field(min_length=1, max_length=128)
     page: int = Field(ge=0)
-    user_email: Whom = None
+    user_email: Requester = None
 
 
 class InventorySynced(Event, stream="inventory", version=1):
@@ -104,7 +104,7 @@ class InventorySyncFailed(Event, stream="inventory", version=1):
     sync_id: str
     page: int
     problem: str = Field(max_length=500)
-    user_email: Whom = None
+    user_email: Requester = None
 
 
 class InventoryBulkUpdateRequested(Event, stream="inventory", version=1):
@@ -120,7 +120,7 @@ class InventoryBulkUpdateRequested(Event, stream="inventory", version=1):
 
 
 class InventoryUpdated(Event, stream="inventory", version=1):
-    """What became of the items of a bulk update, or of a supplier's page (`reason` is `sync`).
+    """The outcome of the items of a bulk update, or of a supplier's page (`reason` is `sync`).
 
     An item that already was as it was asked to be is neither changed nor refused.
     """
@@ -132,13 +132,13 @@ class InventoryUpdated(Event, stream="inventory", version=1):
 
 
 class StockCheckDue(Event, stream="inventory", version=1):
-    """It is time to look for stock below its threshold that no event has told of; of one business, or of all."""
+    """A search is due for stock below its threshold that no event has reported; of one business, or of all."""
 
     business_id: BusinessId | None = None
 
 
 class StockBelowThreshold(Event, stream="inventory", version=1, priority="high"):
-    """The stock of one SKU has fallen below the threshold at which its business wants to be told.
+    """The stock of one SKU has fallen below the threshold at which its business wants a message.
 
     It is published once for each fall, however often the stock is looked at: again only after it was at or above the
     threshold in between. `name` is the product's and `business` the business', for people; either may be empty.

@@ -1,4 +1,4 @@
-"""Events of the reports area: reports that are asked for, and what became of them."""
+"""Events of the reports area: reports that are asked for, and their outcomes."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ReportFilters(BaseModel):
     """What a report is about, where it can be chosen. What is left out, or has no meaning for the report, chooses all.
 
     The days are of the business' time zone, and both are part of the report. Days that are the wrong way round are
-    refused by the report and not by the schema, so that whoever asked is told.
+    refused by the report and not by the schema, so that the user gets an answer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -33,7 +33,7 @@ class ReportFilters(BaseModel):
 
 
 class ReportRequested(Event, stream="reports", version=1):
-    """Somebody wants a report on a business' stock or sales as a file."""
+    """A user wants a report on a business' stock or sales as a file."""
 
     business_id: BusinessId
     report_type: ReportType

@@ -1,4 +1,4 @@
-"""The engine: event processing on Redis Streams. This is its public face; each package is one step in the way of an
+"""The engine: event processing on Redis Streams. This is its public API; each package is one step in the way of an
 event, and its docstring says what it is.
 
 Names are imported when they are asked for: a command that publishes one event does not wait for the consumer's parts.

@@ -87,17 +87,17 @@ class App:
     async def _make_sure(self) -> None:
         """As `check`, and tries again for as long as a publish may take."""
         loop = asyncio.get_running_loop()
-        give_up, limit, pause = loop.time() + self.settings.publish_timeout, self.settings.publish_timeout / 4, 0.02
+        deadline, limit, pause = loop.time() + self.settings.publish_timeout, self.settings.publish_timeout / 4, 0.02
         problem: StreamsError | None = None
         while True:
             try:
-                async with asyncio.timeout_at(min(give_up, loop.time() + limit)):
+                async with asyncio.timeout_at(min(deadline, loop.time() + limit)):
                     return await self.check()
             except TimeoutError as error:
                 problem = problem or refusal(error, self.connections.place)
             except Unreachable as error:
                 problem = error
-            if loop.time() + pause >= give_up:
+            if loop.time() + pause >= deadline:
                 raise problem
             await asyncio.sleep(pause * random.uniform(0.5, 1.5))
             limit, pause = limit * 2, min(1.0, pause * 2)

@@ -180,7 +180,7 @@ def _text(value: Any) -> str:
         return bytes(value[: 4 * _LONGEST_VALUE]).decode("utf-8", "replace")
     try:
         return str(value)
-    except Exception:  # noqa: BLE001 - somebody's __str__ may raise anything
+    except Exception:  # noqa: BLE001 - the __str__ of a caller's class may raise anything
         return f"<{type(value).__name__}>"
 
 
@@ -201,7 +201,7 @@ _SHARED: Final[list[Processor]] = [
 # Logger: how the engine writes log lines, whatever the application has made of its logging.
 #
 # A line that cannot be written (a reader that is gone, a full disk, a broken processor of structlog's) is lost, and
-# what the engine was about to do is done. An exception is handed over as text without values: structlog's default,
+# what the engine was about to do is done. An exception is passed on as text without values: structlog's default,
 # where nothing has configured it, prints the local variables of each frame, and those are events.
 
 _LONGEST: Final = 8000  # of a traceback

@@ -71,14 +71,14 @@ class Settings(BaseSettings):
     max_bytes: int = Field(256 * 1024, ge=1024)  # STREAMS_MAX_BYTES: cap of one event's data
     # STORAGE_URL: where data over that cap goes, s3://bucket/prefix or file:///directory; refused unless set
     storage_url: SecretStr | None = Field(None, validation_alias=AliasChoices("storage_url", "STORAGE_URL"))
-    publish_timeout: float = Field(10.0, gt=0)  # STREAMS_PUBLISH_TIMEOUT: seconds before publish() gives up
-    replicated: bool = False  # STREAMS_REPLICATED: publish() waits for replicas unless it is told otherwise
+    publish_timeout: float = Field(10.0, gt=0)  # STREAMS_PUBLISH_TIMEOUT: timeout of publish() in seconds
+    replicated: bool = False  # STREAMS_REPLICATED: publish() waits for replicas by default
     replicas: int = Field(1, ge=1)  # STREAMS_REPLICAS: how many must have a replicated event
     replicated_within: float = Field(1.0, gt=0, le=60)  # STREAMS_REPLICATED_WITHIN: seconds they have for it
 
     # Processing.
     concurrency: int = Field(50, ge=1, le=10_000)  # STREAMS_CONCURRENCY: handlers at once per consumer
-    prefetch: int = Field(1000, ge=1)  # STREAMS_PREFETCH: most messages a consumer holds
+    prefetch: int = Field(1000, ge=1)  # STREAMS_PREFETCH: maximum number of messages a consumer holds
     lease: float = Field(30.0, ge=0.2)  # STREAMS_LEASE: seconds until a silent consumer's messages are reclaimed
     grace: float = Field(20.0, ge=0)  # STREAMS_GRACE: seconds to finish handlers after SIGTERM
     block: float = Field(5.0, gt=0, le=30)  # STREAMS_BLOCK: seconds one blocking read waits
@@ -89,12 +89,12 @@ class Settings(BaseSettings):
     backoff: int = Field(
         2000, ge=0, validation_alias=AliasChoices("backoff", "STREAMS_BACKOFF", "QUEUE_DEFAULT_BACKOFF")
     )  # milliseconds before the first retry
-    deliveries: int = Field(5, ge=1)  # STREAMS_DELIVERIES: hand-overs without any outcome before it is poison
+    deliveries: int = Field(5, ge=1)  # STREAMS_DELIVERIES: deliveries without any outcome before it is poison
     unsupported_for: float = Field(86_400.0, ge=0)  # STREAMS_UNSUPPORTED_FOR: seconds a newer version may wait
     unsupported_every: float = Field(60.0, gt=0)  # STREAMS_UNSUPPORTED_EVERY: seconds between looks at it
 
     # Keeping. Nothing is removed unless one of these says so.
-    keep: int | None = Field(None, ge=0)  # STREAMS_KEEP: settled entries that stay in each lane
+    keep: int | None = Field(None, ge=0)  # STREAMS_KEEP: settled entries that stay, per stream and priority
     keep_for: float | None = Field(None, gt=0)  # STREAMS_KEEP_FOR: seconds that settled entries stay
     abandoned_after: float = Field(604_800.0, gt=0)  # STREAMS_ABANDONED_AFTER: seconds without any consumer
     dead_most: int | None = Field(None, ge=1)  # STREAMS_DEAD_MOST: dead letters of a group; the oldest go beyond it

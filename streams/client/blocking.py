@@ -1,7 +1,7 @@
 """Blocking proxy: an object of the engine for code without an event loop: the same methods, each of which blocks.
 
-A proxy has no signatures of its own. `waits(Noun.verb)` has those of `verb`, for people, for `inspect` and for mypy,
-which also checks that the method belongs to the class.
+A proxy has no signatures of its own. `blocking(Class.method)` has those of `method`, for people, for `inspect` and
+for mypy, which also checks that the method belongs to the class.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ _END: Final[Any] = object()
 
 
 class BlockingProxy(Generic[_N_co]):
-    """The face of a noun; a subclass says how the noun is asked."""
+    """The blocking proxy of an object of the engine; a subclass says how the object is called."""
 
     @abstractmethod
     def call(self, ask: Callable[[_N_co], Coroutine[Any, Any, _T]]) -> _T:
-        """Asks the noun for anything, and waits for the answer."""
+        """Runs a coroutine of the object, and waits for its result."""
 
 
 def blocking(

@@ -151,7 +151,7 @@ class Streams(App):
         await self._router.add(messages)
 
     def dead_letters(self, group: str) -> DeadLetters:
-        """What one group gave up."""
+        """The dead letters of one group."""
         from streams.dead_letters.dead_letters import DeadLetters
 
         return DeadLetters(self, group)
@@ -159,7 +159,7 @@ class Streams(App):
     async def trim(
         self, *streams: str, keep: int | None = None, older_than: timedelta | None = None, dry_run: bool = False
     ) -> list[Trimmed]:
-        """Removes what every group is through with, beyond `keep` or older than `older_than`: see `admin.trim`."""
+        """Removes what every group has finished, beyond `keep` or older than `older_than`: see `admin.trim`."""
         from streams.admin.trim import trim
 
         return await trim(self, streams, keep=keep, older_than=older_than, dry_run=dry_run)
@@ -171,7 +171,7 @@ class Streams(App):
         return await release(self, messages)
 
     async def retire(self, group: str, *, apply: bool = False) -> Retired:
-        """Gives up a group that nobody runs any more, or says what that would give up: see `admin.retire`."""
+        """Removes a group that no process runs any more, or reports what that would drop: see `admin.retire`."""
         from streams.admin.retire import retire
 
         return await retire(self, group, apply=apply)
@@ -184,11 +184,11 @@ class Streams(App):
         return Replays(self)
 
     async def replay(self, stream: str, *, group: str, rate: float | None = None, **which: Any) -> Replay:
-        """Delivers a stream's history again to one group; `which` as for `Replays.plan`, `rate`: a most per second."""
+        """Delivers a stream's history again to one group; `which` as for `Replays.plan`; `rate`: limit per second."""
         return await self.replays.begin(await self.replays.plan(stream, group=group, **which), rate=rate)
 
     async def accounts(self) -> Accounts:
-        """What was published against what became of it: see `Accounts`."""
+        """What was published, compared with its outcomes: see `Accounts`."""
         from streams.inspecting.reconciliation import Accounts
 
         return await Accounts.take(self)
@@ -200,7 +200,7 @@ class Streams(App):
         return await take_snapshot(self)
 
     async def cancel(self, id: str) -> Cancellation:
-        """Calls off one event in every group that has not finished it: see `Cancellation`."""
+        """Cancels one event in every group that has not finished it: see `Cancellation`."""
         from streams.admin.cancel import cancel
 
         return await cancel(self, id)
@@ -228,7 +228,7 @@ class Streams(App):
         return Schedules(self)
 
     def progress(self, id: str, *, group: str = "") -> AsyncGenerator[Update, None]:
-        """The steps of one event until every group (or the one) is through with it: see `follow`."""
+        """The steps of one event until every group (or the one) has finished it: see `follow`."""
         from streams.inspecting.follow import follow
 
         return follow(self, id, group=group)
@@ -240,7 +240,7 @@ class Streams(App):
         return await EventStatus.find(self, id, follow_ups=True)
 
     async def why(self, id: str) -> tuple[Reason, ...]:
-        """Why one event is not done, group by group, and what mends it: see `inspecting.diagnosis`."""
+        """Why one event is not done, group by group, with the remedy: see `inspecting.diagnosis`."""
         from streams.inspecting.diagnosis import why
 
         return await why(self, id)

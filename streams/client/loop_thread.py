@@ -37,7 +37,7 @@ class LoopThread:
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()
-        self._gate = threading.Lock()
+        self._lock = threading.Lock()
         self._ended = False
         self._thread = threading.Thread(target=self._loop.run_forever, name=name, daemon=True)
         self._thread.start()
@@ -63,7 +63,7 @@ class LoopThread:
                 task.cancel()
 
         try:  # around all of it: Ctrl-C may come between any two steps
-            with self._gate:
+            with self._lock:
                 if self._ended:
                     work.close()
                     raise StreamsError("it was closed by another thread meanwhile")
@@ -80,7 +80,7 @@ class LoopThread:
         return task.result()
 
     def end(self, last: Coroutine[Any, Any, None]) -> None:
-        """Runs `last`, calls off whatever others are still waiting for, and ends the thread."""
+        """Runs `last`, cancels what other threads still wait for, and ends the thread."""
 
         async def wind_up() -> None:
             try:
@@ -93,7 +93,7 @@ class LoopThread:
                 await asyncio.gather(*others, return_exceptions=True)
                 await self._loop.shutdown_asyncgens()
 
-        with self._gate:  # whatever got through it before is among the tasks that are cancelled
+        with self._lock:  # what was started before is among the tasks that are cancelled
             if self._ended:
                 last.close()
                 return

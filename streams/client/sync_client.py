@@ -47,7 +47,7 @@ class SyncStreams(BlockingProxy[Streams]):
         claims: ClaimStore | None = None,
     ) -> None:
         check_threads()
-        settings = settings or Settings()  # a wrong one is told here, not at the first publish
+        settings = settings or Settings()  # a wrong one is an error here, not at the first publish
         self._make: Callable[[], Streams] = lambda: Streams(
             url, settings=settings, middleware=middleware, claims=claims
         )
@@ -104,7 +104,7 @@ class SyncStreams(BlockingProxy[Streams]):
             self._forked()
 
     def _forked(self) -> None:
-        """In a child: the thread is not there, the connections are its parent's, and the lock may be somebody's."""
+        """In a child: the thread is not there, the connections are its parent's, and the lock may be held."""
         self._process = os.getpid()
         self._lock = threading.Lock()
         self._parents.append(self._running)  # not closed, and not collected, which would close them as well
@@ -129,7 +129,7 @@ class SyncStreams(BlockingProxy[Streams]):
         return self.call(lambda client: client.replay(stream, group=group, rate=rate, **which))
 
     def dead_letters(self, group: str) -> SyncDeadLetters:
-        """What one group gave up."""
+        """The dead letters of one group."""
         from streams.client.sync_operator import SyncDeadLetters
 
         return SyncDeadLetters(self, group)

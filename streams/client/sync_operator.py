@@ -1,4 +1,4 @@
-"""SyncDeadLetters, SyncReplays, SyncSchedules: what `SyncStreams` has beside its own verbs."""
+"""SyncDeadLetters, SyncReplays, SyncSchedules: what `SyncStreams` has beside its own methods."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class HasClient(Protocol):
 
 
 class SyncDeadLetters(BlockingProxy[DeadLetters]):
-    """What one group gave up: the face of `DeadLetters`."""
+    """The dead letters of one group: the blocking proxy of `DeadLetters`."""
 
     def __init__(self, streams: HasClient, group: str) -> None:
         self.group = checked_name("group", group)
@@ -45,7 +45,7 @@ class SyncDeadLetters(BlockingProxy[DeadLetters]):
 
 
 class SyncReplays(BlockingProxy[Replays]):
-    """Replays from history to one group: the face of `Replays`."""
+    """Replays from history to one group: the blocking proxy of `Replays`."""
 
     def __init__(self, streams: HasClient) -> None:
         self._streams = streams
@@ -62,7 +62,7 @@ class SyncReplays(BlockingProxy[Replays]):
 
 
 class SyncSchedules(BlockingProxy[Schedules]):
-    """The schedules that processors have: the face of `Schedules`."""
+    """The schedules that processors have: the blocking proxy of `Schedules`."""
 
     def __init__(self, streams: HasClient) -> None:
         self._streams = streams

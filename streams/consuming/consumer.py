@@ -73,7 +73,7 @@ class Consumer(Service):
         *,
         middleware: Sequence[Middleware] = (),
         watchdog: Watchdog | None = None,
-        dice: Random | None = None,
+        rng: Random | None = None,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -89,8 +89,8 @@ class Consumer(Service):
             )
         limit = processor.deliveries or client.settings.deliveries
         queue = PriorityQueue()
-        self._breaker = Breaker(self._group, queue, dice)
-        self._executor = Executor(processor, client, self._breaker, middleware, watchdog=watchdog, dice=dice)
+        self._breaker = Breaker(self._group, queue, rng)
+        self._executor = Executor(processor, client, self._breaker, middleware, watchdog=watchdog, rng=rng)
         batches = BatchExecutor.of(self._executor, middleware, queue)
         self._pool = HandlerPool(processor, self._executor, queue, batches, self, concurrency=concurrency, limit=limit)
         self._parts = [

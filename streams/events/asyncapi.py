@@ -10,7 +10,7 @@ from streams.events.definition import SchemaError
 from streams.events.event import Event
 from streams.events.examples import examples_of
 
-_LANES: Final = {"high": ":high", "normal": "", "low": ":low"}
+_SUFFIXES: Final = {"high": ":high", "normal": "", "low": ":low"}
 _HEADERS: Final[dict[str, tuple[str, bool]]] = {
     "specversion": ("CloudEvents version, 1.0", False),
     "id": ("unique; the entry id when it is missing", False),
@@ -31,10 +31,10 @@ _HEADERS: Final[dict[str, tuple[str, bool]]] = {
 def document(
     title: str, version: str, events: Iterable[type[Event]], groups: Mapping[str, Iterable[str]]
 ) -> dict[str, Any]:
-    """Describes events and who receives them; `groups` names the types that each consumer group handles.
+    """Describes events and the groups that receive them; `groups` names the types that each consumer group handles.
 
-    A channel is a stream. Its address is the stream's name; the Redis keys of its three lanes in the first partition
-    are named in `x-redis-keys`, with `APP` for the prefix. What a group handles that no event here is, is left out.
+    A channel is a stream. Its address is the stream's name; the Redis keys of its three priorities in the first
+    partition are named in `x-redis-keys`, with `APP` for the prefix. Types that no event here has are left out.
     Messages have `x-version` and `x-reads-versions`, those that their upcasts lead from, personal fields `x-pii`.
     """
     schemas: dict[str, Any] = {"Headers": _headers()}
@@ -71,8 +71,8 @@ def _channel(stream: str, events: list[type[Event]]) -> dict[str, Any]:
     return {
         "address": stream,
         "messages": {event.type: {"$ref": f"#/components/messages/{event.type}"} for event in events},
-        "x-lanes": list(_LANES),
-        "x-redis-keys": [f"{{APP:0}}:stream:{stream}{lane}" for lane in _LANES.values()],
+        "x-lanes": list(_SUFFIXES),
+        "x-redis-keys": [f"{{APP:0}}:stream:{stream}{suffix}" for suffix in _SUFFIXES.values()],
     }
 
 

@@ -26,7 +26,7 @@ _NOTHING: Final[Schema] = {}
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One difference. `field` is its path (empty: the event itself), `what` says it, `harms` whom.
+    """One difference. `field` is its path (empty: the event itself), `what` says it, `harms` names what it breaks.
 
     `privacy`: personal values would be shown. `readers`: groups would look for the event in another stream.
     """

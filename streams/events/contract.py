@@ -24,7 +24,7 @@ from streams.events.examples import examples_of
 
 _FILE: Final = re.compile(r"(?P<type>.+)\.v(?P<version>[1-9][0-9]*)\.json")
 _ACCEPT: Final = "run streams schema --accept"
-_FATE: Final[Mapping[Harm, str]] = {
+_CONSEQUENCE: Final[Mapping[Harm, str]] = {
     "": "",
     "old messages": "messages that lie in streams cannot be read",
     "old consumers": "consumers of the old code cannot read new messages, or read them wrong",
@@ -137,7 +137,7 @@ def _change(type: str, version: int, difference: Difference) -> Change:
         remedy = "mark it PII, or give the value another field in a new version"
     elif difference.harms == "readers":
         remedy = "keep the stream, or publish a new type there"
-    return Change(type, version, difference.field, f"{difference.what}: {_FATE[difference.harms]}", remedy)
+    return Change(type, version, difference.field, f"{difference.what}: {_CONSEQUENCE[difference.harms]}", remedy)
 
 
 def _read_examples(event: type[Event], version: int, schema: dict[str, Any]) -> Iterator[Change]:
@@ -145,8 +145,8 @@ def _read_examples(event: type[Event], version: int, schema: dict[str, Any]) -> 
         try:
             event.decode(to_json(example), version)
         except Exception as error:  # noqa: BLE001 - an upcast and a validator are user code
-            told = " ".join(str(error).split())[:200] or error.__class__.__name__
-            what = f"a message of it can no longer be read ({told}): {orjson.dumps(example).decode()[:200]}"
+            text = " ".join(str(error).split())[:200] or error.__class__.__name__
+            what = f"a message of it can no longer be read ({text}): {orjson.dumps(example).decode()[:200]}"
             remedy = f"fix the upcast from {version}" if version < event.version else "fix its validation"
             yield Change(event.type, version, "", what, remedy)
             return

@@ -52,11 +52,11 @@ class Event(BaseModel, metaclass=EventMeta):
 
     Subclass with `class UserRegistered(Event, stream="users", version=1)`. `stream` is the domain area it is
     appended to, `version` counts breaking changes from 1, `type` is the name on the wire (the class name unless
-    given, so a Python rename can keep the wire name), `priority` the lane it goes to unless its publisher (a service,
+    given, so a Python rename can keep the wire name), `priority` the one it has unless its publisher (a service,
     a handler that returns it, a schedule) says another. Unknown fields are an error when an event is made in Python,
     and are ignored when it is read, so that a publisher may add a field before its consumers know it.
 
-    On the wire every field has its own name: an alias is for those who make the event in Python. An event that would
+    On the wire every field has its own name: an alias is for code that makes the event in Python. An event that would
     not be read as it is, is refused: where its class is defined if that can be seen there, else where it is encoded.
     """
 
@@ -201,7 +201,7 @@ def _unchecked(event: _E) -> _E:
 
 
 def registered(type: str) -> type[Event] | None:
-    """Finds the event class for a wire type, or None when nobody has registered it."""
+    """Finds the event class for a wire type, or None when none is registered."""
     return _registry.get(type)
 
 

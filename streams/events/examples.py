@@ -1,7 +1,7 @@
 """Examples: messages of an event, made from its JSON Schema, to be read again by the code of years to come.
 
-They go to the edges: every choice, every alternative, the least and the most of what is bounded, with and without what
-is optional. They are the same at every run, because they are committed.
+They go to the edges: every choice, every alternative, minimum and maximum of what is bounded, with and without what is
+optional. They are the same at every run, because they are committed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from streams.events.event import Event
 
 _MOST: Final = 8  # examples of an event
-_LONGEST: Final = 64  # characters of a text: longer ones say no more, and nobody reads them
+_LONGEST: Final = 64  # characters of a text: longer ones show no more, and are not read
 _DEEPEST: Final = 4  # levels of a model that has itself as a part
 _FORMATS: Final[Mapping[str, Sequence[str]]] = {
     "date": ("2026-11-24",),
@@ -40,7 +40,7 @@ _WORDS: Final = (
 
 
 def examples_of(event: type[Event]) -> list[dict[str, Any]]:
-    """Makes messages that `event` can read. What it is told by `Field(examples=...)` comes first.
+    """Makes messages that `event` can read. What `Field(examples=...)` gives comes first.
 
     Raises `SchemaError` when none of them can be read, as when a rule of the class is not in its schema.
     """

@@ -1,7 +1,7 @@
 """Marks for what is private in an event, and the redaction that honours them.
 
 `PII` is personal: it may travel in a stream, but logs, traces and dashboards show it redacted. `Secret` may not
-travel at all: a stream is an append-only log that many read and nobody can unread, so an event class with a secret
+travel at all: a stream is an append-only log: what was read cannot be taken back, so an event class with a secret
 field is refused when it is defined.
 """
 
@@ -58,7 +58,7 @@ def _marks(annotation: Any, mark: Mark, within: tuple[type, ...]) -> bool:
 def redact(model: type[BaseModel] | None, data: dict[str, Any]) -> dict[str, Any]:
     """Copies `data` with every value hidden that `model` marks as personal or secret.
 
-    Without a model (an unknown type) every value is hidden: nobody said that any of it may be shown.
+    Without a model (an unknown type) every value is hidden: none is known to be public.
     """
     if model is None:
         return dict.fromkeys(data, REDACTED)

@@ -40,7 +40,7 @@ def proved(event: BaseModel) -> bytes:
     except ValidationError as error:
         problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
         path, value = _place(event, problem["loc"])
-        why = _hint(value) or _told(problem["type"], problem["msg"])
+        why = _hint(value) or _explanation(problem["type"], problem["msg"])
         raise SchemaError(f"{cls.type}: {path} could not be read by its consumers: {why}") from None
     except Exception as error:  # noqa: BLE001 - a validator is user code, and may raise anything
         raise SchemaError(f"{cls.type}: its consumers could not read it ({type(error).__name__})") from None
@@ -266,7 +266,7 @@ def _place(event: BaseModel, location: tuple[int | str, ...]) -> tuple[str, Any]
     return path or "data", value
 
 
-def _told(type: str, message: str) -> str:
+def _explanation(type: str, message: str) -> str:
     if type in ("value_error", "assertion_error", "json_invalid", "recursion_loop"):
         return f"{type.replace('_', ' ')}; make the event by calling its class ({_HOW})"
     return f"{message[:1].lower()}{message[1:160]}"

@@ -26,7 +26,7 @@ _MOST: Final = 15.0
 class Breaker:
     """The state, and `closed` as a plain attribute because every hand-out looks at it."""
 
-    def __init__(self, group: str, queue: PriorityQueue, dice: Random | None = None) -> None:
+    def __init__(self, group: str, queue: PriorityQueue, rng: Random | None = None) -> None:
         self.closed = True
         self.dependency = ""
         self._group = group
@@ -34,7 +34,7 @@ class Breaker:
         self._delay = 0.0
         self._probes = 0
         self._timer: asyncio.TimerHandle | None = None
-        self._dice = dice or Random()
+        self._rng = rng or Random()
 
     @property
     def is_open(self) -> bool:
@@ -60,7 +60,7 @@ class Breaker:
             )  # fmt: skip
             self.closed, self.dependency = False, dependency
             self._timer = clock.timers().call_later(self._delay, self._half_open)
-        return self._delay * (1 + self._dice.random() / 2)
+        return self._delay * (1 + self._rng.random() / 2)
 
     def concluded(self, outcome: Outcome | None) -> None:
         """Notes how a delivery ended while the breaker was not closed.

@@ -75,7 +75,7 @@ class Executor:
         middleware: Sequence[Middleware] = (),
         *,
         watchdog: Watchdog | None = None,
-        dice: Random | None = None,
+        rng: Random | None = None,
     ) -> None:
         settings = client.settings
         self.threads = Threads(processor.name)  # of `def` handlers: one for each slot that has one
@@ -94,7 +94,7 @@ class Executor:
         self.claims = client.claims
         self.breaker = breaker
         self.forked = False  # this is a child, which a handler has forked
-        self._dice = dice or Random()  # of back-off
+        self._rng = rng or Random()  # of back-off
         self.longest = max([timeout, *(route.timeout for route in self.routes.values())])
         self._watchdog = watchdog
         self.follow_ups = FollowUps(client, middleware).of
@@ -216,7 +216,7 @@ class Executor:
         """Decides what becomes of a delivery whose handler raised `error`."""
         if self.forked:
             end_child(error)
-        return judge(delivery, error, opened=self.breaker.opened, random=self._dice.random)
+        return judge(delivery, error, opened=self.breaker.opened, random=self._rng.random)
 
     def failed_around(self, delivery: Delivery, error: BaseException) -> Outcome:
         """The same for what comes from a middleware; a handler's `GeneratorExit` is left to the slot too."""

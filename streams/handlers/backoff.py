@@ -23,7 +23,7 @@ class Backoff:
 
     `give_up_on` names the classes of exceptions that go to the dead letters at once, also inside an `ExceptionGroup`:
     `give_up_on=(PermissionError, TypeError)`. None unless given: most errors of a handler pass, or are gone with the
-    next deploy. Raises `ValueError` for what cannot be meant.
+    next deploy. Raises `ValueError` for an invalid value.
     """
 
     attempts: int = 3
@@ -51,7 +51,7 @@ class Backoff:
     def next_delay(
         self, failures: int, error: BaseException, random: Callable[[], float] = random_module.random
     ) -> float | None:
-        """Seconds until the next try after `failures` failed ones, or None to give up.
+        """Seconds until the next try after `failures` failed ones, or None for no further try.
 
         `random` returns a float in [0, 1); exponents that overflow meet the cap.
         """

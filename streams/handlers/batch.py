@@ -20,7 +20,7 @@ FollowUps = Event | Sequence[Event] | Mapping[int, Event | Sequence[Event]] | No
 class Batch:
     """Calls the handler with a list of up to `size` events, at the latest `within` seconds after the first was read.
 
-    `within=0` takes what is there. `size` is 1 to 10,000. Raises `ValueError` for what cannot be meant.
+    `within=0` takes what is there. `size` is 1 to 10,000. Raises `ValueError` for an invalid value.
     """
 
     size: int = 500

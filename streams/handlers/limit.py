@@ -35,8 +35,8 @@ class Limit:
     Handlers whose limits have the same `name` share it: what one starts counts for all of them. Give them equal limits;
     where they differ, that of the last one that asked holds.
 
-    What may not run yet waits in Redis in line, takes no slot, and loses no attempt. Of several keys in line, one after
-    the other is let in. With several partitions each has its share, unless it is by key: a key lives in one of them.
+    A delivery that may not start yet is queued in Redis, takes no slot, and loses no attempt. Queued keys are admitted
+    round-robin. With several partitions each has its quota, unless it is by key: a key lives in one of them.
     """
 
     rate: float | None = None

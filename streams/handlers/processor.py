@@ -72,11 +72,11 @@ class Processor:
 
     `concurrency` is how many handlers one consumer process runs at once; `reserved` of them are kept free for what was
     published with `priority="high"`, which otherwise waits until a handler is done. `retry` and `timeout` (seconds) are
-    the defaults of its handlers, `deliveries` is how often a message may be handed over without any outcome before it
+    the defaults of its handlers, `deliveries` is how often a message may be delivered without any outcome before it
     is dead-lettered as `crashed`. Each of these but `reserved` falls to the settings (`STREAMS_*`) when left out.
 
     With `ordered`, messages that were published with the same `key=` are handled one at a time, and each succeeds for
-    the first time in the order of its stream and lane, whatever fails, crashes or is handed back meanwhile: a retry
+    the first time in the order of its stream and priority, whatever fails, crashes or is released meanwhile: a retry
     keeps its key waiting, a dead letter does not. Messages without a key have no order.
     """
 
@@ -226,8 +226,8 @@ class Processor:
         `minute hour day month weekday`, or six fields beginning with seconds. The function, a plain one or a coroutine
         function, may take the `Slot` first and dependencies as defaults; it returns the event of the slot, a list of
         events, or None. Each slot is published once, however many consumers run. The schedule's name is
-        `processor.function`, or `processor.NAME` with `name=`. `misfire` says what becomes of slots that nobody was
-        there for: see `Schedule.due`. Raises `StreamsError` for what cannot be meant.
+        `processor.function`, or `processor.NAME` with `name=`. `misfire` says what to do with slots that were missed
+        because no consumer ran: see `Schedule.due`. Raises `StreamsError` for an invalid value.
         """
         return self._scheduled(lambda: Cron(expression, tz), name, misfire, most, priority, key)
 

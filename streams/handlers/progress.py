@@ -53,7 +53,7 @@ class Progress:
 
     async def set(self, done: float, total: float | None = None, text: str | None = None) -> None:
         """Sets how much is done, of `total` if it is known; what is left out stays as it was. The text is cut to 500
-        characters, and everybody who may look at events sees it: nothing private. Raises `ValueError` for a number
+        characters, and is visible to all that may look at events: nothing private. Raises `ValueError` for a number
         that is not finite.
         """
         if not math.isfinite(done) or (total is not None and not math.isfinite(total)):
@@ -132,7 +132,10 @@ def CurrentProgress() -> Progress:
 
 @dataclass(frozen=True, slots=True)
 class ProgressReport:
-    """`done` of `total` (None: nobody knows) in the handler's own unit, in its `attempt`; `at` is RFC 3339."""
+    """The progress of one delivery: `done` of `total` (None: unknown) in the handler's own unit, in its `attempt`.
+
+    `at` is RFC 3339.
+    """
 
     done: float
     total: float | None
@@ -171,5 +174,5 @@ PROGRESS: Final = Script.load("handlers/progress")
 
 
 async def progress(call: Call, key: str, *, group: str, delivery: str, is_first: bool, report: bytes) -> bool:
-    """Keeps how far a delivery has come, and tells it; False when a later delivery of the event reports already."""
+    """Stores and publishes how far a delivery has come; False when a later delivery of the event reports already."""
     return bool(await run(call, PROGRESS, (key,), (group, delivery, int(is_first), PROGRESS_TTL_MS, report)))

@@ -34,7 +34,7 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """One object: `event_id` is empty when its key does not tell it, `size` in bytes."""
+    """One object: `event_id` is empty when its key does not have it, `size` in bytes."""
 
     key: str
     event_id: str
@@ -115,7 +115,7 @@ class ClaimStore:
         try:
             await self._store.delete_async(key)
         except FileNotFoundError:
-            return True  # as S3 says, which does not tell whether there was one
+            return True  # as with S3, which does not report whether there was one
         except (BaseError, OSError) as error:
             raise Unavailable("storage", f"storage: {describe(error)}") from error
         return True

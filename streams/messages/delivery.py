@@ -1,4 +1,4 @@
-"""Delivery: one hand-over of a message to a handler, and the lease under which it is held."""
+"""Delivery: one delivery of a message to a handler, and the lease under which it is held."""
 
 from __future__ import annotations
 
@@ -87,10 +87,10 @@ def suspect_from(limit: int) -> int:
 class Delivery:
     """A message in this consumer's hands, which are its `holder`.
 
-    `source` is the key of the stream it was read from (a lane or the group's inbox) and `entry_id` its entry there.
+    `source` is the key of the stream it was read from (of a domain, or the group's inbox), `entry_id` its entry there.
     `count` is Redis' delivery count for this consumer's ownership: with the consumer's name it is the fence that
     renewal and settlement check. `begin_by` is until when it may begin without another renewal; what has no lease to
-    lose has no such time. `attempt` counts handler failures from 1, `deliveries` all hand-overs.
+    lose has no such time. `attempt` counts handler failures from 1, `deliveries` all deliveries.
     """
 
     __slots__ = (
@@ -130,7 +130,7 @@ class Delivery:
         self.counted = counted  # False: a suspect that has not been started (reclaim.lua, count_delivery.lua)
         self.uncounted = 0  # 1: Redis counted when it was read, and a suspect is counted when it starts
         self.failures = message.carried.failures if message.carried else 0
-        self.route: Any = None  # an `executor.Route`: the handler it is for and its policy; set when its turn has come
+        self.route: Any = None  # an `executor.Route`: the handler it is for and its policy; set when the executor begins with it
         self.admitted: Permit | None = None  # by the limit of its handler
         self.settling = False  # on its way to Redis: whether it was still ours, the settlement will say
         self.deadline = 0.0  # monotonic; 0 while no handler runs. After it the lease is not renewed any more, unless:
@@ -150,7 +150,7 @@ class Delivery:
 
     @property
     def deliveries(self) -> int:
-        """Redis hand-overs of the event to this group, over every time it came back."""
+        """How often Redis has delivered the event to this group, over every time it came back."""
         return self.count - self.uncounted + (self.message.carried.deliveries if self.message.carried else 0)
 
     @property
@@ -160,17 +160,17 @@ class Delivery:
 
     @property
     def deliveries_before(self) -> int:
-        """The hand-overs before this one."""
+        """The number of deliveries before this one."""
         return self.deliveries - 1 if self.counted else self.deliveries
 
     @property
     def crashes(self) -> int:
-        """Earlier hand-overs that ended in no outcome at all: their process died."""
+        """The number of earlier deliveries without any outcome: their process died."""
         return max(0, self.deliveries_before - self.failures)
 
     def suspected(self, limit: int) -> bool:
-        """Says whether so many of its hand-overs ended with their process. Of what came back to the inbox as a suspect
-        the reading is not counted: many wait there for their turn alone, and others' deaths are none of theirs.
+        """Says whether `limit` or more of its deliveries ended with their process. When a suspect comes back to the
+        inbox, reading it there is not counted: many wait there to run alone, and only the one that ran has crashed.
         """
         carried = self.message.carried
         if carried is not None and carried.deliveries - carried.failures >= limit and not self.uncounted:
@@ -190,12 +190,12 @@ class Delivery:
 
     @property
     def turn(self) -> str:
-        """By what the turn of its key is known to be its: a replay may be there beside its original."""
+        """The id under which it is the head of its key's queue: a replay may exist beside its original."""
         return f"{self.origin}#{self.replays}" if self.replays else self.origin
 
     def carried(self, *, ran: bool) -> Carried:
-        """What the message takes along if it comes back. Unless its handler ran to an outcome, this hand-over is
-        not counted: a graceful hand-back costs neither an attempt nor a delivery.
+        """The counters that the message keeps if it comes back. Unless its handler ran to an outcome, this delivery is
+        not counted: a graceful release costs neither an attempt nor a delivery.
         """
         known = self.message.carried or Carried()
         return Carried(

@@ -18,7 +18,7 @@ _seeded_in: Final = [os.getpid()]
 
 def new_id(at: int = 0, rng: Random | None = None) -> str:
     """Makes an event id: a UUIDv7, whose first 48 bits are the time in ms (now, or `at`), so an event is found by its
-    id alone; the others are random, or what the dice say.
+    id alone; the others are random, or from the given generator.
     """
     if _seeded_in[0] != os.getpid():
         _random.seed(os.urandom(32))

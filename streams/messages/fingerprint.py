@@ -29,11 +29,11 @@ _LONGEST_TRACEBACK: Final = 2 * LONGEST_TRACEBACK
 
 def fingerprint(type: str, reason: str, error: str, traceback: str = "") -> str:
     """Twelve hex digits, the same for the same event type, reason, error class, kind of message and innermost frame.
-    Every pattern is linear or bounded: a dead letter's texts may be anybody's.
+    Every pattern is linear or bounded: a dead letter's texts are untrusted input.
 
     Of the message only what stays the same counts: numbers, ids, hexadecimal, quoted texts, addresses and URLs are left
     out. Of the frame the file's name and the function, not the line, so that an unrelated change to the file does not
-    tell two failures of one kind apart.
+    separate two failures of one kind.
     """
     parts = (type, reason, normalised(error), innermost_frame(traceback))
     return hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=6).hexdigest()

@@ -1,5 +1,5 @@
-"""History: the line that a group keeps of a delivery that was not a plain success (see `Keys.history`), and that of the
-log.
+"""History: the record that a group keeps of a delivery that was not a plain success (see `Keys.history`), and its line
+in the log.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ log = get_logger("streams.settlement")
 
 
 def operator() -> str:
-    """Who does what a person asks for: user@host, or the host alone for a user without a name (many containers)."""
+    """The operator's name for the history: user@host, or the host alone for a user without a name (many containers)."""
     try:
         return f"{getpass.getuser()}@{socket.gethostname()}"
     except (OSError, KeyError):
@@ -42,8 +42,8 @@ def record(
     after: float = 0.0,
     at: str = "",
 ) -> list[bytes]:
-    """The entry's names and values, flat: which event, how it ended, why, by whom, and when (RFC 3339, UTC, now unless
-    given). `after` is in seconds.
+    """The entry's names and values, flat: event, outcome, reason, consumer (or operator), and time (RFC 3339, UTC, now
+    unless given). `after` is in seconds.
     """
     values = {
         b"id": message.values[ID],
@@ -61,7 +61,7 @@ def record(
 
 
 def tell(delivery: Delivery, outcome: Outcome) -> None:
-    """One line for each delivery that was not a plain success."""
+    """Logs the outcome of a delivery: one line for each that was not a plain success."""
     about = {"group": delivery.group, "id": delivery.message.id, "type": delivery.message.type}
     match outcome:
         case Retried(after=after, error=error):

@@ -1,4 +1,4 @@
-"""Letter: one dead letter, which is a whole message, why it was given up, and what happened before."""
+"""Letter: one dead letter, which is a whole message, why it was dead-lettered, and what happened before."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Letter:
     """One dead letter. `id` is its entry among the group's dead letters (`3:` before it is the partition, where there
     is more than one), `event_id` the event's own.
 
-    `attempts` counts handler failures, `deliveries` Redis hand-overs, both until it was given
-    up. `reason` is one of the reasons of `DeadLettered`. Times are RFC 3339.
+    `attempts` counts handler failures, `deliveries` deliveries by Redis, both until it was dead-lettered. `reason` is
+    one of the reasons of `DeadLettered`. Times are RFC 3339.
     """
 
     id: str
@@ -39,7 +39,7 @@ class Letter:
         found = {name: value.decode("utf-8", "replace") for name, value in pairs(fields).items()}
         message = Message.decode(entry_id, fields, came_back=True)
         carried = message.carried or Carried()
-        gave_up = found.get(b"at") or moment(milliseconds(entry_id)).isoformat()
+        dead_at = found.get(b"at") or moment(milliseconds(entry_id)).isoformat()
         return cls(
             mark + entry_id.decode(),
             group,
@@ -47,8 +47,8 @@ class Letter:
             found.get(b"error", ""),
             found.get(b"traceback", ""),
             whole(found.get(b"attempts"), carried.failures),
-            carried.first_failed or gave_up,
-            gave_up,
+            carried.first_failed or dead_at,
+            dead_at,
             message,
             carried,
         )
@@ -75,7 +75,7 @@ class Letter:
 
     @property
     def deliveries(self) -> int:
-        """Redis hand-overs, over every time the event came back."""
+        """How often Redis delivered the event, over every time it came back."""
         return self.carried.deliveries
 
     @property
@@ -94,7 +94,7 @@ class Letter:
         return self.message.size
 
     def as_json(self) -> dict[str, Any]:
-        """What may be shown to anybody: everything but the traceback and the body."""
+        """The public fields as JSON values: everything but the traceback and the body."""
         message, carried = self.message, self.carried
         return {
             "id": self.id,
@@ -154,7 +154,7 @@ class Letter:
 
 
 def reason_fields(group: str, reason: str, error: str, traceback: str, attempts: int, at: str) -> list[bytes]:
-    """What a dead letter has beside its message, as names and values in turn."""
+    """The fields that a dead letter has beside its message: names and values, alternating."""
     return [
         b"group", group.encode(),
         b"reason", reason.encode(),

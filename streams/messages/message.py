@@ -42,7 +42,7 @@ CARRIED: Final = [
 
 _EXPIRING: Final = [*FIELDS, EXPIRY]
 BYTES: Final = b"$bytes"
-"""How many bytes of data an entry has that was handed over without them: see `lua/cut.lua`."""
+"""How many bytes of data an entry has that was read without them: see `redis/lua/include/cut.lua`."""
 
 FIELDS_MOST: Final = 100
 """Fields of an entry: one with more is no message."""
@@ -60,7 +60,7 @@ _TIME_MOST: Final = 40  # characters
 class Carried:
     """What a message that came back to its group brings along.
 
-    `failures` counts handler failures, `deliveries` Redis hand-overs (crashes included): two counters, two limits.
+    `failures` counts handler failures, `deliveries` deliveries by Redis (crashes included): two counters, two limits.
     """
 
     origin: str = ""
@@ -95,7 +95,7 @@ class Carried:
 class Message:
     """One message: the raw values in the order of `FIELDS`, and what it carries if it came back.
 
-    Values stay bytes until somebody asks: the hot path looks at the type, the version and the data only.
+    Values stay bytes until they are asked for: the hot path looks at the type, the version and the data only.
     """
 
     __slots__ = ("carried", "once", "problem", "replicated", "size", "target", "values", "when")
@@ -156,7 +156,7 @@ class Message:
         found, and dead-lettered, when the event is decoded.
 
         `came_back` is for what only the engine writes (an inbox, dead letters, what waits for a group): there `CARRIED`
-        is believed. In a public stream anybody could say so.
+        is read. In a public stream any client could write it.
         """
         values = fields[1::2]
         if (
@@ -219,7 +219,7 @@ class Message:
 
     @property
     def source(self) -> str:
-        """Who published it (a CloudEvents URI reference)."""
+        """The service that published it (a CloudEvents URI reference)."""
         return _text(self.values[SOURCE])
 
     @property

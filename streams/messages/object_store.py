@@ -18,7 +18,7 @@ _COME_TO_REST: Final = 0.05  # seconds
 
 
 def open_store(url: str, *, user: str, **options: Any) -> ObjectStore:
-    """Opens `s3://bucket/prefix` or `file:///directory` (made if it is missing) for a `user`, who is named in errors.
+    """Opens `s3://bucket/prefix` or `file:///directory` (made if it is missing) for a `user`, which is named in errors.
 
     `options` go to `obstore.store.from_url`; S3 also reads `AWS_*` from the environment. Raises `StreamsError` for a
     URL that is none, and `MissingExtra` without the extra `storage`.
@@ -35,7 +35,7 @@ def open_store(url: str, *, user: str, **options: Any) -> ObjectStore:
     try:
         store = from_url(url, **options)
     except (BaseError, ValueError, OSError) as error:
-        # Its text quotes the URL, which somebody may have put a password into.
+        # Its text quotes the URL, which may have a password in it.
         raise StreamsError(
             f"{user} cannot be opened where the settings say (STORAGE_URL: s3://bucket/prefix or file:///directory): "
             f"{error.__class__.__name__}"

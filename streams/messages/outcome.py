@@ -57,8 +57,8 @@ class Snoozed:
 
 @dataclass(frozen=True, slots=True)
 class DeadLettered:
-    """Given up, kept with its reason: `failed`, `invalid`, `unknown_type`, `too_large`, `unsupported`, `crashed` or
-    `rejected` (the handler said so). `follow_ups` are published in the same script call.
+    """Dead-lettered, kept with its reason: `failed`, `invalid`, `unknown_type`, `too_large`, `unsupported`, `crashed`
+    or `rejected` (the handler said so). `follow_ups` are published in the same script call.
     """
 
     reason: str
@@ -78,12 +78,12 @@ def _scrub(outcome: object, field: str, length: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Released:
-    """Handed back unhandled at once (shutdown); neither an attempt nor a delivery."""
+    """Released unhandled at once (shutdown); neither an attempt nor a delivery."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cancelled:
-    """Called off by somebody while it was in this consumer's hands."""
+    """Cancelled by an operator or a caller while this consumer held it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +118,14 @@ class Snooze(Exception):
 
 
 class DeadLetter(Exception):
-    """Raised by a handler to give up at once: trying again cannot help. The message says why."""
+    """Raised by a handler to dead-letter the message at once: trying again cannot help. The text says why."""
 
 
 class Unavailable(Exception):
     """Raised by a handler when something it depends on (a mail server, a database) does not answer at all.
 
-    It opens the processor's breaker: the consumer stops handing out messages until a probe succeeds, the message
-    waits without losing an attempt, and nothing is dead-lettered for somebody else's outage.
+    It opens the processor's breaker: the consumer starts no handlers until a probe succeeds, the message
+    waits without losing an attempt, and nothing is dead-lettered for the outage of another service.
     """
 
     def __init__(self, dependency: str, message: str = "") -> None:

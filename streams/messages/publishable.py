@@ -56,16 +56,16 @@ def checked_once(once: Any) -> str:
     return _text("once", once, MOST_ONCE)
 
 
-def _text(name: str, value: Any, most: int) -> str:
+def _text(name: str, value: Any, max_bytes: int) -> str:
     if not isinstance(value, str):
         raise Unpublishable(f"{name}={shown(value)} must be text, as {name}=str(order_id); leave it out for none")
     try:
         size = len(value.encode())
     except UnicodeEncodeError:
         raise Unpublishable(f"{name}= has a lone surrogate, which is not UTF-8; use an id or a hash") from None
-    if size > most:
+    if size > max_bytes:
         what = "the ordering key" if name == "key" else f"{name}="
-        raise Unpublishable(f"{what} is longer than {most} bytes; use an id or a hash")
+        raise Unpublishable(f"{what} is longer than {max_bytes} bytes; use an id or a hash")
     return value
 
 

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from streams.settings import Settings
 
 IN_HAND: Final = 64 * 1024 * 1024
-"""Bytes that one reader holds, as far as the sizes it has met tell."""
+"""Bytes that one reader holds, estimated from the sizes of the entries so far."""
 
 _REPLY: Final = 32 * 1024 * 1024
 _WHOLE: Final = 1024 * 1024
@@ -17,8 +17,8 @@ _ENTRIES: Final = 16
 
 
 def whole_up_to(settings: Settings) -> int:
-    """Bytes up to which an entry is handed over, and kept as a dead letter, as it is. Of a larger one, which no handler
-    may have, only what says which it is: the rest stays in its stream.
+    """Bytes up to which an entry is read, and kept as a dead letter, as it is. Of a larger one, which no handler gets,
+    only the fields that identify it are read: the rest stays in its stream.
     """
     return max(_WHOLE, settings.max_bytes) + _ENVELOPE
 

@@ -31,7 +31,7 @@ from streams.redis.refusal import LOST, reason, refusal, takes_no_writes
 if TYPE_CHECKING:
     from streams.redis.keys import Keys
 
-_BATCH: Final = 500  # messages in one script call: about 1 ms in which Redis serves nobody else
+_BATCH: Final = 500  # messages in one script call: about 1 ms in which Redis serves no other client
 _BATCH_BYTES: Final = 4 * 1024 * 1024
 _ATTEMPTS: Final = 4  # the first one has this part of the time, each further one twice as long as the one before
 _BYTES_PER_SECOND: Final = 8 * 1024 * 1024  # that a slow network carries, beside the time of an attempt
@@ -62,8 +62,8 @@ class Publisher:
     async def _add(self, messages: Sequence[Message]) -> None:
         """Adds messages (each with its `target`) in order; returns when they are in Redis.
 
-        The first caller sends its own batch without a task or a wake-up in between; who comes meanwhile is sent
-        together in the next batch. A cancelled caller's messages are published all the same.
+        The first caller sends its own batch without a task or a wake-up in between; the messages of later callers are
+        sent together in the next batch. A cancelled caller's messages are published all the same.
         """
         self._connections.enter()
         if self._closed:
@@ -79,7 +79,7 @@ class Publisher:
         try:
             await self._send(batch, self._sequence)
         except asyncio.CancelledError:
-            # Others may be in this batch, and its number is used: somebody has to see it through.
+            # Others may be in this batch, and its number is used: it has to be completed.
             self._start(self._send_rest(batch))
             raise
         except BaseException:
@@ -241,7 +241,7 @@ class Publisher:
         return count
 
     def _refused(self, messages: Sequence[Message], first: int, refused: dict[int, str]) -> StreamsError | None:
-        """What one caller is told of those of its messages that Redis refused; others of its batch are published."""
+        """The error for one caller whose messages Redis refused, or None; others of its batch are published."""
         if not (of_it := [(each, refused[at]) for at, each in enumerate(messages, first) if at in refused]):
             return None
         message, why = of_it[0]
@@ -272,8 +272,8 @@ class Publisher:
             await self._connection.aclose()
             return
         loop = asyncio.get_running_loop()
-        give_up = loop.time() + self._timeout + 1  # a caller that sends by itself is a task of somebody else's
-        while self._tasks or (self._sending and loop.time() < give_up):
+        deadline = loop.time() + self._timeout + 1  # a caller that sends by itself is not in `_tasks`
+        while self._tasks or (self._sending and loop.time() < deadline):
             if self._tasks:
                 await asyncio.wait(self._tasks)
             else:

@@ -1,5 +1,5 @@
 """Transactions with a SQL database: effects that happen once (`SqlInbox`), events that are published if and only if
-what they tell of was committed (`Outbox`, and the relay that `python -m streams.sql.relay` runs).
+what they report was committed (`Outbox`, and the relay that `python -m streams.sql.relay` runs).
 
 On top of the engine: may import every package but `cli` and `testing`. `streams.sql.relay` is not imported
 here, because it is a program as well.

@@ -42,7 +42,7 @@ def make_engine(url: str | None = None, **options: Any) -> AsyncEngine:
     if driver is None:
         raise StreamsError(f"database URLs begin with postgresql:// or sqlite:///, not {parsed.drivername}://")
     if driver == "sqlite+aiosqlite":
-        # Who waits for SQLite's lock polls, and is not served in turn: with Python's 5 s, busy writers starve some.
+        # A writer that waits for SQLite's lock polls, without a queue: with Python's 5 s, busy writers starve some.
         options["connect_args"] = {"timeout": _SQLITE_PATIENCE, **options.get("connect_args", {})}
     elif "sslmode" in parsed.query:  # libpq's word; asyncpg takes its values under the name `ssl`
         parsed = parsed.update_query_dict({"ssl": parsed.query["sslmode"]}).difference_update_query(["sslmode"])

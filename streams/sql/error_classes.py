@@ -18,7 +18,7 @@ _SQLITE_AWAY: Final = (10, 13, 14)  # SQLITE_IOERR, SQLITE_FULL, SQLITE_CANTOPEN
 
 
 def is_away(error: BaseException) -> bool:
-    """Whether the database could not be asked at all, or gave up in the middle: whatever was asked may work later. A
+    """Whether the database could not be reached, or failed in the middle: the same statement may work later. A
     group of exceptions is away with one in it.
     """
     return any(map(_is_away, leaves(error)))

@@ -72,9 +72,9 @@ class SqlInbox:
         self._owned = not isinstance(database, AsyncEngine)
         self.engine = database if isinstance(database, AsyncEngine) else make_engine(database)
         self._is_sqlite = self.engine.dialect.name == "sqlite"
-        # SQLite has one writer. Those of this process wait for their turn here, where waiting is fair and free,
+        # SQLite has one writer. The writers of this process wait for this lock, where waiting is fair and free,
         # and not by polling the file until it says that it is locked.
-        self._turn: AbstractAsyncContextManager[Any] = asyncio.Lock() if self._is_sqlite else nullcontext()
+        self._writer: AbstractAsyncContextManager[Any] = asyncio.Lock() if self._is_sqlite else nullcontext()
 
     async def run(self, delivery: Delivery, handle: Handle) -> Sequence[Message]:
         """Calls `handle` in a transaction and commits its effects, the inbox row and the follow-ups together.
@@ -110,7 +110,7 @@ class SqlInbox:
             await asyncio.sleep(_PAUSE * 2**tries * random.random())
 
     async def _run(self, row: dict[str, str], handle: Handle) -> Sequence[Message]:
-        async with self._turn, self._begin() as (connection, transaction):
+        async with self._writer, self._begin() as (connection, transaction):
             stored = await _stored(connection, row)
             if stored is not None:
                 log.debug("inbox.found", group=row["group_name"], id=row["event_id"])
@@ -147,7 +147,7 @@ class SqlInbox:
                 raise Unavailable("database", f"database: {describe(error)}") from error
             transaction = await connection.begin()
             if immediate and self._is_sqlite and not await is_begun(connection):
-                # A transaction that reads first and then writes fails at once when somebody wrote in between,
+                # A transaction that reads first and then writes fails at once when another one wrote in between,
                 # and sqlite3 begins none at all before the first write, so that what was read may be old.
                 await connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection, transaction
@@ -210,7 +210,7 @@ async def _stored(connection: AsyncConnection, row: dict[str, str]) -> Sequence[
 
 
 def _digest(message: Message) -> str:
-    """What tells one content from another under the same id: the type, the version, and the data to the byte.
+    """The digest of a message's content, to detect another content under the same id: type, version, and data.
 
     Each with its length before it, so that no content can be read as another one. Data in a claim store is compared by
     its reference, which has the SHA-256 of the data.
@@ -226,7 +226,7 @@ def _identity(delivery: Delivery) -> str:
     """What identifies an event in the table.
 
     A foreign entry without an id goes by its entry id, which another stream may have as well: there it is the stream's
-    key and the entry id. An id of somebody else's making may be of any length and of any bytes: then it is hashed.
+    key and the entry id. An id from another publisher may be of any length and of any bytes: then it is hashed.
     """
     event_id = delivery.message.values[ID]
     if delivery.origin.rpartition(" ")[2].encode() == event_id:

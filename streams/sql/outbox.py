@@ -88,7 +88,7 @@ class Outbox:
     ) -> tuple[Executable, Receipt]:
         kind = checked_event(event)
         checked_key(key)
-        lane = kind.usual_priority if priority is None else checked_priority(priority)
+        chosen = kind.usual_priority if priority is None else checked_priority(priority)
         delivery = current_delivery.get(None)
         cause = delivery.message if delivery is not None else None
         message = Message.for_event(event, source=self._source, target="", key=key, cause=cause)
@@ -98,14 +98,14 @@ class Outbox:
                 "or store the large part elsewhere and publish a reference"
             )
         carrier: dict[str, str] = {}
-        _CONTEXT.inject(carrier)  # the trace of whoever commits, not the relay's
+        _CONTEXT.inject(carrier)  # the trace of the transaction, not the relay's
         message.values[TRACEPARENT] = carrier.get("traceparent", "").encode()
         message.values[TRACESTATE] = carrier.get("tracestate", "").encode()
         statement = insert(outbox).values(
             event_id=message.id,
             type=kind.type,
             stream=kind.stream,
-            priority=lane,
+            priority=chosen,
             due_ms=_due(delay),
             message=dump_message(message),
             created_at=datetime.now(UTC),

@@ -86,7 +86,7 @@ class Relay:
         self._stopping.set()
 
     async def relay(self) -> int:
-        """One round, if it is this relay's turn; returns how many rows are published and gone."""
+        """One round, if this relay has the lease; returns how many rows are published and gone."""
         if not await self._leads():
             return 0
         rows = await self._read()
@@ -97,7 +97,7 @@ class Relay:
         return len(rows)
 
     async def _leads(self) -> bool:
-        """Takes or prolongs the lease; False while somebody else has it."""
+        """Takes or prolongs the lease; False while another relay has it."""
         now = asyncio.get_running_loop().time()
         if now < self._leads_until - self._lease / 2:
             return True
@@ -146,7 +146,7 @@ class Relay:
         return rows
 
     async def _put_aside(self, position: int, error: Exception) -> None:
-        """Marks a row that cannot be published (somebody else wrote it), so that those behind it can."""
+        """Marks a row that cannot be published (it was not written by an outbox), so that those behind it can."""
         log.error("relay.row_broken", position=position, error=describe(error))
         async with self._engine.begin() as connection:
             await connection.execute(update(outbox).where(outbox.c.position == position).values(error=describe(error)))

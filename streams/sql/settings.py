@@ -11,7 +11,7 @@ from streams.settings import with_secrets
 
 
 class SqlSettings(BaseSettings):
-    """The settings of the relay, and of whoever asks `make_engine()` for the configured database.
+    """The settings of the relay, and of code that calls `make_engine()` for the configured database.
 
     Raises `StreamsError` for an unreadable secret file.
     """

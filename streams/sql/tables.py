@@ -29,7 +29,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
 
 LOCK_SPACE: Final = 0x5374726D
-"""The first half of every PostgreSQL advisory lock taken here, so that they meet nobody else's."""
+"""The first half of every PostgreSQL advisory lock taken here, so that they never meet those of other code."""
 
 metadata: Final = MetaData()
 

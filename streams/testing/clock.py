@@ -63,7 +63,7 @@ class _Timer(asyncio.TimerHandle):
         self._at = at
         self._callback_of = callback
         self._arguments = arguments
-        self._called_off = False
+        self._cancelled = False
 
     def call(self) -> None:
         self._callback_of(*self._arguments)
@@ -72,7 +72,7 @@ class _Timer(asyncio.TimerHandle):
         return self._at
 
     def cancel(self) -> None:
-        self._called_off = True
+        self._cancelled = True
 
     def cancelled(self) -> bool:
-        return self._called_off
+        return self._cancelled

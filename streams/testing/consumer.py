@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from streams.testing.overrides import Overrides
     from streams.testing.server import MemoryServer
 
-_SPINS: Final = 50  # turns of the event loop before it is taken for granted that a handler waits for something real
+_SPINS: Final = 50  # iterations of the event loop, after which a handler is taken to wait for something real
 _PATIENCE: Final = 0.001  # seconds
 
 
@@ -38,18 +38,18 @@ class HarnessConsumer(Consumer):
         client: Streams,
         server: MemoryServer,
         *,
-        dice: Random,
+        rng: Random,
         middleware: Sequence[Middleware],
         overrides: Overrides,
     ) -> None:
-        super().__init__(processor, client, middleware=middleware, dice=dice)
+        super().__init__(processor, client, middleware=middleware, rng=rng)
         self._part = self._parts[0]
         self._call = client.partitions[0].connections.direct(timeout=0).call
         self._keys = client.partitions[0].keys
         self._server = server
         self._overrides = overrides
         self._context = copy_context()
-        self._line_opens: int | None = None
+        self._limit_opens: int | None = None
         self._problem: BaseException | None = None
         self.dead = False
         self.taken = 0  # deliveries
@@ -96,14 +96,14 @@ class HarnessConsumer(Consumer):
         _ = self._spawn(self._part.control.handle(words))
 
     async def look(self) -> None:
-        """Does what loops do by the clock: the heartbeat, a look for what was asked of the group, slots, lines."""
+        """Does what loops do by the clock: the heartbeat, a look for requests to the group, slots, limits."""
         await self._listen()
         for scheduler in self._schedulers:
             # In the context of what is shared, as schedules may depend on it.
             await asyncio.get_running_loop().create_task(scheduler.fire_all(), context=self._context.copy())
         if self._part.limiter is not None and self._breaker.closed:
             wait, _ = await limits.serve(self._call, self._keys, group=self.group)
-            self._line_opens = round(clock.timers().time() * 1000) + wait if wait >= 0 else None
+            self._limit_opens = round(clock.timers().time() * 1000) + wait if wait >= 0 else None
 
     async def _listen(self) -> None:
         keys, arguments = scripts.renew_arguments(self._keys.consumers(self.group), self.group, self.name, {})
@@ -118,9 +118,9 @@ class HarnessConsumer(Consumer):
 
     @property
     def next_due(self) -> int | None:
-        """When it has something to do by itself, in ms since 1970: a slot of a schedule, or a line that opens."""
+        """When it has something to do by itself, in ms since 1970: a slot, or a limit that admits again."""
         moments = [scheduler.next_slot() for scheduler in self._schedulers]
-        return min((at for at in (*moments, self._line_opens) if at is not None), default=None)
+        return min((at for at in (*moments, self._limit_opens) if at is not None), default=None)
 
     async def quiet(self) -> None:
         """Returns when every handler has ended, its outcome is settled and nothing else can begin; or when it has
@@ -141,7 +141,7 @@ class HarnessConsumer(Consumer):
         return self._pool.is_idle() and (self._part.limiter is None or self._part.limiter.is_quiet)
 
     async def die(self) -> None:
-        """Ends at once. What is in hand is not settled."""
+        """Ends at once. What it holds is not settled."""
         await self._pool.stop()
         for scheduler in self._schedulers:
             scheduler.close()

@@ -17,8 +17,8 @@ A = TypeVar("A")
 
 
 class Crash(Fatal):
-    """Raise it in a handler, or in a dependency of one, to let its process die there: nothing of what was in hand is
-    settled, and the next consumer is given it with one delivery more.
+    """Raise it in a handler, or in a dependency of one, to let its process die there: nothing of what it held is
+    settled, and the next consumer gets it with one delivery more.
     """
 
 
@@ -30,7 +30,7 @@ class Dying(Middleware):
         self.after = False
 
     def wants(self, delivery: Delivery) -> bool:
-        """Only while somebody is to die."""
+        """Only while a process is to die."""
         del delivery
         return self.left > 0
 

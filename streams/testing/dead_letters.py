@@ -1,4 +1,4 @@
-"""MemoryLetters: the dead letters of one group in a harness: a sequence for asserts, and the verbs of `DeadLetters`."""
+"""MemoryLetters: a group's dead letters in a harness: a sequence for asserts, with the methods of `DeadLetters`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class MemoryLetters(DeadLetters):
-    """What one group gave up."""
+    """The dead letters of one group."""
 
     def __init__(self, client: Streams, group: str, server: MemoryServer) -> None:
         super().__init__(client, group)

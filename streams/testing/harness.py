@@ -81,7 +81,7 @@ class Harness(Streams):
             claims=claims,
         )
         self._checked = True  # there is no server to refuse
-        self._dice = Random(seed)
+        self._rng = Random(seed)
         self._middleware = tuple(middleware)
         self._overriding = Overrides(overrides or {})
         self._processors = list(processors)
@@ -132,7 +132,7 @@ class Harness(Streams):
     async def _incarnate(self, processor: Processor) -> HarnessConsumer:
         layers = (*self._middleware, self._dying[processor.name])
         member = HarnessConsumer(
-            processor, self, self._server, dice=self._dice, middleware=layers, overrides=self._overriding
+            processor, self, self._server, rng=self._rng, middleware=layers, overrides=self._overriding
         )
         await member.open()
         return member
@@ -143,7 +143,7 @@ class Harness(Streams):
 
     def new_id(self) -> str:
         """An id of this clock and this seed."""
-        return new_id(self._clock.ms, self._dice)
+        return new_id(self._clock.ms, self._rng)
 
     async def add_entry(self, stream: str, fields: Mapping[str, Any]) -> str:
         """Adds an entry as a publisher in another language would, by XADD; returns its id."""
@@ -224,7 +224,7 @@ class Harness(Streams):
         settled, and the next process, which is there at once, is given it. Raises `NotFound`.
         """
         self._member(group).dead = True
-        if not self._running:  # else whoever runs sees to it
+        if not self._running:  # else `run` does it
             await self._bring_back()
 
     def _member(self, group: str) -> HarnessConsumer:
@@ -244,12 +244,12 @@ class Harness(Streams):
         return taken
 
     def published(self, event: type[_E]) -> list[_E]:
-        """The events of a type that have come to their stream, by anybody, in order; delayed ones when they are due."""
+        """The events of a type in their stream, from any publisher, in order; delayed ones when they are due."""
         messages = [Message.decode(*entry) for entry in self._server.published]
         return [event.decode(message.data, message.version) for message in messages if message.type == event.type]
 
     def dead_letters(self, group: str) -> MemoryLetters:
-        """What one group gave up; it has a length and positions as well, for asserts."""
+        """The dead letters of one group; it has a length and positions as well, for asserts."""
         return MemoryLetters(self, group, self._server)
 
     @asynccontextmanager

@@ -34,7 +34,7 @@ class Lua:
     def __init__(self, command: Callable[..., Any]) -> None:
         self._command = command
         self._runtime = LuaRuntime(encoding=None, unpack_returned_tuples=True)
-        # What waits is packed and unpacked by scripts alone: how it is packed is nobody else's matter.
+        # What waits is packed and unpacked by scripts alone: how it is packed matters to no other code.
         self._run = self._runtime.execute(
             _PRELUDE.encode(),
             self._answer,

@@ -37,7 +37,7 @@ class MemoryServer:
         self._listeners: dict[bytes, Callable[[bytes], None]] = {}
         self._lua = Lua(self._command)
         self.added = 0  # entries, in any stream
-        self.published: list[Entry] = []  # every entry that came to a lane, in order
+        self.published: list[Entry] = []  # every entry of a domain stream, in order
 
     def command(self, *command: Any) -> Any:
         """Answers one command in what redis-py reads; raises `redis.exceptions.ResponseError`."""
@@ -72,7 +72,7 @@ class MemoryServer:
         return self._connection.read_response()
 
     def listen(self, channel: str, handle: Callable[[bytes], None]) -> None:
-        """Calls `hear` with what is said on a channel, in place of who listened before."""
+        """Calls `handle` with each message of a channel, in place of the earlier listener."""
         self._listeners[channel.encode()] = handle
 
     def pubsub(self, **options: Any) -> PubSub:
@@ -118,7 +118,7 @@ class MemoryConnections(Connections):
 
     @property
     def server(self) -> str:
-        """What people are told."""
+        """The server's name for people."""
         return self.place
 
     def enter(self) -> None:
