@@ -33,7 +33,7 @@ def check_threads() -> None:
 
 
 class LoopThread:
-    """Runs from when it is made until `end`."""
+    """A thread with an event loop, which runs from its creation until `end`."""
 
     def __init__(self, name: str) -> None:
         self._loop = asyncio.new_event_loop()

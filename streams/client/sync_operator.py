@@ -18,10 +18,10 @@ _T = TypeVar("_T")
 
 
 class HasClient(Protocol):
-    """What has a client, and waits for what is asked of it: `SyncStreams`."""
+    """An object that runs coroutines of a client and blocks for the result: `SyncStreams`."""
 
     def call(self, ask: Callable[[Streams], Coroutine[Any, Any, _T]]) -> _T:
-        """Asks the client for anything."""
+        """Runs a coroutine of the client, and waits for its result."""
 
 
 class SyncDeadLetters(BlockingProxy[DeadLetters]):
@@ -32,7 +32,7 @@ class SyncDeadLetters(BlockingProxy[DeadLetters]):
         self._streams = streams
 
     def call(self, ask: Callable[[DeadLetters], Coroutine[Any, Any, _T]]) -> _T:
-        """Asks them for anything."""
+        """Runs a coroutine of the object, and waits for its result."""
         return self._streams.call(lambda client: ask(client.dead_letters(self.group)))
 
     count = blocking(DeadLetters.count)
@@ -51,7 +51,7 @@ class SyncReplays(BlockingProxy[Replays]):
         self._streams = streams
 
     def call(self, ask: Callable[[Replays], Coroutine[Any, Any, _T]]) -> _T:
-        """Asks them for anything."""
+        """Runs a coroutine of the object, and waits for its result."""
         return self._streams.call(lambda client: ask(client.replays))
 
     ls = blocking(Replays.ls)
@@ -68,7 +68,7 @@ class SyncSchedules(BlockingProxy[Schedules]):
         self._streams = streams
 
     def call(self, ask: Callable[[Schedules], Coroutine[Any, Any, _T]]) -> _T:
-        """Asks them for anything."""
+        """Runs a coroutine of the object, and waits for its result."""
         return self._streams.call(lambda client: ask(client.schedules))
 
     ls = blocking(Schedules.ls)

@@ -103,7 +103,7 @@ class MemoryConnection:
 
 
 class MemoryConnections(Connections):
-    """Connections to a memory."""
+    """Connections to a server in memory."""
 
     def __init__(self, settings: Settings, server: MemoryServer) -> None:
         self.settings = settings
@@ -112,7 +112,7 @@ class MemoryConnections(Connections):
         self._server = server
 
     def at(self, tag: str) -> Connections:
-        """There is one memory."""
+        """The same object: one server has every partition."""
         del tag
         return self
 
@@ -122,11 +122,11 @@ class MemoryConnections(Connections):
         return self.place
 
     def enter(self) -> None:
-        """It is in one event loop."""
+        """Does nothing: it belongs to one event loop."""
 
     @property
     def is_over(self) -> bool:
-        """It is there as long as its loop is."""
+        """False: it lives as long as its event loop."""
         return False
 
     def direct(self, timeout: float, most: int = 0) -> Any:
