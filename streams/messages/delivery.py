@@ -130,7 +130,7 @@ class Delivery:
         self.counted = counted  # False: a suspect that has not been started (reclaim.lua, count_delivery.lua)
         self.uncounted = 0  # 1: Redis counted when it was read, and a suspect is counted when it starts
         self.failures = message.carried.failures if message.carried else 0
-        self.route: Any = None  # an `executor.Route`: the handler it is for and its policy; set when the executor begins with it
+        self.route: Any = None  # an `executor.Route`: its handler and policy; set when the executor begins with it
         self.admitted: Permit | None = None  # by the limit of its handler
         self.settling = False  # on its way to Redis: whether it was still ours, the settlement will say
         self.deadline = 0.0  # monotonic; 0 while no handler runs. After it the lease is not renewed any more, unless:
