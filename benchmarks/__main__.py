@@ -20,6 +20,8 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import engine, floor
+from streams import Settings
+from streams.errors import exit_on_error
 from streams.redis.embedded import EmbeddedRedis, find_servers
 
 WORK: Final = {
@@ -113,4 +115,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_error():
+        Settings.load()  # a wrong setting is one line, before anything is started
+        main()

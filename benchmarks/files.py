@@ -33,6 +33,7 @@ from processors.shared.storage import Storages, StorageSettings
 from schemas import InventoryExported, InventoryExportRequested, InventoryImported
 from schemas.files import ExportFormat
 from streams import Event, Settings, Streams
+from streams.errors import exit_on_error
 from streams.redis.embedded import EmbeddedRedis, find_servers
 
 CHUNK: Final = 5_000
@@ -265,4 +266,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_error():
+        Settings.load()  # a wrong setting is one line, before anything is started
+        main()

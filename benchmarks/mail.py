@@ -36,6 +36,7 @@ from processors.email.rendering import render
 from processors.email.settings import EmailSettings
 from schemas import UserRegistered
 from streams import Settings, Streams
+from streams.errors import exit_on_error
 from streams.redis.embedded import EmbeddedRedis, find_servers
 
 AT_ONCE: Final = 50
@@ -162,7 +163,7 @@ def people(count: int) -> list[UserRegistered]:
 
 def mail_to(user: UserRegistered) -> Mail:
     """The mail that the processor would make."""
-    settings = EmailSettings()
+    settings = EmailSettings.load()
     words = render("welcome", name=user.name, link=settings.link("/"))
     identity = f"event-{user.user_id}"
     return compose(words, event_id=identity, template="welcome", sender=settings.sender(), recipients=(user.email,))
@@ -182,7 +183,7 @@ async def send_barely(port: int, count: int) -> None:
 
 async def send_made(port: int, count: int) -> None:
     """The floor of a sender that has to make the mails first, each as small as it can be."""
-    model = render("welcome", name="{name}", link=EmailSettings().link("/"))
+    model = render("welcome", name="{name}", link=EmailSettings.load().link("/"))
     users = iter(people(count))
 
     async def loop() -> None:
@@ -290,4 +291,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_error():
+        Settings.load()  # a wrong setting is one line, before anything is started
+        main()

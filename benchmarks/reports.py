@@ -34,6 +34,7 @@ from processors.shared.database.tables import businesses, products, stock_levels
 from schemas import ReportFailed, ReportGenerated, ReportRequested
 from schemas.reports import ReportFilters, ReportFormat
 from streams import Settings, Streams
+from streams.errors import exit_on_error
 from streams.redis.embedded import EmbeddedRedis, find_servers
 
 LEAST_RATIO: Final = 0.8
@@ -227,4 +228,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with exit_on_error():
+        Settings.load()  # a wrong setting is one line, before anything is started
+        main()

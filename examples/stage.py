@@ -38,7 +38,7 @@ async def on_stage(*processors: str) -> AsyncIterator[Path | None]:
     """
     # What the engine logs in this process is no part of the story.
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    home = Settings().home
+    home = Settings.load().home
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     environment, mails = dict(os.environ), None
     async with AsyncExitStack() as stack:

@@ -7,13 +7,10 @@ import asyncio
 import sys
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from observability.logs import configure_logs
 from processors.supervisor import supervise
-from streams import Settings, StreamsError
-from streams.errors import EXIT_USAGE
-from streams.messages import describe
+from streams import Settings
+from streams.errors import exit_on_error
 
 
 def names() -> list[str]:
@@ -43,12 +40,9 @@ def main() -> int:
     if unknown := sorted(set(options.names) - set(names())):
         parser.error(f"there is no processor {', '.join(unknown)}; there are {', '.join(names())}")
     counts = dict.fromkeys(options.names or names(), 1) | dict(options.processes)
-    try:
-        settings = Settings()
-    except (StreamsError, ValidationError) as error:
-        sys.stderr.write(f"error: {describe(error) if isinstance(error, ValidationError) else error}\n")
-        return EXIT_USAGE
-    configure_logs()
+    with exit_on_error():
+        settings = Settings.load()
+        configure_logs()
     return asyncio.run(supervise(counts, settings=settings))
 
 

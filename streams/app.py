@@ -27,10 +27,10 @@ class App:
 
     def __init__(self, settings: Settings, claims: ClaimStore | None = None) -> None:
         self.settings = settings
-        self.connections = self._connect(settings)
-        self.partitions = tuple(Partition(number, settings, self.connections) for number in range(settings.partitions))
         if claims is None and settings.storage_url is not None:
             claims = ClaimStore(settings.storage_url.get_secret_value())
+        self.connections = self._connect(settings)
+        self.partitions = tuple(Partition(number, settings, self.connections) for number in range(settings.partitions))
         self.claims = claims  # where data over the size cap goes; None: it is refused
         self._checked = False
         self._checking = asyncio.Lock()

@@ -74,6 +74,19 @@ class NotFound(StreamsError):
     """No such group, dead letter or event."""
 
 
+@contextlib.contextmanager
+def exit_on_error() -> Iterator[None]:
+    """Surrounds the start of a program: what the engine refuses ends it with one line on standard error, and 78 when
+    Redis must not be used, else 2: a setting, an argument, or something that has to be done first.
+    """
+    try:
+        yield
+    except StreamsError as error:
+        with contextlib.suppress(Exception):  # standard error may be closed
+            sys.stderr.write(f"error: {error}\n")
+        sys.exit(EXIT_REFUSED if isinstance(error, Refused) else EXIT_USAGE)
+
+
 # Extras: the optional parts of an installation. What needs one says so when it is imported, in one line.
 
 ENGINE: Final = "planning-bord-streams"

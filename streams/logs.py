@@ -15,7 +15,7 @@ import orjson
 import structlog
 from structlog.typing import EventDict, ExcInfo, Processor, WrappedLogger
 
-from streams.errors import StreamsError
+from streams.errors import ConfigurationError
 from streams.events.event import Event
 from streams.events.privacy import REDACTED, redact
 from streams.redaction import LONGEST, redact_text
@@ -49,7 +49,7 @@ def configure_logs(*more: Processor) -> None:
 
     `LOG_LEVEL` is DEBUG, INFO (default), WARNING, ERROR or CRITICAL; `LOG_FORMAT` is json or console, by default
     console on a terminal and json elsewhere; `NO_COLOR` is honoured. `more` are structlog processors that add to each
-    line. Calling it again takes the environment as it is then. Raises `StreamsError` for any other value.
+    line. Calling it again takes the environment as it is then. Raises `ConfigurationError` for any other value.
 
     Values under names that look like secrets are hidden, as are mail addresses and URL logins inside text; long values
     are cut. A reader that is gone loses lines and stops nothing.
@@ -75,7 +75,7 @@ def configure_unless_done() -> None:
     default of structlog shows the local variables of each frame.
 
     Where the application has handlers of its own for the standard library, they are given structlog's lines as text in
-    the same form. Raises `StreamsError` as `configure_logs` does.
+    the same form. Raises `ConfigurationError` as `configure_logs` does.
     """
     if structlog.is_configured():
         return
@@ -114,7 +114,7 @@ def _choice(variable: str, default: str, allowed: tuple[str, ...]) -> str:
     for value in allowed:
         if given.lower() == value.lower():
             return value
-    raise StreamsError(f"{variable}={given!r} is unknown; set it to one of {', '.join(allowed)}")
+    raise ConfigurationError(f"{variable}={given!r} is unknown; set it to one of {', '.join(allowed)}")
 
 
 class StderrHandler(logging.StreamHandler[Any]):

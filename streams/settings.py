@@ -11,32 +11,120 @@ import re
 from collections.abc import Callable
 from ipaddress import IPv6Address
 from pathlib import Path
-from typing import Annotated, Any, Final, Self, TypeVar
+from typing import Annotated, Any, ClassVar, Final, Self, TypeVar
 from urllib.parse import quote, urlsplit, urlunsplit
 
-from pydantic import AliasChoices, BaseModel, BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from streams.errors import StreamsError
+from streams.errors import ConfigurationError
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
-_FILE_VARIABLES: Final = ("REDIS_URL", "REDIS_PASSWORD", "SENTINEL_PASSWORD")
+
+T = TypeVar("T")
 
 
-def _split(value: Any) -> Any:
+def comma_separated(value: Any) -> Any:
+    """The parts of `a, b`, without empty ones; what is no text stays as it is."""
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
-Names = Annotated[frozenset[str], NoDecode, BeforeValidator(_split)]
+CommaSeparated = Annotated[T, NoDecode, BeforeValidator(comma_separated)]
+"""The type of a setting with several values: `CommaSeparated[tuple[str, ...]]`."""
+
+Names = CommaSeparated[frozenset[str]]
 
 
-class Settings(BaseSettings):
-    """The engine's settings; the field comments name the environment variable and the unit.
+class SecretFile(SecretStr):
+    """A secret in a file, which is read again each time it is asked for: a rotated one needs no restart.
 
-    Raises `pydantic.ValidationError` for a value of the wrong kind, `StreamsError` for an unreadable secret file.
+    While the file cannot be read, or is empty, the value is what it held last.
     """
 
-    model_config = SettingsConfigDict(env_prefix="STREAMS_", extra="ignore", populate_by_name=True, frozen=True)
+    def __init__(self, path: str) -> None:
+        super().__init__(_read(path))
+        self._path = path
+
+    def get_secret_value(self) -> str:
+        """What the file holds now."""
+        with contextlib.suppress(OSError, UnicodeDecodeError):
+            self._secret_value = _read(self._path) or self._secret_value
+        return self._secret_value
+
+
+def _read(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8").strip()
+
+
+class EnvironmentSettings(BaseSettings):
+    """What every settings class does alike: secrets from files, and one line for what cannot work.
+
+    Each of `secret_variables` may also be in a file: `VARIABLE_FILE` names it. Programs call `load()`. Making one
+    raises `pydantic.ValidationError` for a value that cannot work, `ConfigurationError` for an unreadable secret file.
+    """
+
+    # An error that showed its input would print the passwords in it.
+    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True, frozen=True, hide_input_in_errors=True)
+
+    secret_variables: ClassVar[tuple[str, ...]] = ()
+    read_secret: ClassVar[Callable[..., Any]] = _read
+
+    @classmethod
+    def load(cls) -> Self:
+        """Reads the environment; raises `ConfigurationError` for what cannot work: one line that names each variable,
+        and shows no value, which may be a secret.
+        """
+        try:
+            return cls()
+        except ValidationError as error:
+            problems = error.errors(include_input=False, include_url=False, include_context=False)
+            raise ConfigurationError("; ".join(map(cls._named, problems))) from None
+
+    @classmethod
+    def _named(cls, problem: Any) -> str:
+        """One problem with the variable that has it."""
+        text, place = str(problem["msg"]).removeprefix("Value error, "), [str(part) for part in problem["loc"][:1]]
+        if not place:
+            return text  # of several settings together: it names them itself
+        names = cls._variables(place[0])
+        given = [name for name in names if name in os.environ or f"{name}_FILE" in os.environ]
+        return f"{' or '.join(given[:1] or names)}: {text}"
+
+    @classmethod
+    def _variables(cls, place: str) -> list[str]:
+        """The environment variables of a field, by its name or one of its aliases; the first that is set counts."""
+        for name, field in cls.model_fields.items():
+            choices = [str(choice) for choice in getattr(field.validation_alias, "choices", ())]
+            if place in (name, *choices):
+                prefixed = f"{cls.model_config.get('env_prefix') or ''}{name}".upper()
+                return [choice for choice in choices if choice.isupper()] or [prefixed]
+        return [place.upper()]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_secret_files(cls, values: Any) -> Any:
+        for variable in cls.secret_variables:
+            name, path = variable.lower(), os.environ.get(f"{variable}_FILE")
+            if path and not values.get(name) and not values.get(variable):
+                try:
+                    values[name] = cls.read_secret(path)
+                except (OSError, UnicodeDecodeError) as error:
+                    problem = error.__class__.__name__
+                    raise ConfigurationError(f"{variable}_FILE={path} cannot be read: {problem}") from None
+        return values
+
+
+class Settings(EnvironmentSettings):
+    """The engine's settings; the field comments name the environment variable and the unit.
+
+    Raises `pydantic.ValidationError` for a value of the wrong kind, `ConfigurationError` for an unreadable secret file;
+    `load()` raises `ConfigurationError` for both.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="STREAMS_")
+
+    secret_variables = ("REDIS_URL", "REDIS_PASSWORD", "SENTINEL_PASSWORD")
+    read_secret = SecretFile
 
     # Where Redis is. REDIS_URL wins; else the guide's REDIS_HOST/PORT/PASSWORD/DB; else the embedded server.
     redis_url: SecretStr | None = Field(None, validation_alias=AliasChoices("redis_url", "REDIS_URL"))
@@ -103,11 +191,6 @@ class Settings(BaseSettings):
     # Risks an operator takes knowingly: no-aof, eviction.
     accept_risk: Names = frozenset()  # STREAMS_ACCEPT_RISK
 
-    @model_validator(mode="before")
-    @classmethod
-    def _read_secret_files(cls, values: Any) -> Any:
-        return with_secrets(values, *_FILE_VARIABLES, read=SecretFile)
-
     @model_validator(mode="after")
     def _check(self) -> Self:
         if not _NAME.fullmatch(self.app):
@@ -163,57 +246,3 @@ def place(url: str) -> str:
     """Names a Redis URL for people: scheme, host and path, without user or password."""
     parts = urlsplit(url)
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
-
-
-# Environment: what every settings class does alike: secrets from files, and one line for what cannot work.
-
-_M = TypeVar("_M", bound=BaseModel)
-
-
-class SecretFile(SecretStr):
-    """A secret in a file, which is read again each time it is asked for: a rotated one needs no restart.
-
-    While the file cannot be read, or is empty, the value is what it held last.
-    """
-
-    def __init__(self, path: str) -> None:
-        super().__init__(_read(path))
-        self._path = path
-
-    def get_secret_value(self) -> str:
-        """What the file holds now."""
-        with contextlib.suppress(OSError, UnicodeDecodeError):
-            self._secret_value = _read(self._path) or self._secret_value
-        return self._secret_value
-
-
-def _read(path: str) -> str:
-    return Path(path).read_text(encoding="utf-8").strip()
-
-
-def with_secrets(values: Any, *variables: str, read: Callable[[str], Any] = _read) -> Any:
-    """Adds the secrets whose `VARIABLE_FILE` is set and which are not given otherwise, to what a settings class is made
-    from. Raises `StreamsError`, naming the file, when one cannot be read.
-    """
-    for variable in variables:
-        name, path = variable.lower(), os.environ.get(f"{variable}_FILE")
-        if path and not values.get(name) and not values.get(variable):
-            try:
-                values[name] = read(path)
-            except (OSError, UnicodeDecodeError) as error:
-                raise StreamsError(f"{variable}_FILE={path} cannot be read: {error.__class__.__name__}") from None
-    return values
-
-
-def loaded(settings: type[_M]) -> _M:
-    """Makes settings from the environment; raises `StreamsError`, one line naming the variable, for what cannot work.
-
-    The value is not shown: it may hold a password.
-    """
-    try:
-        return settings()
-    except ValidationError as error:
-        found = error.errors(include_input=False, include_url=False, include_context=False)[0]
-        variable = "_".join(str(part) for part in found["loc"][:1]).upper()
-        problem = found["msg"].removeprefix("Value error, ")
-        raise StreamsError(f"{variable}: {problem}" if variable else problem) from None

@@ -25,7 +25,9 @@ def apply_settings(processor: Processor, settings: EmailSettings) -> Processor:
     made = copy(processor)
     made.subscriptions, made.schedules = dict(processor.subscriptions), dict(processor.schedules)
     made.dead_letter_functions = dict(processor.dead_letter_functions)
-    engine = Settings()  # QUEUE_DEFAULT_ATTEMPTS and QUEUE_DEFAULT_BACKOFF hold for what is no refusal of the server
+    engine = (
+        Settings.load()
+    )  # QUEUE_DEFAULT_ATTEMPTS and QUEUE_DEFAULT_BACKOFF hold for what is no refusal of the server
     deferred = Backoff(
         attempts=settings.email_retry_attempts, first=settings.email_retry_first, most=settings.email_retry_most
     )

@@ -5,17 +5,16 @@ from __future__ import annotations
 from email.headerregistry import Address
 from email.utils import parseaddr
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, NamedTuple, Self
+from typing import Final, Literal, NamedTuple, Self
 from urllib.parse import unquote, urlsplit
 
 from email_validator import EmailNotValidError, validate_email
-from pydantic import BeforeValidator, EmailStr, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import EmailStr, Field, SecretStr, model_validator
 
 from processors.shared.recipients import recipient, recipients_of
 from streams import StreamsError
 from streams.scheduling import Cron
-from streams.settings import loaded, with_secrets
+from streams.settings import CommaSeparated, EnvironmentSettings
 
 Encryption = Literal["none", "starttls", "tls"]
 WhenAmbiguous = Literal["resend", "hold"]
@@ -26,11 +25,6 @@ _SCHEMES: Final[dict[str, tuple[Encryption, int]]] = {
     "smtps": ("tls", 465),
 }
 _LOOPBACK: Final = {"localhost", "127.0.0.1", "::1"}
-_FILE_VARIABLES: Final = ("SMTP_URL", "SMTP_PASSWORD")
-
-
-def _split(value: Any) -> Any:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 class Server(NamedTuple):
@@ -46,16 +40,13 @@ class Server(NamedTuple):
         return f"<Server {self.host}:{self.port} {self.encryption}>"
 
 
-class EmailSettings(BaseSettings):
+class EmailSettings(EnvironmentSettings):
     """The email processor's settings; every field is the environment variable of the same name in capitals.
 
     `SMTP_URL` and `SMTP_PASSWORD` are also read from the files that `SMTP_URL_FILE` and `SMTP_PASSWORD_FILE` name.
-    `load()` reads them. Making one raises `pydantic.ValidationError` for a value that cannot work (without showing
-    it: it may hold a password) and `StreamsError` for an unreadable secret file.
     """
 
-    # An error that showed its input would print the password in SMTP_URL.
-    model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+    secret_variables = ("SMTP_URL", "SMTP_PASSWORD")
 
     # smtp:// (plain), smtp+starttls:// (refuses to send without TLS) or smtps://, as user:password@host:port.
     # User and password are percent-encoded. Plain with a password is accepted for a server on this machine only.
@@ -80,28 +71,18 @@ class EmailSettings(BaseSettings):
     # The sender, "Name <address>" or an address; its domain is also the right side of every Message-ID.
     email_from: str = "Planning Bord <no-reply@planning-bord.example>"
     # Who is told about low stock, comma separated. Nobody by default: then such an event is settled with a warning.
-    email_stock_alerts_to: Annotated[tuple[EmailStr, ...], NoDecode, BeforeValidator(_split)] = ()
+    email_stock_alerts_to: CommaSeparated[tuple[EmailStr, ...]] = ()
     # Seconds for which alerts of one business are gathered, so that many become one mail; 0: each goes out at once.
     email_stock_gather: float = Field(30.0, ge=0, le=3600)
     email_stock_window: int = Field(6 * 3600, ge=1)  # seconds in which one SKU of one business is mailed about once
     # Who is told once a day how yesterday was, comma separated: an address for every business, 7=address for one.
-    email_digest_to: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = ()
+    email_digest_to: CommaSeparated[tuple[str, ...]] = ()
     email_digest_cron: str = "0 7 * * *"  # when
     # In which time zone that is; empty: in each business' own. The day of a digest is the business' own in any case.
     email_digest_tz: str = ""
     # Domains that may be written to, comma separated; empty = all. Set it wherever real addresses meet test code.
-    email_allowed_recipients: Annotated[frozenset[str], NoDecode, BeforeValidator(_split)] = frozenset()
+    email_allowed_recipients: CommaSeparated[frozenset[str]] = frozenset()
     app_url: str = "http://localhost:8000"  # what links in mails begin with; https unless it is on this machine
-
-    @classmethod
-    def load(cls) -> EmailSettings:
-        """Reads the environment; raises `StreamsError`, one line naming the variable, for what cannot work."""
-        return loaded(cls)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_secret_files(cls, values: Any) -> Any:
-        return with_secrets(values, *_FILE_VARIABLES)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -148,10 +148,11 @@ def main() -> NoReturn:
         FileSettings.load()
         Storages(StorageSettings.load())
         prepare_or_exit()
+        middleware = instrument("planning-bord-file")
     except (StreamsError, SQLAlchemyError, Unavailable, ValidationError) as error:
         sys.stderr.write(f"error: {error if isinstance(error, StreamsError | Unavailable) else describe(error)}\n")
         sys.exit(2)
-    run(file, middleware=instrument("planning-bord-file"))
+    run(file, middleware=middleware)
 
 
 if __name__ == "__main__":

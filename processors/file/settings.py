@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from pydantic import Field
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from streams.settings import loaded
+from streams.settings import EnvironmentSettings
 
 
-class FileSettings(BaseSettings):
-    """The file processor's settings; every field is the environment variable of the same name in capitals.
-
-    `load()` reads them. Making one raises `pydantic.ValidationError` for a value that cannot work.
-    """
-
-    model_config = SettingsConfigDict(extra="ignore", frozen=True)
+class FileSettings(EnvironmentSettings):
+    """The file processor's settings; every field is the environment variable of the same name in capitals."""
 
     file_chunk_rows: int = Field(5_000, ge=1, le=50_000)  # rows that are written in one transaction, and read at a time
     # An import is given up, with nothing written, when more rows are wrong than both of these.
@@ -23,8 +17,3 @@ class FileSettings(BaseSettings):
     file_exports_days: float = Field(30.0, gt=0)  # that an export is kept
     file_uploads_days: float = Field(90.0, gt=0)  # that an uploaded file is kept
     file_exports_most: int = Field(1_000, ge=1)  # exports that are kept in all; the oldest go beyond it
-
-    @classmethod
-    def load(cls) -> FileSettings:
-        """Reads the environment; raises `StreamsError`, one line naming the variable, for what cannot work."""
-        return loaded(cls)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Final, NamedTuple, Self
+from typing import Any, Final, NamedTuple, Self
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, SecretStr, model_validator
 
-from streams.settings import loaded, with_secrets
+from streams.settings import CommaSeparated, EnvironmentSettings, comma_separated
 
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 _USUAL_PORTS: Final = {"https": 443, "http": 80}
@@ -17,11 +16,7 @@ _TOKENS: Final = "INVENTORY_SUPPLIER_TOKENS"
 PLACE: Final = "{business_id}"
 
 
-def _split(value: Any) -> Any:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-Hosts = Annotated[frozenset[str], NoDecode, BeforeValidator(_split)]
+Hosts = CommaSeparated[frozenset[str]]
 
 
 class Access(NamedTuple):
@@ -35,18 +30,16 @@ class Access(NamedTuple):
         return f"<Access {self.system}>"
 
 
-class InventorySettings(BaseSettings):
+class InventorySettings(EnvironmentSettings):
     """The inventory processor's settings; every field is the environment variable of the same name in capitals.
 
-    `INVENTORY_SUPPLIER_TOKENS` is also read from the file that `INVENTORY_SUPPLIER_TOKENS_FILE` names. `load()` reads
-    them. Making one raises `pydantic.ValidationError` for a value that cannot work and `StreamsError` for an unreadable
-    secret file.
+    `INVENTORY_SUPPLIER_TOKENS` is also read from the file that `INVENTORY_SUPPLIER_TOKENS_FILE` names.
     """
 
-    model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+    secret_variables = (_TOKENS,)
 
     # Suppliers' systems, comma separated: acme=https://api.acme.example/v1/{business_id}/items
-    inventory_suppliers: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = ()
+    inventory_suppliers: CommaSeparated[tuple[str, ...]] = ()
     inventory_supplier_tokens: SecretStr = SecretStr("")  # bearer tokens, comma separated: acme=...
     # Further hosts that may be asked when a supplier redirects there, as host or host:port.
     inventory_supplier_hosts: Hosts = frozenset()
@@ -60,16 +53,6 @@ class InventorySettings(BaseSettings):
         90, ge=1
     )  # that a row of the SQL inbox is kept: see docs/concepts/transactions.md
 
-    @classmethod
-    def load(cls) -> InventorySettings:
-        """Reads the environment; raises `StreamsError`, one line naming the variable, for what cannot work."""
-        return loaded(cls)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_secret_file(cls, values: Any) -> Any:
-        return with_secrets(values, _TOKENS)
-
     @model_validator(mode="after")
     def _check(self) -> Self:
         self.access()
@@ -77,7 +60,7 @@ class InventorySettings(BaseSettings):
 
     def access(self) -> dict[str, Access]:
         """The suppliers' systems by name; raises `ValueError` when one cannot be meant."""
-        tokens = dict(_named(_TOKENS, _split(self.inventory_supplier_tokens.get_secret_value())))
+        tokens = dict(_named(_TOKENS, comma_separated(self.inventory_supplier_tokens.get_secret_value())))
         found: dict[str, Access] = {}
         for name, url in _named("INVENTORY_SUPPLIERS", self.inventory_suppliers):
             parts = urlsplit(url.replace(PLACE, "0"))

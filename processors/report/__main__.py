@@ -105,10 +105,11 @@ def main() -> NoReturn:
         ReportSettings.load()
         Storages(StorageSettings.load())
         prepare_or_exit()
+        middleware = instrument("planning-bord-report")
     except (StreamsError, SQLAlchemyError, Unavailable, ValidationError) as error:
         sys.stderr.write(f"error: {error if isinstance(error, StreamsError | Unavailable) else describe(error)}\n")
         sys.exit(2)
-    run(report, middleware=instrument("planning-bord-report"))
+    run(report, middleware=middleware)
 
 
 if __name__ == "__main__":

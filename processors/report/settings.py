@@ -2,38 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Self
+from typing import Self
 
-from pydantic import BeforeValidator, Field, model_validator
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from pydantic import Field, model_validator
 
 from processors.shared.recipients import recipient
-from streams.settings import loaded
+from streams.settings import CommaSeparated, EnvironmentSettings
 
 
-def _split(value: Any) -> Any:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
-
-
-class ReportSettings(BaseSettings):
-    """The report processor's settings; every field is the environment variable of the same name in capitals.
-
-    `load()` reads them. Making one raises `pydantic.ValidationError` for a value that cannot work.
-    """
-
-    model_config = SettingsConfigDict(extra="ignore", frozen=True, hide_input_in_errors=True)
+class ReportSettings(EnvironmentSettings):
+    """The report processor's settings; every field is the environment variable of the same name in capitals."""
 
     report_days: float = Field(90.0, gt=0)  # that a report is kept
     report_most: int = Field(1_000, ge=1)  # reports that are kept in all; the oldest go beyond it
     # Who is sent the sales of a business after each month, and its stock forecast each morning; comma separated: an
     # address for every business, 7=address for one.
-    report_monthly_to: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = ()
-    report_daily_to: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)] = ()
-
-    @classmethod
-    def load(cls) -> ReportSettings:
-        """Reads the environment; raises `StreamsError`, one line naming the variable, for what cannot work."""
-        return loaded(cls)
+    report_monthly_to: CommaSeparated[tuple[str, ...]] = ()
+    report_daily_to: CommaSeparated[tuple[str, ...]] = ()
 
     @model_validator(mode="after")
     def _check(self) -> Self:

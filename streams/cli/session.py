@@ -23,30 +23,6 @@ GROUP: Final = "streams.processors"
 EVENTS_GROUP: Final = "streams.events"
 
 
-def settings() -> Settings:
-    """The settings from the environment; raises `Usage` naming the variable that is wrong."""
-    from pydantic import ValidationError
-
-    from streams.settings import Settings
-
-    try:
-        return Settings()
-    except ValidationError as error:
-        problems = error.errors(include_url=False, include_context=False, include_input=False)
-        told = "; ".join(f"{_variable(Settings, problem['loc'])}{problem['msg']}" for problem in problems)
-        raise Usage(told.replace("Value error, ", "")) from None
-
-
-def _variable(model: type[Settings], place: tuple[int | str, ...]) -> str:
-    """The environment variable of a setting: by its name a person cannot find what to correct."""
-    if not place:
-        return ""
-    field = model.model_fields.get(str(place[0]))
-    choices = getattr(field.validation_alias, "choices", ()) if field else ()
-    names = [choice for choice in choices if str(choice).isupper()] or [f"STREAMS_{str(place[0]).upper()}"]
-    return f"{' or '.join(map(str, names))}: "
-
-
 def load_events(settings: Settings) -> None:
     """Imports the modules that register the events: those of `STREAMS_EVENTS`, or, unless it is set, those that
     installed applications name as entry points of `streams.events`. Raises `Usage` for one that cannot be imported.
@@ -71,12 +47,13 @@ async def opened() -> AsyncIterator[Streams]:
 
     from streams.client.client import Streams
     from streams.redis.refusal import LOST, refusal
+    from streams.settings import Settings
 
     if "structlog" in sys.modules:  # stdout is for what was asked; nothing on a command's way imports it (0.1 s)
         import structlog
 
         structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
-    chosen = settings()
+    chosen = Settings.load()
     load_events(chosen)
     async with Streams(settings=chosen) as streams:
         try:

@@ -6,6 +6,8 @@ from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, cast
 
+from pydantic import SecretStr
+
 from streams.app import App
 from streams.durations import Duration
 from streams.events.event import Event, Priority
@@ -50,9 +52,9 @@ class Streams(App):
         middleware: Sequence[Middleware] = (),
         claims: ClaimStore | None = None,
     ) -> None:
-        settings = settings or Settings()
+        settings = settings or Settings.load()
         if url is not None:
-            settings = settings.model_copy(update={"redis_url": type(settings)(redis_url=url).redis_url})
+            settings = settings.model_copy(update={"redis_url": SecretStr(url)})
         super().__init__(settings, claims)
         self._envelope = Envelope(self)
         self._router = Router(self.partitions, middleware)

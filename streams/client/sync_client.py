@@ -47,7 +47,7 @@ class SyncStreams(BlockingProxy[Streams]):
         claims: ClaimStore | None = None,
     ) -> None:
         check_threads()
-        settings = settings or Settings()  # a wrong one is an error here, not at the first publish
+        settings = settings or Settings.load()  # a wrong one is an error here, not at the first publish
         self._make: Callable[[], Streams] = lambda: Streams(
             url, settings=settings, middleware=middleware, claims=claims
         )

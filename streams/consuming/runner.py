@@ -17,7 +17,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mode import Worker
-from pydantic import ValidationError
 
 from streams.client.client import Streams
 from streams.consuming.consumer import Consumer, end_tasks, silent
@@ -29,12 +28,19 @@ from streams.consuming.exits import (
     say,
 )
 from streams.consuming.watchdog import Watchdog
-from streams.errors import EXIT_INTERRUPTED, EXIT_REFUSED, EXIT_USAGE, ConfigurationError, Refused, StreamsError
+from streams.errors import (
+    EXIT_INTERRUPTED,
+    EXIT_REFUSED,
+    EXIT_USAGE,
+    ConfigurationError,
+    Refused,
+    StreamsError,
+    exit_on_error,
+)
 from streams.handlers.callables import shown
 from streams.handlers.child_processes import Parent, end_child
 from streams.handlers.processor import Processor
 from streams.logs import configure_unless_done, get_logger
-from streams.messages.error_text import describe
 from streams.settings import Settings
 
 if TYPE_CHECKING:
@@ -142,11 +148,9 @@ def run(
     if options.concurrency is not None and options.concurrency < 1:
         parser.error("--concurrency must be at least 1")
     _keep_standard_streams()
-    try:
+    with exit_on_error():
         configure_unless_done()
-    except StreamsError as error:
-        say(f"error: {error}")
-        sys.exit(EXIT_USAGE)
+        settings = Settings.load()
     for processor in processors:
         processor.concurrency = options.concurrency or processor.concurrency
     # What is loaded by now lives as long as the process: the collector need not look through it again and again, which
@@ -156,7 +160,7 @@ def run(
     try:
         parent, process, ended = Parent(), os.getpid(), asyncio.Event()
         with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-            work = serve(*processors, settings=Settings(), middleware=middleware, parent=parent)
+            work = serve(*processors, settings=settings, middleware=middleware, parent=parent)
             try:
                 runner.run(_serve_to_the_end(work, ended))
             except BaseException as error:
@@ -173,9 +177,6 @@ def run(
     except Refused as error:
         say(f"error: {error}")
         exit_process(EXIT_REFUSED)
-    except ValidationError as error:
-        say(f"error: {describe(error)}")
-        exit_process(EXIT_USAGE)
     except ConfigurationError as error:
         say(f"error: {error}")
         exit_process(EXIT_USAGE)

@@ -8,7 +8,7 @@ from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from streams.errors import StreamsError, extra
+from streams.errors import ConfigurationError, extra
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -20,8 +20,8 @@ _COME_TO_REST: Final = 0.05  # seconds
 def open_store(url: str, *, user: str, **options: Any) -> ObjectStore:
     """Opens `s3://bucket/prefix` or `file:///directory` (made if it is missing) for a `user`, which is named in errors.
 
-    `options` go to `obstore.store.from_url`; S3 also reads `AWS_*` from the environment. Raises `StreamsError` for a
-    URL that is none, and `MissingExtra` without the extra `storage`.
+    `options` go to `obstore.store.from_url`; S3 also reads `AWS_*` from the environment. Raises `ConfigurationError`
+    for a URL that is none, and `MissingExtra` without the extra `storage`.
     """
     with extra("storage", for_=user):
         from obstore.exceptions import BaseError
@@ -31,12 +31,12 @@ def open_store(url: str, *, user: str, **options: Any) -> ObjectStore:
     elif url.startswith("file:///"):
         options.setdefault("mkdir", True)
     else:
-        raise StreamsError("STORAGE_URL must be s3://bucket/prefix or file:///directory")
+        raise ConfigurationError("STORAGE_URL must be s3://bucket/prefix or file:///directory")
     try:
         store = from_url(url, **options)
     except (BaseError, ValueError, OSError) as error:
         # Its text quotes the URL, which may have a password in it.
-        raise StreamsError(
+        raise ConfigurationError(
             f"{user} cannot be opened where the settings say (STORAGE_URL: s3://bucket/prefix or file:///directory): "
             f"{error.__class__.__name__}"
         ) from None

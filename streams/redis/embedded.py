@@ -28,7 +28,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import BusyLoadingError, RedisError, TimeoutError
 from redis.retry import Retry
 
-from streams.errors import StreamsError
+from streams.errors import ConfigurationError, StreamsError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -73,7 +73,7 @@ def find_servers(setting: Path | None = None) -> list[ServerBinary]:
     """
     chosen = None if setting is None else _inspect(setting)
     if setting is not None and chosen is None:
-        raise StreamsError(f"STREAMS_REDIS_SERVER={setting} is not a redis-server 7.0 or newer; correct it or unset it")
+        raise ConfigurationError(f"STREAMS_REDIS_SERVER={setting} is not a redis-server 7.0 or newer; set it to one")
     binaries = [chosen, *(_inspect(path) for path in (*_on_path(), *_in_wheel()))]
     # Links to one program count once, yet each is called by its own name: Debian's is a link to redis-check-rdb.
     unique = {binary.path.resolve(): binary for binary in reversed(binaries) if binary is not None}
@@ -238,7 +238,7 @@ class EmbeddedRedis:
         try:
             lock = os.open(self.directory / "server.lock", flags, 0o600)
         except OSError as error:
-            raise StreamsError(f"{self.directory} cannot be used ({error.strerror}); set STREAMS_HOME") from error
+            raise ConfigurationError(f"{self.directory} cannot be used ({error.strerror}); set STREAMS_HOME") from error
         owned = False
         try:
             with contextlib.suppress(BlockingIOError):
@@ -293,8 +293,8 @@ def _make_private(directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         facts = directory.lstat()
     except OSError as error:
-        raise StreamsError(f"{directory} cannot be used ({error.strerror}); set STREAMS_HOME to another") from error
+        raise ConfigurationError(f"{directory} cannot be used ({error.strerror}); set STREAMS_HOME") from error
     if not stat.S_ISDIR(facts.st_mode) or facts.st_uid != os.geteuid() or facts.st_mode & 0o022:
-        raise StreamsError(
+        raise ConfigurationError(
             f"{directory} must be a directory of yours that no other user may write to (chmod 700); or set STREAMS_HOME"
         )

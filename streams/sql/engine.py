@@ -8,7 +8,7 @@ from sqlalchemy import event, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-from streams.errors import StreamsError
+from streams.errors import ConfigurationError
 from streams.sql.settings import SqlSettings
 
 _DRIVERS: Final = {
@@ -18,6 +18,7 @@ _DRIVERS: Final = {
     "sqlite": "sqlite+aiosqlite",
     "sqlite+aiosqlite": "sqlite+aiosqlite",
 }
+_NAMED: Final = "the database URL (DATABASE_URL, unless it was given)"
 _SQLITE_PATIENCE: Final = 20.0  # seconds
 
 
@@ -25,22 +26,22 @@ def make_engine(url: str | None = None, **options: Any) -> AsyncEngine:
     """Makes an engine for `postgresql://...` or `sqlite:///file`, or for `DATABASE_URL`; it connects to nothing yet.
 
     `options` go to `create_async_engine` (`pool_size`: at least the handlers that run at once). SQLite files are
-    switched to WAL, so that reading does not stop the writer. Raises `StreamsError` for a URL that is missing, wrong,
-    or of another database.
+    switched to WAL, so that reading does not stop the writer. Raises `ConfigurationError` for a URL that is missing,
+    wrong, or of another database.
     """
     if url is None:
-        configured = SqlSettings().database_url
+        configured = SqlSettings.load().database_url
         url = configured.get_secret_value() if configured else ""
     if not url:
-        raise StreamsError("no database is configured; set DATABASE_URL to postgresql://... or sqlite:///file")
+        raise ConfigurationError("no database is configured; set DATABASE_URL to postgresql://... or sqlite:///file")
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError):  # a port that is no number is the latter
         # Its text quotes the URL, which has a password in it.
-        raise StreamsError("the database URL cannot be parsed; write postgresql://user:password@host/name") from None
+        raise ConfigurationError(f"{_NAMED} cannot be parsed; write postgresql://user:password@host/name") from None
     driver = _DRIVERS.get(parsed.drivername)
     if driver is None:
-        raise StreamsError(f"database URLs begin with postgresql:// or sqlite:///, not {parsed.drivername}://")
+        raise ConfigurationError(f"{_NAMED} must begin with postgresql:// or sqlite:///, not {parsed.drivername}://")
     if driver == "sqlite+aiosqlite":
         # A writer that waits for SQLite's lock polls, without a queue: with Python's 5 s, busy writers starve some.
         options["connect_args"] = {"timeout": _SQLITE_PATIENCE, **options.get("connect_args", {})}

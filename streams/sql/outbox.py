@@ -41,7 +41,7 @@ class Outbox:
     """
 
     def __init__(self, settings: Settings | None = None) -> None:
-        settings = settings or Settings()
+        settings = settings or Settings.load()
         self._most = settings.max_bytes if settings.storage_url is None else MOST
         self._source = settings.source or f"/{settings.app}"
 

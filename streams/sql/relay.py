@@ -17,12 +17,11 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from pydantic import ValidationError
 from sqlalchemy import delete, exc, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncEngine
 
 from streams.client.client import Streams
-from streams.errors import PublishUncertain, Refused, StreamsError, Unreachable
+from streams.errors import PublishUncertain, Refused, StreamsError, Unreachable, exit_on_error
 from streams.logs import configure_unless_done, get_logger
 from streams.messages.error_text import describe
 from streams.redis.keys import LANES
@@ -203,15 +202,9 @@ async def serve(engine: AsyncEngine, streams: Streams) -> None:
 
 def main() -> int:
     """Runs a relay from `DATABASE_URL` and `REDIS_URL`; returns the exit code (docs/operate/operations.md)."""
-    try:
+    with exit_on_error():
         configure_unless_done()
         asyncio.run(serve(make_engine(), Streams()))
-    except Refused as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 78
-    except (StreamsError, ValidationError) as error:
-        sys.stderr.write(f"error: {describe(error) if isinstance(error, ValidationError) else error}\n")
-        return 2
     return 0
 
 

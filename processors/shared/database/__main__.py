@@ -22,6 +22,7 @@ from processors.shared.database.database import open_database
 from processors.shared.database.sample_data.seed import seed as fill
 from processors.shared.database.tables import businesses
 from streams import StreamsError
+from streams.errors import EXIT_USAGE, ConfigurationError
 from streams.messages import describe
 
 _T = TypeVar("_T")
@@ -135,7 +136,7 @@ def _with_engine(work: Callable[[AsyncEngine], Awaitable[_T]]) -> _T:
         return asyncio.run(opened())
     except (StreamsError, SQLAlchemyError, OSError) as error:
         sys.stderr.write(f"error: {error if isinstance(error, StreamsError) else describe(error)}\n")
-        sys.exit(1)
+        sys.exit(EXIT_USAGE if isinstance(error, ConfigurationError) else 1)
 
 
 if __name__ == "__main__":

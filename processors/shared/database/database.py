@@ -9,7 +9,8 @@ from typing import Any, Final
 from sqlalchemy import event
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from streams import Settings, StreamsError
+from streams import Settings
+from streams.errors import ConfigurationError
 from streams.sql import SqlInbox, SqlSettings, make_engine
 
 _FILE: Final = "business.db"
@@ -17,14 +18,14 @@ _FILE: Final = "business.db"
 
 def database_url() -> str:
     """`DATABASE_URL`, or a SQLite file in `STREAMS_HOME` (which is made) when it is not set. It may hold a password."""
-    configured = SqlSettings().database_url
+    configured = SqlSettings.load().database_url
     if configured is not None and configured.get_secret_value():
         return configured.get_secret_value()
-    home = Settings().home
+    home = Settings.load().home
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)  # as the embedded Redis makes it: nobody else's business
     except OSError as error:
-        raise StreamsError(f"STREAMS_HOME={home} cannot be made ({error.strerror}); set DATABASE_URL") from None
+        raise ConfigurationError(f"STREAMS_HOME={home} cannot be made ({error.strerror}); set DATABASE_URL") from None
     return f"sqlite:///{home.absolute() / _FILE}"
 
 
@@ -46,7 +47,7 @@ class Database:
 @asynccontextmanager
 async def open_database() -> AsyncIterator[Database]:
     """The configured database, for `Shared(open_database)` and for programs; closed at the end."""
-    database = Database(connections=Settings().concurrency)
+    database = Database(connections=Settings.load().concurrency)
     try:
         yield database
     finally:

@@ -10,8 +10,7 @@ import sys
 from observability import instrument
 from processors.shared.storage.settings import StorageSettings
 from processors.shared.storage.storages import Storages
-from streams import StreamsError
-from streams.errors import APPLICATION, extra
+from streams.errors import APPLICATION, exit_on_error, extra
 
 
 def main() -> int:
@@ -21,7 +20,7 @@ def main() -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     ).parse_args()
-    try:
+    with exit_on_error():
         with extra("downloads", of=APPLICATION, for_="processors.shared.storage"):
             import uvicorn
 
@@ -29,10 +28,7 @@ def main() -> int:
             from processors.shared.storage.download import download_app
         settings = StorageSettings.load()
         application = download_app(Storages(settings))
-    except StreamsError as error:
-        sys.stderr.write(f"error: {error}\n")
-        return 2
-    instrument("planning-bord-storage")
+        instrument("planning-bord-storage")
     BoundedProtocol.most = settings.links_connections
     # No access log: the addresses are the right to fetch the files.
     uvicorn.run(

@@ -21,7 +21,7 @@ def read_link_secret(settings: StorageSettings) -> bytes:
     """
     if settings.link_secret is not None and (given := settings.link_secret.get_secret_value()):
         return given.encode()
-    home = Settings().home
+    home = Settings.load().home
     path = home / _FILE
     try:
         home.mkdir(mode=0o700, parents=True, exist_ok=True)

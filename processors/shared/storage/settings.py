@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final, Literal, Self, get_args
+from typing import Final, Literal, Self, get_args
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from streams import Settings
-from streams.settings import loaded, with_secrets
+from streams.settings import EnvironmentSettings
 
 Area = Literal["uploads", "exports", "reports"]
 AREAS: Final[tuple[Area, ...]] = get_args(Area)
@@ -20,15 +19,13 @@ _SHORTEST: Final = 32
 _WEEK: Final = 7 * 86_400  # S3 signs nothing for longer
 
 
-class StorageSettings(BaseSettings):
+class StorageSettings(EnvironmentSettings):
     """The settings of the files; every field is the environment variable of the same name in capitals.
 
     `LINK_SECRET` and `STORAGE_URL` are secrets; the first is also read from the file that `LINK_SECRET_FILE` names.
-    `load()` reads them. Making one raises `pydantic.ValidationError` for a value that cannot work and `StreamsError`
-    for an unreadable secret file.
     """
 
-    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True, frozen=True, hide_input_in_errors=True)
+    secret_variables = ("LINK_SECRET",)
 
     # STORAGE_URL: s3://bucket/prefix or file:///directory, the claim store's; files are in its uploads/, exports/ and
     # reports/. A directory below wins for its own area. Without any of them they are in STREAMS_HOME.
@@ -46,16 +43,6 @@ class StorageSettings(BaseSettings):
     links_host: str = "127.0.0.1"  # where it listens
     links_port: int = Field(8002, ge=1, le=65535)
     links_connections: int = Field(400, ge=1, le=100_000)  # open at a time; each may need two file descriptors
-
-    @classmethod
-    def load(cls) -> StorageSettings:
-        """Reads the environment; raises `StreamsError`, one line naming the variable, for what cannot work."""
-        return loaded(cls)
-
-    @model_validator(mode="before")
-    @classmethod
-    def _read_secret_file(cls, values: Any) -> Any:
-        return with_secrets(values, "LINK_SECRET")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -76,4 +63,4 @@ class StorageSettings(BaseSettings):
             return own.absolute().as_uri()
         if self.storage_url is not None and (url := self.storage_url.get_secret_value()):
             return f"{url.rstrip('/')}/{area}"
-        return (Settings().home / area).absolute().as_uri()
+        return (Settings.load().home / area).absolute().as_uri()

@@ -12,7 +12,7 @@ import typer
 from streams.cli.event_input import event_class
 from streams.cli.exit import run
 from streams.cli.output import note, print_rich, row, safe, table, write, write_json
-from streams.cli.session import load_events, load_processors, settings
+from streams.cli.session import load_events, load_processors
 from streams.errors import StreamsError
 
 
@@ -49,8 +49,9 @@ def schema(
 
 def _events() -> list[Any]:
     from streams.events.event import registered, registered_types
+    from streams.settings import Settings
 
-    load_events(settings())
+    load_events(Settings.load())
     return [event for event in map(registered, registered_types()) if event is not None]
 
 
@@ -98,11 +99,12 @@ def _tell(found: list[Any], lines: Sequence[object], *, json: bool) -> None:
 
 async def _asyncapi(modules: list[str], *, yaml: bool) -> None:
     from streams.events.asyncapi import document
+    from streams.settings import Settings
 
     groups: dict[str, set[str]] = {}
     for processor in load_processors(modules):
         groups.setdefault(processor.name, set()).update(processor.subscriptions)
-    described = document(settings().app, version("planning-bord-streams"), _events(), groups)
+    described = document(Settings.load().app, version("planning-bord-streams"), _events(), groups)
     if not yaml:
         write_json(described)
         return
