@@ -47,7 +47,8 @@ from processors.shared.storage import StorageSettings
 from streams import Settings
 from streams.cli.application import application
 from streams.events.privacy import PII, marked_fields
-from streams.inspecting.facts import State
+from streams.inspecting import states as states_module
+from streams.inspecting.states import Cause, State
 from streams.messages.message import CARRIED, FIELDS
 from streams.sql import SqlSettings
 from tests.faults import test_why as processes
@@ -481,11 +482,22 @@ def test_the_fields_of_a_message_are_the_documented_ones() -> None:
     assert [name.encode() for name in rows("docs/reference/wire-format.md", "Redelivered messages")] == CARRIED
 
 
-def test_the_reasons_are_the_documented_ones() -> None:
-    """Every state that `doctor why` tells has its row, and a test that constructs it."""
-    known = set(get_args(State))
-    assert set(rows("docs/operate/why.md", "The states")) == known
-    assert {state for state, *_ in test_why.SITUATIONS.values()} | processes.COVERED == known
+def test_the_states_are_the_documented_ones() -> None:
+    """In the table of each page, in the docstring of the type, and each of `doctor why` in a test that makes it; the
+    same for what keeps an event in a state.
+    """
+    states, causes = list(get_args(State)), set(get_args(Cause)) - {""}
+    pages = {
+        "docs/operate/why.md": "The states", "docs/operate/cli.md": "States",
+        "docs/reference/glossary.md": "The states of an event in a group",
+    }  # fmt: skip
+    for page, heading in pages.items():
+        assert list(rows(page, heading)) == states, page
+    source = Path(states_module.__file__ or "").read_text(encoding="utf-8")
+    assert re.findall(r"^\| (\w+) \|", source, re.MULTILINE)[1:] == states
+    assert set(rows("docs/operate/why.md", "The causes")) == causes
+    made = {word for state, *_ in test_why.SITUATIONS.values() for word in state.split()}
+    assert made | processes.COVERED == {*states, *causes}
 
 
 def test_the_events_are_the_documented_ones() -> None:

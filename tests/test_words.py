@@ -55,10 +55,6 @@ RETIRED: Final[Mapping[str, str]] = {
 _ANY: Final = re.compile(rf"\b(?:{'|'.join(RETIRED)})\b", re.IGNORECASE)
 
 ALLOWED: Final[Mapping[tuple[str, str], str]] = {
-    ("streams/cli/commands/status.py", "in line"): "the state of a message behind its key, in the output of `status`",
-    ("streams/inspecting/explanation.py", "in line"): "the state itself",
-    ("streams/inspecting/group_status.py", "in line"): "the state itself",
-    ("docs/operate/cli.md", "in line"): "the state itself, in the table of states",
 }
 """(where, phrase) of what stays: names that are in use elsewhere, until these are renamed."""
 

@@ -16,6 +16,7 @@ from processors.shared.database.migration import prepare
 from processors.shared.database.tables import businesses
 from processors.shared.safe_text import business_shown
 from streams import NotFound, Streams, StreamsError
+from streams.inspecting import SETTLED
 
 DONE: Final = 0
 FAILED: Final = 3
@@ -70,11 +71,13 @@ async def wait_for_outcome(
         is_late = time.monotonic() >= deadline
         if looks % _LOOKS == 0 or is_late:
             state = await _state(streams, event_id, group)
-            if state in ("dead", "acked"):
+            if state in SETTLED:
                 if (ended := await look()) is not None:  # it has ended between the two looks
                     return ended
                 if state == "dead":
                     return FAILED, {"outcome": "dead", "why": f"streams dead show {group} {event_id}"}
+                if state != "acked":
+                    return FAILED, {"outcome": state, "why": f"streams doctor why {event_id}"}
                 return DONE, {"outcome": "handled", "what": f"streams event {event_id}"}  # nothing had to be done
             if is_late:
                 return TOO_LATE, {"outcome": "waiting", "state": state, "follow": f"streams event {event_id} --follow"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 from streams.admin import scripts as admin_scripts
 from streams.admin.claim_cleanup import release
@@ -20,21 +20,20 @@ from streams.settling import scripts as settling_scripts
 if TYPE_CHECKING:
     from streams.app import App
     from streams.inspecting.group_status import GroupStatus
+    from streams.inspecting.states import State
     from streams.redis.partition import Partition
-
-State = Literal["cancelled", "cancelling", "acked", "dead", "discarded", "expired", "missed"]
 
 _LOOKS: Final = 20  # an event that moves (due, delivered, retried) between the look and the script is looked for again
 
 
 @dataclass(frozen=True, slots=True)
 class Cancellation:
-    """What became of a call-off, group by group.
+    """The state of the event in each group, after it was cancelled.
 
-    `cancelled`: it will not be handled. `cancelling`: it has been delivered, and its consumer is told to stop it; how
-    that ended is in its trail (`streams event ID`): `cancelled`, or `acked` if the handler was done first. `acked`,
-    `dead`, `discarded`, `expired`, `missed`: it was over already, and nothing changed. `groups` is empty if no group
-    has ever read the stream: the event is gone then, and `before` says that it was before.
+    `cancelled`: it will not be handled. `running`: it has been delivered, and its consumer is asked to stop it; how
+    that ended is in its status (`streams event ID`): `cancelled`, or `acked` if the handler was done first. `acked`,
+    `dead`, `expired`, `skipped`: it was settled before, and nothing changed. `groups` is empty if no group has ever
+    read the stream: the event is gone then, and `before` says that it was before.
     """
 
     id: str
@@ -47,7 +46,7 @@ class Cancellation:
 
 
 async def cancel(client: App, id: str, *, by: str = "") -> Cancellation:
-    """Calls off the event with this id in every group that has not finished it.
+    """Cancels the event with this id in every group that has not finished it.
 
     Raises `NotFound`, `Unreachable` or `Refused`; `StreamsError` when the event kept moving for 20 looks.
     """
@@ -88,11 +87,10 @@ class _Attempt:
             return self._done
         open_groups: list[GroupStatus] = []
         for group in self._trail.groups:
-            match group.state:
-                case "acked" | "dead" | "discarded" | "cancelled" | "expired" | "missed":
-                    self._done[group.group] = group.state
-                case _:
-                    open_groups.append(group)
+            if group.is_settled:
+                self._done[group.group] = group.state
+            else:
+                open_groups.append(group)
         self.message = message = self.message or await self._kept_by(open_groups)
         if message is None:
             return None if open_groups else self._done
@@ -168,7 +166,7 @@ class _Attempt:
         for group, state in states.items():
             if state == "delivered":
                 return False
-            self._done[group] = "cancelled" if state == "cancelled" else "cancelling"
+            self._done[group] = "cancelled" if state == "cancelled" else "running"
         return len(states) == len(calls)
 
     def _note(self, message: Message) -> list[bytes]:

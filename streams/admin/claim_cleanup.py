@@ -31,8 +31,6 @@ log = get_logger("streams.orphans")
 OLD_ENOUGH: Final = timedelta(days=1)
 """An object is stored before its event is published, and an outbox or inbox may hold the event for a while."""
 
-_OVER: Final = ("acked", "discarded", "cancelled", "expired", "missed")
-
 
 @dataclass(frozen=True, slots=True)
 class Swept:
@@ -93,7 +91,7 @@ async def _is_needed(client: App, event_id: str) -> bool:
         return await _is_dead(client, event_id)
     if trail.entry_id or trail.due_in is not None or not trail.complete:
         return True
-    return any(group.state not in _OVER for group in trail.groups) or await _is_dead(client, event_id)
+    return any(not group.is_settled or group.dead_letter for group in trail.groups) or await _is_dead(client, event_id)
 
 
 async def _is_dead(client: App, event_id: str) -> bool:

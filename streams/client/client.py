@@ -30,10 +30,10 @@ if TYPE_CHECKING:
     from streams.admin.trim import Trimmed
     from streams.dead_letters.dead_letters import DeadLetters
     from streams.inspecting.event_status import EventStatus
-    from streams.inspecting.facts import Reason
     from streams.inspecting.follow import Update
     from streams.inspecting.reconciliation import Accounts
     from streams.inspecting.snapshot import Snapshot
+    from streams.inspecting.states import Reason
     from streams.scheduling.admin import Schedules
 
 

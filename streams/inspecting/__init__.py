@@ -10,20 +10,22 @@ from streams import exports
 if TYPE_CHECKING:
     from streams.inspecting.diagnosis import why
     from streams.inspecting.event_status import EventStatus
-    from streams.inspecting.facts import Reason
     from streams.inspecting.follow import Update
     from streams.inspecting.group_status import GroupStatus
     from streams.inspecting.reconciliation import Accounts
     from streams.inspecting.snapshot import GroupState, Snapshot
     from streams.inspecting.snapshot_reader import take_snapshot
+    from streams.inspecting.states import SETTLED, Reason, State
 
 __all__ = [
+    "SETTLED",
     "Accounts",
     "EventStatus",
     "GroupState",
     "GroupStatus",
     "Reason",
     "Snapshot",
+    "State",
     "Update",
     "take_snapshot",
     "why",
@@ -32,7 +34,7 @@ __all__ = [
 _HOMES: Final = {
     "streams.inspecting.diagnosis": ("why",),
     "streams.inspecting.event_status": ("EventStatus",),
-    "streams.inspecting.facts": ("Reason",),
+    "streams.inspecting.states": ("SETTLED", "Reason", "State"),
     "streams.inspecting.follow": ("Update",),
     "streams.inspecting.group_status": ("GroupStatus",),
     "streams.inspecting.reconciliation": ("Accounts",),

@@ -12,7 +12,7 @@ from streams.events.event import registered
 from streams.inspecting.consumer_report import Question, ask
 from streams.inspecting.event_status import EventStatus
 from streams.inspecting.explanation import delayed, explain
-from streams.inspecting.facts import Facts, Reason
+from streams.inspecting.states import Facts, Reason
 from streams.messages.event_ids import made_at
 from streams.redis.entries import Entries, milliseconds, position
 from streams.redis.refusal import refusing, unless_missing, unless_odd
@@ -27,7 +27,6 @@ _AHEAD_MOST: Final = 200_000  # unread entries that are counted
 _SAMPLE: Final = 0.5  # seconds over which the rate of a group is measured
 _SKEW_MS: Final = 5_000  # that a publisher's clock may be ahead of Redis'
 _FULL: Final = 0.99
-_OPEN: Final = ("unread", "running", "retrying", "snoozed")
 _ENTRY: Final = re.compile(r"\d{1,20}-\d{1,20}")
 
 
@@ -64,9 +63,9 @@ class _Inquiry:
         key = self._stream_of(trail)
         subscribed = [name for name, sources in self._read.items() if key in sources]
         if trail.due_in is not None:
-            if not subscribed:
+            if not trail.groups:
                 return (_unsubscribed(trail, delay=trail.due_in),)
-            return tuple([delayed(name, trail.due_in, await self._facts(name, trail)) for name in sorted(subscribed)])
+            return tuple([delayed(group, await self._facts(group.group, trail)) for group in trail.groups])
         known = {group.group: group for group in trail.groups}
         reasons = await asyncio.gather(*(self._reason(trail, known[name]) for name in sorted(known)))
         gone = []  # one that was cancelled before any group had it was not trimmed
@@ -105,11 +104,11 @@ class _Inquiry:
         source = f"{keys.tag}:{short}" if short.startswith("inbox:") else f"{keys.tag}:stream:{short}" if short else ""
         facts: dict[str, Any] = {}
         alive = [who for who, age in beats.items() if age <= self._settings.lease]
-        if group is not None and group.state in (*_OPEN, "acked") and group.where != "due":
+        if group is not None and (group.state == "acked" or not group.is_settled) and group.where != "due":
             question = Question(message.type if message else "", source, entry_id)
             facts["reports"] = await ask(self._partition, name, question, alive)
             beats = await self._beats(name)
-        if group is not None and group.state in _OPEN and source:
+        if group is not None and not group.is_settled and source:
             call = f"{source} {entry_id}"
             facts["cancelled"] = await unless_odd(self._redis.zscore(keys.cancelled(name), call)) is not None
         if source and group is not None and group.state != "running" and facts.get("reports"):
@@ -169,9 +168,9 @@ class _Inquiry:
         made = made_at(trail.id)
         if made and made < whole(began.lstrip("(").partition("-")[0]):
             text = f"{name} began when it had been trimmed from {self._keys.short(key)}: it never received it"
-            return Reason(name, "missed", text, "publish it anew, if it must be handled")
+            return Reason(name, "skipped", "missed", text, "publish it anew, if it must be handled")
         text = f"it was trimmed from {self._keys.short(key)}, which removes only what every group has finished"
-        return Reason(name, "trimmed", text)
+        return Reason(name, "acked", "trimmed", text)
 
 
 async def _unknown(client: App, id: str) -> Reason:
@@ -185,16 +184,16 @@ async def _unknown(client: App, id: str) -> Reason:
             full = full or await _full(partition)
     if made > now + 60_000:
         text = f"no event {id} in {app}: by its id it was made in {format_duration((made - now) / 1000)}"
-        return Reason("", "unknown", f"{text}, in the future", "check the id, and the clock of its publisher")
+        return Reason("", "", "unknown", f"{text}, in the future", "check the id, and the clock of its publisher")
     if full:
         full = f"; Redis is full ({full}) and refuses new events"
     if not holes:
         place = client.connections.place
         text = f"it was never published to {app} at {place}: nothing that came after it has been removed{full}"
         remedy = "check the id, REDIS_URL and QUEUE_PREFIX of its publisher, and what publish() raised there"
-        return Reason("", "unknown", text, "raise maxmemory, then publish it again" if full else remedy)
+        return Reason("", "", "unknown", text, "raise maxmemory, then publish it again" if full else remedy)
     text = f"it was never published to {app}, or it is gone: {'; '.join(holes[:3])}{full}"
-    return Reason("", "trimmed", text, "streams gaps says what went before it was settled")
+    return Reason("", "", "trimmed", text, "streams gaps says what went before it was settled")
 
 
 async def _full(partition: Partition) -> str:
@@ -252,10 +251,16 @@ def _entries(count: int) -> str:
 def _cancelled(record: dict[str, str]) -> Reason:
     at = record.get("at", "")[:19].replace("T", " ")
     text = f"it was cancelled by {record.get('consumer') or '?'} at {at or '?'} UTC, before any group had it"
-    return Reason("", "cancelled", text, "publish it anew, if that was wrong")
+    return Reason("", "cancelled", "", text, "publish it anew, if that was wrong")
 
 
 def _unsubscribed(trail: EventStatus, delay: float | None = None) -> Reason:
     waits = f" (it is due in {format_duration(delay)})" if delay is not None else ""
     text = f"no group reads {trail.stream}{waits}: it is kept, and no group handles it"
-    return Reason("", "unsubscribed", text, "start a processor that has a handler for its type")
+    return Reason(
+        "",
+        "unread" if delay is None else "waiting",
+        "unsubscribed",
+        text,
+        "start a processor that has a handler for its type",
+    )

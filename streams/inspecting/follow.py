@@ -11,30 +11,30 @@ from redis.exceptions import ResponseError
 from streams.errors import NotFound
 from streams.handlers.progress import ProgressReport
 from streams.inspecting.event_status import EventStatus
+from streams.inspecting.states import SETTLED, State
 from streams.redis.refusal import refusing
 
 if TYPE_CHECKING:
     from streams.app import App
     from streams.inspecting.group_status import GroupStatus
 
-_SETTLED: Final = ("acked", "dead", "discarded", "cancelled", "expired", "missed")
 _SOON: Final = 0.05  # seconds between two looks after something has happened; doubled while nothing does
 _LATER: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """A change: the group's `state` (see `GroupStatus`), its `attempt`, and how far its handler says it has come."""
+    """A change: the group's `state` (see `State`), its `attempt`, and how far its handler says it has come."""
 
     group: str
-    state: str
+    state: State
     attempt: int
     reached: ProgressReport | None = None
 
     @property
     def is_last(self) -> bool:
         """Whether the group is through with the event."""
-        return self.state in _SETTLED
+        return self.state in SETTLED
 
     def as_json(self) -> dict[str, Any]:
         """The same as JSON values, flat."""
@@ -101,13 +101,13 @@ class _Watch:
         groups = self._groups()
         new = [self._note(group.group, group.state, group.attempts, reached.get(group.group)) for group in groups]
         never = self._trail.cancelled is not None and not groups
-        self.is_over = never or (bool(groups) and all(group.state in _SETTLED for group in groups))
+        self.is_over = never or (bool(groups) and all(group.is_settled for group in groups))
         return [step for step in new if step is not None]
 
     def _groups(self) -> list[GroupStatus]:
         return [group for group in self._trail.groups if self._group in ("", group.group)]
 
-    def _note(self, group: str, state: str, attempts: int, reached: ProgressReport | None) -> Update | None:
+    def _note(self, group: str, state: State, attempts: int, reached: ProgressReport | None) -> Update | None:
         step = Update(group, state, attempts, reached)
         if self._steps.get(group) == step:
             return None
@@ -126,7 +126,7 @@ class _Watch:
         """Whether nothing can have changed: a look at one entry for each group, where the trail reads whole streams."""
         groups = self._groups()
         return bool(groups) and all(
-            [group.state in _SETTLED or (group.state == "running" and await self._holds(group)) for group in groups]
+            [group.is_settled or (group.state == "running" and await self._holds(group)) for group in groups]
         )
 
     async def _holds(self, group: GroupStatus) -> bool:

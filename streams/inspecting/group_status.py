@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from streams.handlers.progress import ProgressReport
+from streams.inspecting.states import SETTLED, State
 from streams.messages.letter import Letter
 from streams.messages.message import KEY, Message, decode
 from streams.redis.entries import Entries, Entry, milliseconds, position
@@ -24,22 +25,23 @@ _WAITING_MOST: Final = 20_000
 _LOOKS: Final = 5
 _BEGAN: Final = re.compile(rb"\(?[0-9]{1,20}-[0-9]{1,20}")
 _DEAD: Final = ("dead_lettered", "edited")
+_ENDED: Final[dict[str, State]] = {
+    "dead_lettered": "dead", "edited": "dead", "discarded": "dead", "cancelled": "cancelled", "expired": "expired",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class GroupStatus:
     """Where one group has the event.
 
-    `state` is `waiting` (delayed, not in the stream yet), `unread`, `running` (delivered, not settled), `retrying` or
-    `snoozed` (waits, or is back in the inbox), `in line` (in an ordered group, another message of its key has the
-    turn), `limited` (its handler is at its limit), `acked` (handled, or nothing to do in this group), `dead`,
-    `discarded`, `cancelled`, `expired` or `missed` (the group began further on in its stream). `where` is the stream
-    and the entry, or `due`, or empty. `due_in` and `idle` are in seconds. `history` holds how earlier deliveries ended,
-    `progress` how far the last one has come, if its handler says so.
+    `where` is the stream and the entry, or `due`, or empty. `due_in` and `idle` are in seconds. `queued_behind` says
+    what a `queued` one waits for: another message of its `key`, or the `limit` of its handler. A `dead` one without a
+    `dead_letter` was discarded. `history` holds how earlier deliveries ended, `progress` how far the last one has come,
+    if its handler says so.
     """
 
     group: str
-    state: str
+    state: State
     where: str
     attempts: int
     deliveries: int
@@ -54,6 +56,12 @@ class GroupStatus:
     history: tuple[dict[str, str], ...] = ()
     waiting_id: str = ""
     progress: ProgressReport | None = None
+    queued_behind: Literal["", "key", "limit"] = ""
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether the group has finished with it."""
+        return self.state in SETTLED
 
 
 class GroupSearch:
@@ -143,7 +151,7 @@ class GroupSearch:
         failures, before, replays = (carried.failures, carried.deliveries, carried.replays) if carried else (0, 0, 0)
         errors = tuple(carried.errors) if carried else ()
         if await self._is_unread(group, key, entry_id):
-            state = "retrying" if failures else "unread"
+            state: State = "retrying" if failures else "unread"
             return GroupStatus(group, state, where, failures, before, replays, errors=errors, history=history)
         pending = await unless_odd(self._redis.xpending_range(key, group, entry_id, entry_id, 1))
         if pending:
@@ -162,7 +170,7 @@ class GroupSearch:
         waiting_id = f"{group} {self._keys.short(key)} {entry_id.decode()}"
         waits = await self._peek(group, [waiting_id], history)
         if waits is None and not history and await self._is_missed(group, key, entry_id):
-            return GroupStatus(group, "missed", where, 0, 0)
+            return GroupStatus(group, "skipped", where, 0, 0)
         return waits
 
     async def _is_missed(self, group: str, key: str, entry_id: bytes) -> bool:
@@ -209,10 +217,12 @@ class GroupSearch:
         now = seconds * 1000 + microseconds // 1000
         carried = Message.decode(b"0-0", fields, came_back=True).carried
         last = history[-1] if history else {}
+        state: State = "queued"
+        behind: Literal["", "key", "limit"] = ""
         if due >= NEVER_MS:
-            state, reason = "in line", await self._in_line(group, fields)
+            behind, reason = "key", await self._behind_key(group, fields)
         elif due == LIMITED_MS:
-            state, reason = "limited", await self._limited(group, fields, now)
+            behind, reason = "limit", await self._at_limit(group, fields, now)
         else:
             state = "snoozed" if last.get("outcome") == "snoozed" else "retrying"
             reason = last.get("reason", "")
@@ -229,15 +239,16 @@ class GroupSearch:
             errors=tuple(carried.errors) if carried else (),
             history=history,
             waiting_id=waiting_id.decode("utf-8", "replace"),
+            queued_behind=behind,
         )
 
-    async def _in_line(self, group: str, fields: list[bytes]) -> str:
+    async def _behind_key(self, group: str, fields: list[bytes]) -> str:
         message = Message.decode(b"0-0", fields)
         holder = await unless_odd(self._redis.hget(self._keys.turns(group), message.values[KEY]))
         source, _, entry_id = (holder or b"").decode("utf-8", "replace").partition("#")[0].rpartition(" ")
         return f"it queues behind {self._keys.short(source)} {entry_id} with the same key {message.key}"
 
-    async def _limited(self, group: str, fields: list[bytes], now: int) -> str:
+    async def _at_limit(self, group: str, fields: list[bytes], now: int) -> str:
         limits = self._keys.limits(group)
         name = pairs(fields).get(b"limitedby", b"").decode("utf-8", "replace")
         what = await unless_odd(self._redis.hget(f"{limits}:{name}", "what"))
@@ -280,7 +291,7 @@ class GroupSearch:
         return None
 
     def _settled(self, group: str, last: str, history: tuple[dict[str, str], ...]) -> GroupStatus:
-        state = last if last in ("discarded", "cancelled", "expired") else "acked"
+        state = _ENDED.get(last, "acked")
         record = history[-1] if history and last != "replayed" else {}  # after a replay it began anew
         attempts = whole(record.get("attempt"), 1) or 1
         replays = sum(line.get("outcome") == "replayed" for line in history)
@@ -291,7 +302,7 @@ class GroupSearch:
             attempts,
             whole(record.get("deliveries"), 1) or 1,
             replays,
-            reason=record.get("reason", "") if state != "acked" else "",
+            reason=record.get("reason") or (last if last == "discarded" else "") if state != "acked" else "",
             error=record.get("error", "") if state != "acked" else "",
             history=history,
         )

@@ -92,7 +92,7 @@ class GroupState:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What waits in the `due` set. `delayed` are events for everybody, `in_line` waits for its turn or at a limit, the
+    """What waits in the `due` set. `delayed` are events for everybody, `queued` waits for its turn or at a limit, the
     rest are retries and snoozes of one group; `next_due` is in seconds from now, below zero when it is overdue.
     """
 
@@ -100,7 +100,7 @@ class Waiting:
     delayed: int
     overdue: int
     next_due: float | None
-    in_line: int = 0
+    queued: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,7 @@ def join(parts: Sequence[Snapshot], accounts: Accounts) -> Snapshot:
         total=sum(part.waiting.total for part in parts),
         delayed=sum(part.waiting.delayed for part in parts),
         overdue=sum(part.waiting.overdue for part in parts),
-        in_line=sum(part.waiting.in_line for part in parts),
+        queued=sum(part.waiting.queued for part in parts),
         next_due=min((due for part in parts if (due := part.waiting.next_due) is not None), default=None),
     )
     return replace(

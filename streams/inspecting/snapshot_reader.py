@@ -58,8 +58,8 @@ class _Look:
         head.zrange(keys.due(), 0, 0, withscores=True)
         head.zcount(keys.due(), LIMITED_MS, "+inf")
         (seconds, microseconds), info, *rest = await head.execute(raise_on_error=False)
-        registry, total, first, in_line = map(unless_missing, rest)  # a key that is damaged is as one that is missing
-        total, in_line = total or 0, in_line or 0
+        registry, total, first, queued = map(unless_missing, rest)  # a key that is damaged is as one that is missing
+        total, queued = total or 0, queued or 0
         self._now = seconds * 1000 + microseconds // 1000
         overdue = await unless_odd(self._redis.zcount(keys.due(), "-inf", self._now - 1)) or 0
         read = keys.registry(registry or {})
@@ -71,7 +71,7 @@ class _Look:
                     read[name].append(key)
         counts = await count_waiting(self._redis, keys.due(), total)
         states = [await self._group(name, read[name], infos, groups, counts.get(name, 0)) for name in sorted(read)]
-        next_due = (min(max(first[0][1], 0), NEVER_MS) - self._now) / 1000 if total > in_line and first else None
+        next_due = (min(max(first[0][1], 0), NEVER_MS) - self._now) / 1000 if total > queued and first else None
         server = await Server.read(self._partition, info)
         return Snapshot(
             datetime.fromtimestamp(self._now / 1000, UTC),
@@ -79,7 +79,7 @@ class _Look:
             server,
             tuple(self._stream(key, infos[key]) for key in lanes if key in infos),
             tuple(states),
-            Waiting(total, counts.get("", 0), overdue, next_due, in_line),
+            Waiting(total, counts.get("", 0), overdue, next_due, queued),
             Accounts((), ()),
             (server,),
         )

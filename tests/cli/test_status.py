@@ -173,7 +173,7 @@ async def test_doctor_why(cli: Cli, client: Streams, settings: Settings) -> None
         assert text.out == "email: email is paused: no handler starts\n  -> streams resume email\n"
         (reason,) = (await cli("doctor", "why", other.id, "--json")).json()
         assert reason == {
-            "group": "email", "state": "paused", "why": "email is paused: no handler starts",
+            "group": "email", "state": "unread", "cause": "paused", "why": "email is paused: no handler starts",
             "remedy": "streams resume email",
         }  # fmt: skip
     result = await cli("doctor", "why", "019ab2c4-5d6e-7f80-9a1b-2c3d4e5f6071")
@@ -240,12 +240,12 @@ async def test_what_stands_in_line_is_never_due(cli: Cli, client: Streams, setti
     await wait_until(lambda: client.redis.zcard(client.keys.due()))
 
     async def waits() -> bool:
-        return (await client.snapshot()).waiting.in_line == 2
+        return (await client.snapshot()).waiting.queued == 2
 
     await wait_until(waits)
     assert (await client.snapshot()).waiting.next_due is None
     result = await cli("status")
-    assert "waiting 2: 0 delayed, 0 retries and snoozes, 2 in line\n" in result.out
+    assert "waiting 2: 0 delayed, 0 retries and snoozes, 2 queued\n" in result.out
     assert "none is late" in (await cli("doctor")).out
     let_go.set()
     await consumer.stop()

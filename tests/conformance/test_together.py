@@ -54,7 +54,7 @@ async def test_what_stands_in_line_is_called_off(engine: Engine) -> None:
 
     await engine.start(probe)
     first, second, third = [await engine.streams.publish(Noted(n=n), key="berlin") for n in (1, 2, 3)]
-    await becomes(engine, second.id, "in line")
+    await becomes(engine, second.id, "queued")
     assert (await engine.streams.cancel(second.id)).groups == {"probe": "cancelled"}
     await becomes(engine, first.id, "retrying")
     await engine.streams.cancel(first.id)
@@ -170,7 +170,7 @@ async def test_a_limit_lets_so_many_run_at_once_and_tells_who_waits(engine: Engi
     async def is_full() -> bool:
         trails = [(await engine.streams.event(receipt.id)).groups for receipt in receipts]
         states = sorted(group.state for groups in trails for group in groups)
-        return states == ["limited"] * 3 + ["running"] * 2
+        return states == ["queued"] * 3 + ["running"] * 2
 
     await wait_until(is_full)
     free.set()

@@ -159,7 +159,7 @@ async def test_an_operator_runs_every_command(
     for id in (done, rejected, running, waiting):
         await operator("doctor", "why", id)
     assert "cancelled" in (await operator("cancel", waiting)).out
-    assert "cancelling" in (await operator("cancel", running)).out
+    assert "is asked to stop it" in (await operator("cancel", running)).out
     await wait_until(lambda: is_(running, "cancelled"))
     await operator("pause", "email")
     await operator("doctor", "why", await publish(11))

@@ -40,7 +40,7 @@ async def test_what_is_newer_than_a_process_is_handled_by_the_next(
 
     await wait_until(waits, 20)
     (reason,) = await streams.why(receipts[0].id)
-    assert reason.state == "newer"
+    assert reason.cause == "unsupported"
     assert "version 2 is newer than this code, which knows 1" in reason.why
     assert "deploy the code of labels that knows version 2" in reason.remedy
     assert not log.exists() or not read(log)

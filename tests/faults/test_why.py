@@ -8,14 +8,14 @@ from collections.abc import AsyncIterator
 import pytest
 
 from streams import Streams
-from streams.inspecting.facts import Reason, State
+from streams.inspecting.states import Reason
 from tests.faults.conftest import ProbeLog, SpawnProbe
 from tests.support.programs.probe import Probed
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.newest_redis
 
-COVERED: set[State] = {"silent", "unresponsive", "overdue", "dead"}
+COVERED = {"silent", "unresponsive", "overdue", "dead"}
 """The states that are made here."""
 
 
@@ -32,14 +32,14 @@ async def publish(streams: Streams, **options: object) -> str:
     return (await streams.publish(Probed(n=1, **options), delay=delay)).id  # type: ignore[arg-type]
 
 
-async def told(streams: Streams, id: str, state: State, *words: str) -> Reason:
+async def told(streams: Streams, id: str, state: str, *words: str) -> Reason:
     """Waits until why says so."""
     seen: list[Reason] = []
 
     async def look() -> bool:
         (reason,) = await streams.why(id)
         seen.append(reason)
-        return reason.state == state and all(word in reason.why for word in words)
+        return state in (reason.state, reason.cause) and all(word in reason.why for word in words)
 
     await wait_until(look, 20, lambda: f"{state} {words}, not {seen[-1:]}")
     return seen[-1]

@@ -20,7 +20,7 @@ async def test_every_group_says_why_in_one_sentence(streams: Streams, start: Sta
     """And names the command that mends it. On the command line: `streams doctor why ID`."""
     receipt = await streams.publish(OrderPlaced(order_id=7))
     (reason,) = await streams.why(receipt.id)
-    assert (reason.group, reason.state) == ("", "unsubscribed")
+    assert (reason.group, reason.state, reason.cause) == ("", "unread", "unsubscribed")
 
     await start(packing)
 
@@ -39,8 +39,9 @@ async def test_what_keeps_a_group_from_beginning_is_named(streams: Streams, star
     receipt = await streams.publish(OrderPlaced(order_id=8))
 
     (reason,) = await streams.why(receipt.id)
-    assert (reason.state, reason.remedy) == ("paused", "streams resume packing")
+    assert (reason.state, reason.cause, reason.remedy) == ("unread", "paused", "streams resume packing")
 
     await streams.resume("packing")
     (reason,) = await streams.why(receipt.id)
-    assert (reason.state, reason.remedy) == ("no_consumer", "python -m processors.packing")
+    assert (reason.state, reason.cause) == ("unread", "no_consumer")
+    assert reason.remedy == "python -m processors.packing"

@@ -316,7 +316,7 @@ class Machine(RuleBasedStateMachine):
             self._move("waiting" if waited else "unread", "cancelled")
             self._end(id)
         else:
-            assert (state, waited) == ("cancelling", 0)
+            assert (state, waited) == ("running", 0)
             assert self.counts["pending"]
 
     @rule(on=st.booleans())

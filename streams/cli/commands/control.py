@@ -12,12 +12,11 @@ from streams.cli.session import opened
 
 _SAID = {
     "cancelled": "cancelled: it will not be handled",
-    "cancelling": "cancelling: it has been delivered, and its consumer is asked to stop it (see streams event)",
+    "running": "running: it has been delivered, and its consumer is asked to stop it (see streams event)",
     "acked": "acked: it was handled before",
     "dead": "dead: it was dead-lettered before",
-    "discarded": "discarded before",
     "expired": "expired before",
-    "missed": "missed: it was never delivered to this group",
+    "skipped": "skipped: this group has nothing to do with it",
 }
 
 

@@ -76,7 +76,7 @@ async def _why(id: str, json: bool) -> None:
             write(safe(f"{reason.group}: {reason.why}" if reason.group else reason.why))
             if reason.remedy:
                 write(safe(f"  -> {reason.remedy}"))
-    if any(not reason.group and reason.state in ("unknown", "trimmed") for reason in reasons):
+    if not all(reason.state for reason in reasons):
         raise typer.Exit(EXIT_FAILED)
 
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 _STYLES: Final = {
     "expired": "yellow",
-    "missed": "bold red",
+    "skipped": "dim",
+    "queued": "yellow",
     "acked": "green",
     "dead": "bold red",
     "retrying": "yellow",

@@ -127,9 +127,9 @@ def _waiting(waiting: Waiting, cancelled: int) -> Iterator[Text]:
         yield Text(f"waiting 0{before}")
         return
     due = waiting.next_due
-    back = waiting.total - waiting.delayed - waiting.in_line
+    back = waiting.total - waiting.delayed - waiting.queued
     soon = f"; next due in {format_duration(due)}" if due is not None and due >= 0 else ""
-    line = f", {waiting.in_line:,} in line" if waiting.in_line else ""
+    line = f", {waiting.queued:,} queued" if waiting.queued else ""
     yield Text(
         f"waiting {waiting.total:,}: {waiting.delayed:,} delayed, {back:,} retries and snoozes{line}{soon}{before}"
     )

@@ -170,7 +170,8 @@ async def test_replayed_and_discarded(streams: Streams, start: StartConsumer, de
     other = await streams.publish(registered(Desk.REJECTED))
     await in_state(streams, other.id, "dead")
     await streams.dead_letters("email").discard([other.id])
-    group = await in_state(streams, other.id, "discarded")
+    group = await in_state(streams, other.id, "dead")
+    assert (group.is_settled, group.dead_letter) == (True, "")
     assert (group.reason, group.error) == ("rejected", "DeadLetter: 550 no such mailbox")
 
 

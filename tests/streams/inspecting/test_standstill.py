@@ -39,7 +39,7 @@ async def test_what_is_held_and_not_begun(streams: Streams, start: StartConsumer
 
     async def stuck() -> bool:
         (reason,) = await streams.why(receipt.id)
-        return reason.state == "stuck" and consumer.name in reason.remedy
+        return reason.cause == "stuck" and consumer.name in reason.remedy
 
     consumer._pool.moved -= 60  # `why` compares with the lease of the settings, 30 s unless set
     for part in consumer._parts:

@@ -156,9 +156,9 @@ async def test_the_trail_says_what_an_event_waits_for_and_it_can_be_called_off(
     receipts = await streams.publish_many([Noted(n=n) for n in range(3)])
     await wait_until(lambda: _equals(standing(streams), 2))
     waiting = (await streams.snapshot()).waiting
-    assert (waiting.total, waiting.in_line, waiting.next_due) == (2, 2, None)
+    assert (waiting.total, waiting.queued, waiting.next_due) == (2, 2, None)
     (trail,) = (await streams.event(receipts[1].id)).groups
-    assert trail.state == "limited"
+    assert (trail.state, trail.queued_behind) == ("queued", "limit")
     assert trail.reason.startswith("limited: Noted: 0.5 in 60 s, 5 at once; the next one is admitted in 1")
     assert (await streams.cancel(receipts[1].id)).groups == {"probe": "cancelled"}
     assert (await streams.event(receipts[1].id)).groups[0].state == "cancelled"

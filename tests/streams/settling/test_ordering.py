@@ -110,7 +110,7 @@ async def test_who_stands_in_line_is_seen_and_can_be_called_off(streams: Streams
 
     await wait_until(lambda: _equals(standing, 3))
     (trail,) = (await streams.event(receipts[2].id)).groups
-    assert trail.state == "in line"
+    assert (trail.state, trail.queued_behind) == ("queued", "key")
     assert trail.reason.startswith("it queues behind notes ")
     assert (await streams.cancel(receipts[2].id)).groups == {"probe": "cancelled"}
     steps.gates["k"].set()
