@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal
 
 from streams.durations import format_duration
+from streams.redis.server import judge
 
 if TYPE_CHECKING:
     from streams.inspecting.consumer_report import Answer
@@ -54,26 +55,18 @@ def check_settings(settings: Settings, environment: Mapping[str, str]) -> Iterat
 
 
 def check_server(server: Server) -> Iterator[Finding]:
-    """The server itself: whether it would lose events."""
-    version = tuple(int(part) for part in server.version.split(".")[:2] if part.isdigit())
-    if version >= (7, 0):
-        yield Finding("version", "ok", f"Redis {server.version}")
-    else:
-        yield Finding("version", "fail", f"Redis {server.version} is too old", "install Redis 7.0 or later")
-    if server.maxmemory_policy == "noeviction":
-        yield Finding("policy", "ok", "maxmemory-policy is noeviction")
-    else:
-        yield Finding(
-            "policy", "fail", f"maxmemory-policy {server.maxmemory_policy} evicts whole streams with unread events",
-            "redis-cli CONFIG SET maxmemory-policy noeviction, and the same in redis.conf",
-        )  # fmt: skip
-    if server.aof:
-        yield Finding("aof", "ok", "the append-only file is on")
-    else:
-        yield Finding(
-            "aof", "fail", "the append-only file is off: a restart loses events",
-            "redis-cli CONFIG SET appendonly yes, and the same in redis.conf",
-        )  # fmt: skip
+    """Whether the server would lose events, as the boot check judges it; an accepted risk fails here all the same."""
+    problems = {problem.check: problem for problem in judge(server.version, server.maxmemory_policy, aof=server.aof)}
+    for check, text in {
+        "version": f"Redis {server.version}",
+        "policy": "maxmemory-policy is noeviction",
+        "aof": "the append-only file is on",
+    }.items():
+        problem = problems.get(check)
+        if problem is None:
+            yield Finding(check, "ok", text)
+        else:
+            yield Finding(check, "fail", problem.text, problem.remedy)
     yield from _check_fsync(server)
     yield from _check_memory(server)
 

@@ -6,7 +6,7 @@ It asks INFO, not CONFIG, which managed services hide.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from streams.settings import Settings
 
 OLDEST: Final = (7, 0, 0)
+"""The oldest Redis the engine runs on."""
 
 
 async def check(client: redis.asyncio.Redis, settings: Settings, where: str) -> None:
@@ -38,24 +39,50 @@ async def check(client: redis.asyncio.Redis, settings: Settings, where: str) -> 
         raise Refused(f"Redis at {where} is not safe for events: {'; '.join(problems)}")
 
 
-def find_problems(info: dict[str, Any], settings: Settings) -> list[str]:
-    """Lists what is wrong with a server, one line each with its mend; risks the operator accepted are left out."""
+class Problem(NamedTuple):
+    """Why events are not safe on a server: which check found it, what it is, what to do, and the name under which
+    STREAMS_ACCEPT_RISK accepts it, if it can be accepted.
+    """
+
+    check: str
+    text: str
+    remedy: str
+    risk: str = ""
+
+
+def judge(version: str, policy: str, *, aof: bool) -> list[Problem]:
+    """What is wrong with a server of that version, maxmemory-policy and append-only file: at boot and for `doctor`."""
     problems = []
-    version = tuple(int(part) for part in str(info.get("redis_version", "0")).split(".")[:3] if part.isdigit())
-    if version < OLDEST:
-        problems.append(f"it is too old: version {info.get('redis_version')}, install 7.0 or later")
-    policy = info.get("maxmemory_policy", "noeviction")
-    if policy != "noeviction" and "eviction" not in settings.accept_risk:
+    if tuple(int(part) for part in version.split(".")[:3] if part.isdigit()) < OLDEST:
+        problems.append(Problem("version", f"it is too old: version {version}", "install 7.0 or later"))
+    if policy not in ("", "noeviction"):
         problems.append(
-            f"maxmemory-policy {policy} evicts whole streams with unread events, set `maxmemory-policy noeviction` "
-            "(or accept it with STREAMS_ACCEPT_RISK=eviction)"
-        )
-    if not int(info.get("aof_enabled", 0)) and "no-aof" not in settings.accept_risk:
+            Problem(
+                "policy", f"maxmemory-policy {policy} evicts whole streams with unread events",
+                "set `maxmemory-policy noeviction` (redis-cli CONFIG SET, and in redis.conf)", "eviction",
+            )
+        )  # fmt: skip
+    if not aof:
         problems.append(
-            "the append-only file is off, so a restart loses events, set `appendonly yes` "
-            "(or accept it with STREAMS_ACCEPT_RISK=no-aof)"
-        )
+            Problem(
+                "aof", "the append-only file is off, so a restart loses events",
+                "set `appendonly yes` (redis-cli CONFIG SET, and in redis.conf)", "no-aof",
+            )
+        )  # fmt: skip
     return problems
+
+
+def find_problems(info: dict[str, Any], settings: Settings) -> list[str]:
+    """What is wrong with a server by its INFO, one line each with its remedy; accepted risks are left out."""
+    found = judge(
+        str(info.get("redis_version", "0")), str(info.get("maxmemory_policy", "")), aof=bool(info.get("aof_enabled", 0))
+    )
+    return [
+        f"{problem.text}, {problem.remedy}"
+        + (f", or accept it with STREAMS_ACCEPT_RISK={problem.risk}" if problem.risk else "")
+        for problem in found
+        if problem.risk not in settings.accept_risk
+    ]
 
 
 # Server: what Redis says about itself, as far as it matters for events.

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from streams import Refused, Settings, Streams, StreamsError, Unreachable
-from streams.redis.server import find_problems
+from streams.inspecting.doctor import Finding, check_server
+from streams.redis.server import Server, find_problems
 from streams.settings import place
 from tests.conftest import RedisFactory
 from tests.support.certificates import make_certificate
@@ -126,3 +128,28 @@ async def test_tls_is_checked_against_the_ca(
     finally:
         process.terminate()
         process.wait(10)
+
+
+@pytest.mark.parametrize(
+    ("harm", "check"),
+    [
+        ({"redis_version": "6.2.14"}, "version"),
+        ({"maxmemory_policy": "allkeys-lru"}, "policy"),
+        ({"aof_enabled": 0}, "aof"),
+    ],
+)
+def test_boot_and_doctor_judge_alike(harm: dict[str, Any], check: str) -> None:
+    """The same server is refused at boot and failed by `doctor`, in the same words; an accepted risk is shown there."""
+    safe = {"redis_version": "7.0.0", "maxmemory_policy": "noeviction", "aof_enabled": 1}
+
+    def findings(info: dict[str, Any]) -> list[Finding]:
+        version, policy, aof = info["redis_version"], info["maxmemory_policy"], bool(info["aof_enabled"])
+        server = Server("here", version, "standalone", policy, aof, "everysec", 1, 100, 100, 1)
+        return [finding for finding in check_server(server) if finding.status == "fail"]
+
+    assert (find_problems(safe, Settings()), findings(safe)) == ([], [])
+    (problem,), (finding,) = find_problems(safe | harm, Settings()), findings(safe | harm)
+    assert finding.check == check
+    assert problem.startswith(f"{finding.text}, {finding.remedy}")
+    accepting = Settings(accept_risk=frozenset({"no-aof", "eviction"}))
+    assert bool(find_problems(safe | harm, accepting)) == (check == "version")
