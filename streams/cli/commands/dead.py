@@ -14,7 +14,7 @@ from streams.cli.commands.dead_edit import list_kinds, replay_in_stages
 from streams.cli.exit import Usage, run
 from streams.cli.output import brief, console, json_array, note, pairs, print_rich, row, table, write, write_json
 from streams.cli.session import opened
-from streams.cli.times import parse_duration
+from streams.cli.times import parse_age, parse_duration
 from streams.durations import format_duration
 
 if TYPE_CHECKING:
@@ -293,7 +293,7 @@ def _filter(
         type,
         error,
         reason,
-        parse_duration(since, "--since") if since else None,
-        parse_duration(older_than, "--older-than") if older_than else None,
+        parse_age(since, "--since") if since else None,
+        parse_age(older_than, "--older-than") if older_than else None,
         fingerprint,
     )

@@ -15,7 +15,7 @@ from streams.cli.event_input import event_class, make_event, parse_data, read_ev
 from streams.cli.exit import Usage, run
 from streams.cli.output import Lenient, json_array, write, write_json
 from streams.cli.session import opened
-from streams.cli.times import parse_duration
+from streams.cli.times import parse_duration, parse_instant
 from streams.durations import format_duration
 
 if TYPE_CHECKING:
@@ -183,12 +183,9 @@ def _hold(delay: str, at: str) -> dict[str, Any]:
         return {"delay": parse_duration(delay, "--delay")}
     if not at:
         return {}
-    try:
-        when = datetime.fromisoformat(at)
-    except ValueError:
-        raise Usage(f"--at {at!r} is no time; write it like 2026-11-24T09:00:00+01:00") from None
-    if when.tzinfo is None:
-        raise Usage(f"--at {at!r} has no time zone; end it in Z or +01:00")
+    when = parse_instant(at, "--at")
+    if when is None:  # now
+        return {}
     if when < datetime.now(UTC) - timedelta(seconds=1):
         raise Usage(f"--at {at!r} is in the past")
     return {"at": when}

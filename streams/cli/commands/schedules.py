@@ -10,6 +10,7 @@ import typer
 from streams.cli.exit import run as go
 from streams.cli.output import json_array, note, print_rich, row, table, write, write_json
 from streams.cli.session import opened
+from streams.cli.times import parse_seconds
 from streams.durations import format_duration
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ async def _switch(name: str, on: bool, json: bool) -> None:
 @schedules.command("run")
 def run(
     name: Name,
-    wait: Annotated[float, typer.Option(min=0, help="Seconds to wait for what it publishes.")] = 5.0,
+    wait: Annotated[str, typer.Option(help="Time to wait for what it publishes: 5, 1m.")] = "5",
     json: Json = False,
 ) -> None:
     """Runs a schedule now, independent of its slots, also while it is paused.
@@ -104,7 +105,7 @@ def run(
 
     streams schedules run report.weekly
     """
-    go(_run(name, wait, json))
+    go(_run(name, parse_seconds(wait, "--wait"), json))
 
 
 async def _run(name: str, wait: float, json: bool) -> None:

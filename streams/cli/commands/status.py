@@ -11,6 +11,7 @@ import typer
 from streams.cli.exit import run
 from streams.cli.output import console, json_text, print_rich, row, safe, table, write, write_json
 from streams.cli.session import opened
+from streams.cli.times import parse_seconds
 from streams.durations import format_duration
 
 if TYPE_CHECKING:
@@ -31,14 +32,14 @@ _LATE: Final = 2.0  # seconds that something due may wait without a word: movers
 
 def status(
     watch: Annotated[bool, typer.Option("--watch", help="Repeat until Ctrl-C.")] = False,
-    every: Annotated[float, typer.Option(min=0.2, help="Seconds between two outputs of --watch.")] = 2.0,
+    every: Annotated[str, typer.Option(help="Time between two outputs of --watch: 2, 500ms.")] = "2",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object; with --watch one a line.")] = False,
 ) -> None:
     """Shows streams, groups and consumers.
 
     streams status --watch
     """
-    run(_watch(every, json) if watch else _status(json))
+    run(_watch(parse_seconds(every, "--every", least=0.2), json) if watch else _status(json))
 
 
 async def _status(json: bool) -> None:

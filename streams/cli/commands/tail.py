@@ -7,6 +7,7 @@ import difflib
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -15,7 +16,7 @@ from streams.cli.body import body, body_text
 from streams.cli.exit import Usage, run
 from streams.cli.output import brief, json_array, json_text, note, safe, write
 from streams.cli.session import opened
-from streams.cli.times import parse_duration
+from streams.cli.times import parse_moment
 
 if TYPE_CHECKING:
     from streams.client.client import Streams
@@ -31,7 +32,7 @@ def tail(
         str, typer.Argument(help="A stream (users), one priority of it (users:high), or inbox:GROUP.", metavar="STREAM")
     ],
     start: Annotated[
-        str, typer.Option("--from", help="Start at a time ago (-1h) or after an entry id.", metavar="TIME|ID")
+        str, typer.Option("--from", help="From -1h, a time, or after an entry id.", metavar="TIME|ID")
     ] = "",
     limit: Annotated[int | None, typer.Option(min=1, help="The maximum number (default 20; with --from all).")] = None,
     follow: Annotated[bool, typer.Option("--follow/--no-follow", "-f", help="Follow new entries.")] = False,
@@ -44,6 +45,7 @@ def tail(
 
     streams tail users --from -1h --follow
     """
+    parse_moment(start, "--from")  # what is wrong with it is shown before anything is started
     run(_tail(stream, start, limit, follow, reveal, json))
 
 
@@ -92,17 +94,15 @@ def _at(streams: Streams, key: str) -> Partition:
 
 
 async def _since(streams: Streams, start: str) -> str:
-    """The entry id to begin after, empty for the newest entries."""
-    if not start:
-        return ""
-    if start.startswith("-"):
-        seconds, microseconds = await streams.redis.time()
-        ago = parse_duration(start[1:], "--from -").total_seconds()
-        return f"{max(0, round((seconds + microseconds / 1e6 - ago) * 1000))}-0"
-    first, _, second = start.partition("-")
-    if not (start.isascii() and first.isdigit() and (second.isdigit() or not second) and len(start) < 42):
-        raise Usage(f"--from {start!r} is neither a time ago (-1h) nor an entry id (1763960000000-0)")
-    return start if second else f"{start}-0"
+    """The entry id to begin after, empty for the newest entries. A time ago is one by Redis' clock."""
+    seconds, microseconds = await streams.redis.time()
+    now = datetime.fromtimestamp(seconds + microseconds / 1e6, UTC)
+    found = parse_moment(start, "--from", now=now)
+    if isinstance(found, datetime):
+        return f"{max(0, round(found.timestamp() * 1000))}-0"
+    if found is None:
+        return f"{round(now.timestamp() * 1000)}-0" if start else ""
+    return found if "-" in found else f"{found}-0"
 
 
 async def _print_past(
@@ -131,16 +131,15 @@ async def _print_past(
     return last
 
 
-async def _merged(streams: Streams, keys: list[str], since: str) -> AsyncGenerator[tuple[str, Entry], None]:
+def _merged(streams: Streams, keys: list[str], since: str) -> AsyncGenerator[tuple[str, Entry], None]:
     """The entries of several streams in the order they were added, a page of each in memory."""
-    from streams.redis.entries import Entries, position
+    from streams.redis.entries import Entries, merged, position
 
-    sources = {key: aiter(Entries(_at(streams, key)).forward(key, f"({since}")) for key in keys}
-    heads = {key: await anext(source, None) for key, source in sources.items()}
-    while any(heads.values()):
-        key, head = min(((key, head) for key, head in heads.items() if head), key=lambda one: position(one[1][0]))
-        yield key, head
-        heads[key] = await anext(sources[key], None)
+    async def of(key: str) -> AsyncGenerator[tuple[str, Entry], None]:
+        async for entry in Entries(_at(streams, key)).forward(key, f"({since}"):
+            yield key, entry
+
+    return merged([of(key) for key in keys], lambda one: position(one[1][0]))
 
 
 async def _follow(streams: Streams, last: dict[str, str], show: Callable[[str, Entry], None]) -> None:

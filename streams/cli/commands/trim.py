@@ -9,7 +9,7 @@ import typer
 from streams.cli.exit import Usage, run
 from streams.cli.output import print_rich, row, table, write, write_json
 from streams.cli.session import opened
-from streams.cli.times import parse_duration
+from streams.cli.times import parse_age
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count them.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -40,7 +40,7 @@ def trim(
 
 
 async def _trim(names: list[str], keep: int | None, older_than: str, dry_run: bool, json: bool) -> None:
-    age = parse_duration(older_than, "--older-than") if older_than else None
+    age = parse_age(older_than, "--older-than") if older_than else None
     async with opened() as streams:
         done = await streams.trim(*names, keep=keep, older_than=age, dry_run=dry_run)
     if json:
@@ -109,7 +109,7 @@ async def _orphans(yes: bool, older_than: str, json: bool) -> None:
     from streams.admin.claim_cleanup import sweep
 
     async with opened() as streams:
-        swept = await sweep(streams, older_than=parse_duration(older_than, "--older-than"), apply=yes)
+        swept = await sweep(streams, older_than=parse_age(older_than, "--older-than"), apply=yes)
     if json:
         write_json(swept.as_json())
         return
