@@ -46,7 +46,7 @@ class App:
     @property
     def redis(self) -> redis.asyncio.Redis:
         """The client (bytes in, bytes out) for a processor's own keys, never for the engine's."""
-        return self.partitions[0].redis
+        return self.partitions[0].connections.client
 
     def partition_for(self, name: str) -> int:
         """The number of the partition of an event, by its ordering key, `once` name or id."""
@@ -131,16 +131,13 @@ async def settle_on(client: App, number: int, *, change: bool = False) -> int:
     """The number that holds: `number` if the app is new, or to be changed."""
     first = client.partitions[0]
     with refusing(first.connections):
-        return await agree_partitions(
-            first.redis.execute_command,
-            partitions=first.keys.partitions(), ledger=first.keys.ledger(), number=number, change=change,
-        )  # fmt: skip
+        return await agree_partitions(first.redis.execute_command, first.keys, number=number, change=change)
 
 
 AGREE_PARTITIONS: Final = Script.load("redis/agree_partitions")
 
 
-async def agree_partitions(call: Call, *, partitions: str, ledger: str, number: int, change: bool = False) -> int:
+async def agree_partitions(call: Call, keys: Keys, *, number: int, change: bool = False) -> int:
     """How many partitions the app has: `number` if it is new or to be changed, else what was noted before."""
-    holds: int = await run(call, AGREE_PARTITIONS, (partitions, ledger), (number, int(change)))
+    holds: int = await run(call, AGREE_PARTITIONS, (keys.partitions(), keys.ledger()), (number, int(change)))
     return holds

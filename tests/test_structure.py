@@ -12,6 +12,7 @@ from typing import Final
 import pytest
 import redis
 
+from streams.redis.keys import Keys
 from tests.support.structure import (
     MODULES_MOST,
     PACKAGES_MOST,
@@ -137,3 +138,54 @@ def test_redis_is_the_library_and_not_the_package_of_that_name() -> None:
     found = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert found.stdout.split() == [redis.__version__]
     assert not Path(redis.__file__).is_relative_to(ROOT / "streams")
+
+
+NEEDS: Final = {
+    r"\b(?:microseconds|microsecond) // 1000": {"streams/redis/partition.py"},
+    r"redis: Any = (?:\w+\.)*redis\b": {"streams/redis/entries.py"},
+    r"^import difflib|from difflib": {"streams/phrases.py"},
+    r"\(BaseSettings\)": {"streams/settings.py"},
+    r'":stream:" in|\{\w+\.tag\}:stream:': {"streams/redis/keys.py", "streams/testing/server.py"},
+    r"\(7, 0(?:, 0)?\)": {"streams/redis/embedded.py"},
+    r"datetime\.fromisoformat\(": {
+        "streams/cli/times.py",  # what people type; the others read what is in Redis
+        "streams/redis/untrusted.py", "streams/messages/message.py", "streams/cli/commands/replay.py",
+    },
+    r"else ['\"]s['\"]\}": {"streams/phrases.py"},
+}  # fmt: skip
+"""What is done in one place: a pattern of how it is done, and where it may be."""
+
+
+@pytest.mark.parametrize("pattern", NEEDS)
+def test_one_mechanism_for_one_need(pattern: str) -> None:
+    """A second one would drift away from the first."""
+    found = {
+        str(path.relative_to(ROOT))
+        for path in (ROOT / "streams").rglob("*.py")
+        if re.search(pattern, path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    assert found <= NEEDS[pattern]
+
+
+def test_the_script_doors_take_keys() -> None:
+    """Each function that calls a script is given `Keys`, not key names one by one; a source may be any of several."""
+    own = {"progress", "report", "fetch", "find_entries", "begin", "reclaim", "run", "renew_arguments"}
+    doors = [*(ROOT / "streams").glob("*/scripts.py"), ROOT / "streams/settling/limits.py"]
+    names = {name for name in vars(Keys) if not name.startswith("_")} - {
+        "limits",
+        "turns",
+        "producer",
+        "source",
+        "stream",
+    }
+    assert len(doors) > 5
+    for path in doors:
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.AsyncFunctionDef) and node.name not in own and not node.name.startswith("_"):
+                arguments = {each.arg for each in (*node.args.args, *node.args.kwonlyargs)}
+                assert "keys" in arguments, (path.name, node.name)
+                strings = {
+                    each.arg for each in (*node.args.args, *node.args.kwonlyargs)
+                    if isinstance(each.annotation, ast.Name) and each.annotation.id == "str"
+                }  # fmt: skip
+                assert not strings & names, (path.name, node.name, strings & names)

@@ -54,8 +54,7 @@ RETIRED: Final[Mapping[str, str]] = {
 
 _ANY: Final = re.compile(rf"\b(?:{'|'.join(RETIRED)})\b", re.IGNORECASE)
 
-ALLOWED: Final[Mapping[tuple[str, str], str]] = {
-}
+ALLOWED: Final[Mapping[tuple[str, str], str]] = {}
 """(where, phrase) of what stays: names that are in use elsewhere, until these are renamed."""
 
 

@@ -69,7 +69,7 @@ class _Attempt:
     def __init__(self, partition: Partition, trail: EventStatus, by: str) -> None:
         self._partition = partition
         self._keys = partition.keys
-        self._call: Any = partition.redis.execute_command
+        self._call = partition.redis.execute_command
         self._trail = trail
         self.message = trail.message
         self._by = by
@@ -112,9 +112,7 @@ class _Attempt:
         """What the event is, from a group it comes back to: its stream may have been trimmed in the meantime."""
         for group in groups:
             if group.waiting_id:
-                waiting = await settling_scripts.peek_waiting(
-                    self._call, due=self._keys.due(), waiting=self._keys.waiting(), ids=[group.waiting_id]
-                )
+                waiting = await settling_scripts.peek_waiting(self._call, self._keys, [group.waiting_id])
                 if waiting:
                     return Message.decode(b"0-0", waiting[0][3])
             elif group.where.startswith("inbox:"):
@@ -134,16 +132,14 @@ class _Attempt:
     ) -> bool:
         records = [(self._keys.history(group), self._record(message, at)) for group in groups]
         return await admin_scripts.cancel_waiting(
-            self._call, due=self._keys.due(), waiting=self._keys.waiting(), groups=self._keys.groups(),
-            cancellations=self._keys.cancellations(), ledger=self._keys.ledger(), waiting_id=waiting_id,
-            delayed=delayed, records=records,
-        )  # fmt: skip
+            self._call, self._keys, waiting_id=waiting_id, delayed=delayed, records=records
+        )
 
     async def _cancel_entry(self, where: str, message: Message, groups: list[GroupStatus]) -> bool:
         if not groups and where.startswith("inbox:"):
             return True
         short, _, entry_id = where.partition(" ")
-        key = f"{self._keys.tag}:{short}" if short.startswith("inbox:") else f"{self._keys.tag}:stream:{short}"
+        key = self._keys.source(short)
         calls = [
             (
                 group.group,
@@ -157,10 +153,7 @@ class _Attempt:
         if not calls and any(self._done.values()):
             return True  # every group was through with it before
         unread = [] if self._trail.groups else self._note(message)
-        states = await admin_scripts.cancel(
-            self._call, key, cancellations=self._keys.cancellations(), ledger=self._keys.ledger(), entry_id=entry_id,
-            groups=calls, unread=unread,
-        )  # fmt: skip
+        states = await admin_scripts.cancel(self._call, key, self._keys, entry_id=entry_id, groups=calls, unread=unread)
         if unread:
             return bool(states)  # or a group has begun to read its stream
         for group, state in states.items():

@@ -97,7 +97,7 @@ async def _is_needed(client: App, event_id: str) -> bool:
 async def _is_dead(client: App, event_id: str) -> bool:
     """Whether a group that was retired has it among its dead letters, which stay."""
     for partition in client.partitions:
-        redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
+        redis = partition.redis
         with refusing(partition.connections):
             noted = await redis.hkeys(partition.keys.ledger())
             known = set(await redis.hkeys(partition.keys.groups()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from streams.admin import scripts
 from streams.errors import NotFound
@@ -16,7 +16,7 @@ async def pause(client: App, group: str, *, on: bool) -> bool:
     """Pauses a group or lets it go on; False if it was so already. Raises `NotFound` for a group nobody has made."""
     known = changed = False
     for partition in client.partitions:
-        redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
+        redis = partition.redis
         with refusing(partition.connections):
             known = known or await redis.hexists(partition.keys.groups(), group)
     if not known:
@@ -24,8 +24,5 @@ async def pause(client: App, group: str, *, on: bool) -> bool:
     for partition in client.partitions:  # in all of them: a consumer that starts looks into each
         keys = partition.keys
         with refusing(partition.connections):
-            changed |= await scripts.pause(
-                partition.redis.execute_command,
-                paused=keys.paused(), group=group, channel=keys.control(group), on=on,
-            )  # fmt: skip
+            changed |= await scripts.pause(partition.redis.execute_command, keys, group=group, on=on)
     return changed

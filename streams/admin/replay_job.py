@@ -35,7 +35,7 @@ class PartitionReplay:
         self.number = partition.number
         self._partition = partition
         self._keys = partition.keys
-        self._redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
+        self._redis = partition.redis
         self._entries = Entries(partition)
 
     async def ls(self) -> list[Replay]:
@@ -106,9 +106,13 @@ class PartitionReplay:
         with refusing(self._partition.connections):
             return await scripts.replay_step(
                 self._redis.execute_command,
-                replays=self._keys.replays(), inbox=self._keys.inbox(group), groups=self._keys.groups(),
-                ledger=self._keys.ledger(), id=id, before=before, after=after, group=group, messages=messages,
-            )  # fmt: skip
+                self._keys,
+                id=id,
+                before=before,
+                after=after,
+                group=group,
+                messages=messages,
+            )
 
     async def _spans(self, stream: str, group: str, first: str, last: str) -> list[Span]:
         name, _, lane = stream.partition(":")

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from streams.admin import scripts as admin_scripts
 from streams.admin.claim_cleanup import release
-from streams.admin.trim import _SCAN, _lanes
+from streams.admin.trim import _lanes
 from streams.errors import NotFound, StreamsError
 from streams.inspecting.snapshot_reader import take_snapshot
 from streams.messages.claims import MARK
 from streams.messages.message import decode
 from streams.redis.entries import Entries
 from streams.redis.keys import checked_name
+from streams.redis.partition import Reads
 from streams.redis.refusal import refusing
 from streams.settling import scripts as settling_scripts
 
@@ -74,21 +75,14 @@ async def retire(client: App, group: str, *, apply: bool = False) -> Retired:
 
 async def _retire(partition: Partition, group: str, lanes: list[str], *, apply: bool) -> tuple[int, int, int, int]:
     keys = partition.keys
-    redis: Any = partition.redis  # as above
+    redis = partition.redis
     with refusing(partition.connections):
         reads = keys.registry({group.encode(): await redis.hget(keys.groups(), group) or b""}).get(group, [])
         return await admin_scripts.retire_group(
             redis.execute_command,
-            groups=keys.groups(),
-            consumers=keys.consumers(group),
-            inbox=keys.inbox(group),
-            paused=keys.paused(),
-            cancelled=keys.cancelled(group),
-            turns=keys.turns(group),
-            limits=keys.limits(group),
-            streams=sorted({*reads, *lanes} - {keys.inbox(group)}),
-            ledger=keys.ledger(),
+            keys,
             group=group,
+            streams=sorted({*reads, *lanes} - {keys.inbox(group)}),
             alive_ms=round(partition.settings.lease * 1000),
             apply=apply,
         )
@@ -96,33 +90,20 @@ async def _retire(partition: Partition, group: str, lanes: list[str], *, apply: 
 
 async def _waiting(partition: Partition, group: str, *, apply: bool) -> int:
     keys = partition.keys
-    redis: Any = partition.redis  # as above
-    cursor, count = 0, 0
-    while True:
-        cursor, members = await redis.zscan(keys.due(), cursor, match=f"{group} *", count=_SCAN)
-        ids = [member for member, _ in members]
+    count = 0
+    async for ids in Reads(partition).waiting(group):
         if ids and apply:
-            count += await settling_scripts.drop_waiting(
-                redis.execute_command, due=keys.due(), waiting=keys.waiting(), groups=keys.groups(),
-                ledger=keys.ledger(), group=group, inbox=keys.inbox(group), ids=ids,
-            )  # fmt: skip
+            count += await settling_scripts.drop_waiting(partition.redis.execute_command, keys, group=group, ids=ids)
         else:
             count += len(ids)
-        if cursor == 0:
-            return count
+    return count
 
 
 async def _claims(partition: Partition, group: str) -> list[Message]:
     """What is about to go with the group's inbox, or waits to come back to it, and has an object in the claim store."""
     keys = partition.keys
-    redis: Any = partition.redis  # as above
     found = [decode(entry, came_back=True) async for entry in Entries(partition).forward(keys.inbox(group))]
-    cursor = 0
-    while True:
-        cursor, members = await redis.zscan(keys.due(), cursor, match=f"{group} *", count=_SCAN)
-        waiting = await settling_scripts.peek_waiting(
-            redis.execute_command, due=keys.due(), waiting=keys.waiting(), ids=[member for member, _ in members]
-        )
+    async for ids in Reads(partition).waiting(group):
+        waiting = await settling_scripts.peek_waiting(partition.redis.execute_command, keys, ids)
         found += [decode((b"0-0", fields), came_back=True) for _, _, _, fields in waiting]
-        if cursor == 0:
-            return [message for message in found if message.data.startswith(MARK)]
+    return [message for message in found if message.data.startswith(MARK)]

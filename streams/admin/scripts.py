@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from streams import clock
-from streams.redis.keys import CALLS_KEPT, HISTORY_LENGTH
+from streams.redis.keys import CALLS_KEPT, HISTORY_LENGTH, Keys
 from streams.redis.script import Call, Script, Value, run
 from streams.redis.untrusted import moment, pairs, text
 
@@ -48,9 +48,8 @@ class Trimmed(NamedTuple):
 async def trim(
     call: Call,
     stream: str,
+    keys: Keys,
     *,
-    groups: str,
-    ledger: str,
     most: int,
     keep: int | None,
     age_ms: int | None,
@@ -63,59 +62,41 @@ async def trim(
     age = "" if age_ms is None else age_ms
     since = "" if age_ms is None else moment(clock.now().timestamp() * 1000 - age_ms).isoformat()[:19]
     arguments = (most, "" if keep is None else keep, age, int(dry_run), tell, since)
-    removed, more, holder, floor, cutoff, told = await run(call, TRIM, (stream, groups, ledger), arguments)
+    removed, more, holder, floor, cutoff, told = await run(
+        call, TRIM, (stream, keys.groups(), keys.ledger()), arguments
+    )
     return Trimmed(removed, bool(more), text(holder), floor.decode(), cutoff.decode(), told, age_ms or 0, since)
 
 
 async def retire_group(
-    call: Call,
-    *,
-    groups: str,
-    consumers: str,
-    inbox: str,
-    paused: str,
-    cancelled: str,
-    turns: str,
-    limits: str,
-    streams: Sequence[str],
-    ledger: str,
-    group: str,
-    alive_ms: int,
-    apply: bool,
+    call: Call, keys: Keys, *, group: str, streams: Sequence[str], alive_ms: int, apply: bool
 ) -> tuple[int, int, int, int]:
     """Gives a group up; returns (-1 unknown, 0 unchanged, 1 done; consumers alive; pending; entries in the inbox)."""
-    keys = (groups, consumers, inbox, paused, cancelled, turns, limits, *streams, ledger)
-    done, alive, pending, held = await run(call, RETIRE_GROUP, keys, (group, alive_ms, int(apply)))
+    names = (
+        keys.groups(), keys.consumers(group), keys.inbox(group), keys.paused(), keys.cancelled(group),
+        keys.turns(group), keys.limits(group), *streams, keys.ledger(),
+    )  # fmt: skip
+    done, alive, pending, held = await run(call, RETIRE_GROUP, names, (group, alive_ms, int(apply)))
     return done, alive, pending, held
 
 
 async def replay_step(
-    call: Call,
-    *,
-    replays: str,
-    inbox: str,
-    groups: str,
-    ledger: str,
-    id: str,
-    before: bytes,
-    after: bytes,
-    group: str,
-    messages: Iterable[list[bytes]] = (),
+    call: Call, keys: Keys, *, id: str, before: bytes, after: bytes, group: str, messages: Iterable[list[bytes]] = ()
 ) -> int:
     """Takes a replay from one state to the next; 1 when that was done, 0 when it is in another state, -1: no group."""
     arguments: list[Value] = [id, before, after, group]
     for fields in messages:
         arguments += (len(fields), *fields)
-    done: int = await run(call, REPLAY_STEP, (replays, inbox, groups, ledger), arguments)
+    names = (keys.replays(), keys.inbox(group), keys.groups(), keys.ledger())
+    done: int = await run(call, REPLAY_STEP, names, arguments)
     return done
 
 
 async def cancel(
     call: Call,
     stream: str,
+    keys: Keys,
     *,
-    cancellations: str,
-    ledger: str,
     entry_id: str,
     groups: Sequence[tuple[str, str, str, str, list[bytes]]],
     unread: Sequence[bytes] = (),
@@ -127,18 +108,15 @@ async def cancel(
     arguments: list[Value] = [entry_id, CALLS_KEPT, len(unread), *unread]
     for name, calls, channel, history, record in groups:
         arguments += (name, calls, channel, history, HISTORY_LENGTH, len(record), *record)
-    answer = [text(part) for part in await run(call, CANCEL, (stream, cancellations, ledger), arguments)]
+    names = (stream, keys.cancellations(), keys.ledger())
+    answer = [text(part) for part in await run(call, CANCEL, names, arguments)]
     return dict(zip(answer[::2], answer[1::2], strict=True))
 
 
 async def cancel_waiting(
     call: Call,
+    keys: Keys,
     *,
-    due: str,
-    waiting: str,
-    groups: str,
-    cancellations: str,
-    ledger: str,
     waiting_id: str,
     records: Sequence[tuple[str, list[bytes]]],
     delayed: Sequence[bytes] = (),
@@ -149,12 +127,13 @@ async def cancel_waiting(
     arguments: list[Value] = [waiting_id, HISTORY_LENGTH, len(delayed), *delayed]
     for history, record in records:
         arguments += (history, len(record), *record)
-    return bool(await run(call, CANCEL_WAITING, (due, waiting, groups, cancellations, ledger), arguments))
+    names = (keys.due(), keys.waiting(), keys.groups(), keys.cancellations(), keys.ledger())
+    return bool(await run(call, CANCEL_WAITING, names, arguments))
 
 
 PAUSE: Final = Script.load("admin/pause")
 
 
-async def pause(call: Call, *, paused: str, group: str, channel: str, on: bool) -> bool:
+async def pause(call: Call, keys: Keys, *, group: str, on: bool) -> bool:
     """Pauses a group or lets it go on; False when it was so already."""
-    return bool(await run(call, PAUSE, (paused,), (group, int(on), channel)))
+    return bool(await run(call, PAUSE, (keys.paused(),), (group, int(on), keys.control(group))))

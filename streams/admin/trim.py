@@ -20,6 +20,7 @@ from streams.messages.claims import MARK
 from streams.messages.message import decode
 from streams.redis.entries import Entries
 from streams.redis.keys import LANES, checked_name
+from streams.redis.partition import Reads
 from streams.redis.refusal import refusing
 
 if TYPE_CHECKING:
@@ -94,15 +95,14 @@ async def _trim(
     dry_run: bool,
     progress: Progress | None,
 ) -> Trimmed:
-    redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
+    redis = partition.redis
     age = None if older_than is None else round(older_than.total_seconds() * 1000)
     removed, most = 0, await redis.xlen(key)  # what is published meanwhile is for the next trim
     while True:
         step = await admin_scripts.trim(
             redis.execute_command,
             key,
-            groups=partition.keys.groups(),
-            ledger=partition.keys.ledger(),
+            partition.keys,
             most=_STEP,
             keep=keep,
             age_ms=age,
@@ -156,14 +156,13 @@ async def _lanes(client: App, streams: Iterable[str]) -> list[list[str]]:
     existing: list[set[str]] = []  # the short names, by partition
     for partition in client.partitions:
         keys = partition.keys
-        redis: Any = partition.redis  # as above
+        registry = await Reads(partition).registry()
         with refusing(partition.connections):
-            registry = await redis.hgetall(keys.groups())
-            read = {key for found in keys.registry(registry).values() for key in found if ":stream:" in key}
+            read = {key for found in registry.values() for key in found if keys.is_stream(key)}
             known |= {keys.short(key).partition(":")[0] for key in read}
             asked = {checked_name("stream", name.partition(":")[0]) for name in streams}
             lanes = [key for name in known | asked for key in keys.lanes(name)]
-            existing.append({keys.short(key) for key in lanes if await redis.exists(key)})
+            existing.append({keys.short(key) for key in lanes if await partition.redis.exists(key)})
     wanted = _wanted(client, list(streams), known, set().union(*existing))
     return [
         [partition.keys.lane(short) for short in wanted if short in there]

@@ -5,7 +5,6 @@ An error names the fields; the values of personal ones are not repeated, since t
 
 from __future__ import annotations
 
-import difflib
 import sys
 from collections.abc import Iterator
 from functools import cache
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from streams.cli.exit import Usage
+from streams.phrases import meant
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter, ValidationError
@@ -29,10 +29,8 @@ def event_class(type: str) -> type[Event]:
     found = registered(type)
     if found is not None:
         return found
-    by_lower = {name.lower(): name for name in registered_types()}
-    close = [by_lower[name] for name in difflib.get_close_matches(type.lower(), by_lower, 3, 0.5)]
-    told = f"did you mean {' or '.join(close)}?" if close else "see `streams schema` for those there are"
-    raise Usage(f"no event is registered as {type!r}; {told} (STREAMS_EVENTS names the modules that register events)")
+    hint = meant(type, registered_types(), "see `streams schema` for those there are", most=3, cutoff=0.5)
+    raise Usage(f"no event is registered as {type!r}; {hint} (STREAMS_EVENTS names the modules that register events)")
 
 
 def split_fields(texts: list[str]) -> dict[str, str]:
@@ -107,8 +105,9 @@ def _told(model: type[Event], error: ValidationError) -> str:
         if problem["type"] == "missing":
             told.append(f"{where} is missing")
         elif problem["type"] == "extra_forbidden":
-            close = _named_by(model, name) or difflib.get_close_matches(name, model.model_fields, 1)
-            told.append(f"{where} is no field of it" + (f" (did you mean {close[0]}?)" if close else ""))
+            close = _named_by(model, name)
+            hint = f"did you mean {close[0]}?" if close else meant(name, model.model_fields, "")
+            told.append(f"{where} is no field of it" + (f" ({hint})" if hint else ""))
         elif name in private and problem["type"] == "value_error":
             told.append(f"{where} is not valid")  # the message may quote the value
         else:

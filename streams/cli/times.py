@@ -10,12 +10,13 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from streams.cli.exit import Usage
+from streams.redis.untrusted import is_entry_id
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _PART: Final = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)")
 _LONGEST: Final = 10 * 365 * 86_400.0
 _OF_A_DURATION: Final = frozenset("0123456789.msdh")
-_ENTRY: Final = re.compile(r"([0-9]{1,20})(?:-([0-9]{1,20}))?")
+_DIGITS: Final = re.compile(r"[0-9]{1,20}(?:-[0-9]{1,20})?")
 _INSTANT: Final = "2026-11-24T09:00:00+01:00"
 
 
@@ -58,8 +59,8 @@ def parse_moment(text: str, option: str, *, now: datetime | None = None) -> date
     """As `parse_instant`, or an entry id as it is."""
     if text in ("", "now"):
         return None
-    if entry := _ENTRY.fullmatch(text):
-        if any(int(part) >= 2**64 for part in entry.groups("0")):
+    if _DIGITS.fullmatch(text):
+        if not is_entry_id(text if "-" in text else f"{text}-0"):
             raise Usage(f"{option} {text} is no entry id: they end at {2**64 - 1}-{2**64 - 1}")
         return text
     return _instant(text, option, f"a time ago (-1h), a time ({_INSTANT}) nor an entry id", now)

@@ -47,9 +47,8 @@ class Membership:
             try:
                 async with self._one_at_a_time:
                     made, refused = await scripts.ensure_groups(
-                        self._connection.call, groups=self._keys.groups(), ledger=self._keys.ledger(), group=self.group,
-                        streams=self.sources,
-                    )  # fmt: skip
+                        self._connection.call, self._keys, group=self.group, streams=self.sources
+                    )
             except LOST as error:
                 await self._reconnect.failed(error)
             except RedisError as error:
@@ -101,8 +100,7 @@ class Membership:
             async with asyncio.timeout(2.0), self._one_at_a_time:
                 await scripts.retire_consumer(
                     self._connection.call,
-                    consumers=self._keys.consumers(self.group),
-                    ledger=self._keys.ledger(),
+                    self._keys,
                     group=self.group,
                     consumer=self.consumer,
                     streams=self.sources,

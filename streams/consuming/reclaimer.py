@@ -18,6 +18,7 @@ from streams.messages.delivery import Delivery, begin_by
 from streams.messages.message import Message
 from streams.messages.size_limits import whole_up_to
 from streams.redis.keys import came_back
+from streams.redis.partition import clock_ms
 from streams.redis.refusal import LOST
 from streams.redis.untrusted import text
 
@@ -151,15 +152,13 @@ class Reclaimer:
         self._holder.feed(deliveries)
 
     async def _retire(self) -> None:
-        seconds, microseconds = await self._client.time()
-        oldest = seconds * 1000 + microseconds // 1000 - round(self._lease * 1000 * _SILENT)
+        oldest = clock_ms(await self._client.time()) - round(self._lease * 1000 * _SILENT)
         key = self._keys.consumers(self._group)
         silent: list[bytes] = await self._connection.call(b"ZRANGE", key, b"-inf", oldest, b"BYSCORE")
         for name in silent:
             if await scripts.retire_consumer(
                 self._connection.call,
-                consumers=key,
-                ledger=self._keys.ledger(),
+                self._keys,
                 group=self._group,
                 consumer=name,
                 streams=self._sources,

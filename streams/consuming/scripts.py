@@ -13,6 +13,7 @@ from streams.redis.untrusted import text
 from streams.settling.scripts import UNCUT
 
 if TYPE_CHECKING:
+    from streams.redis.keys import Keys
     from streams.redis.script import Call, Value
 
 Taken = tuple[bytes, int, int, list[bytes]]
@@ -62,28 +63,20 @@ async def begin(call: Call, source: str, *, group: str, consumer: str, entry_id:
     return bool(await run(call, BEGIN, (source,), (group, consumer, entry_id, count)))
 
 
-async def ensure_groups(
-    call: Call, *, groups: str, ledger: str, group: str, streams: Sequence[str]
-) -> tuple[int, dict[str, str]]:
+async def ensure_groups(call: Call, keys: Keys, *, group: str, streams: Sequence[str]) -> tuple[int, dict[str, str]]:
     """Makes the group at 0 wherever it is missing; returns how many were, and the keys that refuse, with why."""
-    made, *refused = await run(call, ENSURE_GROUPS, (groups, *streams, ledger), (group,))
+    made, *refused = await run(call, ENSURE_GROUPS, (keys.groups(), *streams, keys.ledger()), (group,))
     return made, {text(refused[at]): text(refused[at + 1]) for at in range(0, len(refused), 2)}
 
 
 async def retire_consumer(
-    call: Call,
-    *,
-    consumers: str,
-    ledger: str,
-    group: str,
-    consumer: str | bytes,
-    streams: Sequence[str],
-    silent_ms: int,
+    call: Call, keys: Keys, *, group: str, consumer: str | bytes, streams: Sequence[str], silent_ms: int
 ) -> bool:
     """Removes a consumer that holds nothing and has been silent for `silent_ms` (0: do not ask)."""
-    return bool(await run(call, RETIRE_CONSUMER, (consumers, *streams, ledger), (group, consumer, silent_ms)))
+    names = (keys.consumers(group), *streams, keys.ledger())
+    return bool(await run(call, RETIRE_CONSUMER, names, (group, consumer, silent_ms)))
 
 
-async def report(call: Call, *, reports: str, consumer: str, report: bytes) -> None:
+async def report(call: Call, keys: Keys, *, group: str, consumer: str, report: bytes) -> None:
     """Writes down what a consumer says of itself; it is kept for a minute."""
-    await run(call, REPORT, (reports,), (consumer, report, REPORT_TTL_MS))
+    await run(call, REPORT, (keys.reports(group),), (consumer, report, REPORT_TTL_MS))

@@ -52,7 +52,8 @@ class StatusReporter:
         try:
             await scripts.report(
                 self._partition.redis.execute_command,
-                reports=self._partition.keys.reports(self._processor.name),
+                self._partition.keys,
+                group=self._processor.name,
                 consumer=self._consumer,
                 report=report.encode(),
             )

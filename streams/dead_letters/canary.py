@@ -13,6 +13,7 @@ from streams.errors import NotFound
 from streams.messages.letter import Letter
 from streams.messages.message import ID, decode
 from streams.redis.entries import Entries
+from streams.redis.partition import Reads
 from streams.redis.refusal import refusing
 from streams.settling import scripts
 
@@ -91,9 +92,7 @@ class _Canary:
             if force or letter.carried.replays < park_after
         ]
         for partition in self._client.partitions:
-            with refusing(partition.connections):
-                seconds, microseconds = await partition.redis.time()
-            self._since[partition.number] = str(seconds * 1000 + microseconds // 1000)
+            self._since[partition.number] = str(await Reads(partition).now_ms())
         stages: list[Stage] = []
         for number, part in enumerate(_parts(chosen), 1):
             left = len(chosen) - len(self._replayed) - len(part)
@@ -163,17 +162,10 @@ class _Canary:
     async def _going(self, partition: Partition) -> set[bytes]:
         """The ids of all events that wait for the group, or are in its inbox."""
         keys = partition.keys
-        redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
         found: set[bytes] = set()
-        cursor = 0
-        while True:
-            cursor, members = await redis.zscan(keys.due(), cursor, match=f"{self._group} *", count=_SCAN)
-            waiting = await scripts.peek_waiting(
-                redis.execute_command, due=keys.due(), waiting=keys.waiting(), ids=[member for member, _ in members]
-            )
+        async for ids in Reads(partition).waiting(self._group):
+            waiting = await scripts.peek_waiting(partition.redis.execute_command, keys, ids)
             found |= {decode((b"0-0", fields), came_back=True).values[ID] for _, _, _, fields in waiting}
-            if cursor == 0:
-                break
         async for entry in Entries(partition).forward(keys.inbox(self._group)):
             found.add(decode(entry, came_back=True).values[ID])
         return found

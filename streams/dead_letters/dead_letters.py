@@ -131,9 +131,12 @@ class DeadLetters:
         with refusing(partition.connections):
             made = await scripts.edit(
                 partition.redis.execute_command,
-                dead=keys.dead(self.group), history=keys.history(self.group), ledger=keys.ledger(),
-                entry_id=letter.entry_id, letter=fields, record=record,
-            )  # fmt: skip
+                keys,
+                group=self.group,
+                entry_id=letter.entry_id,
+                letter=fields,
+                record=record,
+            )
         if not made:
             raise NotFound(f"{self.group} has no dead letter {id} any more: it was replayed or discarded")
         return await self.show(partition.mark + made)
@@ -190,11 +193,8 @@ class DeadLetters:
         with refusing(partition.connections):
             return await scripts.replay(
                 partition.redis.execute_command,
-                dead=keys.dead(self.group),
-                inbox=keys.inbox(self.group),
-                groups=keys.groups(),
-                history=keys.history(self.group),
-                ledger=keys.ledger(),
+                keys,
+                group=self.group,
                 letters=[(letter.entry_id, letter.again(), letter.record("replayed", by)) for letter in chunk],
             )
 
@@ -216,9 +216,8 @@ class DeadLetters:
         with refusing(partition.connections):
             dropped = await scripts.discard(
                 partition.redis.execute_command,
-                dead=keys.dead(self.group),
-                history=keys.history(self.group),
-                ledger=keys.ledger(),
+                keys,
+                group=self.group,
                 letters=[(letter.entry_id, letter.record("discarded", by)) for letter in chunk],
             )
         await release(self._client, [letter.message for letter in chunk])

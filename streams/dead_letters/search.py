@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from streams.errors import NotFound
 from streams.messages.letter import Letter
+from streams.phrases import listed, meant
 from streams.redis.entries import Entries, merged, milliseconds, position
+from streams.redis.partition import Reads
 from streams.redis.refusal import refusing, unless_odd
-from streams.redis.untrusted import text
+from streams.redis.untrusted import is_entry_id, text
 
 if TYPE_CHECKING:
     from streams.app import App
@@ -38,9 +39,7 @@ class LetterSearch:
 
     async def _part(self, partition: Partition, only: Filter, newest: str) -> AsyncIterator[Letter]:
         """Those of one partition that match; its server's clock counts."""
-        with refusing(partition.connections):
-            seconds, microseconds = await partition.redis.time()
-        now = seconds * 1000 + microseconds // 1000
+        now = await Reads(partition).now_ms()
         start = "-" if only.since is None else str(max(0, now - _milliseconds(only.since)))
         end = newest
         if only.older_than is not None:
@@ -57,7 +56,7 @@ class LetterSearch:
         for partition in self._client.partitions:
             for id in wanted:
                 entry_id = id.removeprefix(partition.mark)
-                if (entry_id != id or not partition.mark) and _is_entry_id(entry_id):
+                if (entry_id != id or not partition.mark) and is_entry_id(entry_id):
                     entry = await Entries(partition).get(partition.keys.dead(self._group), entry_id)
                     if entry:
                         found[id] = Letter.decode(self._group, entry, partition.mark)
@@ -92,23 +91,17 @@ class LetterSearch:
         """Raises `NotFound` for a group that nobody has registered."""
         groups: set[str] = set()
         for partition in self._client.partitions:
-            redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
+            redis = partition.redis
             with refusing(partition.connections):
                 groups |= {text(name) for name in await unless_odd(redis.hkeys(partition.keys.groups())) or ()}
                 if self._group in groups or await redis.exists(partition.keys.dead(self._group)):
                     return
-        close = difflib.get_close_matches(self._group, groups, 1)
-        told = f"did you mean {close[0]}?" if close else f"there are: {', '.join(sorted(groups)) or 'none yet'}"
-        raise NotFound(f"no group {self._group} in {self._client.settings.app}; {told}")
+        hint = meant(self._group, groups, listed(groups))
+        raise NotFound(f"no group {self._group} in {self._client.settings.app}; {hint}")
 
 
 def _milliseconds(duration: timedelta) -> int:
     return round(duration.total_seconds() * 1000)
-
-
-def _is_entry_id(id: str) -> bool:
-    first, dash, second = id.partition("-")
-    return id.isascii() and bool(dash) and first.isdigit() and second.isdigit() and len(id) < 42
 
 
 @dataclass(frozen=True, slots=True)

@@ -162,7 +162,7 @@ class ProgressReport:
     @classmethod
     async def of(cls, partition: Partition, event_id: str) -> dict[str, Self]:
         """What handlers have reported of an event, by group; empty an hour after the last report."""
-        redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
+        redis = partition.redis
         if await redis.type(partition.keys.progress(event_id)) != b"hash":
             return {}
         reports = await redis.hgetall(partition.keys.progress(event_id))

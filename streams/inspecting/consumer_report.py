@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 import orjson
 
@@ -104,7 +104,7 @@ class Report:
 
 async def ask(partition: Partition, group: str, question: Question, consumers: Iterable[str]) -> dict[str, Report]:
     """Asks the consumers of a group in one partition; returns what was answered within 2 s, by consumer."""
-    redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
+    redis = partition.redis
     asked = Question(question.type, question.source, question.entry_id, secrets.token_hex(8))
     wanted = set(consumers)
     if not wanted or not await redis.publish(partition.keys.control(group), asked.encode()):

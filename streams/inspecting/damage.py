@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from streams.redis.keys import is_name
+from streams.redis.partition import Reads, clock_ms
 from streams.redis.refusal import refusing, unless_missing, unless_odd
 from streams.redis.untrusted import text, whole
 from streams.settling import scripts
@@ -55,18 +56,18 @@ async def damage(client: App) -> list[Damage]:
 class _Look:
     def __init__(self, partition: Partition) -> None:
         self._keys = partition.keys
-        self._redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
+        self._redis = partition.redis
+        self._reads = Reads(partition)
 
     async def types(self) -> Any:
         """Keys of another type, and streams whose last id leaves no room, or is ahead of the clock."""
-        keys = self._keys
-        groups = keys.registry(await unless_odd(self._redis.hgetall(keys.groups())) or {})
+        groups = await self._reads.registry()
         wanted = dict(self._wanted(groups))
         pipe = self._redis.pipeline(transaction=False)
         pipe.time()
         for key in wanted:
             pipe.type(key)
-        (seconds, _), *kinds = await pipe.execute()
+        now, *kinds = await pipe.execute()
         for (key, kind), found in zip(wanted.items(), kinds, strict=True):
             if text(found) not in (kind, "none"):
                 yield Damage(
@@ -80,7 +81,7 @@ class _Look:
             pipe.xinfo_stream(key)
         for key, reply in zip(streams, await pipe.execute(raise_on_error=False), strict=True):
             info = unless_missing(reply)
-            if info is not None and (problem := self._ahead(key, info["last-generated-id"], seconds * 1000)):
+            if info is not None and (problem := self._ahead(key, info["last-generated-id"], clock_ms(now))):
                 yield problem
 
     def _wanted(self, groups: dict[str, list[str]]) -> Iterator[tuple[str, str]]:
@@ -114,14 +115,11 @@ class _Look:
     async def waiting(self) -> Any:
         """What waits and cannot be read: it is tried again each minute."""
         keys = self._keys
-        seconds, _ = await self._redis.time()
-        soon = (seconds + 120) * 1000
+        soon = await self._reads.now_ms() + 120_000
         ids = await unless_odd(self._redis.zrangebyscore(keys.due(), "-inf", soon, start=0, num=_DUE)) or []
         broken: list[bytes] = []
         for at in range(0, len(ids), _AT_ONCE):
-            found = await scripts.peek_waiting(
-                self._redis.execute_command, due=keys.due(), waiting=keys.waiting(), ids=ids[at : at + _AT_ONCE]
-            )
+            found = await scripts.peek_waiting(self._redis.execute_command, keys, ids=ids[at : at + _AT_ONCE])
             broken += [waiting_id for waiting_id, _, key, _ in found if not key]
         if broken:
             first = text(broken[0])[:200]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import re
 from typing import TYPE_CHECKING, Any, Final
 
 from streams.durations import format_duration
@@ -14,9 +13,11 @@ from streams.inspecting.event_status import EventStatus
 from streams.inspecting.explanation import delayed, explain
 from streams.inspecting.states import Facts, Reason
 from streams.messages.event_ids import made_at
+from streams.phrases import counted
 from streams.redis.entries import Entries, milliseconds, position
+from streams.redis.partition import Reads, clock_ms
 from streams.redis.refusal import refusing, unless_missing, unless_odd
-from streams.redis.untrusted import scores, text, texts, whole
+from streams.redis.untrusted import is_entry_id, scores, text, texts, whole
 
 if TYPE_CHECKING:
     from streams.app import App
@@ -27,7 +28,6 @@ _AHEAD_MOST: Final = 200_000  # unread entries that are counted
 _SAMPLE: Final = 0.5  # seconds over which the rate of a group is measured
 _SKEW_MS: Final = 5_000  # that a publisher's clock may be ahead of Redis'
 _FULL: Final = 0.99
-_ENTRY: Final = re.compile(r"\d{1,20}-\d{1,20}")
 
 
 async def why(client: App, id: str) -> tuple[Reason, ...]:
@@ -50,7 +50,7 @@ class _Inquiry:
         self._partition = partition
         self._settings = partition.settings
         self._keys = partition.keys
-        self._redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
+        self._redis = partition.redis
         self._trail = trail
         self._now = 0
         self._noted: dict[str, str] = {}
@@ -79,9 +79,9 @@ class _Inquiry:
         pipe.hgetall(self._keys.ledger())
         pipe.hgetall(self._keys.groups())
         pipe.smembers(self._keys.paused())
-        (seconds, microseconds), *read = await pipe.execute(raise_on_error=False)
+        now, *read = await pipe.execute(raise_on_error=False)
         ledger, registry, paused = (unless_missing(reply) or {} for reply in read)
-        self._now = seconds * 1000 + microseconds // 1000
+        self._now = clock_ms(now)
         self._noted = texts(ledger)
         self._read = self._keys.registry(registry)
         self._paused = {text(name) for name in paused}
@@ -89,7 +89,7 @@ class _Inquiry:
     def _stream_of(self, trail: EventStatus) -> str:
         """The key of its stream; of an event whose entry is gone, the normal lane of where its type lives."""
         if trail.stream:
-            return f"{self._keys.tag}:stream:{trail.stream}"
+            return self._keys.lane(trail.stream)
         types = [line["type"] for group in trail.groups for line in group.history if line.get("type")]
         event = registered(types[0]) if types else None
         return self._keys.stream(event.stream) if event is not None else ""
@@ -101,7 +101,7 @@ class _Inquiry:
         keys, message = self._keys, trail.message
         beats = await self._beats(name)
         short, _, entry_id = group.where.partition(" ") if group is not None and group.where != "due" else ("", "", "")
-        source = f"{keys.tag}:{short}" if short.startswith("inbox:") else f"{keys.tag}:stream:{short}" if short else ""
+        source = keys.source(short) if short else ""
         facts: dict[str, Any] = {}
         alive = [who for who, age in beats.items() if age <= self._settings.lease]
         if group is not None and (group.state == "acked" or not group.is_settled) and group.where != "due":
@@ -132,8 +132,8 @@ class _Inquiry:
         pipe = self._redis.pipeline(transaction=False)
         pipe.time()
         pipe.zrange(self._keys.consumers(name), 0, -1, withscores=True)
-        (seconds, microseconds), beats = await pipe.execute(raise_on_error=False)
-        now = seconds * 1000 + microseconds // 1000
+        time, beats = await pipe.execute(raise_on_error=False)
+        now = clock_ms(time)
         return {who: max(0.0, (now - at) / 1000) for who, at in scores(unless_missing(beats) or ()).items()}
 
     async def _ahead(self, name: str, source: str, entry_id: str) -> tuple[int, float]:
@@ -175,7 +175,7 @@ class _Inquiry:
 
 async def _unknown(client: App, id: str) -> Reason:
     """It is nowhere: whether it was never here, or may have been trimmed, as far as that can be proven."""
-    made = made_at(id) or (milliseconds(id) if _ENTRY.fullmatch(id) else 0)
+    made = made_at(id) or (milliseconds(id) if is_entry_id(id) else 0)
     app, full, holes, now = client.settings.app, "", list[str](), 0
     for partition in client.partitions:
         with refusing(partition.connections):
@@ -197,8 +197,7 @@ async def _unknown(client: App, id: str) -> Reason:
 
 
 async def _full(partition: Partition) -> str:
-    redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
-    info = await redis.info("memory")
+    info = await partition.redis.info("memory")
     limit = info.get("maxmemory", 0)
     used = info.get("used_memory", 0) - info.get("mem_not_counted_for_evict", 0)
     return f"{used / 2**20:,.1f} of {limit / 2**20:,.1f} MB" if limit and used >= _FULL * limit else ""
@@ -208,16 +207,16 @@ class _Holes:
     """What was removed from the streams of one partition."""
 
     def __init__(self, partition: Partition) -> None:
+        self._partition = partition
         self._keys = partition.keys
-        self._redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
+        self._redis = partition.redis
 
     async def find(self, made: int) -> tuple[int, list[str]]:
         """The time, and what was removed that an event made at `made` (0: nobody knows) could have been among."""
-        seconds, microseconds = await self._redis.time()
-        now = seconds * 1000 + microseconds // 1000
+        reads = Reads(self._partition)
+        now = await reads.now_ms()
         noted = texts(await unless_odd(self._redis.hgetall(self._keys.ledger())))
-        registry = self._keys.registry(await unless_odd(self._redis.hgetall(self._keys.groups())) or {})
-        known = {key for sources in registry.values() for key in sources if ":stream:" in key}
+        known = {key for sources in (await reads.registry()).values() for key in sources if self._keys.is_stream(key)}
         for field in noted:
             if field.startswith("published stream:"):
                 known.add(f"{self._keys.tag}:{field.removeprefix('published ')}")
@@ -241,11 +240,8 @@ class _Holes:
         newest = max(milliseconds(first[0]) if first else now, milliseconds(info["max-deleted-entry-id"]))
         if removed <= 0 or 0 < newest <= made - _SKEW_MS:
             return ""
-        return f"{_entries(removed)} of {short} up to {format_duration((now - newest) / 1000)} ago removed"
-
-
-def _entries(count: int) -> str:
-    return f"{count:,} entr{'y' if count == 1 else 'ies'}"
+        ago = format_duration((now - newest) / 1000)
+        return f"{counted(removed, 'entry', 'entries')} of {short} up to {ago} ago removed"
 
 
 def _cancelled(record: dict[str, str]) -> Reason:

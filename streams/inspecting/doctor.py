@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Final, Literal
 
 from streams.durations import format_duration
-from streams.redis.server import judge
+from streams.phrases import counted, meant
 
 if TYPE_CHECKING:
     from streams.inspecting.consumer_report import Answer
@@ -41,10 +40,9 @@ def check_settings(settings: Settings, environment: Mapping[str, str]) -> Iterat
     known = {f"STREAMS_{name.upper()}" for name in type(settings).model_fields} | {"STREAMS_APP"}
     unknown = sorted(name for name in environment if name.startswith("STREAMS_") and name not in known)
     for name in unknown:
-        close = difflib.get_close_matches(name, known, 1)
         yield Finding(
             "settings", "warn", f"{name} is set, but the engine has no such setting",
-            f"did you mean {close[0]}?" if close else f"unset {name}, unless another program reads it",
+            meant(name, known, f"unset {name}, unless another program reads it"),
         )  # fmt: skip
     if settings.accept_risk:
         yield Finding(
@@ -56,6 +54,8 @@ def check_settings(settings: Settings, environment: Mapping[str, str]) -> Iterat
 
 def check_server(server: Server) -> Iterator[Finding]:
     """Whether the server would lose events, as the boot check judges it; an accepted risk fails here all the same."""
+    from streams.redis.server import judge  # and redis-py with it, which no other command's start need wait for
+
     problems = {problem.check: problem for problem in judge(server.version, server.maxmemory_policy, aof=server.aof)}
     for check, text in {
         "version": f"Redis {server.version}",
@@ -105,7 +105,7 @@ def _check_memory(server: Server) -> Iterator[Finding]:
 def check_partitions(snapshot: Snapshot) -> Finding:
     """Whether this process knows of all partitions: what it does not know of, nobody here sees or handles."""
     if snapshot.partitions == snapshot.registered:
-        return Finding("partitions", "ok", f"{snapshot.partitions}, on {_count(len(snapshot.servers), 'server')}")
+        return Finding("partitions", "ok", f"{snapshot.partitions}, on {counted(len(snapshot.servers), 'server')}")
     return Finding(
         "partitions", "fail",
         f"STREAMS_PARTITIONS is {snapshot.partitions} here, and the app has {snapshot.registered}",
@@ -133,7 +133,7 @@ def check_state(snapshot: Snapshot, lease: float) -> Iterator[Finding]:
         yield from _check_gone(group, lease)
         if group.dead:
             yield Finding(
-                f"dead {group.name}", "warn", f"{_count(group.dead, 'dead letter')} in {group.name}",
+                f"dead {group.name}", "warn", f"{counted(group.dead, 'dead letter')} in {group.name}",
                 f"streams dead ls {group.name}",
             )  # fmt: skip
     waiting = snapshot.waiting
@@ -161,7 +161,7 @@ def check_standstill(answers: Sequence[Answer], lease: float) -> Iterator[Findin
         elif report.stuck and report.quiet > lease:
             yield Finding(
                 check, "fail",
-                f"{name} of {group} holds {_count(report.stuck, 'message')}, runs nothing, and has begun and settled "
+                f"{name} of {group} holds {counted(report.stuck, 'message')}, runs nothing, and has begun and settled "
                 f"nothing for {format_duration(report.quiet)}", "restart it: the others take over what it holds",
             )  # fmt: skip
         elif report.overdue > lease:
@@ -228,7 +228,7 @@ def check_schedules(schedules: Sequence[ScheduleState]) -> Iterator[Finding]:
             )  # fmt: skip
         elif schedule.missed:
             yield Finding(
-                name, "warn", f"{_count(schedule.missed, 'slot')} of it passed while no consumer ran",
+                name, "warn", f"{counted(schedule.missed, 'slot')} of it passed while no consumer ran",
                 "keep one consumer running at any time; see docs/concepts/schedules.md",
             )  # fmt: skip
         else:
@@ -250,7 +250,7 @@ def check_newer(found: Sequence[UnsupportedMessages], settings: Settings, now: d
         yield Finding(
             f"newer {newer.group}",
             "fail" if age > settings.unsupported_for / 2 else "warn",
-            f"{_count(newer.count, 'message')} of {newer.type} version {newer.version} newer than the code that met "
+            f"{counted(newer.count, 'message')} of {newer.type} version {newer.version} newer than the code that met "
             f"{'it' if newer.count == 1 else 'them'}, the oldest since {format_duration(age)}",
             f"deploy the code of {newer.group} that knows version {newer.version}; after "
             f"{format_duration(settings.unsupported_for)} they are dead letters (STREAMS_UNSUPPORTED_FOR)",
@@ -264,7 +264,7 @@ def _check_group(group: GroupState) -> Finding:
         if group.lag or group.pending or group.waiting:
             return Finding(name, "fail", f"no consumer of {group.name} is alive: {work}", start)
         return Finding(name, "warn", f"no consumer of {group.name} is alive; it has nothing to do now", start)
-    alive = _count(group.alive, "consumer")
+    alive = counted(group.alive, "consumer")
     if group.oldest_unread is not None and group.oldest_unread > _OLD_UNREAD:
         return Finding(
             name, "warn",
@@ -280,14 +280,10 @@ def _check_gone(group: GroupState, lease: float) -> Iterator[Finding]:
     if not gone:
         return
     held = sum(consumer.pending for consumer in gone)
-    text = f"{_count(len(gone), 'consumer')} of {group.name} gone, still holding {held:,}"
+    text = f"{counted(len(gone), 'consumer')} of {group.name} gone, still holding {held:,}"
     if group.alive:
         yield Finding(
             f"gone {group.name}", "warn", text, f"wait {format_duration(1.25 * lease)}: the others take it over"
         )
     else:
         yield Finding(f"gone {group.name}", "fail", text, f"python -m processors.{group.name}: it takes it over")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"

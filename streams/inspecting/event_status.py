@@ -7,13 +7,11 @@ it was made at; the search beyond that is bounded, and the answer says so.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from streams.errors import NotFound
-from streams.events.event import registered, registered_types
 from streams.handlers.progress import ProgressReport
 from streams.inspecting.group_status import GroupSearch, GroupStatus
 from streams.messages.cancellation_record import find_cancelled
@@ -21,8 +19,9 @@ from streams.messages.event_ids import made_at
 from streams.messages.message import CAUSATION, FIELDS, ID, decode
 from streams.redis.entries import Entries, Entry, milliseconds
 from streams.redis.keys import HISTORY_LENGTH, is_name, partition_of
+from streams.redis.partition import Reads, known_streams
 from streams.redis.refusal import refusing, unless_odd
-from streams.redis.untrusted import text, wire
+from streams.redis.untrusted import is_entry_id, text, wire
 from streams.settling import scripts
 
 if TYPE_CHECKING:
@@ -33,7 +32,6 @@ if TYPE_CHECKING:
 _BEFORE: Final = 5_000  # ms that a publisher's clock may be ahead of Redis'
 _AFTER: Final = 60_000  # ms that it may be behind, or a publish may have taken
 _SCAN: Final = 100_000  # entries of one stream looked through beyond that window, and for follow-ups
-_ENTRY: Final = re.compile(r"\d{1,20}-\d{1,20}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +136,7 @@ class _Search:
     def __init__(self, partition: Partition, id: str) -> None:
         self.number = partition.number
         self._partition = partition
-        self._redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
+        self._redis = partition.redis
         self._keys = partition.keys
         self._entries = Entries(partition)
         self._id = id
@@ -219,15 +217,11 @@ class _Search:
 
     async def _streams(self) -> list[str]:
         """Every stream that somebody reads, or that this code knows."""
-        groups = await unless_odd(self._redis.hgetall(self._keys.groups())) or {}
-        self._read = self._keys.registry(groups)
-        known = {key for sources in self._read.values() for key in sources if ":stream:" in key}
-        for event in filter(None, map(registered, registered_types())):
-            known.update(self._keys.lanes(event.stream))
-        return sorted(known)
+        self._read = await Reads(self._partition).registry()
+        return known_streams(self._keys, self._read)
 
     async def _by_entry_id(self, streams: list[str]) -> tuple[str, Entry] | None:
-        if not _ENTRY.fullmatch(self._id):
+        if not is_entry_id(self._id):
             return None
         self._searched.append("the entry of that id in every stream")
         for key in streams:
@@ -247,18 +241,15 @@ class _Search:
 
     async def _delayed(self) -> tuple[Message, float, str] | None:
         self._searched.append("what waits")
-        found = await scripts.peek_waiting(
-            self._redis.execute_command, due=self._keys.due(), waiting=self._keys.waiting(), ids=[self._wire_id]
-        )
+        found = await scripts.peek_waiting(self._redis.execute_command, self._keys, [self._wire_id])
         if not found or not found[0][2]:
             return None
         _, due, key, fields = found[0]
-        seconds, microseconds = await self._redis.time()
-        return decode((b"0-0", fields)), (due - seconds * 1000 - microseconds // 1000) / 1000, text(key)
+        return decode((b"0-0", fields)), (due - await Reads(self._partition).now_ms()) / 1000, text(key)
 
     async def _far(self, streams: list[str]) -> tuple[str, Entry] | None:
         """A delayed event is in its stream when it was due, an id of another system says nothing about its time."""
-        if _ENTRY.fullmatch(self._id):
+        if is_entry_id(self._id):
             return None
         newest = "" if self._made else "the newest "
         self._searched.append(f"{newest}{_SCAN:,} entries of every stream{' beyond that' if self._made else ''}")

@@ -5,17 +5,16 @@ The causes and their sentences are the table in docs/operate/why.md.
 
 from __future__ import annotations
 
-import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from streams.durations import format_duration
 from streams.inspecting.states import Cause, Facts, Reason
+from streams.phrases import counted
+from streams.redis.untrusted import is_entry_id
 
 if TYPE_CHECKING:
     from streams.inspecting.group_status import GroupStatus
-
-_ENTRY: Final = re.compile(r"\d+-\d+")
 
 
 def explain(group: GroupStatus, facts: Facts) -> Reason:
@@ -31,7 +30,7 @@ def explain(group: GroupStatus, facts: Facts) -> Reason:
             return _at_limit(group, facts)
         case "queued":
             text = f"{group.group} handles one message of a key at a time: {group.reason}"
-            before = next((word for word in group.reason.split() if _ENTRY.fullmatch(word)), facts.id)
+            before = next((word for word in group.reason.split() if is_entry_id(word)), facts.id)
             return _stopped(group, facts) or _because(group, "key", text, f"streams doctor why {before}")
         case _:
             return _over(group, facts)
@@ -57,7 +56,7 @@ def _over(group: GroupStatus, facts: Facts) -> Reason:
     at = f" at {last['at'][:19].replace('T', ' ')} UTC" if last.get("at") else ""
     match group.state:
         case "dead" if group.dead_letter:
-            tries = _times(group.attempts, "attempt")
+            tries = counted(group.attempts, "attempt")
             text = f"{name} dead-lettered it after {tries} ({group.reason}): {group.error[:200]}"
             if group.reason == "crashed":
                 text = f"it is in the dead letters of {name}: {group.error[:200]}"
@@ -110,7 +109,7 @@ def _held(group: GroupStatus, facts: Facts) -> Reason:
         case "settling" | "":
             return _because(group, "", f"{who} has just handled it, or is about to begin", "look again")
         case "suspect":
-            died = f"its process died {_times(_crashes(group), 'time')} while handling it"
+            died = f"its process died {counted(_crashes(group), 'time')} while handling it"
             text = f"{died} (dead-lettered at {facts.deliveries}); {who} runs it by itself when all else is done"
             return _because(group, "suspect", text, f"see what it does to the process: streams event {facts.id}")
     stopped = _stopped(group, facts)
@@ -138,7 +137,7 @@ def _left_behind(group: GroupStatus, facts: Facts) -> Reason:
     left = max(0.0, facts.lease - idle)
     ends = f"its lease ends in {format_duration(left)}, then" if left else "its lease has ended:"
     count = len(facts.alive)
-    text = f"{who}, which had it, {since}; {ends} another takes it over ({_times(count, 'consumer')} alive){crashes}"
+    text = f"{who}, which had it, {since}; {ends} another takes it over ({counted(count, 'consumer')} alive){crashes}"
     return _because(group, "silent", text, f"wait {format_duration(left + facts.lease / 4)}")
 
 
@@ -209,12 +208,12 @@ def _unread(group: GroupStatus, facts: Facts) -> Reason:
         slots = sum(report.concurrency for report in facts.reports.values())
         reserved = sum(report.reserved for report in facts.reports.values())
         kept = f" but {reserved} reserved for high" if reserved else ""
-        busy = f"all {_times(slots, 'slot')} of {name}{kept} are busy, the longest for {format_duration(longest)}"
+        busy = f"all {counted(slots, 'slot')} of {name}{kept} are busy, the longest for {format_duration(longest)}"
         text = f"unread: {busy}{behind}"
         return _because(group, "busy", text, f"start another: {_start(name)}, or raise STREAMS_CONCURRENCY")
     if facts.ahead:
         return _because(group, "behind", f"unread{behind}", f"wait, or start another: {_start(name)}")
-    return _because(group, "", f"unread: {name} is about to read it ({_times(count, 'consumer')} alive)", "look again")
+    return _because(group, "", f"unread: {name} is about to read it ({counted(count, 'consumer')} alive)", "look again")
 
 
 def _stopped(group: GroupStatus, facts: Facts) -> Reason | None:
@@ -256,7 +255,3 @@ def _tries(group: GroupStatus) -> str:
 def _nth(number: int) -> str:
     ending = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{ending}"
-
-
-def _times(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

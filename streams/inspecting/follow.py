@@ -56,7 +56,7 @@ async def follow(client: App, id: str, *, group: str = "") -> AsyncGenerator[Upd
     """
     trail = await EventStatus.find(client, id)
     partition = client.partitions[trail.partition]
-    redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
+    redis = partition.redis
     watch, pause = _Watch(client, trail, group), _SOON
     with refusing(partition.connections):
         async with redis.pubsub(ignore_subscribe_messages=True) as channel:
@@ -132,7 +132,7 @@ class _Watch:
     async def _holds(self, group: GroupStatus) -> bool:
         redis, keys = self._partition.redis, self._partition.keys
         short, _, entry_id = group.where.partition(" ")
-        key = f"{keys.tag}:{short}" if short.startswith("inbox:") else keys.lane(short)
+        key = keys.source(short)
         try:
             return bool(await redis.xpending_range(key, group.group, entry_id, entry_id, 1))
         except ResponseError:

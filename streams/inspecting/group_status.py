@@ -12,6 +12,7 @@ from streams.messages.letter import Letter
 from streams.messages.message import KEY, Message, decode
 from streams.redis.entries import Entries, Entry, milliseconds, position
 from streams.redis.keys import HISTORY_LENGTH, LIMITED_MS, NEVER_MS
+from streams.redis.partition import Reads
 from streams.redis.refusal import unless_odd
 from streams.redis.untrusted import pairs, text, whole
 from streams.settling import scripts
@@ -70,8 +71,8 @@ class GroupSearch:
     def __init__(self, partition: Partition, event_id: str, start: str) -> None:
         self._mark = partition.mark
         self._keys = partition.keys
-        self._redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
-        self._entries = Entries(partition)
+        self._redis = partition.redis
+        self._reads, self._entries = Reads(partition), Entries(partition)
         self._id = event_id.encode()
         self._start = start
         self.complete = True  # False when a bound ended a search
@@ -191,15 +192,12 @@ class GroupSearch:
 
     async def _waits(self, group: str, history: tuple[dict[str, str], ...]) -> GroupStatus | None:
         """Looks through what waits for the group, for an event whose last entry in the inbox is gone."""
-        cursor, seen, ids = 0, 0, list[bytes]()
-        while True:
-            page = self._redis.zscan(self._keys.due(), cursor, match=f"{group} *", count=1000)
-            cursor, members = await unless_odd(page) or (0, ())
-            ids += [member for member, _ in members]
-            seen += len(members)
-            if cursor == 0 or seen >= _WAITING_MOST:
+        ids: list[bytes] = []
+        async for page in self._reads.waiting(group):
+            if len(ids) >= _WAITING_MOST:
+                self.complete = False
                 break
-        self.complete = self.complete and cursor == 0
+            ids += page
         for at in range(0, len(ids), _PEEK):
             if (found := await self._peek(group, ids[at : at + _PEEK], history)) is not None:
                 return found
@@ -207,14 +205,12 @@ class GroupSearch:
 
     async def _peek(self, group: str, ids: list[Any], history: tuple[dict[str, str], ...]) -> GroupStatus | None:
         waiting = await scripts.peek_waiting(
-            self._redis.execute_command,
-            due=self._keys.due(), waiting=self._keys.waiting(), ids=ids, event_id=self._id.decode("utf-8", "replace"),
-        )  # fmt: skip
+            self._redis.execute_command, self._keys, ids, event_id=self._id.decode("utf-8", "replace")
+        )
         if not waiting:
             return None
         waiting_id, due, _, fields = waiting[0]
-        seconds, microseconds = await self._redis.time()
-        now = seconds * 1000 + microseconds // 1000
+        now = await self._reads.now_ms()
         carried = Message.decode(b"0-0", fields, came_back=True).carried
         last = history[-1] if history else {}
         state: State = "queued"
@@ -275,18 +271,10 @@ class GroupSearch:
             letter = Letter.decode(group, entry, self._mark)
             if letter.message.values[1] == self._id:
                 return GroupStatus(
-                    group,
-                    "dead",
-                    f"dead:{group} {letter.id}",
-                    letter.attempts,
-                    letter.deliveries,
-                    letter.carried.replays,
-                    dead_letter=letter.id,
-                    reason=letter.reason,
-                    error=letter.error,
-                    errors=tuple(letter.carried.errors),
-                    history=known,
-                )
+                    group, "dead", f"dead:{group} {letter.id}", letter.attempts, letter.deliveries,
+                    letter.carried.replays, dead_letter=letter.id, reason=letter.reason, error=letter.error,
+                    errors=tuple(letter.carried.errors), history=known,
+                )  # fmt: skip
         self.complete = self.complete and seen < _MOST
         return None
 

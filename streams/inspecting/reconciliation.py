@@ -26,12 +26,14 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from streams.inspecting.counting import count_unread
 from streams.inspecting.ledger import Gap, GroupAccount, StreamAccount
 from streams.redis.entries import Entries, position
-from streams.redis.refusal import refusing, unless_odd
+from streams.redis.partition import Reads
+from streams.redis.refusal import refusing
 from streams.redis.script import Call, Script, run
 from streams.redis.untrusted import texts, whole
 
 if TYPE_CHECKING:
     from streams.app import App
+    from streams.redis.keys import Keys
     from streams.redis.partition import Partition
 
 _LOOKS: Final = 3
@@ -102,7 +104,7 @@ class Accounts:
         for number, gaps in by_partition.items():
             at = client.partitions[number]
             with refusing(at.connections):
-                taken += await accept_gap(at.redis.execute_command, ledger=at.keys.ledger(), gaps=gaps)
+                taken += await accept_gap(at.redis.execute_command, at.keys, gaps=gaps)
         return taken
 
 
@@ -110,20 +112,18 @@ class _Look:
     def __init__(self, partition: Partition) -> None:
         self._partition = partition
         self._keys = partition.keys
-        self._redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
+        self._redis = partition.redis
         self._entries = Entries(partition)
         self._noted: dict[str, str] = {}
         self._held: dict[str, StreamCounts | None] = {}
 
     async def take(self) -> Accounts:
         keys = self._keys
-        registry = keys.registry(await unless_odd(self._redis.hgetall(keys.groups())) or {})
-        read = {name: [key for key in registry[name] if ":stream:" in key] for name in sorted(registry)}
+        registry = await Reads(self._partition).registry()
+        read = {name: [key for key in registry[name] if keys.is_stream(key)] for name in sorted(registry)}
         named = list(dict.fromkeys(key for sources in read.values() for key in sources))
         named += [key for group in read for key in (keys.inbox(group), keys.dead(group))]
-        self._noted, waiting, held = await accounts(
-            self._redis.execute_command, ledger=keys.ledger(), due=keys.due(), keys=named
-        )
+        self._noted, waiting, held = await accounts(self._redis.execute_command, keys, sources=named)
         self._held = dict(zip(named, held, strict=True))
         groups = [await self._group(group, sources) for group, sources in read.items()]
         cancelled = sum(int(count) for name, count in self._noted.items() if name.startswith("unwaited stream:"))
@@ -267,10 +267,10 @@ class StreamCounts(NamedTuple):
 
 
 async def accounts(
-    call: Call, *, ledger: str, due: str, keys: Sequence[str]
+    call: Call, keys: Keys, *, sources: Sequence[str]
 ) -> tuple[dict[str, str], int, list[StreamCounts | None]]:
     """Reads the books, the length of `due`, and what each of `keys` holds (None: it is not there), at one moment."""
-    flat, waiting, rows = await run(call, ACCOUNTS, (ledger, due, *keys), ())
+    flat, waiting, rows = await run(call, ACCOUNTS, (keys.ledger(), keys.due(), *sources), ())
     noted = texts(dict(zip(flat[::2], flat[1::2], strict=True)))
     held = [
         StreamCounts(row[0], row[1], row[2].decode(), row[3].decode(), row[4].decode(), row[5]) if row else None
@@ -279,7 +279,7 @@ async def accounts(
     return noted, waiting, held
 
 
-async def accept_gap(call: Call, *, ledger: str, gaps: Sequence[tuple[str, int]]) -> int:
+async def accept_gap(call: Call, keys: Keys, *, gaps: Sequence[tuple[str, int]]) -> int:
     """Takes gaps for known; returns how many."""
-    taken: int = await run(call, ACCEPT_GAP, (ledger,), [part for gap in gaps for part in gap])
+    taken: int = await run(call, ACCEPT_GAP, (keys.ledger(),), [part for gap in gaps for part in gap])
     return taken

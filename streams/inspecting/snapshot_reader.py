@@ -5,18 +5,18 @@ Read only, and cheap enough to be done every second: three round trips, plus cou
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from streams.app import registered as registered_partitions
-from streams.events.event import registered, registered_types
 from streams.inspecting.counting import count_unread, count_waiting
 from streams.inspecting.reconciliation import Accounts
 from streams.inspecting.snapshot import ConsumerState, GroupState, Snapshot, StreamPosition, StreamState, Waiting, join
 from streams.redis.entries import Entries, milliseconds, position
 from streams.redis.keys import LANES, LIMITED_MS, NEVER_MS, is_name
+from streams.redis.partition import clock_ms, known_streams
 from streams.redis.refusal import refusing, unless_missing, unless_odd
 from streams.redis.server import Server
 from streams.redis.untrusted import scores, text
@@ -44,7 +44,7 @@ async def snapshot_each(client: App) -> list[Snapshot]:
 class _Look:
     def __init__(self, partition: Partition) -> None:
         self._partition, self._keys = partition, partition.keys
-        self._redis: Any = partition.redis  # redis-py's annotations are unions over both protocols
+        self._redis = partition.redis
         self._entries = Entries(partition)
         self._now = 0
 
@@ -57,13 +57,13 @@ class _Look:
         head.zcard(keys.due())
         head.zrange(keys.due(), 0, 0, withscores=True)
         head.zcount(keys.due(), LIMITED_MS, "+inf")
-        (seconds, microseconds), info, *rest = await head.execute(raise_on_error=False)
+        time, info, *rest = await head.execute(raise_on_error=False)
         registry, total, first, queued = map(unless_missing, rest)  # a key that is damaged is as one that is missing
         total, queued = total or 0, queued or 0
-        self._now = seconds * 1000 + microseconds // 1000
+        self._now = clock_ms(time)
         overdue = await unless_odd(self._redis.zcount(keys.due(), "-inf", self._now - 1)) or 0
         read = keys.registry(registry or {})
-        lanes = self._lanes(read.values())
+        lanes = self._lanes(read)
         infos, groups = await self._streams([*lanes, *map(keys.inbox, read)])
         for key in lanes:  # groups that somebody made by hand are in no registry
             for name in groups.get(key, {}):
@@ -84,10 +84,8 @@ class _Look:
             (server,),
         )
 
-    def _lanes(self, read: Iterable[list[str]]) -> list[str]:
-        known = {key for sources in read for key in sources if ":stream:" in key}
-        for event in filter(None, map(registered, registered_types())):
-            known.update(self._keys.lanes(event.stream))
+    def _lanes(self, read: Mapping[str, list[str]]) -> list[str]:
+        known = known_streams(self._keys, read)
         order: dict[str, int] = {lane: number for number, lane in enumerate(LANES)}
         placed = {key: self._name_and_lane(key) for key in known}
         return sorted(known, key=lambda key: (placed[key][0], order.get(placed[key][1], len(order))))

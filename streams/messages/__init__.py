@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from streams.messages.letter import Letter
     from streams.messages.message import TRACEPARENT, TRACESTATE, TYPE, Message
     from streams.messages.middleware import Deliver, DeliverBatch, Middleware, Publish, Settle
-    from streams.messages.object_store import open_store
+    from streams.messages.object_store import open_store, store_errors
     from streams.messages.outcome import Acked, Cancelled, DeadLettered, Expired, Outcome, Released, Retried, Snoozed
 
 __all__ = [
@@ -41,6 +41,7 @@ __all__ = [
     "describe",
     "name_of_class",
     "open_store",
+    "store_errors",
 ]
 
 _HOMES: Final = {
@@ -50,7 +51,7 @@ _HOMES: Final = {
     "streams.messages.letter": ("Letter",),
     "streams.messages.message": ("TRACEPARENT", "TRACESTATE", "TYPE", "Message"),
     "streams.messages.middleware": ("Deliver", "DeliverBatch", "Middleware", "Publish", "Settle"),
-    "streams.messages.object_store": ("open_store",),
+    "streams.messages.object_store": ("open_store", "store_errors"),
     "streams.messages.outcome": (
         "Acked",
         "Cancelled",

@@ -7,6 +7,7 @@ object would have: no message reads or removes the object of another one, or a f
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 from collections.abc import AsyncIterator, Sequence
@@ -19,8 +20,7 @@ import orjson
 from streams.errors import StreamsError
 from streams.messages.error_text import describe
 from streams.messages.message import DATA, ID, Message
-from streams.messages.object_store import open_store
-from streams.messages.outcome import Unavailable
+from streams.messages.object_store import open_store, store_errors
 
 MARK: Final = b'{"$claim":'
 """What the data of a message begins with when it is a reference."""
@@ -79,22 +79,14 @@ class ClaimStore:
         Raises `ValueError` for a reference that is wrong or does not fit the object, `FileNotFoundError` when there is
         no such object (yet: another try may find it), `Unavailable` when the store does not answer.
         """
-        from obstore.exceptions import BaseError
-
         key, digest, size = _claim(message)
         if size > self.most:
             raise ValueError(f"the claim is on {size} bytes, over the cap of {self.most}")
-        try:
+        with store_errors(f"no object {key} in the claim store: it was removed, or STORAGE_URL is another"):
             found = await self._store.get_async(key)
             if found.meta["size"] != size:
                 raise ValueError(f"the object has {found.meta['size']} bytes, the claim is on {size}: {key}")
             data = bytes(await found.bytes_async())
-        except FileNotFoundError:
-            raise FileNotFoundError(
-                f"no object {key} in the claim store: it was removed, or STORAGE_URL is another"
-            ) from None
-        except (BaseError, OSError) as error:
-            raise Unavailable("storage", f"storage: {describe(error)}") from error
         if hashlib.sha256(data).hexdigest() != digest:
             raise ValueError(f"the object is not the one that was stored, its sha256 differs: {key}")
         return data
@@ -104,45 +96,32 @@ class ClaimStore:
 
         Raises `Unavailable` when the store does not answer.
         """
-        from obstore.exceptions import BaseError
-
         if not message.values[DATA].startswith(MARK):
             return False
         try:
             key, _, _ = _claim(message)
         except ValueError:
             return False
-        try:
-            await self._store.delete_async(key)
-        except FileNotFoundError:
-            return True  # as with S3, which does not report whether there was one
-        except (BaseError, OSError) as error:
-            raise Unavailable("storage", f"storage: {describe(error)}") from error
+        await self._delete(key)
         return True
 
     async def ls(self) -> AsyncIterator[Stored]:
         """Every object, in no order. Raises `Unavailable` when the store does not answer."""
-        from obstore.exceptions import BaseError
-
-        try:
+        with store_errors():
             async for page in self._store.list():
                 for found in page:
                     named = _STORED.fullmatch(found["path"])
                     event_id = named[1] if named and not _DIGEST.fullmatch(named[1]) else ""
                     yield Stored(found["path"], event_id, found["last_modified"], found["size"])
-        except (BaseError, OSError) as error:
-            raise Unavailable("storage", f"storage: {describe(error)}") from error
 
     async def drop(self, stored: Stored) -> None:
         """Removes an object of the listing. Raises `Unavailable` when the store does not answer."""
-        from obstore.exceptions import BaseError
+        await self._delete(stored.key)
 
-        try:
-            await self._store.delete_async(stored.key)
-        except FileNotFoundError:
-            return
-        except (BaseError, OSError) as error:
-            raise Unavailable("storage", f"storage: {describe(error)}") from error
+    async def _delete(self, key: str) -> None:
+        # S3 does not say whether there was one; a directory does.
+        with contextlib.suppress(FileNotFoundError), store_errors("no such object"):
+            await self._store.delete_async(key)
 
 
 def _key(digest: str, message: Message) -> str:

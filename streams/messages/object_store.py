@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import atexit
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 from streams.errors import ConfigurationError, extra
+from streams.messages.error_text import describe
+from streams.messages.outcome import Unavailable
 
 if TYPE_CHECKING:
     from obstore.store import ObjectStore
@@ -42,6 +46,21 @@ def open_store(url: str, *, user: str, **options: Any) -> ObjectStore:
         ) from None
     _rest_at_exit()
     return store
+
+
+@contextmanager
+def store_errors(missing: str = "") -> Iterator[None]:
+    """Raises `Unavailable("storage")` for what a store raises in the block, and `FileNotFoundError` with the text
+    `missing`, if it is given, for what is not there.
+    """
+    from obstore.exceptions import BaseError
+
+    try:
+        yield
+    except (BaseError, OSError) as error:
+        if missing and isinstance(error, FileNotFoundError):
+            raise FileNotFoundError(missing) from None
+        raise Unavailable("storage", f"storage: {describe(error)}") from error
 
 
 @cache

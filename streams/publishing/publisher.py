@@ -200,11 +200,8 @@ class Publisher:
     ) -> None:
         taken, refused = await scripts.publish(
             partial(self._connection.call, timeout=limit),
+            self._keys,
             producer=self._producer,
-            due=self._keys.due(),
-            waiting=self._keys.waiting(),
-            groups=self._keys.groups(),
-            ledger=self._keys.ledger(),
             streams=list(dict.fromkeys(message.target for message in messages)),
             sequence=sequence,
             messages=messages,

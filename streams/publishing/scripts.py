@@ -10,6 +10,7 @@ from streams.redis.keys import ONCE_TTL_MS, PRODUCER_TTL_MS
 from streams.redis.script import Script, _by_position, run
 
 if TYPE_CHECKING:
+    from streams.redis.keys import Keys
     from streams.redis.script import Call, Refusals, Value
 
 PUBLISH: Final = Script.load("publishing/publish")
@@ -19,16 +20,7 @@ _EXPIRING_FIELDS: Final[tuple[Value, ...]] = (len(FIELDS) + 1, *FIELDS, EXPIRY)
 
 
 async def publish(
-    call: Call,
-    *,
-    producer: str,
-    due: str,
-    waiting: str,
-    groups: str,
-    ledger: str,
-    streams: Sequence[str],
-    sequence: int,
-    messages: Sequence[Message],
+    call: Call, keys: Keys, *, producer: str, streams: Sequence[str], sequence: int, messages: Sequence[Message]
 ) -> tuple[dict[int, str], Refusals]:
     """Adds a batch once, each message to its `target`; returns, by position (from 0), those left out because their
     `once` was taken, with the id of the event that took it, and those that Redis refused.
@@ -42,5 +34,6 @@ async def publish(
         arguments += message.values
         if expire and len(message.values) == EXPIRES:
             arguments.append("")
-    taken, refused = await run(call, PUBLISH, (producer, due, waiting, groups, *streams, ledger), arguments)
+    names = (producer, keys.due(), keys.waiting(), keys.groups(), *streams, keys.ledger())
+    taken, refused = await run(call, PUBLISH, names, arguments)
     return _by_position(taken, 1), _by_position(refused, 1)

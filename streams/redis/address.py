@@ -14,13 +14,13 @@ URL that may belong to a password.
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
 
 from streams.errors import ConfigurationError
+from streams.phrases import meant
 
 _PORTS: Final = {"server": 6379, "cluster": 6379, "sentinel": 26379}
 _NUMBER: Final = re.compile(r"[0-9]{1,9}")
@@ -145,9 +145,9 @@ def _options(query: str, *, tls: bool) -> tuple[dict[str, str], tuple[str, ...]]
         elif name in TLS_OPTIONS and not tls:
             raise ConfigurationError(f"REDIS_URL has the option {name}, which is for rediss:// alone")
         elif name not in _HONOURED:
-            close = difflib.get_close_matches(name, _HONOURED, 1)
-            hint = "use rediss:// for TLS" if name in ("ssl", "tls") else f"did you mean {close[0]}?" if close else ""
-            raise ConfigurationError(f"REDIS_URL has an unknown option {name}; {hint or 'leave it out'}")
+            is_tls = name in ("ssl", "tls")
+            hint = "use rediss:// for TLS" if is_tls else meant(name, _HONOURED, "leave it out")
+            raise ConfigurationError(f"REDIS_URL has an unknown option {name}; {hint}")
         elif len(values) > 1:
             raise ConfigurationError(f"REDIS_URL has the option {name} twice")
         else:

@@ -29,10 +29,12 @@ from redis.exceptions import BusyLoadingError, RedisError, TimeoutError
 from redis.retry import Retry
 
 from streams.errors import ConfigurationError, StreamsError
-from streams.redis.server import OLDEST
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+OLDEST: Final = (7, 0, 0)
+"""The oldest Redis the engine runs on."""
 
 START_SECONDS: Final = 30.0
 """How long a start may take, loading the append-only file included."""

@@ -219,16 +219,21 @@ class Keys:
             group = name.decode("utf-8", "replace")
             if is_name(group):
                 keys = sources.decode("utf-8", "replace").split()
-                read[group] = [key for key in keys if key == self.inbox(group) or self._is_stream(key)]
+                read[group] = [key for key in keys if key == self.inbox(group) or self.is_stream(key)]
         return read
 
-    def _is_stream(self, key: str) -> bool:
+    def is_stream(self, key: str) -> bool:
+        """Whether it is the key of a stream, in one of its priorities."""
         name, _, lane = key.removeprefix(f"{self.tag}:stream:").partition(":")
         return key.startswith(f"{self.tag}:stream:") and is_name(name) and lane in ("", *LANES)
 
     def short(self, key: str) -> str:
         """The name a person reads: `users`, `users:high`, `inbox:email`."""
         return key.removeprefix(f"{self.tag}:").removeprefix("stream:")
+
+    def source(self, short: str) -> str:
+        """The key by that name."""
+        return f"{self.tag}:{short}" if short.startswith("inbox:") else self.lane(short)
 
 
 def _digest(name: str) -> str:

@@ -1,21 +1,24 @@
-"""Partition: one self-contained set of keys in one cluster slot, and how to reach it.
+"""Partition: one self-contained set of keys in one cluster slot, how to reach it, and what many parts read of it.
 
 Every script touches the keys of one partition, so what holds for one holds whatever the number of partitions is.
 """
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
+from streams.events.event import registered, registered_types
 from streams.redis.keys import Keys
 from streams.redis.reconnect import Reconnect
+from streams.redis.refusal import refusing, unless_odd
 
 if TYPE_CHECKING:
-    import redis.asyncio
-
     from streams.redis.connection import Connections
     from streams.settings import Settings
+
+_SCANNED: Final = 1000  # members of `due` to a round trip
 
 
 class Partition:
@@ -33,8 +36,9 @@ class Partition:
         return "" if self.settings.partitions == 1 else f"{self.number}:"
 
     @property
-    def redis(self) -> redis.asyncio.Redis:
-        """The client of the server that has this partition's keys."""
+    def redis(self) -> Any:
+        """The client (`redis.asyncio.Redis`, bytes in and out) of the server that has this partition's keys."""
+        # Any: redis-py's annotations are unions over both protocols, and over blocking and not.
         return self.connections.client
 
     async def aclose(self) -> None:
@@ -61,3 +65,49 @@ class Member:
     def settings(self) -> Settings:
         """The settings of the app."""
         return self.connections.settings
+
+
+class Reads:
+    """What many parts read of a partition. Each call raises `Unreachable` or `Refused` when Redis does not serve it,
+    and takes a key that holds something else for an empty one.
+    """
+
+    def __init__(self, partition: Partition) -> None:
+        self._connections = partition.connections
+        self._redis = partition.redis
+        self._keys = partition.keys
+
+    async def now_ms(self) -> int:
+        """Redis' clock, in ms since 1970."""
+        with refusing(self._connections):
+            return clock_ms(await self._redis.time())
+
+    async def registry(self) -> dict[str, list[str]]:
+        """What each registered group reads: the keys of its sources."""
+        with refusing(self._connections):
+            return self._keys.registry(await unless_odd(self._redis.hgetall(self._keys.groups())) or {})
+
+    async def waiting(self, group: str) -> AsyncIterator[list[bytes]]:
+        """The ids of all that waits for a group (retries, snoozes, what is queued), a page at a time, maybe empty."""
+        cursor = 0
+        while True:
+            with refusing(self._connections):
+                page = self._redis.zscan(self._keys.due(), cursor, match=f"{group} *", count=_SCANNED)
+                cursor, members = await unless_odd(page) or (0, ())
+            yield [member for member, _ in members]
+            if cursor == 0:
+                return
+
+
+def clock_ms(reply: Sequence[int]) -> int:
+    """What Redis answers to TIME, in ms since 1970."""
+    seconds, microseconds = reply
+    return seconds * 1000 + microseconds // 1000
+
+
+def known_streams(keys: Keys, registry: Mapping[str, list[str]]) -> list[str]:
+    """The keys of every stream, each priority by itself, that a group of the `registry` reads or this code knows."""
+    known = {key for sources in registry.values() for key in sources if keys.is_stream(key)}
+    for event in filter(None, map(registered, registered_types())):
+        known.update(keys.lanes(event.stream))
+    return sorted(known)

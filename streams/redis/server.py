@@ -6,11 +6,12 @@ It asks INFO, not CONFIG, which managed services hide.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from redis.exceptions import BusyLoadingError, RedisError, ResponseError
 
 from streams.errors import Refused, Unreachable
+from streams.redis.embedded import OLDEST
 from streams.redis.refusal import refusal
 
 if TYPE_CHECKING:
@@ -18,9 +19,6 @@ if TYPE_CHECKING:
 
     from streams.redis.partition import Partition
     from streams.settings import Settings
-
-OLDEST: Final = (7, 0, 0)
-"""The oldest Redis the engine runs on."""
 
 
 async def check(client: redis.asyncio.Redis, settings: Settings, where: str) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 
 _NUMBER: Final = re.compile(r"-?[0-9]{1,18}")
+_ENTRY_ID: Final = re.compile(r"[0-9]{1,20}-[0-9]{1,20}")
 _LAST_MS: Final = 253_402_300_799_999
 """The end of the year 9999: no later moment can be written down."""
 
@@ -33,6 +34,11 @@ def whole(value: Any, otherwise: int = 0) -> int:
         return value
     found = value if isinstance(value, str) else text(value) if value else ""
     return int(found) if len(found) < 20 and _NUMBER.fullmatch(found) else otherwise
+
+
+def is_entry_id(value: str) -> bool:
+    """Whether Redis takes it as the id of an entry: two numbers below 2^64."""
+    return _ENTRY_ID.fullmatch(value) is not None and all(int(part) < 2**64 for part in value.split("-"))
 
 
 def is_time(value: bytes) -> bool:

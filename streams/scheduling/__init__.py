@@ -1,6 +1,7 @@
 """Scheduling: cron and intervals (pure timing), the scheduler that each consumer runs, and the operator's side.
 
-May import `publishing`, `messages`, `redis` and `events`. It is given what calls the functions of schedules.
+May import `publishing`, `settling` (the ticker), `messages`, `redis` and `events`. It is given what calls the
+functions of schedules.
 """
 
 from typing import TYPE_CHECKING, Final

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import TYPE_CHECKING, Any, Final
@@ -11,7 +10,9 @@ import orjson
 
 from streams import clock
 from streams.errors import NotFound, StreamsError
+from streams.phrases import listed, meant
 from streams.redis.keys import checked_name
+from streams.redis.partition import clock_ms
 from streams.redis.refusal import refusing, unless_odd
 from streams.redis.untrusted import moment, text, whole
 from streams.scheduling import scripts
@@ -84,12 +85,11 @@ class Schedules:
 
     async def _in(self, partition: Partition) -> list[ScheduleState]:
         keys = partition.keys
-        redis: Any = partition.redis  # its annotations are unions
+        redis = partition.redis
         with refusing(partition.connections):
             definitions: dict[bytes, bytes] = await unless_odd(redis.hgetall(keys.schedules())) or {}
             slots: dict[bytes, bytes] = await unless_odd(redis.hgetall(keys.slots())) or {}
-            seconds, microseconds = await redis.time()
-            now = seconds * 1000 + microseconds // 1000
+            now = clock_ms(await redis.time())
             found = []
             for raw, definition in definitions.items():
                 read = _read(definition)
@@ -127,7 +127,7 @@ class Schedules:
 
     async def _ran(self, partition: Partition, name: str, at: int) -> int | None:
         """How many events a run has published, -1 when its function failed, None when it has not happened."""
-        redis: Any = partition.redis  # as above
+        redis = partition.redis
         with refusing(partition.connections):
             ran: bytes | None = await redis.hget(partition.keys.slots(), f"{name}:ran")
         when, _, count = (ran or b"").partition(b" ")
@@ -136,21 +136,17 @@ class Schedules:
     async def _steer(self, name: str, action: str) -> tuple[Partition, int, int]:
         names: list[str] = []
         for partition in self._client.partitions:
-            redis: Any = partition.redis  # as above
+            redis = partition.redis
             keys = partition.keys
             with refusing(partition.connections):
-                done, at = await scripts.steer_schedule(
-                    redis.execute_command, schedules=keys.schedules(), slots=keys.slots(), name=name, action=action
-                )
+                done, at = await scripts.steer_schedule(redis.execute_command, keys, name=name, action=action)
                 if done >= 0:
                     return partition, done, at
                 names += [raw.decode("utf-8", "replace") for raw in await redis.hkeys(keys.schedules())]
-        close = difflib.get_close_matches(name, names, 1)
-        told = f"did you mean {close[0]}?" if close else f"there are: {', '.join(sorted(names)) or 'none yet'}"
-        raise NotFound(f"no schedule {name} in {self._client.settings.app}; {told}")
+        raise NotFound(f"no schedule {name} in {self._client.settings.app}; {meant(name, names, listed(names))}")
 
     async def _is_alive(self, partition: Partition, definition: dict[str, Any], now: int) -> bool:
-        redis: Any = partition.redis  # as above
+        redis = partition.redis
         try:
             key = partition.keys.consumers(checked_name("processor", str(definition.get("processor"))))
         except StreamsError:

@@ -6,7 +6,6 @@ when a process started, so that all processes agree on them. They are millisecon
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import deque
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from cronsim import CronSim, CronSimError
 from streams.durations import Duration, seconds
 from streams.errors import StreamsError
 from streams.events.event import Priority
+from streams.phrases import meant
 from streams.redis.keys import LANES
 
 Misfire = Literal["skip", "once", "all"]
@@ -88,9 +88,8 @@ class Cron:
         try:
             return ZoneInfo(self.tz)
         except (KeyError, ValueError, TypeError, OSError):
-            close = difflib.get_close_matches(str(self.tz), available_timezones(), 1)
-            told = f"did you mean {close[0]}?" if close else "use a name such as Europe/Berlin"
-            raise StreamsError(f"time zone {self.tz!r} is not known; {told}") from None
+            hint = meant(str(self.tz), available_timezones(), "use a name such as Europe/Berlin")
+            raise StreamsError(f"time zone {self.tz!r} is not known; {hint}") from None
 
     def next_after(self, moment: int) -> int | None:
         """The first slot after a moment; None when there is none in 50 years."""

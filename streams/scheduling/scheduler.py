@@ -26,6 +26,7 @@ from streams.redis.refusal import LOST
 from streams.redis.untrusted import is_time
 from streams.scheduling import scripts
 from streams.scheduling.schedule import Calls, Schedule, Slot, event_id
+from streams.settling.ticker import Ticker
 
 if TYPE_CHECKING:
     from streams.app import App
@@ -64,7 +65,7 @@ class Scheduler:
         self._reconnect = reconnect
         self._middleware = middleware
         self._entered = False
-        self._woken = asyncio.Event()
+        self._ticker = Ticker()
         self._busy: dict[str, asyncio.Task[None]] = {}
         self._next: dict[str, tuple[int, int | None]] = {}  # schedule: last slot, the one after it
         self._ahead = 0.0  # ms that Redis' clock is ahead of the event loop's
@@ -77,27 +78,24 @@ class Scheduler:
     async def run(self) -> None:
         """Fires for as long as the consumer lives; Redis going away is waited out."""
         try:
-            while True:
-                self._woken.clear()
-                try:
-                    wait = await self._look()
-                except LOST as error:
-                    await self._reconnect.failed(error)
-                    continue
-                except RedisError as error:
-                    wait = _REFUSED
-                    log.error("schedule.refused", processor=self._processor, error=str(error)[:300])
-                try:
-                    async with asyncio.timeout(wait):
-                        await self._woken.wait()
-                except TimeoutError:
-                    pass
+            await self._ticker.run(self._tick)
         finally:
             self._calls.close()
             for task in self._busy.values():
                 task.cancel()
             if self._busy:
                 await asyncio.wait(self._busy.values())
+
+    async def _tick(self) -> float:
+        """Looks once; returns the seconds until the next look."""
+        try:
+            return await self._look()
+        except LOST as error:
+            await self._reconnect.failed(error)
+            return 0.0
+        except RedisError as error:
+            log.error("schedule.refused", processor=self._processor, error=str(error)[:300])
+            return _REFUSED
 
     def close(self) -> None:
         """Ends the threads of plain functions, for one that does not `run`."""
@@ -123,7 +121,7 @@ class Scheduler:
         """Looks how the schedules stand and begins what is due; returns the seconds until the next look."""
         if not self._entered:
             await self._enter()
-        now, states = await scripts.look_schedules(self._call, slots=self._keys.slots(), names=list(self._schedules))
+        now, states = await scripts.look_schedules(self._call, self._keys, names=list(self._schedules))
         self._ahead = now - clock.timers().time() * 1000
         self._reconnect.succeeded()
         if not all(is_time(last) for last, _, _ in states):
@@ -149,8 +147,7 @@ class Scheduler:
     async def _enter(self) -> None:
         await scripts.register_schedules(
             self._call,
-            schedules=self._keys.schedules(),
-            slots=self._keys.slots(),
+            self._keys,
             definitions=[
                 (
                     name,
@@ -173,7 +170,7 @@ class Scheduler:
 
         def ended(task: asyncio.Task[None]) -> None:
             del self._busy[schedule.name]
-            self._woken.set()
+            self._ticker.wake_within(0.0)
             if not task.cancelled() and (error := task.exception()) and not isinstance(error, Refused):
                 log.error("schedule.crashed", schedule=schedule.name, exception=Failure(error).traceback)
 
@@ -276,11 +273,8 @@ class Scheduler:
         while True:
             try:
                 decided, early = await scripts.fire(
-                    self._call,
-                    slots=self._keys.slots(), groups=self._keys.groups(), ledger=self._keys.ledger(),
-                    schedule=schedule.name, at=at, kind=kind,
-                    missed=missed, messages=messages,
-                )  # fmt: skip
+                    self._call, self._keys, schedule=schedule.name, at=at, kind=kind, missed=missed, messages=messages
+                )
             except LOST as error:
                 await self._reconnect.failed(error)
             except RedisError as error:

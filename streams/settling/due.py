@@ -53,10 +53,8 @@ class Mover:
                 self._reconnect.succeeded(by_reading=True)
                 return min(_TICK, self._head_due - now) if head else _TICK
             moved, next_in, broken, self._head, shown = await scripts.release_due(
-                self._connection.call,
-                due=self._keys.due(), waiting=self._keys.waiting(), groups=self._keys.groups(),
-                ledger=self._keys.ledger(), most=_MOST,
-            )  # fmt: skip
+                self._connection.call, self._keys, most=_MOST
+            )
         except LOST as error:
             await self._reconnect.failed(error)
             return 0.0

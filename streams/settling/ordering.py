@@ -44,17 +44,7 @@ class Ordering:
         """
         while True:
             number, found, last = await scripts.read_in_turn(
-                call,
-                due=self._keys.due(),
-                waiting=self._keys.waiting(),
-                turns=self._keys.turns(self._group),
-                inbox=self._keys.inbox(self._group),
-                ledger=self._keys.ledger(),
-                streams=sources,
-                group=self._group,
-                consumer=consumer,
-                most=most,
-                cut=cut,
+                call, self._keys, streams=sources, group=self._group, consumer=consumer, most=most, cut=cut
             )
             if found:
                 return found
@@ -78,11 +68,16 @@ class Ordering:
                 source = self._keys.inbox(self._group)
             if await settling_scripts.repair_order(
                 redis.execute_command,
-                due=self._keys.due(), waiting=self._keys.waiting(), groups=self._keys.groups(),
-                turns=self._keys.turns(self._group), inbox=self._keys.inbox(self._group), source=source,
-                ledger=self._keys.ledger(), group=self._group, key=key, whose=whose, entry_id=entry_id,
-                release_all=release_all, waiting_id=waiting_id(self._keys, self._group, text(whose)), seen=seen,
-            ):  # fmt: skip
+                self._keys,
+                source=source,
+                group=self._group,
+                key=key,
+                whose=whose,
+                entry_id=entry_id,
+                release_all=release_all,
+                waiting_id=waiting_id(self._keys, self._group, text(whose)),
+                seen=seen,
+            ):
                 passed += 1
         if release_all and passed:
             passed += await self.repair(redis, release_all=True)

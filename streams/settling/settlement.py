@@ -135,11 +135,8 @@ class Settlement:
         while True:
             try:
                 positions, refused = await scripts.settle(
-                    self._connection.call,
-                    due=self._keys.due(), waiting=self._keys.waiting(), dead=self._keys.dead(self._group),
-                    history=self._keys.history(self._group), groups=self._keys.groups(), ledger=self._keys.ledger(),
-                    streams=streams, group=self._group, consumer=self._consumer, turns=self._turns,
-                    limits=self._limits, operations=operations,
+                    self._connection.call, self._keys, streams=streams, group=self._group, consumer=self._consumer,
+                    turns=self._turns, limits=self._limits, operations=operations,
                 )  # fmt: skip
                 break
             except LOST as error:

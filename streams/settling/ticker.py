@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 
 
@@ -17,7 +18,9 @@ class Ticker:
         """Calls `work` for ever; it returns the seconds until it is worth doing again."""
         loop = asyncio.get_running_loop()
         while True:
-            self._at = loop.time() + await work()
+            self._at = math.inf  # what is noted while it works counts for the next time
+            delay = await work()
+            self._at = min(self._at, loop.time() + delay)
             while loop.time() < self._at:
                 self._nudged.clear()
                 try:

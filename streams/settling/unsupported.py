@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from streams.messages.message import Message
 from streams.redis.keys import came_back
+from streams.redis.partition import Reads
 from streams.redis.refusal import refusing, unless_odd
 from streams.redis.untrusted import text, written
 from streams.settling import scripts
@@ -52,7 +53,7 @@ async def bring_forward(partition: Partition, group: str, known: Mapping[str, in
     it was put aside longer and longer, it would otherwise wait up to an hour after the deploy. Returns how many.
     """
     mine = f"{group} ".encode()
-    redis: Any = partition.redis  # its annotations are unions
+    redis = partition.redis
     found = []
     for page in range(_PAGES):
         ids = await _soon(partition, page * _MOST)
@@ -63,7 +64,7 @@ async def bring_forward(partition: Partition, group: str, known: Mapping[str, in
             break
     return sum(
         [
-            await scripts.bring_forward(redis.execute_command, due=partition.keys.due(), ids=found[at : at + _MOST])
+            await scripts.bring_forward(redis.execute_command, partition.keys, ids=found[at : at + _MOST])
             for at in range(0, len(found), _MOST)
         ]
     )
@@ -81,18 +82,17 @@ async def _in(partition: Partition) -> list[tuple[tuple[str, str, int], datetime
 
 async def _soon(partition: Partition, start: int) -> list[bytes]:
     """What is due within the longest time between two looks, due first: at most 1,000 from the `start`th on."""
-    redis: Any = partition.redis  # as above
-    seconds, _ = await redis.time()
-    soon = (seconds + max(2 * partition.settings.unsupported_every, _LONGEST_WAIT)) * 1000
+    within = max(2 * partition.settings.unsupported_every, _LONGEST_WAIT) * 1000
+    soon = await Reads(partition).now_ms() + within
     due = partition.keys.due()
-    return await unless_odd(redis.zrangebyscore(due, "-inf", soon, start=start, num=_MOST)) or []
+    return await unless_odd(partition.redis.zrangebyscore(due, "-inf", soon, start=start, num=_MOST)) or []
 
 
 async def _put_aside(partition: Partition, ids: Sequence[bytes]) -> AsyncIterator[tuple[bytes, Message]]:
     """Those of them that wait for code that knows their version."""
     keys, call = partition.keys, partition.redis.execute_command
     for at in range(0, len(ids), _AT_ONCE):
-        waiting = await scripts.peek_waiting(call, due=keys.due(), waiting=keys.waiting(), ids=ids[at : at + _AT_ONCE])
+        waiting = await scripts.peek_waiting(call, keys, ids=ids[at : at + _AT_ONCE])
         for waiting_id, _, key, fields in waiting:
             message = Message.decode(b"0-0", fields, came_back=came_back(key))
             carried = message.carried

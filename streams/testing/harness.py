@@ -194,9 +194,7 @@ class Harness(Streams):
         while True:
             before = self._server.added
             self._clock.fire()
-            await scripts.release_due(
-                call, due=keys.due(), waiting=keys.waiting(), groups=keys.groups(), ledger=keys.ledger(), most=500
-            )
+            await scripts.release_due(call, keys, most=500)
             for member in self._members.values():
                 await member.look()
             taken = sum([await member.take() for member in self._members.values()])

@@ -57,7 +57,7 @@ def test_a_number_alone_is_seconds_only_where_it_cannot_be_days() -> None:
     for text in ("nan", "-1", "inf", "1e99", "soon"):
         with pytest.raises(Usage, match="--wait"):
             parse_seconds(text, "--wait")
-    with pytest.raises(Usage, match="--every.*at least 0.2"):
+    with pytest.raises(Usage, match=r"--every.*at least 0\.2"):
         parse_seconds("0.1", "--every", least=0.2)
     with pytest.raises(Usage, match="--older-than"):
         parse_duration("30", "--older-than")

@@ -126,9 +126,7 @@ class RedisEngine:
         """By what Redis knows of it: a consumer that is gone holds the entry, delivered so many times."""
         keys, redis, group = self.streams.keys, self.streams.redis, processor.name
         sources = [keys.inbox(group), *(lane for stream in processor.streams for lane in keys.lanes(stream))]
-        await scripts.ensure_groups(
-            redis.execute_command, groups=keys.groups(), ledger=keys.ledger(), group=group, streams=sources
-        )
+        await scripts.ensure_groups(redis.execute_command, keys, group=group, streams=sources)
         receipt: Receipt = await self.streams.publish(event)
         for source, entries in await redis.xreadgroup(group, "gone", dict.fromkeys(sources, ">")):
             ids = [entry_id for entry_id, _ in entries]

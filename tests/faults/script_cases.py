@@ -24,8 +24,6 @@ from tests.support.events import Noted
 
 KEYS: Final = Keys("aof")
 NOTES, INBOX, DEAD, HISTORY = KEYS.stream("notes"), KEYS.inbox("g"), KEYS.dead("g"), KEYS.history("g")
-WAITS: Final[Any] = {"due": KEYS.due(), "waiting": KEYS.waiting()}
-COMMON: Final[Any] = {"ledger": KEYS.ledger(), "groups": KEYS.groups()}
 RECORD: Final = [b"what", b"replayed", b"by", b"a test"]
 CASES: Final[dict[str, Case]] = {}
 
@@ -48,14 +46,14 @@ async def add(client: Any, *messages: Message, sequence: int = 1) -> None:
     streams = list(dict.fromkeys(message.target for message in messages))
     await publishing_scripts.publish(
         client.execute_command, producer=KEYS.producer("p"), streams=streams, sequence=sequence,
-        messages=messages, **WAITS, **COMMON,
+        messages=messages,
     )  # fmt: skip
 
 
 async def group(client: Any, name: str = "g") -> None:
     """Makes a group."""
     streams = [NOTES, KEYS.inbox(name)]
-    await consuming_scripts.ensure_groups(client.execute_command, group=name, streams=streams, **COMMON)
+    await consuming_scripts.ensure_groups(client.execute_command, group=name, streams=streams)
 
 
 async def held(client: Any, *messages: Message, by: str = "me") -> list[bytes]:
@@ -69,16 +67,15 @@ async def held(client: Any, *messages: Message, by: str = "me") -> list[bytes]:
 async def in_turn(client: Any, by: str = "me") -> tuple[int, list[Any], list[bytes]]:
     """Reads for an ordered group."""
     return await settling_scripts.read_in_turn(
-        client.execute_command, turns=KEYS.turns("g"), inbox=INBOX, ledger=KEYS.ledger(), streams=[INBOX, NOTES],
-        group="g", consumer=by, most=10, **WAITS,
-    )  # fmt: skip
+        client.execute_command, KEYS, streams=[INBOX, NOTES], group="g", consumer=by, most=10
+    )
 
 
 async def settle(client: Any, operations: list[script.Value], *, turns: str = "", limits: str = "") -> list[int]:
     """Settles what `me` holds of the notes."""
     lost, refused = await settling_scripts.settle(
         client.execute_command, dead=DEAD, history=HISTORY, streams=[NOTES, INBOX], group="g", consumer="me",
-        turns=turns, limits=limits, operations=operations, **WAITS, **COMMON,
+        turns=turns, limits=limits, operations=operations,
     )  # fmt: skip
     assert not refused
     return lost
@@ -139,7 +136,7 @@ async def release_due(client: Any) -> AsyncGenerator[None]:
     await add(client, note(1, when="@1"), note(2, when="@2"), note(3, when="+60000"))
     await client.zadd(KEYS.due(), {"broken": 3})
     yield
-    moved, _, broken, _, _ = await settling_scripts.release_due(client.execute_command, most=10, **WAITS, **COMMON)
+    moved, _, broken, _, _ = await settling_scripts.release_due(client.execute_command, most=10)
     assert (moved, broken) == (2, 1)
 
 
@@ -282,10 +279,17 @@ async def repair_order(client: Any) -> AsyncGenerator[None]:
     await client.xack(NOTES, "g", first)
     yield
     assert await settling_scripts.repair_order(
-        client.execute_command, turns=KEYS.turns("g"), inbox=INBOX, source=NOTES, group="g", key=b"k",
-        whose=f"{NOTES} {first.decode()}".encode(), entry_id=first.decode(), release_all=False,
-        waiting_id=f"g notes {first.decode()}", seen=b"0-0", **WAITS, **COMMON,
-    )  # fmt: skip
+        client.execute_command,
+        KEYS,
+        source=NOTES,
+        group="g",
+        key=b"k",
+        whose=f"{NOTES} {first.decode()}".encode(),
+        entry_id=first.decode(),
+        release_all=False,
+        waiting_id=f"g notes {first.decode()}",
+        seen=b"0-0",
+    )
 
 
 # What people ask for -----------------------------------------------------------------------------------------------
@@ -305,10 +309,7 @@ async def cancel(client: Any) -> AsyncGenerator[None]:
 async def ask_to_cancel(client: Any, one: bytes, groups: Sequence[str], **more: Any) -> dict[str, str]:
     """Cancels an entry for groups."""
     about = [(name, KEYS.cancelled(name), KEYS.control(name), KEYS.history(name), RECORD) for name in groups]
-    return await admin_scripts.cancel(
-        client.execute_command, NOTES, cancellations=KEYS.cancellations(), ledger=KEYS.ledger(), entry_id=one.decode(),
-        groups=about, **more,
-    )  # fmt: skip
+    return await admin_scripts.cancel(client.execute_command, NOTES, KEYS, entry_id=one.decode(), groups=about, **more)
 
 
 @case
@@ -340,12 +341,7 @@ async def cancel_waiting(client: Any) -> AsyncGenerator[None]:
     await settle(client, [1, 0, first, first, 0, 1, *waits], turns=KEYS.turns("g"))
     yield
     assert await admin_scripts.cancel_waiting(
-        client.execute_command,
-        cancellations=KEYS.cancellations(),
-        waiting_id="w-1",
-        records=[(HISTORY, RECORD)],
-        **WAITS,
-        **COMMON,
+        client.execute_command, KEYS, waiting_id="w-1", records=[(HISTORY, RECORD)]
     )
 
 
@@ -357,30 +353,27 @@ async def cancel_waiting__delayed(client: Any) -> AsyncGenerator[None]:
     await add(client, delayed)
     yield
     assert await admin_scripts.cancel_waiting(
-        client.execute_command, cancellations=KEYS.cancellations(), waiting_id=delayed.id, delayed=RECORD, records=[],
-        **WAITS, **COMMON,
-    )  # fmt: skip
+        client.execute_command, KEYS, waiting_id=delayed.id, delayed=RECORD, records=[]
+    )
 
 
 @case
 async def bring_forward(client: Any) -> AsyncGenerator[None]:
     await add(client, later := note(1, when="+60000"))
     yield
-    assert await settling_scripts.bring_forward(client.execute_command, due=KEYS.due(), ids=[later.id]) == 1
+    assert await settling_scripts.bring_forward(client.execute_command, KEYS, ids=[later.id]) == 1
 
 
 @case
 async def pause(client: Any) -> AsyncGenerator[None]:
     yield
-    await admin_scripts.pause(
-        client.execute_command, paused=KEYS.paused(), group="g", channel=KEYS.control("g"), on=True
-    )
+    await admin_scripts.pause(client.execute_command, KEYS, group="g", on=True)
 
 
 @case
 async def write_report(client: Any) -> AsyncGenerator[None]:
     yield
-    await consuming_scripts.report(client.execute_command, reports=KEYS.reports("g"), consumer="me", report=b"{}")
+    await consuming_scripts.report(client.execute_command, KEYS, group="g", consumer="me", report=b"{}")
 
 
 @case
@@ -390,7 +383,7 @@ async def replay_dead_letters(client: Any) -> AsyncGenerator[None]:
     yield
     letters = [(one.decode(), back(b"1-1"), RECORD) for one in ids]
     assert await dead_letters_scripts.replay(
-        client.execute_command, dead=DEAD, inbox=INBOX, history=HISTORY, letters=letters, **COMMON
+        client.execute_command, dead=DEAD, inbox=INBOX, history=HISTORY, letters=letters
     ) == len(ids)
 
 
@@ -399,9 +392,7 @@ async def discard(client: Any) -> AsyncGenerator[None]:
     ids = [await client.execute_command("XADD", DEAD, "*", *back(b"1-1")) for _ in range(2)]
     yield
     letters = [(one.decode(), RECORD) for one in ids]
-    await dead_letters_scripts.discard(
-        client.execute_command, dead=DEAD, history=HISTORY, ledger=KEYS.ledger(), letters=letters
-    )
+    await dead_letters_scripts.discard(client.execute_command, KEYS, group="g", letters=letters)
 
 
 @case
@@ -409,9 +400,13 @@ async def edit(client: Any) -> AsyncGenerator[None]:
     one = await client.execute_command("XADD", DEAD, "*", *back(b"1-1"))
     yield
     assert await dead_letters_scripts.edit(
-        client.execute_command, dead=DEAD, history=HISTORY, ledger=KEYS.ledger(), entry_id=one.decode(),
-        letter=[*back(b"1-1"), b"edited", b"1"], record=RECORD,
-    )  # fmt: skip
+        client.execute_command,
+        KEYS,
+        group="g",
+        entry_id=one.decode(),
+        letter=[*back(b"1-1"), b"edited", b"1"],
+        record=RECORD,
+    )
 
 
 @case
@@ -419,10 +414,18 @@ async def replay_step(client: Any) -> AsyncGenerator[None]:
     await group(client)
     await client.hset(KEYS.replays(), "r", "1")
     yield
-    assert await admin_scripts.replay_step(
-        client.execute_command, replays=KEYS.replays(), inbox=INBOX, id="r", before=b"1", after=b"2", group="g",
-        messages=[back(b"1-1"), back(b"1-2")], **COMMON,
-    ) == 1  # fmt: skip
+    assert (
+        await admin_scripts.replay_step(
+            client.execute_command,
+            KEYS,
+            id="r",
+            before=b"1",
+            after=b"2",
+            group="g",
+            messages=[back(b"1-1"), back(b"1-2")],
+        )
+        == 1
+    )
 
 
 # Chores ------------------------------------------------------------------------------------------------------------
@@ -433,9 +436,7 @@ async def trim(client: Any) -> AsyncGenerator[None]:
     ids = await held(client, *map(note, range(6)))
     await client.xack(NOTES, "g", *ids[:4])
     yield
-    done = await admin_scripts.trim(
-        client.execute_command, NOTES, most=100, keep=1, age_ms=None, dry_run=False, **COMMON
-    )
+    done = await admin_scripts.trim(client.execute_command, NOTES, most=100, keep=1, age_ms=None, dry_run=False)
     assert done.removed == 4
 
 
@@ -446,9 +447,8 @@ async def retire_consumer(client: Any) -> AsyncGenerator[None]:
     await client.zadd(KEYS.consumers("g"), {"me": 1})
     yield
     assert await consuming_scripts.retire_consumer(
-        client.execute_command, consumers=KEYS.consumers("g"), ledger=KEYS.ledger(), group="g", consumer="me",
-        streams=[NOTES, INBOX], silent_ms=0,
-    )  # fmt: skip
+        client.execute_command, KEYS, group="g", consumer="me", streams=[NOTES, INBOX], silent_ms=0
+    )
 
 
 @case
@@ -462,10 +462,8 @@ async def retire_group(client: Any) -> AsyncGenerator[None]:
     await client.zadd(KEYS.cancelled("g"), {"x": 1})
     yield
     done, *_ = await admin_scripts.retire_group(
-        client.execute_command, consumers=KEYS.consumers("g"), inbox=INBOX, paused=KEYS.paused(),
-        cancelled=KEYS.cancelled("g"), turns=KEYS.turns("g"), limits=KEYS.limits("g"), streams=[NOTES, INBOX],
-        group="g", alive_ms=1, apply=True, **COMMON,
-    )  # fmt: skip
+        client.execute_command, KEYS, streams=[NOTES, INBOX], group="g", alive_ms=1, apply=True
+    )
     assert done == 1
 
 
@@ -478,7 +476,7 @@ async def drop_waiting(client: Any) -> AsyncGenerator[None]:
     await client.hdel(KEYS.groups(), "g")
     yield
     dropped: int = await settling_scripts.drop_waiting(
-        client.execute_command, group="g", inbox=INBOX, ids=[first, other], **WAITS, **COMMON
+        client.execute_command, group="g", inbox=INBOX, ids=[first, other]
     )
     assert dropped == 2
 
@@ -501,9 +499,8 @@ async def agree_partitions(client: Any) -> AsyncGenerator[None]:
 async def registered(client: Any) -> None:
     """Enters two schedules."""
     await scheduling_scripts.register_schedules(
-        client.execute_command, schedules=KEYS.schedules(), slots=KEYS.slots(),
-        definitions=[("s", b"{}", "1"), ("t", b"{}", "2")],
-    )  # fmt: skip
+        client.execute_command, KEYS, definitions=[("s", b"{}", "1"), ("t", b"{}", "2")]
+    )
 
 
 @case
@@ -518,9 +515,14 @@ async def fire(client: Any) -> AsyncGenerator[None]:
     await client.hset(KEYS.slots(), "s", 1000)
     yield
     decided = await scheduling_scripts.fire(
-        client.execute_command, slots=KEYS.slots(), schedule="s", at=4000, kind="slot", missed=2,
-        messages=[note(1), note(2, target=KEYS.stream("x"))], **COMMON,
-    )  # fmt: skip
+        client.execute_command,
+        KEYS,
+        schedule="s",
+        at=4000,
+        kind="slot",
+        missed=2,
+        messages=[note(1), note(2, target=KEYS.stream("x"))],
+    )
     assert decided == (1, 0)
 
 
@@ -528,9 +530,7 @@ async def fire(client: Any) -> AsyncGenerator[None]:
 async def steer__forget(client: Any) -> AsyncGenerator[None]:
     await registered(client)
     yield
-    await scheduling_scripts.steer_schedule(
-        client.execute_command, schedules=KEYS.schedules(), slots=KEYS.slots(), name="s", action="forget"
-    )
+    await scheduling_scripts.steer_schedule(client.execute_command, KEYS, name="s", action="forget")
 
 
 @case
@@ -539,6 +539,4 @@ async def steer__resume(client: Any) -> AsyncGenerator[None]:
     await client.hset(KEYS.slots(), "s:paused", 1)
     await client.hset(KEYS.slots(), "s", 1)
     yield
-    await scheduling_scripts.steer_schedule(
-        client.execute_command, schedules=KEYS.schedules(), slots=KEYS.slots(), name="s", action="resume"
-    )
+    await scheduling_scripts.steer_schedule(client.execute_command, KEYS, name="s", action="resume")

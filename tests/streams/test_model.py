@@ -277,14 +277,7 @@ class Machine(RuleBasedStateMachine):
             ordered += sorted(set(ids) - set(ordered), key=_by_place)
             self.run(self.redis.zadd(self.keys.due(), {id: at for at, id in enumerate(ordered, 1)}, xx=True))
         moved, _, broken, _, _ = self.run(
-            settling_scripts.release_due(
-                self.redis.execute_command,
-                due=self.keys.due(),
-                waiting=self.keys.waiting(),
-                groups=self.keys.groups(),
-                ledger=self.keys.ledger(),
-                most=1000,
-            )
+            settling_scripts.release_due(self.redis.execute_command, self.keys, most=1000)
         )
         assert (moved, broken) == (len(ids), 0)
         self._move("waiting", "unread", self.counts["waiting"])

@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
-from streams import Unavailable
-from streams.messages import describe
+from streams.messages import store_errors
 
 
-@contextmanager
-def translate_errors() -> Generator[None]:
+def translate_errors() -> AbstractContextManager[None]:
     """Raises `FileNotFoundError` or `Unavailable("storage")` for what the store raises in the block."""
-    from obstore.exceptions import BaseError
-
-    try:
-        yield
-    except FileNotFoundError:
-        raise FileNotFoundError("no such file: it was removed, or it is stored elsewhere") from None
-    except (BaseError, OSError) as error:
-        raise Unavailable("storage", f"storage: {describe(error)}") from error
+    return store_errors("no such file: it was removed, or it is stored elsewhere")

@@ -12,6 +12,7 @@ from streams.cli.exit import EXIT_FAILED, Usage, run
 from streams.cli.output import json_array, note, print_rich, row, safe, table, write, write_json
 from streams.cli.session import opened
 from streams.messages.publishable import encoded
+from streams.phrases import counted
 
 if TYPE_CHECKING:
     from datetime import timedelta
@@ -63,7 +64,7 @@ async def _edit(
     for name, (before, after) in changes.items():
         write(safe(f"{name}: {_text(before)} -> {_text(after)}"))
     if dry_run:
-        write(f"would change {len(changes)} field{'' if len(changes) == 1 else 's'} of {letter.id}")
+        write(f"would change {counted(len(changes), 'field')} of {letter.id}")
     else:
         write(f"{letter.id} is now {new.id}; deliver it:  streams dead replay {group} {new.id}")
 

@@ -105,11 +105,12 @@ async def _examine(streams: Streams) -> list[Finding]:
     from streams.inspecting.consumer_report import ask_holders
     from streams.inspecting.damage import damage
     from streams.inspecting.snapshot_reader import snapshot_each
+    from streams.redis.partition import Reads
     from streams.settling.unsupported import newer_than_code
 
     began = time.time()
-    seconds, microseconds = await streams.redis.time()
-    difference = (began + time.time()) / 2 - (seconds + microseconds / 1e6)
+    now = await Reads(streams.partitions[0]).now_ms()
+    difference = (began + time.time()) / 2 - now / 1000
     snapshot = await streams.snapshot()
     answers = await ask_holders(streams, await snapshot_each(streams))
     return [

@@ -10,6 +10,7 @@ import typer
 from streams.cli.exit import EXIT_FAILED, Usage, run
 from streams.cli.output import json_array, note, print_rich, row, table, write
 from streams.cli.session import opened
+from streams.phrases import counted
 
 if TYPE_CHECKING:
     from streams.inspecting.ledger import Gap
@@ -36,7 +37,7 @@ async def _gaps(accept: str, json: bool) -> None:
         accounts = await streams.accounts()
         if accept:
             count = await accounts.accept(streams, "" if accept == "all" else accept)
-            write(f"accepted {count} gap{'' if count == 1 else 's'}")
+            write(f"accepted {counted(count, 'gap')}")
             return
     found = list(accounts.gaps())
     if json:

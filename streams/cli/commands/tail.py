@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
@@ -17,6 +16,7 @@ from streams.cli.exit import Usage, run
 from streams.cli.output import brief, json_array, json_text, note, safe, write
 from streams.cli.session import opened
 from streams.cli.times import parse_moment
+from streams.phrases import listed, meant
 
 if TYPE_CHECKING:
     from streams.client.client import Streams
@@ -84,9 +84,7 @@ async def _keys(streams: Streams, name: str) -> list[str]:
     known = {event.stream for event in map(registered, registered_types()) if event is not None}
     if base in known or any([await _at(streams, key).redis.exists(key) for key in keys]):
         return keys
-    close = difflib.get_close_matches(base, known, 1)
-    told = f"did you mean {close[0]}?" if close else f"there are: {', '.join(sorted(known))}"
-    raise NotFound(f"no stream {name} in {streams.settings.app}; {told}")
+    raise NotFound(f"no stream {name} in {streams.settings.app}; {meant(base, known, listed(known))}")
 
 
 def _at(streams: Streams, key: str) -> Partition:
@@ -95,8 +93,9 @@ def _at(streams: Streams, key: str) -> Partition:
 
 async def _since(streams: Streams, start: str) -> str:
     """The entry id to begin after, empty for the newest entries. A time ago is one by Redis' clock."""
-    seconds, microseconds = await streams.redis.time()
-    now = datetime.fromtimestamp(seconds + microseconds / 1e6, UTC)
+    from streams.redis.partition import Reads
+
+    now = datetime.fromtimestamp(await Reads(streams.partitions[0]).now_ms() / 1000, UTC)
     found = parse_moment(start, "--from", now=now)
     if isinstance(found, datetime):
         return f"{max(0, round(found.timestamp() * 1000))}-0"

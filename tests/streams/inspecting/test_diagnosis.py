@@ -102,9 +102,7 @@ class Bench:
         """Registers a group as its first consumer does."""
         keys = self.streams.keys
         sources = [keys.inbox(name), *keys.lanes("notes")]
-        await scripts.ensure_groups(
-            self.redis.execute_command, groups=keys.groups(), ledger=keys.ledger(), group=name, streams=sources
-        )
+        await scripts.ensure_groups(self.redis.execute_command, keys, group=name, streams=sources)
 
 
 @pytest.fixture
@@ -244,9 +242,7 @@ async def breaker_opened_by_the_event(bench: Bench) -> str:
     return await bench.publish("away")
 
 
-@situation(
-    "snoozed unsupported", "version 9 is newer than this code, which knows 1", remedy="deploy the code of probe"
-)
+@situation("snoozed unsupported", "version 9 is newer than this code, which knows 1", remedy="deploy the code of probe")
 async def newer_than_the_code(bench: Bench) -> str:
     await bench.run()
     id = new_id()

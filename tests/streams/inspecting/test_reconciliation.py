@@ -49,9 +49,11 @@ async def make_group(streams: Streams, group: str = "email", stream: str = "user
     from streams.consuming import scripts as consuming_scripts
 
     await consuming_scripts.ensure_groups(
-        streams.redis.execute_command, groups=streams.keys.groups(), ledger=streams.keys.ledger(), group=group,
+        streams.redis.execute_command,
+        streams.keys,
+        group=group,
         streams=[streams.keys.inbox(group), *streams.keys.lanes(stream)],
-    )  # fmt: skip
+    )
 
 
 async def test_every_way_an_event_can_go_is_accounted_for(streams: Streams, start: StartConsumer) -> None:
@@ -94,9 +96,13 @@ async def test_a_group_was_last_alive_when_its_last_consumer_was(streams: Stream
         if beat is not None:
             await streams.redis.zadd(consumers, {consumer: beat})
         assert await consuming_scripts.retire_consumer(
-            streams.redis.execute_command, consumers=consumers, ledger=streams.keys.ledger(), group="email",
-            consumer=consumer, streams=[streams.keys.inbox("email")], silent_ms=silent_ms,
-        )  # fmt: skip
+            streams.redis.execute_command,
+            streams.keys,
+            group="email",
+            consumer=consumer,
+            streams=[streams.keys.inbox("email")],
+            silent_ms=silent_ms,
+        )
         assert await streams.redis.zscore(consumers, consumer) is None
         return (await account(streams)).last_seen
 
@@ -279,18 +285,25 @@ async def test_a_repeated_publish_and_a_stale_settlement_are_counted_once(
     for _ in range(2):
         await publishing_scripts.publish(
             redis_client.execute_command,
-            producer=keys.producer("p"), due=keys.due(), waiting=keys.waiting(), groups=keys.groups(),
-            ledger=keys.ledger(), streams=[users], sequence=1, messages=[message],
-        )  # fmt: skip
+            keys,
+            producer=keys.producer("p"),
+            streams=[users],
+            sequence=1,
+            messages=[message],
+        )
     read = await redis_client.xreadgroup("email", "c", {users: ">"})
     entry_id = read[0][1][0][0]
     for _ in range(2):
         await settling_scripts.settle(
             redis_client.execute_command,
-            due=keys.due(), waiting=keys.waiting(), dead=keys.dead("email"), history=keys.history("email"),
-            groups=keys.groups(), ledger=keys.ledger(), streams=[users], group="email", consumer="c",
-            turns="", limits="", operations=[1, 0, "-", "+", 1, 1, 1, entry_id, 0],
-        )  # fmt: skip
+            keys,
+            streams=[users],
+            group="email",
+            consumer="c",
+            turns="",
+            limits="",
+            operations=[1, 0, "-", "+", 1, 1, 1, entry_id, 0],
+        )
     books = await redis_client.hgetall(keys.ledger())
     assert (books[b"published stream:users"], books[b"acked email stream:users"]) == (b"1", b"1")
 

@@ -43,9 +43,12 @@ async def publish(client: redis.asyncio.Redis, keys: Keys, source: str, sequence
     message = Message([b"v"] * len(FIELDS), target=source)
     await publishing_scripts.publish(
         client.execute_command,
-        producer=keys.producer("p"), due=keys.due(), waiting=keys.waiting(), groups=keys.groups(),
-        ledger=keys.ledger(), streams=[source], sequence=sequence, messages=[message] * count,
-    )  # fmt: skip
+        keys,
+        producer=keys.producer("p"),
+        streams=[source],
+        sequence=sequence,
+        messages=[message] * count,
+    )
 
 
 async def settle(
@@ -59,10 +62,14 @@ async def settle(
     """Settles operations of one source."""
     lost, refused = await settling_scripts.settle(
         client.execute_command,
-        due=keys.due(), waiting=keys.waiting(), dead=keys.dead(GROUP), history=keys.history(GROUP),
-        groups=keys.groups(), ledger=keys.ledger(), streams=[source, *more], group=GROUP,
-        consumer=consumer, turns="", limits="", operations=operations,
-    )  # fmt: skip
+        keys,
+        streams=[source, *more],
+        group=GROUP,
+        consumer=consumer,
+        turns="",
+        limits="",
+        operations=operations,
+    )
     assert not refused
     return lost
 
@@ -99,9 +106,12 @@ async def test_what_goes_into_a_wrong_key_is_refused_and_nothing_else(
     for _ in range(2):
         taken, refused = await publishing_scripts.publish(
             redis_client.execute_command,
-            producer=keys.producer("p"), due=keys.due(), waiting=keys.waiting(), groups=keys.groups(),
-            ledger=keys.ledger(), streams=[source, other], sequence=1, messages=messages,
-        )  # fmt: skip
+            keys,
+            producer=keys.producer("p"),
+            streams=[source, other],
+            sequence=1,
+            messages=messages,
+        )
         assert (taken, list(refused)) == ({}, [1])
     assert await redis_client.xlen(other) == 2
     assert await redis_client.hgetall(keys.ledger()) == {b"published stream:others": b"2"}
@@ -111,9 +121,7 @@ async def test_a_new_stream_gets_its_registered_groups_at_0(
     redis_client: redis.asyncio.Redis, keys: Keys, source: str
 ) -> None:
     """A publisher that recreates a vanished stream recreates its groups: nothing is skipped."""
-    made = await consuming_scripts.ensure_groups(
-        redis_client.execute_command, groups=keys.groups(), ledger=keys.ledger(), group=GROUP, streams=[source]
-    )
+    made = await consuming_scripts.ensure_groups(redis_client.execute_command, keys, group=GROUP, streams=[source])
     assert made == (1, {})
     await redis_client.delete(source)
     await publish(redis_client, keys, source, 1, 2)
@@ -123,9 +131,7 @@ async def test_a_new_stream_gets_its_registered_groups_at_0(
 @pytest.fixture
 async def delivered(redis_client: redis.asyncio.Redis, keys: Keys, source: str) -> list[bytes]:
     """Three entries delivered to consumer a, of which b has taken over the first."""
-    await consuming_scripts.ensure_groups(
-        redis_client.execute_command, groups=keys.groups(), ledger=keys.ledger(), group=GROUP, streams=[source]
-    )
+    await consuming_scripts.ensure_groups(redis_client.execute_command, keys, group=GROUP, streams=[source])
     await publish(redis_client, keys, source, 1, 3)
     ids = await read(redis_client, source, "a")
     await redis_client.xclaim(source, GROUP, "b", 0, ids[:1])
@@ -210,10 +216,14 @@ async def test_an_outcome_that_cannot_be_written_stays_and_holds_up_no_other(
     await redis_client.set(keys.dead(GROUP), "no stream")
     lost, refused = await settling_scripts.settle(
         redis_client.execute_command,
-        due=keys.due(), waiting=keys.waiting(), dead=keys.dead(GROUP), history=keys.history(GROUP),
-        groups=keys.groups(), ledger=keys.ledger(), streams=[source], group=GROUP, consumer="a", turns="", limits="",
+        keys,
+        streams=[source],
+        group=GROUP,
+        consumer="a",
+        turns="",
+        limits="",
         operations=[1, 0, "-", "+", 0, 2, delivered[1], 1, "d", 0, 2, "x", "y", 0, delivered[2], 1, "c", 0],
-    )  # fmt: skip
+    )
     assert (lost, list(refused)) == ([], [1])
     assert await owner(redis_client, source, delivered[1]) == (b"a", 1)
     assert await owner(redis_client, source, delivered[2]) is None
@@ -272,10 +282,8 @@ async def test_a_consumer_that_holds_something_is_not_retired(
 
     async def retire(consumer: str, silent_ms: int) -> bool:
         return await consuming_scripts.retire_consumer(
-            redis_client.execute_command,
-            consumers=keys.consumers(GROUP), ledger=keys.ledger(), group=GROUP, consumer=consumer, streams=[source],
-            silent_ms=silent_ms,
-        )  # fmt: skip
+            redis_client.execute_command, keys, group=GROUP, consumer=consumer, streams=[source], silent_ms=silent_ms
+        )
 
     assert not await retire("b", 0)
     assert await owner(redis_client, source, delivered[0]) == (b"b", 2)
@@ -297,10 +305,7 @@ async def test_due_messages_move_once_and_never_early(
     assert await settle(redis_client, keys, source, "a", *operations) == []
 
     async def release() -> tuple[int, int, int]:
-        moved, wait, broken, _, _ = await settling_scripts.release_due(
-            redis_client.execute_command,
-            due=keys.due(), waiting=keys.waiting(), groups=keys.groups(), ledger=keys.ledger(), most=100,
-        )  # fmt: skip
+        moved, wait, broken, _, _ = await settling_scripts.release_due(redis_client.execute_command, keys, most=100)
         return moved, wait, broken
 
     moved, wait, broken = await release()
@@ -323,10 +328,8 @@ async def test_a_dead_letter_is_replayed_once(redis_client: redis.asyncio.Redis,
 
     async def replay() -> int:
         return await dead_letters_scripts.replay(
-            redis_client.execute_command,
-            dead=keys.dead(GROUP), inbox=keys.inbox(GROUP), groups=keys.groups(), history=keys.history(GROUP),
-            ledger=keys.ledger(), letters=[(entry_id, [b"x", b"y"], [b"o", b"replayed"])],
-        )  # fmt: skip
+            redis_client.execute_command, keys, group=GROUP, letters=[(entry_id, [b"x", b"y"], [b"o", b"replayed"])]
+        )
 
     assert [await replay(), await replay()] == [1, 0]
     assert await redis_client.xlen(keys.inbox(GROUP)) == 1

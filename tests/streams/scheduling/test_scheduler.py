@@ -489,16 +489,12 @@ async def fire(
 ) -> tuple[int, int]:
     message = Message([b"v"] * 12, target=keys.stream("notes"))
     return await scripts.fire(
-        client.execute_command,
-        slots=keys.slots(), groups=keys.groups(), ledger=keys.ledger(), schedule="s", at=at, kind=kind, missed=missed,
-        messages=[message] * count,
-    )  # fmt: skip
+        client.execute_command, keys, schedule="s", at=at, kind=kind, missed=missed, messages=[message] * count
+    )
 
 
 async def enter(client: redis.asyncio.Redis, keys: Keys) -> int:
-    return await scripts.register_schedules(
-        client.execute_command, schedules=keys.schedules(), slots=keys.slots(), definitions=[("s", b"{}", "t")]
-    )
+    return await scripts.register_schedules(client.execute_command, keys, definitions=[("s", b"{}", "t")])
 
 
 async def test_only_a_slot_after_the_last_one_and_not_in_the_future_is_fired(
@@ -533,9 +529,7 @@ async def test_a_slot_that_cannot_be_published_changes_nothing(redis_client: red
 
 
 async def steer(client: redis.asyncio.Redis, keys: Keys, action: str) -> tuple[int, int]:
-    return await scripts.steer_schedule(
-        client.execute_command, schedules=keys.schedules(), slots=keys.slots(), name="s", action=action
-    )
+    return await scripts.steer_schedule(client.execute_command, keys, name="s", action=action)
 
 
 async def test_a_pause_holds_in_the_script(redis_client: redis.asyncio.Redis, keys: Keys) -> None:

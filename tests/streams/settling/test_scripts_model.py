@@ -97,18 +97,17 @@ class Model:
         self.sequence += 1
         await publishing_scripts.publish(
             self.call,
-            producer=self.keys.producer("p"), due=self.keys.due(), waiting=self.keys.waiting(),
-            groups=self.keys.groups(), ledger=self.keys.ledger(), streams=[self.stream], sequence=self.sequence,
+            self.keys,
+            producer=self.keys.producer("p"),
+            streams=[self.stream],
+            sequence=self.sequence,
             messages=[Message(values, target=self.stream)],
-        )  # fmt: skip
+        )
 
     async def read(self, consumer: str) -> None:
         _, found, _ = await settling_scripts.read_in_turn(
-            self.call,
-            due=self.keys.due(), waiting=self.keys.waiting(), turns=self.keys.turns(GROUP), inbox=self.inbox,
-            ledger=self.keys.ledger(), streams=self.sources, group=GROUP, consumer=consumer,
-            most=self.dice.randrange(1, 5),
-        )  # fmt: skip
+            self.call, self.keys, streams=self.sources, group=GROUP, consumer=consumer, most=self.dice.randrange(1, 5)
+        )
         for name, entries in found:
             for entry_id, fields in entries:
                 self.hands[consumer].append(
@@ -164,16 +163,11 @@ class Model:
                 more = [2, len(carried), *carried]
         source = 1 if held.source == self.stream else 2
         lost, _ = await settling_scripts.settle(
-            self.call,
-            due=self.keys.due(), waiting=self.keys.waiting(), dead=self.keys.dead(GROUP),
-            history=self.keys.history(GROUP), groups=self.keys.groups(), ledger=self.keys.ledger(),
-            streams=[self.stream, self.inbox], group=GROUP, consumer=consumer, turns=self.keys.turns(GROUP),
-            limits=self.keys.limits(GROUP),
-            operations=[
+            self.call, self.keys, streams=[self.stream, self.inbox], group=GROUP, consumer=consumer,
+            turns=self.keys.turns(GROUP), limits=self.keys.limits(GROUP), operations=[
                 source, source - 1, "-", "+", 0, 1, held.entry_id, held.count, key, held.turn,
                 held.limit.name if held.limit else "", operation, *more, 0,
-            ],
-        )  # fmt: skip
+            ])  # fmt: skip
         self.hands[consumer].remove(held)
         assert bool(lost) is held.zombie, "the fence of settle"
         if not lost and operation in "fdc":
@@ -223,14 +217,10 @@ class Model:
         waiting = await self.client.zrange(self.keys.due(), 0, -1)
         if not waiting:
             return
-        (_, _, _, fields), = await settling_scripts.peek_waiting(
-            self.call, due=self.keys.due(), waiting=self.keys.waiting(), ids=[chosen := self.dice.choice(waiting)]
-        )  # fmt: skip
-        assert await admin_scripts.cancel_waiting(
-            self.call,
-            due=self.keys.due(), waiting=self.keys.waiting(), groups=self.keys.groups(), ledger=self.keys.ledger(),
-            cancellations=self.keys.cancellations(), waiting_id=chosen.decode(), records=[],
-        )  # fmt: skip
+        ((_, _, _, fields),) = await settling_scripts.peek_waiting(
+            self.call, self.keys, ids=[chosen := self.dice.choice(waiting)]
+        )
+        assert await admin_scripts.cancel_waiting(self.call, self.keys, waiting_id=chosen.decode(), records=[])
         message = Message.decode(b"0-0", fields)
         self.ended[message.values[KEY]].append(message.values[ID])
 
@@ -239,12 +229,7 @@ class Model:
         for entry_id, fields in await self.client.xrange(self.inbox):
             call = (GROUP, self.keys.cancelled(GROUP), self.keys.control(GROUP), self.keys.history(GROUP), [b"a", b"b"])
             states = await admin_scripts.cancel(
-                self.call,
-                self.inbox,
-                cancellations=self.keys.cancellations(),
-                ledger=self.keys.ledger(),
-                entry_id=entry_id.decode(),
-                groups=[call],
+                self.call, self.inbox, self.keys, entry_id=entry_id.decode(), groups=[call]
             )
             if states == {GROUP: "cancelled"}:
                 self.ended[fields[b"partitionkey"]].append(fields[b"id"])
@@ -252,11 +237,7 @@ class Model:
             await self.client.delete(self.keys.cancelled(GROUP))
 
     async def move(self) -> None:
-        await settling_scripts.release_due(
-            self.call,
-            due=self.keys.due(), waiting=self.keys.waiting(), groups=self.keys.groups(), ledger=self.keys.ledger(),
-            most=100,
-        )  # fmt: skip
+        await settling_scripts.release_due(self.call, self.keys, most=100)
         await settling_limits.serve(self.call, self.keys, group=GROUP)
 
     async def repair(self) -> None:
@@ -296,10 +277,7 @@ async def test_order_and_limits_hold_whatever_happens(redis_client: redis.asynci
     seed = random.getrandbits(32)
     print(f"seed {seed}")
     model = Model(redis_client, Keys(app), random.Random(seed))
-    await consuming_scripts.ensure_groups(
-        redis_client.execute_command, groups=model.keys.groups(), ledger=model.keys.ledger(), group=GROUP,
-        streams=model.sources,
-    )  # fmt: skip
+    await consuming_scripts.ensure_groups(redis_client.execute_command, model.keys, group=GROUP, streams=model.sources)
     for _ in range(600):
         await model.step()
     total = sum(map(len, model.published.values()))
