@@ -1,4 +1,4 @@
-"""Phrases: the parts that texts for people share: a number with its noun, and the name that was probably meant."""
+"""Phrases: the parts that texts for people share: a number with its thing, and the name that was probably meant."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import difflib
 from collections.abc import Iterable
 
 
-def counted(number: int, noun: str, plural: str = "") -> str:
+def counted(number: int, thing: str, plural: str = "") -> str:
     """`1 entry`, `1,234 entries`; the plural ends in `s` unless it is given."""
-    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+    return f"{number:,} {thing if number == 1 else plural or f'{thing}s'}"
 
 
 def meant(name: str, known: Iterable[str], otherwise: str, *, most: int = 1, cutoff: float = 0.6) -> str:
