@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 import polars as pl
 
@@ -33,7 +33,7 @@ class CheckedPart:
     @property
     def last_line(self) -> int:
         """The greatest line of the file in it."""
-        return max(self.rows["line"].to_list(), default=0)
+        return cast("int | None", self.rows["line"].max()) or 0
 
 
 class PartWriter:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -214,13 +214,17 @@ async def check_again(connection: AsyncConnection, record: ImportRecord) -> None
 async def advance(
     connection: AsyncConnection, record: ImportRecord, *, position: int, line: int, written: int, refused: int,
     new: int, changed: int,
-) -> None:  # fmt: skip
-    """Notes that a chunk is written: part of the transaction that writes it."""
-    await _step(
-        connection, record, position=position, line=line,
-        rows_done=record.written + written, rows_refused=record.refused + refused,
-        rows_new=record.new + new, rows_changed=record.changed + changed,
+) -> ImportRecord:  # fmt: skip
+    """Notes that a chunk is written, in the transaction that writes it; returns the record as it is after that."""
+    after = replace(
+        record, position=position, line=line, written=record.written + written, refused=record.refused + refused,
+        new=record.new + new, changed=record.changed + changed,
     )  # fmt: skip
+    await _step(
+        connection, record, position=position, line=line, rows_done=after.written, rows_refused=after.refused,
+        rows_new=after.new, rows_changed=after.changed,
+    )  # fmt: skip
+    return after
 
 
 async def end(

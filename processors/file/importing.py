@@ -168,7 +168,9 @@ class StockImport:
 
         async def write(connection: AsyncConnection) -> ImportRecord:
             # What the report names is not written, and what is not written is named by the report.
-            refused = await import_problems.refused_lines(connection, record.id, part.rows["line"])
+            refused = (
+                await import_problems.refused_lines(connection, record.id, part.rows["line"]) if record.refused else []
+            )
             good = part.rows.filter(~pl.col("line").is_in(refused)) if refused else part.rows
             made = await write_stock(connection, self.event.business_id, good, record.id, record.uploaded, record.later)
             # Products that went away since the check.
@@ -186,11 +188,10 @@ class StockImport:
             ]
             await import_problems.note_problems(connection, record.id, problems)
             gone = int(lost["merged"].sum())
-            await import_record.advance(
+            return await import_record.advance(
                 connection, record, position=part.position, line=max(part.last_line, record.line),
                 written=int(good["merged"].sum()) - gone, refused=gone, new=made.new, changed=made.changed,
             )  # fmt: skip
-            return await import_record.find(connection, record.id)
 
         return await in_transaction(self.database.engine, write)
 

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any, Final
 
 import polars as pl
-from sqlalchemy import bindparam, text
+from sqlalchemy import TextClause, bindparam, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from processors.file.row_tables import load_rows
 from processors.shared.database.columns import Instant
 
-_KNOWN: Final = """
-    UPDATE import_rows SET product_id = p.id FROM products p
-    WHERE p.business_id = :business AND p.sku = import_rows.sku AND import_rows.product_id IS NULL
-"""
 # What the file says of a product; a blank cell says nothing.
 _DESCRIBED: Final = """
     UPDATE products SET
@@ -36,6 +33,12 @@ _MADE: Final = """
     FROM import_rows r WHERE r.product_id IS NULL AND r.name IS NOT NULL AND r.quantity IS NOT NULL
     ORDER BY r.line
     ON CONFLICT (business_id, sku) DO NOTHING
+"""
+# After `_MADE`. A join would let PostgreSQL read all products of the business for each chunk.
+_NEW: Final = """
+    UPDATE import_rows SET is_new = 1, product_id = (
+        SELECT p.id FROM products p WHERE p.business_id = :business AND p.sku = import_rows.sku)
+    WHERE product_id IS NULL AND name IS NOT NULL AND quantity IS NOT NULL
 """
 # In the order of the products, as everybody who changes stock locks them: no two wait for each other.
 _LOCKED: Final = """
@@ -68,10 +71,10 @@ _OPENED: Final = """
     ORDER BY r.product_id
 """
 _UNKNOWN: Final = "SELECT line FROM import_rows WHERE product_id IS NULL ORDER BY line"
-_NEW: Final = "UPDATE import_rows SET is_new = 1 WHERE product_id IS NULL AND name IS NOT NULL AND quantity IS NOT NULL"
 _ARE_NEW: Final = "SELECT COALESCE(SUM(merged), 0) FROM import_rows WHERE is_new = 1 AND product_id IS NOT NULL"
 _LATER: Final = """
-    DELETE FROM import_rows WHERE product_id IN (SELECT l.product_id FROM stock_levels l WHERE l.uploaded >= :later)
+    DELETE FROM import_rows WHERE EXISTS (
+        SELECT 1 FROM stock_levels l WHERE l.product_id = import_rows.product_id AND l.uploaded >= :later)
 """
 _ARE_CHANGED: Final = """
     SELECT COALESCE(SUM(r.merged), 0) FROM import_rows r JOIN products p ON p.id = r.product_id
@@ -80,6 +83,9 @@ _ARE_CHANGED: Final = """
         r.quantity <> COALESCE(l.quantity, -1) OR r.name <> p.name OR r.category <> p.category OR r.price <> p.price
         OR r.threshold <> p.threshold)
 """
+_TYPES: Final = {
+    "business": "INTEGER", "reference": "TEXT", "uploaded": "BIGINT", "later": "BIGINT", "now": "TIMESTAMPTZ",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,40 +110,50 @@ async def write_stock(
     """
     if rows.is_empty():
         return Written()
-    now = datetime.now(UTC)
-    await load_rows(connection, rows)
-    await _run(connection, _KNOWN, business=business_id)
-    new = 0
-    if rows["name"].null_count() < rows.height:
-        await _run(connection, _NEW)
-        await _run(connection, _MADE, business=business_id, now=now)
-        await _run(connection, _KNOWN, business=business_id)
-        new = int(await connection.scalar(text(_ARE_NEW)) or 0)
-    unknown = list(await connection.scalars(text(_UNKNOWN)))
-    if connection.dialect.name == "postgresql":
-        await connection.execute(text(_LOCKED))
-    await _run(connection, _LATER, later=later)
+    values = {
+        "business": business_id, "reference": reference, "uploaded": uploaded, "later": later, "now": datetime.now(UTC)
+    }  # fmt: skip
+
+    async def run(statement: str) -> int:
+        done = await connection.execute(_prepared(statement, connection.dialect.name), _needed(statement, values))
+        return done.rowcount
+
+    found, made, new = await load_rows(connection, business_id, rows), 0, 0
+    merged = int(rows["merged"].sum())
+    if found < rows.height and rows["name"].null_count() < rows.height:
+        made = await run(_MADE)
+        found += await run(_NEW)
+        new = merged if made == rows.height else int(await connection.scalar(text(_ARE_NEW)) or 0)
+    unknown = list(await connection.scalars(text(_UNKNOWN))) if found < rows.height else []
+    # A product that this transaction has made has no level that another could have set.
+    is_all_made = made == rows.height
     changed = 0
-    if new < rows["merged"].sum():
-        changed = int(await connection.scalar(text(_ARE_CHANGED)) or 0)
-        if any(rows[name].null_count() < rows.height for name in ("name", "category", "price", "threshold")):
-            await _run(connection, _DESCRIBED, now=now)
-    await _run(connection, _MOVED, reference=reference, now=now)
-    await _run(connection, _CHANGED, now=now, uploaded=uploaded)
-    await _run(connection, _OPENED, now=now, uploaded=uploaded)
+    if not is_all_made:
+        if connection.dialect.name == "postgresql":
+            await connection.execute(text(_LOCKED))
+        await run(_LATER)
+        if new < merged:
+            changed = int(await connection.scalar(text(_ARE_CHANGED)) or 0)
+            if any(rows[name].null_count() < rows.height for name in ("name", "category", "price", "threshold")):
+                await run(_DESCRIBED)
+    await run(_MOVED)
+    if not is_all_made:
+        await run(_CHANGED)
+    await run(_OPENED)
     return Written(new, changed, unknown)
 
 
-async def _run(connection: AsyncConnection, statement: str, **values: Any) -> None:
-    if connection.dialect.name == "postgresql":
+@cache
+def _prepared(statement: str, dialect: str) -> TextClause:
+    """Made once: to take a text apart takes longer than to look up what it compiles to."""
+    typed = statement
+    if dialect == "postgresql":
         # asyncpg asks the server for the type of each parameter, which a bare one in a SELECT does not have.
-        kinds = {
-            ":now": "TIMESTAMPTZ", ":business": "INTEGER", ":reference": "TEXT", ":uploaded": "BIGINT",
-            ":later": "BIGINT",
-        }  # fmt: skip
-        for name, kind in kinds.items():
-            statement = statement.replace(name, f"CAST({name} AS {kind})")
-    prepared = text(statement)
-    if "now" in values:
-        prepared = prepared.bindparams(bindparam("now", type_=Instant()))
-    await connection.execute(prepared, values)
+        for name, kind in _TYPES.items():
+            typed = typed.replace(f":{name}", f"CAST(:{name} AS {kind})")
+    prepared = text(typed)
+    return prepared.bindparams(bindparam("now", type_=Instant())) if ":now" in statement else prepared
+
+
+def _needed(statement: str, values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if f":{name}" in statement}
