@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from processors.database import Database
-from processors.database.atomically import atomically
-from processors.database.tables import businesses, products, stock_levels
 from processors.file.checked_rows import SCHEMA
 from processors.file.stock_writer import Written, write_stock
+from processors.shared.database import Database
+from processors.shared.database.atomically import atomically
+from processors.shared.database.tables import businesses, products, stock_levels
 from tests.processors.file.conftest import business, database_url, postgres, postgres_url
 
 __all__ = ["business", "database_url", "postgres", "postgres_url"]
