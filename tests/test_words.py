@@ -31,7 +31,7 @@ RETIRED: Final[Mapping[str, str]] = {
     r"told|tells?|telling": "says, shows, reports",
     r"mend(?:s|ed|ing)?": "fix, repair, remedy",
     r"seats?": "partition consumer",
-    r"successors?": "the consumer that took over",
+    r"heirs?": "the consumer that took over",
     r"(?:the|a|an|its|their|whose|each|lost|takes?|took|taking|in) turns?": "order, head of the key's queue, alternate",
     r"books": "ledger",
     r"spared": "not counted",
