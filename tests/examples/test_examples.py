@@ -97,7 +97,7 @@ async def test_the_web_application(web: tuple[httpx.AsyncClient, Child], sink: M
     assert (await client.get("/events/nothing/steps")).status_code == 404
     assert (await client.put("/businesses/1/stock.csv", content=b"sku,quantity\nA,1\n")).status_code == 404
 
-    await asyncio.to_thread(add_business, Path(server._out.parent / "home" / "business.db"))
+    await asyncio.to_thread(add_business, Path(server.out.parent / "home" / "business.db"))
     good = b"sku,quantity,name\nOAK-1,12,Oak board\nELM-2,several,Elm board\n"
     place = {"name": "../../stock.csv", "email": "ada@example.com"}
     answer = await client.put("/businesses/1/stock.csv", params=place, content=good)
