@@ -130,8 +130,10 @@ class Known:
     """Sentinels or a cluster, of which only counts how often they were forgotten."""
 
     by_tag = True
-    found: dict[str, tuple[str, int]] = {}
-    forgotten = 0
+
+    def __init__(self) -> None:
+        self.found: dict[str, tuple[str, int]] = {}
+        self.forgotten = 0
 
     async def find(self, tag: str) -> tuple[str, int]:
         """Not asked for here."""
