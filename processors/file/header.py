@@ -237,7 +237,8 @@ def _behind(cell: str, prefix: str) -> str:
     """What stands behind the prefix, as it was written."""
     for end in range(len(cell)):
         if plain(cell[:end]) == prefix:
-            return re.sub(r"^[\W_]+", "", cell[end:]).rstrip(" )]")
+            place = re.sub(r"^[\W_]+", "", cell[end:])
+            return place if re.search(r"[(\[]", place) else place.rstrip(" )]")  # of "On hand (Berlin)"
     return cell
 
 

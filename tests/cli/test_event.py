@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import redis
 
 from streams.cli.commands.event import _detail, amount
 from streams.handlers.progress import Reached
@@ -27,7 +26,7 @@ def keys(app: str) -> Keys:
 
 
 @pytest.fixture
-def server(redis_server: RedisServer) -> Iterator[redis.Redis]:
+def server(redis_server: RedisServer) -> Iterator[Any]:
     """A plain client: a command that runs in this process has the only event loop."""
     with redis_server.client() as client:
         yield client
@@ -57,7 +56,7 @@ def cells(shown: str, heading: str) -> list[list[str]]:
     return rows
 
 
-def test_what_the_event_is(command: Command, server: redis.Redis, keys: Keys) -> None:
+def test_what_the_event_is(command: Command, server: Any, keys: Keys) -> None:
     """Its message and its place, without private data unless they are asked for. No group reads it yet."""
     id = publish(command, "--key", "ada")["id"]
     ((entry, fields),) = server.xrange(keys.stream("users"))
@@ -77,7 +76,7 @@ def test_what_the_event_is(command: Command, server: redis.Redis, keys: Keys) ->
     assert shown["data"] == {"user_id": 7, "email": "ada@example.com", "name": "Ada"} | shown["data"]
 
 
-def test_groups_and_their_history(command: Command, server: redis.Redis, keys: Keys) -> None:
+def test_groups_and_their_history(command: Command, server: Any, keys: Keys) -> None:
     """Each in its row: who holds it, how often it came; and each line of its history with its time and error."""
     id = publish(command)["id"]
     users = keys.stream("users")
@@ -102,7 +101,7 @@ def test_groups_and_their_history(command: Command, server: redis.Redis, keys: K
     assert second == ["email", "2026-11-24", "09:01:00.000", "snoozed", "2", "not", "before"]
 
 
-def test_what_is_delayed_is_due_or_overdue(command: Command, server: redis.Redis, keys: Keys) -> None:
+def test_what_is_delayed_is_due_or_overdue(command: Command, server: Any, keys: Keys) -> None:
     """It is in no stream yet; every group that reads its stream waits for it."""
     id = publish(command, "--delay", "2h")["id"]
     head = head_of(command("event", id).out)["in"]
@@ -119,7 +118,7 @@ def test_what_is_delayed_is_due_or_overdue(command: Command, server: redis.Redis
     assert row[4:8] == ["overdue", "for", "10", "min"]
 
 
-def test_what_was_trimmed_is_known_by_its_history(command: Command, server: redis.Redis, keys: Keys) -> None:
+def test_what_was_trimmed_is_known_by_its_history(command: Command, server: Any, keys: Keys) -> None:
     """The type is the one its lines name; its body is gone."""
     id = publish(command)["id"]
     users = keys.stream("users")
@@ -134,7 +133,7 @@ def test_what_was_trimmed_is_known_by_its_history(command: Command, server: redi
     assert (found["data"], found["type"], found["stream"]) == (None, "UserRegistered", "")
 
 
-def test_follow_ups_are_listed(command: Command, server: redis.Redis, keys: Keys) -> None:
+def test_follow_ups_are_listed(command: Command, server: Any, keys: Keys) -> None:
     """With their type and stream."""
     id = publish(command)["id"]
     (_, fields) = server.xrange(keys.stream("users"))[0]
