@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
 from streams import Backoff, Processor, Streams, StreamsError, TooLarge, Unavailable
 from streams.consuming.consumer import Consumer
-from streams.messages.claims import MARK, ClaimStore
+from streams.messages.claims import MARK, ClaimStore, Stored
 from streams.messages.message import DATA, Message
 from tests.streams.conftest import MakeSettings
 from tests.support.events import Followed, Noted, Other
@@ -95,6 +96,58 @@ async def test_an_object_that_was_changed_is_not_believed(claims: ClaimStore) ->
         await claims.fetch(message)
 
 
+async def test_the_cap_is_what_may_stay(tmp_path: Path) -> None:
+    """Data of just so many bytes stays in the message, and one byte more does not. A reference is not stored again."""
+    claims = ClaimStore(f"file://{tmp_path}")
+    message = large()
+    data = message.data
+    await claims.check_in([message], len(data))
+    assert (message.data, objects(claims)) == (data, [])
+    await claims.check_in([message], len(data) - 1)
+    reference = message.data
+    assert reference.startswith(MARK)
+    await claims.check_in([message], 1)
+    assert (message.data, len(objects(claims))) == (reference, 1)
+    assert await ClaimStore(f"file://{tmp_path}", most=len(data)).fetch(message) == data
+    with pytest.raises(ValueError, match=f"the claim is on {len(data)} bytes, over the cap of {len(data) - 1}"):
+        await ClaimStore(f"file://{tmp_path}", most=len(data) - 1).fetch(message)
+
+
+@pytest.mark.parametrize(
+    "change", [{"bytes": -1}, {"bytes": "5"}, {"sha256": "A" * 64}, {"sha256": "a" * 63}, {"sha256": "b" * 64}]
+)
+async def test_every_part_of_a_reference_counts(tmp_path: Path, change: dict[str, Any]) -> None:
+    """A size below zero, a digest that is none or is that of another object: neither fetched nor removed."""
+    claims, message = ClaimStore(f"file://{tmp_path}"), large()
+    await claims.check_in([message], 1)
+    reference = orjson.loads(message.data)["$claim"]
+    message.values[DATA] = orjson.dumps({"$claim": reference | change})
+    with pytest.raises(ValueError, match="no claim on an object of this event"):
+        await claims.fetch(message)
+    assert not await claims.remove(message)
+    assert objects(claims) == [reference["key"]]
+
+
+async def test_objects_are_listed_with_their_event_and_dropped(claims: ClaimStore) -> None:
+    """An id of another system may be any text: its object has a digest of it, and the listing no id. So has a file
+    that is none of ours.
+    """
+    own, foreign = large(), Message.for_event(Noted(n=1, text=LARGE), source="/test", target="t", id="order/../7")
+    size = len(own.data)
+    await claims.check_in([own, foreign], 1)
+    assert await claims.fetch(foreign)
+    await obstore.put_async(claims._store, "notes.txt", b"x")
+    listed = {stored.key: stored async for stored in claims.ls()}
+    assert sorted((stored.event_id, stored.size) for stored in listed.values()) == sorted(
+        [(own.id, size), ("", size), ("", 1)]
+    )
+    assert ".." not in "".join(listed)
+    for stored in listed.values():
+        await claims.drop(stored)
+        await claims.drop(stored)  # somebody else was quicker
+    assert objects(claims) == []
+
+
 @pytest.mark.parametrize(
     "key", ["../secret", "/etc/passwd", "ab/../../secret", "%2e%2e/secret", "ab/" + "a" * 64 + "-other", ""]
 )
@@ -137,6 +190,10 @@ async def test_a_store_that_is_away(app: str) -> None:
         await gone.fetch(reachable)
     with pytest.raises(Unavailable, match="storage"):
         await gone.remove(reachable)
+    with pytest.raises(Unavailable, match="storage"):
+        _ = [stored async for stored in gone.ls()]
+    with pytest.raises(Unavailable, match="storage"):
+        await gone.drop(Stored("aa/x", "", datetime.now(UTC), 1))
 
 
 @pytest.mark.parametrize(
