@@ -27,7 +27,7 @@ class Urgent(Event, stream="notes", version=1, priority="high"):
 
 def made_app(claims: ClaimStore | None = None, **settings: Any) -> App:
     """An app that is never connected."""
-    given = {"redis_url": "redis://127.0.0.1:1", "app": "shop", "partitions": PARTITIONS}
+    given: dict[str, Any] = {"redis_url": "redis://127.0.0.1:1", "app": "shop", "partitions": PARTITIONS}
     return App(Settings(**given | settings), claims)
 
 
@@ -84,7 +84,7 @@ def test_a_message_that_was_made_elsewhere_gets_the_same_address(shop: App, enve
         envelope.address(message, "notes", priority="low", once=options.get("once", ""))
         assert (message.target, message.once) == (target, once)
     envelope.address(message, "notes")
-    assert message.target == shop.partitions[app.partition_for(message.id)].keys.stream("notes")
+    assert message.target == shop.partitions[shop.partition_for(message.id)].keys.stream("notes")
 
 
 def test_the_priority_is_that_of_the_publish_else_of_the_class(shop: App, envelope: Envelope) -> None:
