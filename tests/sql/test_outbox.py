@@ -141,6 +141,45 @@ async def test_a_row_that_is_no_message_does_not_stop_the_others(
         assert all((await connection.execute(select(outbox_table.c.error))).scalars())
 
 
+@pytest.mark.parametrize("column", [{"event_id": "another"}, {"priority": "urgent"}, {"stream": "No/Good"}])
+async def test_a_row_that_does_not_fit_its_message_is_put_aside(
+    engine: AsyncEngine, streams: Streams, outbox: Outbox, relay: Relay, column: dict[str, str]
+) -> None:
+    """Its columns say where the message goes and under which name it is published once: neither is guessed."""
+    async with engine.begin() as connection:
+        wrong = await outbox.publish(connection, Noted(n=1))
+        right = await outbox.publish(connection, Noted(n=2))
+        where = outbox_table.c.event_id == wrong.id
+        await connection.execute(update(outbox_table).where(where).values(**column))
+    assert await relay.relay() == 1
+    assert [fields[b"id"].decode() for fields in await published(streams)] == [right.id]
+    async with engine.connect() as connection:
+        (left,) = (await connection.execute(select(outbox_table))).all()
+    assert left.error
+    assert await relay.relay() == 0
+
+
+async def test_a_round_is_published_in_steps_of_bounded_size(
+    engine: AsyncEngine, streams: Streams, outbox: Outbox, relay: Relay
+) -> None:
+    """A step is one script, which holds the server: of thirty events of 200 kB there are two, in their order."""
+    steps: list[int] = []
+    append = streams.append
+
+    async def counted(messages: Any) -> Any:
+        steps.append(len(messages))
+        return await append(messages)
+
+    streams.append = counted  # type: ignore[method-assign]
+    async with engine.begin() as connection:
+        for n in range(30):
+            await outbox.publish(connection, Noted(n=n, text="x" * 200_000))
+    assert await relay.relay() == 30
+    assert (len(steps), sum(steps)) == (2, 30)
+    assert max(steps) * 200_000 <= 4 * 1024 * 1024 < (max(steps) + 1) * 200_100
+    assert [Noted.decode(fields[b"data"], 1).n for fields in await published(streams)] == list(range(30))
+
+
 async def test_a_handler_writes_an_outbox_of_its_own(
     engine: AsyncEngine, streams: Streams, outbox: Outbox, relay: Relay, start: StartConsumer
 ) -> None:
