@@ -133,7 +133,7 @@ async def begin(
         update(imports)
         .where(imports.c.id == record.id)
         .values(
-            event_id=event_id[:128], file=event.file, name=event.name[:255], status=record.status,
+            event_id=event_id[:128], file=event.file, name=event.name, status=record.status,
             options=orjson.dumps(record.options).decode(), error=None, error_file=None, updated_at=now,
             finished_at=None,
         )
