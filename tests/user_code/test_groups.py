@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from streams import Backoff, Batch, BatchFailed, DeadLetter, Processor, Retry, Snooze, Unavailable
-from streams.messages.error_text import describe_traceback
+from streams.messages.error_text import describe, describe_traceback
 from streams.messages.fingerprint import fingerprint, innermost_frame
 from streams.testing import Crash, Harness
 from tests.conformance import conftest
@@ -288,3 +288,15 @@ async def test_letters_are_grouped_by_their_innermost_cause() -> None:
     noted = ValueError("row 3")
     noted.add_note("Ada's file")
     assert fingerprint("A", "failed", *one) == fingerprint("A", "failed", *await _traceback_of(noted))
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 6, 9])
+def test_the_text_of_a_group_has_the_beginning_of_each_and_the_group(count: int) -> None:
+    """In 500 characters, however long each is; of more than five the number of the others."""
+    group = ExceptionGroup("imports failed", [ValueError(f"row {number} " + "x" * 1_000) for number in range(count)])
+    text = describe(group)
+    assert 400 < len(text) <= 500
+    assert text.endswith(f"{f'; and {count - 5} more' if count > 5 else ''} (in ExceptionGroup: imports failed)")
+    shown = text.removesuffix(" (in ExceptionGroup: imports failed)").split("; ")[: min(count, 5)]
+    assert [part[:17] for part in shown] == [f"ValueError: row {number}" for number in range(min(count, 5))]
+    assert max(map(len, shown)) - min(map(len, shown)) <= 1, "each has as much room"
