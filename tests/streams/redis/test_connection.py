@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import hiredis
 import pytest
 from pydantic import ValidationError
+from redis.exceptions import TimeoutError
 
 from streams import Refused, Settings, Streams, StreamsError, Unreachable
 from streams.inspecting.doctor import Finding, check_server
+from streams.redis.connection import Connections
 from streams.redis.server import Server, find_problems
 from streams.settings import place
 from tests.conftest import RedisFactory
@@ -153,3 +157,34 @@ def test_boot_and_doctor_judge_alike(harm: dict[str, Any], check: str) -> None:
     assert problem.startswith(f"{finding.text}, {finding.remedy}")
     accepting = Settings(accept_risk=frozenset({"no-aof", "eviction"}))
     assert bool(find_problems(safe | harm, accepting)) == (check == "version")
+
+
+@pytest.mark.parametrize("how", ["cancelled", "too late"])
+async def test_a_call_that_is_given_up_waits_for_nobody(app: str, how: str) -> None:
+    """Not for a server that reads nothing any more, with megabytes on their way to it."""
+
+    async def read_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        commands = hiredis.Reader()
+        while b"ECHO" not in (data := await reader.read(1_000)):  # how a connection begins
+            commands.feed(data)
+            while commands.gets() is not False:
+                writer.write(b"+OK\r\n")
+        await given_up.wait()
+        writer.close()
+
+    given_up = asyncio.Event()
+    server = await asyncio.start_server(read_nothing, "127.0.0.1", 0)
+    connections = Connections(Settings(redis_url=f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", app=app))
+    direct = connections.direct(timeout=0.3 if how == "too late" else 30.0)
+    call = asyncio.create_task(direct.call(b"ECHO", b"x" * 30_000_000))
+    await asyncio.sleep(0)
+    if how == "cancelled":
+        await asyncio.sleep(0.3)
+        call.cancel()
+    async with asyncio.timeout(3):
+        with pytest.raises(asyncio.CancelledError if how == "cancelled" else TimeoutError):
+            await call
+    given_up.set()
+    await direct.aclose()
+    await connections.aclose()
+    server.close()
