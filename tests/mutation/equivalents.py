@@ -49,7 +49,7 @@ EQUIVALENTS: Final[tuple[Equivalent, ...]] = (
         "streams/executing/handler_pool.py",
         "if now - turn_began > _TURN:",
         "if now + turn_began > _TURN:",
-        "the event loop is given a turn after each delivery instead of after some milliseconds of them: the same, slower",
+        "the event loop has a turn after each delivery, and not after some milliseconds of them: the same, slower",
     ),
     Equivalent(
         "streams/scheduling/admin.py",
