@@ -121,3 +121,27 @@ async def test_a_redis_that_is_away_is_asked_less_and_less_often(make_settings: 
     pauses = [after - before for before, after in pairwise(asked)]
     assert 0.2 < pauses[0] < pauses[1] < pauses[2]
     assert all(pause > 0.9 for pause in pauses[2:])
+
+
+@pytest.mark.newest_redis
+async def test_leases_are_renewed_four_times_in_each(streams: Streams) -> None:
+    """More often would be load on Redis from every consumer that does nothing; less often would lose some."""
+    beats: list[float] = []
+    leases = Leases(
+        streams.connections, consumers_key=streams.keys.consumers("probe"), group="probe", consumer="one", lease=4.0,
+        lost=lambda _: None, patience=60.0,
+    )  # fmt: skip
+    key = streams.keys.consumers("probe")
+    leases.start()
+    deadline = time.monotonic() + 3.4
+    while time.monotonic() < deadline:
+        beat = await streams.redis.zscore(key, "one")
+        if beat is not None and beat not in beats:
+            beats.append(beat)
+        await asyncio.sleep(0.02)
+    assert leases.fresh()
+    await leases.stop()
+    between = [later - earlier for earlier, later in pairwise(beats)]
+    assert len(beats) in (3, 4), "at once, and then each second"
+    assert min(between) > 800
+    await streams.redis.delete(key)

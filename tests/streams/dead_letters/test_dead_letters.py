@@ -178,6 +178,9 @@ async def test_rate_dry_run_limit_and_progress(streams: Streams) -> None:
     assert await letters.discard(dry_run=True) == Tally(10, 0)
     assert await letters.count() == 10
     began = asyncio.get_running_loop().time()
+    assert await letters.replay(dry_run=True, rate=0.5) == Tally(10, 0)
+    assert asyncio.get_running_loop().time() - began < 5, "counting has no rate"
+    began = asyncio.get_running_loop().time()
     assert await letters.replay(limit=6, rate=20, progress=told.append) == Tally(6, 6)
     assert asyncio.get_running_loop().time() - began >= 6 / 20
     assert told[-1] == Tally(6, 6)
@@ -207,8 +210,9 @@ async def test_what_cannot_be_meant_is_refused(streams: Streams) -> None:
     letters = streams.dead_letters("email")
     with pytest.raises(StreamsError, match="not both"):
         await letters.replay(["1-1"], Filter(type="A"))
-    with pytest.raises(StreamsError, match="above 0"):
-        await letters.replay(rate=0)
+    for rate in (0, -1, float("nan")):
+        with pytest.raises(StreamsError, match="above 0"):
+            await letters.replay(rate=rate)
     with pytest.raises(NotFound, match="no group emial"):
         await streams.dead_letters("emial").count()
     with pytest.raises(StreamsError, match="group"):

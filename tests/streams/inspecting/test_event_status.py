@@ -11,6 +11,7 @@ import redis.asyncio
 from schemas import UserRegistered
 from streams import Backoff, NotFound, Processor, Streams
 from streams.inspecting.group_status import GroupStatus
+from streams.inspecting import group_status
 from streams.redis.keys import HISTORY_LENGTH
 from tests.cli.consuming import Desk, registered
 from tests.streams.conftest import StartConsumer
@@ -301,5 +302,44 @@ async def test_a_dead_letter_whose_history_was_trimmed(
 @pytest.mark.parametrize("id", ["0197f3a0-0000-7000-8000-000000000000", "1-1", "nobody", "", "x" * 5000, "\x00\n{}*"])
 async def test_an_unknown_event_is_said_with_what_was_searched(streams: Streams, id: str) -> None:
     await streams.publish(registered())
-    with pytest.raises(NotFound, match="looked through"):
+    with pytest.raises(NotFound, match="looked through") as caught:
         await streams.event(id)
+    said = str(caught.value)
+    if id == "1-1":
+        assert "the entry of that id in every stream" in said
+        assert "100,000 entries" not in said
+    elif id.startswith("0197"):  # an id that says when it was made
+        assert "from 5 s before to 60 s after the event was made" in said
+        assert "; 100,000 entries of every stream beyond that" in said
+    else:
+        assert "the newest 100,000 entries of every stream;" in said
+
+
+async def test_a_search_that_a_bound_has_ended_says_so(
+    streams: Streams, redis_client: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not found may be beyond it: in the inbox of a group, among its dead letters, among what waits."""
+    monkeypatch.setattr(group_status, "_MOST", 3)
+    monkeypatch.setattr(group_status, "_WAITING_MOST", 3)
+    keys = streams.keys
+    users, inbox, dead = keys.stream("users"), keys.inbox("email"), keys.dead("email")
+    receipt = await streams.publish(registered())
+    await redis_client.hset(keys.groups(), "email", users)
+    await redis_client.xgroup_create(users, "email", "$")
+    for place in (inbox, dead):
+        for _ in range(2):
+            await redis_client.xadd(place, {"id": "another", "type": "UserRegistered"})
+        assert (await streams.event(receipt.id)).complete
+        await redis_client.xadd(place, {"id": "another", "type": "UserRegistered"})
+        # Dead letters are looked through where the history may have lost the line of one.
+        pipe = redis_client.pipeline(transaction=False)
+        for _ in range(HISTORY_LENGTH if place == dead else 0):
+            pipe.xadd(keys.history("email"), {"id": "another", "outcome": "retried"})
+        await pipe.execute()
+        assert not (await streams.event(receipt.id)).complete, place
+        await redis_client.delete(place, keys.history("email"))
+    await redis_client.xadd(keys.history("email"), {"id": receipt.id, "outcome": "retried"})
+    assert (await streams.event(receipt.id)).complete
+    await redis_client.zadd(keys.due(), {f"email users {number}-0": number for number in range(5_000)})
+    assert not (await streams.event(receipt.id)).complete
+    await redis_client.delete(keys.due())

@@ -69,6 +69,7 @@ def test_what_a_url_says(url: str, expected: dict[str, Any]) -> None:
         ("redis://:hunter2?x@h:1", "percent-encode"),
         ("redis://a:1,b:2", "several hosts: use redis[+]cluster"),
         ("redis://h?ssl_cert_reqs=none", "which is for rediss://"),
+        ("unix:///run/redis.sock?ssl_cert_reqs=none", "which is for rediss://"),
         ("redis://h?ssl=true", "use rediss:// for TLS"),
         ("rediss://h?ssl_cert_req=none", "did you mean ssl_cert_reqs"),
         ("redis://h?family=0", "unknown option family; leave it out"),
