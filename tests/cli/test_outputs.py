@@ -213,3 +213,26 @@ async def test_json_on_a_terminal_holds_nothing_that_the_terminal_obeys(
     assert set("\x7f\u009b\u009d\u202e\u2066") <= set(piped)  # a program gets what was published
     assert json.loads(shown) == json.loads(piped)
     assert HOSTILE in str(json.loads(shown)) or json.dumps(HOSTILE)[1:-1] in json.dumps(json.loads(shown))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "said"),
+    [(("publish", "--ndjson", "-"), 0, ""), (("dead", "discard", "email"), 2, "--yes")],
+    ids=["read", "asked"],
+)
+async def test_an_input_that_is_closed_is_an_empty_one(
+    streams_env: Mapping[str, str], client: Streams, tmp_path: Path, arguments: tuple[str, ...], code: int, said: str
+) -> None:
+    """What a shell makes of `<&-`: nothing is read from it, and nobody can be asked."""
+    await dead_letter(client, "oops")
+    await dead_letter(client, "again")
+    process = await asyncio.create_subprocess_exec(
+        "/bin/sh", "-c", 'exec "$@" <&-', "sh", sys.executable, "-m", "streams", *arguments, cwd=tmp_path,
+        env=dict(streams_env), stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await process.communicate()
+    assert process.returncode == code, (out, err)
+    assert said in err.decode()
+    assert "report it" not in err.decode()
+    assert await length(client) == 2
+    assert await client.redis.xlen(client.keys.dead("email")) == 2
