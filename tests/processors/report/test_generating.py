@@ -20,6 +20,7 @@ from sqlalchemy.pool import AsyncAdaptedQueuePool
 from processors.report import report
 from processors.report.cleanup import clean_up
 from processors.report.extract import extract
+from processors.report.generating import Generated, outcome_of
 from processors.report.request import ReportRequest
 from processors.report.schedules import DAILY_HOUR, MONTHLY_HOUR, after_month, each_morning
 from processors.report.settings import ReportSettings
@@ -92,6 +93,28 @@ async def test_the_same_event_again_is_the_same_report(
         await fetch(storages, await link_to(storages, first))
     ).content
     assert len(await rows(shop)) == 1
+
+
+@ON_SQLITE
+async def test_what_has_become_of_a_request(
+    streams: Streams, start: StartConsumer, shop: Database, storages: Storages
+) -> None:
+    """Nothing is known before it has ended; then the report, or why there is none."""
+    good, bad = wanted("inventory-summary", "csv"), wanted("inventory-summary", categories=["Forks"])
+    made, refused = [await streams.publish(event) for event in (good, bad)]
+    assert await outcome_of(good, made.id, shop, storages) is None
+    await start(report)
+    found = await wait_until(lambda: outcome_of(good, made.id, shop, storages), 20)
+    (answer,) = await wait_until(lambda: published(streams, ReportGenerated), 20)
+    assert isinstance(found, Generated)
+    assert (found.id, found.file, found.file_name) == (answer.report_id, answer.file, answer.file_name)
+    reason = await wait_until(lambda: outcome_of(bad, refused.id, shop, storages), 20)
+    assert isinstance(reason, str)
+    assert "has no products of Forks" in reason
+    for status, known in (("failed", "it failed"), ("running", None), ("removed", None)):
+        async with shop.engine.begin() as connection:
+            await connection.execute(update(reports).values(status=status, error=None))
+        assert await outcome_of(good, made.id, shop, storages) == known
 
 
 @ON_SQLITE
