@@ -7,6 +7,7 @@ changes nothing. So a scheduler may die, or answer twice, at any point.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -83,8 +84,10 @@ class Scheduler:
             self._calls.close()
             for task in self._busy.values():
                 task.cancel()
-            if self._busy:
-                await asyncio.wait(self._busy.values())
+            while left := [task for task in self._busy.values() if not task.done()]:
+                # A consumer that ends cancels this again and again, and waits for it as long as for its other tasks.
+                with contextlib.suppress(asyncio.CancelledError):
+                    await asyncio.wait(left)
 
     async def _tick(self) -> float:
         """Looks once; returns the seconds until the next look."""

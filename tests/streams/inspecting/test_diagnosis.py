@@ -473,6 +473,8 @@ async def test_a_full_redis_is_named(redis_factory: RedisFactory, app: str) -> N
         await streams.publish(Noted(n=1))
         for n in range(5):
             await streams.redis.set(f"ballast{n}", b"x" * 1_000_000)
+        (reason,) = await streams.why(streams.message(Noted(n=3)).id)
+        assert "full" not in reason.why, "five of 64 MB"
         info = await streams.redis.info("memory")
         # Far below: what is used now includes the buffer of the connection that wrote the ballast, let go soon.
         await streams.redis.config_set("maxmemory", info["used_memory"] - 3_000_000)

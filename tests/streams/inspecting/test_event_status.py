@@ -10,8 +10,8 @@ import redis.asyncio
 
 from schemas import UserRegistered
 from streams import Backoff, NotFound, Processor, Streams
+from streams.inspecting import event_status, group_status
 from streams.inspecting.group_status import GroupStatus
-from streams.inspecting import group_status
 from streams.redis.keys import HISTORY_LENGTH
 from tests.cli.consuming import Desk, registered
 from tests.streams.conftest import StartConsumer
@@ -343,3 +343,20 @@ async def test_a_search_that_a_bound_has_ended_says_so(
     await redis_client.zadd(keys.due(), {f"email users {number}-0": number for number in range(5_000)})
     assert not (await streams.event(receipt.id)).complete
     await redis_client.delete(keys.due())
+
+
+async def test_an_event_that_is_released_between_two_looks_is_found(
+    streams: Streams, redis_client: redis.asyncio.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was not in its stream when that was looked at, and does not wait any more when that is."""
+    receipt = await streams.publish(registered(), delay=3600)
+    users, look = streams.keys.stream("users"), event_status._Search._delayed
+
+    async def released(search: event_status._Search) -> object:
+        await redis_client.xadd(users, {"id": receipt.id, "type": "UserRegistered", "data": "{}"})
+        await redis_client.delete(streams.keys.due(), streams.keys.waiting())
+        return await look(search)
+
+    monkeypatch.setattr(event_status._Search, "_delayed", released)
+    trail = await streams.event(receipt.id)
+    assert (trail.stream, trail.due_in) == ("users", None)

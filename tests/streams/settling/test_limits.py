@@ -118,6 +118,21 @@ async def test_no_more_than_that_many_run_at_once(streams: Streams, start: Start
     await nothing_left(streams)
 
 
+async def test_a_limit_is_remembered_for_as_long_as_it_holds_something_back(
+    streams: Streams, start: StartConsumer
+) -> None:
+    """While one waits for it, and then until its next start and a minute more: else it would begin anew."""
+    runs = Runs(streams, Limit(rate=1, per=2))
+    await start(runs.processor)
+    await streams.publish_many([Noted(n=1), Noted(n=2)])
+    await wait_until(lambda: standing(streams))
+    (key,) = [key async for key in streams.redis.scan_iter(f"{streams.keys.limits('probe')}:*", _type="hash")]
+    assert await streams.redis.pttl(key) == -1
+    await wait_until(lambda: len(runs.done) == 2)
+    await nothing_left(streams)
+    assert 60_000 < await streams.redis.pttl(key) <= 62_000
+
+
 async def test_rate_and_concurrency_by_what_an_event_is_about(streams: Streams, start: StartConsumer) -> None:
     """`by` is asked for each event; each of its values has a limit of its own."""
     runs = Runs(streams, Limit(rate=200, concurrency=2, by=lambda event: event.text), takes=0.01)
