@@ -63,4 +63,10 @@ EQUIVALENTS: Final[tuple[Equivalent, ...]] = (
         "if now - asked < tonumber(ARGV[3]) then return {0, asked} end",
         "a request that expires in just this millisecond of Redis' clock, which no test can hold",
     ),
+    Equivalent(
+        "streams/redis/lua/include/append.lua",
+        "existing[key], created[key] = true, true",
+        "existing[key], created[key] = true, false",
+        "of `created` only the keys are read",
+    ),
 )

@@ -10,6 +10,7 @@ import pytest
 
 from streams import Backoff, CurrentDelivery, DeadLetter, Delivery, Processor, Streams
 from streams.redis.keys import NEVER_MS
+from streams.settling import scripts
 from streams.settling.ordering import Ordering
 from tests.streams.conftest import StartConsumer
 from tests.streams.consuming.test_consumer import settled
@@ -257,3 +258,28 @@ async def test_what_is_reclaimed_and_has_to_wait_keeps_its_deaths(streams: Strea
     gate.set()
     await wait_until(lambda: seen == [(0, 1), (1, 4)])
     await wait_until(lambda: settled(streams))
+
+
+@pytest.mark.parametrize(
+    ("count", "size", "most", "low", "high"),
+    [(100, 10, 100, 100, 100), (100, 10, 7, 7, 7), (3, 10, 100, 3, 3), (14, 1_200_000, 100, 6, 8)],
+    ids=["all", "as many as there is room for", "what there is", "eight megabytes"],
+)
+async def test_one_read_brings_what_there_is_room_for(
+    streams: Streams, count: int, size: int, most: int, low: int, high: int
+) -> None:
+    """Of a little data it is all in one call, of much data some megabytes: the script holds them, and the server."""
+    keys, call = streams.keys, streams.redis.execute_command
+    source = keys.stream("notes")
+    body = Noted(n=1, text="x" * size).encode()
+    for number in range(count):
+        await streams.redis.xadd(source, {"type": "Noted", "data": body, "partitionkey": f"k{number}"})
+    await streams.redis.xgroup_create(source, "probe", "0")
+    number, found, last = await scripts.read_in_turn(
+        call, due=keys.due(), waiting=keys.waiting(), turns=keys.turns("probe"), inbox=keys.inbox("probe"),
+        books=keys.books(), streams=[source], group="probe", consumer="one", most=most,
+    )  # fmt: skip
+    assert low <= number <= high
+    assert sum(len(entries) for _, entries in found) == number
+    assert last == []
+    await streams.redis.delete(keys.turns("probe"))
