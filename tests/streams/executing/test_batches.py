@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from streams import (
     Backoff,
@@ -361,7 +362,8 @@ async def test_what_has_not_started_is_handed_back(streams: Streams, start: Star
     await nothing_is_lost(streams)
 
 
-async def test_a_batch_cut_off_by_the_stop_is_handed_back(streams: Streams, start: StartConsumer) -> None:
+@pytest.mark.parametrize("count", [1, 2])
+async def test_a_batch_cut_off_by_the_stop_is_handed_back(streams: Streams, start: StartConsumer, count: int) -> None:
     """After the grace it is cancelled; its events are released and cost nothing."""
     probe, calls = Processor("probe"), Calls()
 
@@ -373,11 +375,13 @@ async def test_a_batch_cut_off_by_the_stop_is_handed_back(streams: Streams, star
             await asyncio.Event().wait()
 
     consumer = await start(probe, grace=0.1)
-    await streams.publish_many(notes(2))
-    await wait_until(lambda: calls.batches == [[0, 1]])
-    await consumer.stop()
+    await streams.publish_many(notes(count))
+    await wait_until(lambda: calls.batches == [list(range(count))])
+    with capture_logs() as logs:
+        await consumer.stop()
+    assert "batch.singled_out" not in [line["event"] for line in logs], "it has not failed"
     await start(probe)
-    await wait_until(lambda: sorted(calls.numbers) == [0, 0, 1, 1])
+    await wait_until(lambda: sorted(calls.numbers) == sorted([*range(count)] * 2))
     await nothing_is_lost(streams)
 
 
