@@ -69,4 +69,10 @@ EQUIVALENTS: Final[tuple[Equivalent, ...]] = (
         "existing[key], created[key] = true, false",
         "of `created` only the keys are read",
     ),
+    Equivalent(
+        "streams/admin/lua/cancel_waiting.lua",
+        "while at <= #ARGV do",
+        "while at < #ARGV do",
+        "each group has a key and a number at least, so that `at` is before the last argument or behind it",
+    ),
 )
