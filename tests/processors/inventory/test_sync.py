@@ -168,6 +168,28 @@ async def test_a_supplier_that_goes_in_circles_is_left(
     assert len(await levels(shop)) == 25
 
 
+@pytest.mark.parametrize("leads_back_to", ["p1", "p3", "p5"])
+async def test_a_circle_of_some_pages_is_noticed(
+    shop: Database, supplier: DemoSupplier, start: StartConsumer, buyer: Buyer, monkeypatch: pytest.MonkeyPatch,
+    leads_back_to: str,
+) -> None:  # fmt: skip
+    """Wherever it begins: within some rounds of it, and not after all the pages that a sync may have."""
+    cursors = ["", *(f"p{number}" for number in range(1, 7))]
+
+    def page(query: dict[str, str]) -> dict[str, Any]:
+        place = cursors.index(query.get("cursor", ""))
+        following = cursors[place + 1] if place + 1 < len(cursors) else leads_back_to
+        item = {"sku": f"S{place}", "name": "S", "price": 1, "quantity": 1}
+        return {"items": [item], "next": following, "since": "1", "total": 99}
+
+    monkeypatch.setattr(supplier, "_page", page)
+    await start(inventory)
+    await buyer.ask()
+    (error,) = await buyer.dead()
+    assert "leads back to one that was before it" in error
+    assert 7 < len(supplier.asked) <= 20
+
+
 async def test_an_endless_supplier_is_left(
     shop: Database, supplier: FakeSupplier, start: StartConsumer, buyer: Buyer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
