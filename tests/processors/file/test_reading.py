@@ -241,6 +241,15 @@ async def test_mixed_encodings_are_refused(read: Any, newline: str, order: int) 
         await read(data)
 
 
+async def test_each_word_of_a_line_counts(read: Any) -> None:
+    """Also behind one that was seen before, which says nothing about it."""
+    known, other = "Säge".encode("cp1252"), "Привет".encode("cp1251")
+    data = b"sku;quantity;name\nA;5;" + known + b"\nB;1;" + known
+    assert (await read(data + b"\n")).refused == 0
+    with pytest.raises(FileRefused, match=r"line 3 is not UTF-8, and .* is no word of Windows' Latin"):
+        await read(data + b" " + other + b"\n")
+
+
 async def test_a_latin_space_in_utf8(read: Any) -> None:
     """One byte of Latin turns no umlauts of the same line."""
     with pytest.raises(FileRefused):

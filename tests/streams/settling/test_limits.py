@@ -16,6 +16,7 @@ from streams import Backoff, CurrentDelivery, Delivery, Limit, Processor, Stream
 from streams.executing.limiter import Permit
 from streams.handlers.limit import PartitionQuota
 from streams.messages.message import Message
+from streams.messages.outcome import RELEASED
 from streams.redis.keys import LIMITED_MS
 from streams.settling import limits
 from tests.streams.conftest import MakeSettings, StartConsumer
@@ -131,6 +132,20 @@ async def test_a_limit_is_remembered_for_as_long_as_it_holds_something_back(
     await wait_until(lambda: len(runs.done) == 2)
     await nothing_left(streams)
     assert 60_000 < await streams.redis.pttl(key) <= 62_000
+
+
+async def test_what_is_admitted_after_the_stop_is_handed_back(streams: Streams, start: StartConsumer) -> None:
+    """Redis may answer late: nothing begins any more, and another consumer need not wait for a lease."""
+    runs = Runs(streams, Limit(rate=100))
+    consumer = await start(runs.processor)
+    message = Message.for_event(Noted(n=1), source="/t", target="t")
+    late = Delivery(message, group="probe", consumer=consumer.name, source="s", entry_id=b"1-0", count=1)
+    told: list[tuple[Delivery, Any]] = []
+    consumer._slots._done = lambda delivery, outcome: told.append((delivery, outcome))
+    consumer._slots._taking = False
+    consumer._slots.admit([late])
+    assert told == [(late, RELEASED)]
+    assert not runs.starts
 
 
 async def test_rate_and_concurrency_by_what_an_event_is_about(streams: Streams, start: StartConsumer) -> None:
