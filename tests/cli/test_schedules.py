@@ -82,14 +82,14 @@ async def test_pause_and_resume(cli: Cli, settings: Settings) -> None:
 
 async def test_run(cli: Cli, client: Streams, settings: Settings) -> None:
     async with running(settings):
-        result = await cli("schedules", "run", NAME)
+        result = await cli("schedules", "run", NAME, "--wait", "20")
         assert result.code == 0, result
         id = result.out.split()[-1]
         assert result.out == f"ran {NAME}: published {id}\n"
         assert (await client.event(id)).stream == "emails"
-        shown = (await cli("schedules", "run", NAME, "--json")).json()
+        shown = (await cli("schedules", "run", NAME, "--wait", "20", "--json")).json()
         assert (shown["answered"], shown["failed"], len(shown["ids"])) == (True, False, 1)
-        (await cli("schedules", "run", "report.bad")).refused(1, "report.bad: its function failed")
+        (await cli("schedules", "run", "report.bad", "--wait", "20")).refused(1, "report.bad: its function failed")
     (await cli("schedules", "run", NAME, "--wait", "0.1")).refused(1, "no consumer of its processor answers")
 
 
