@@ -80,6 +80,7 @@ async def test_pause_and_resume(cli: Cli, settings: Settings) -> None:
         assert (await cli("schedules", "resume", NAME)).out == f"{NAME} was not paused\n"
 
 
+@pytest.mark.timeout(90)  # five processes one after the other
 async def test_run(cli: Cli, client: Streams, settings: Settings) -> None:
     async with running(settings):
         result = await cli("schedules", "run", NAME, "--wait", "20")
