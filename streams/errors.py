@@ -71,7 +71,11 @@ class TooLarge(StreamsError):
 
 
 class NotFound(StreamsError):
-    """No such group, dead letter or event."""
+    """No such group, dead letter or event. `whole` is False when a bound ended the look: it may be beyond that."""
+
+    def __init__(self, text: str, *, whole: bool = True) -> None:
+        super().__init__(text)
+        self.whole = whole
 
 
 @contextlib.contextmanager

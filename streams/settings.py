@@ -217,6 +217,7 @@ class Settings(EnvironmentSettings):
 
     def _with_login(self, url: str) -> str:
         """The URL with REDIS_USERNAME and REDIS_PASSWORD, where it has none of its own."""
+        _quoted("REDIS_URL", url)
         try:
             parts = urlsplit(url)
         except ValueError:
@@ -225,11 +226,19 @@ class Settings(EnvironmentSettings):
         user, _, password = login.partition(":")
         if "password=" in parts.query:
             return url
-        user = user or quote(self.redis_username or "", safe="")
-        password = password or quote(self.redis_password.get_secret_value() if self.redis_password else "", safe="")
+        user = user or _quoted("REDIS_USERNAME", self.redis_username or "")
+        given = self.redis_password.get_secret_value() if self.redis_password else ""
+        password = password or _quoted("REDIS_PASSWORD", given)
         if not user and not password:
             return url
         return urlunsplit(parts._replace(netloc=f"{user}:{password}@{host}"))
+
+
+def _quoted(variable: str, value: str) -> str:
+    try:
+        return quote(value, safe="")
+    except UnicodeEncodeError:  # what the environment gives in another encoding
+        raise ConfigurationError(f"{variable} is not UTF-8") from None
 
 
 def _is_host(text: str) -> bool:

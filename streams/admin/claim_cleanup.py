@@ -87,8 +87,8 @@ async def _is_needed(client: App, event_id: str) -> bool:
     """Whether anything still has the event; when that cannot be told, it is."""
     try:
         trail = await EventStatus.find(client, event_id)
-    except NotFound:
-        return await _is_dead(client, event_id)
+    except NotFound as error:
+        return not error.whole or await _is_dead(client, event_id)
     if trail.entry_id or trail.due_in is not None or not trail.complete:
         return True
     return any(not group.is_settled or group.dead_letter for group in trail.groups) or await _is_dead(client, event_id)

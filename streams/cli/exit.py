@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import sys
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from typing import Any, Final, NoReturn, TypeVar
 
 import typer
@@ -34,6 +34,7 @@ def ending(command: Any, arguments: list[str] | None = None) -> int:
     """Runs a typer command and returns its exit code, having said on stderr what went wrong."""
     open_missing()
     try:
+        _must_be_text(sys.argv[1:] if arguments is None else arguments)
         code = command.main(args=arguments, prog_name="streams", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
@@ -57,6 +58,14 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     except BrokenPipeError:
         raise typer.Exit(_nobody_reads()) from None
     return result
+
+
+def _must_be_text(arguments: Sequence[str]) -> None:
+    for number, argument in enumerate(arguments, 1):
+        try:
+            argument.encode()
+        except UnicodeEncodeError:  # bytes that the terminal or a script gave in another encoding
+            raise Usage(f"argument {number} ({argument[:40]!a}) is not UTF-8") from None
 
 
 def _interrupted(*_: object) -> NoReturn:

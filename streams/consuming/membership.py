@@ -52,7 +52,7 @@ class Membership:
             except LOST as error:
                 await self._reconnect.failed(error)
             except RedisError as error:
-                log.error("groups.refused", group=self.group, error=str(error)[:300])
+                self._reconnect.refused(log, "groups.refused", error, group=self.group)
                 await self._reconnect.failed(error)
             else:
                 if refused:  # one key that is damaged keeps the group from none of the others

@@ -68,12 +68,8 @@ class Reader:
     ) -> None:
         settings = member.settings
         self._connections = connections = member.connections
-        self._keys = member.keys
-        self._group = member.group
-        self._consumer = member.consumer
-        self._sources = sources
-        self._lane = lane
-        self._ordering = ordering
+        self._keys, self._group, self._consumer = member.keys, member.group, member.consumer
+        self._sources, self._lane, self._ordering = sources, lane, ordering
         self._names = {source.encode(): source for source in sources}
         self._batches = pool.batches
         # Enough for one batch of each kind beside those that run, or they would never fill.
@@ -230,7 +226,7 @@ class Reader:
         elif "WRONGTYPE" in str(error):
             await self._leave_out(error)
         elif "UNBLOCKED" not in str(error):
-            log.error("reader.refused", group=self._group, error=str(error)[:300])
+            self._reconnect.refused(log, "reader.refused", error, group=self._group)
         if not self._stopping:
             await asyncio.sleep(min(0.5, self._block))
 
@@ -241,10 +237,14 @@ class Reader:
 
     async def _leave_out(self, error: ResponseError) -> None:
         """One key that is no stream must not keep the others unread: a read of several fails as a whole."""
-        kinds = {source: await self._connection.call(b"TYPE", source) for source in self._sources}
-        self._look_again = monotonic() + _LEFT_OUT_FOR
-        self._left_out = {source for source, kind in kinds.items() if kind not in (b"stream", b"none")}
-        log.error("reader.refused", group=self._group, error=str(error)[:300], left_out=sorted(self._left_out))
+        call, streams = self._connection.call, (b"stream", b"none")
+        try:
+            self._left_out = {each for each in self._sources if await call(b"TYPE", each) not in streams}
+        except (*LOST, RedisError) as lost:
+            await self._reconnect.failed(lost)
+        else:
+            self._look_again = monotonic() + _LEFT_OUT_FOR
+            self._reconnect.refused(log, "reader.refused", error, group=self._group, left_out=sorted(self._left_out))
 
     async def _read_own_pending(self) -> None:
         """Finds what Redis thinks we hold and we do not. By XPENDING and XRANGE: reading history with `0` would raise

@@ -88,7 +88,7 @@ class Reclaimer:
         except RedisError as error:
             # NOGROUP is mended by the reader; anything else is tried again at the next look.
             if "NOGROUP" not in str(error):
-                log.error("reclaim.refused", group=self._group, source=source, error=str(error)[:300])
+                self._reconnect.refused(log, "reclaim.refused", error, group=self._group, source=source)
 
     async def _walk(self, source: str) -> None:
         while (room := self._readers[source].room_to_reclaim()) > 0:

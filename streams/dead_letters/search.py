@@ -8,16 +8,22 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from streams.errors import NotFound
+from streams.messages.event_ids import made_at
 from streams.messages.letter import Letter
+from streams.messages.message import FIELDS, ID
 from streams.phrases import listed, meant
 from streams.redis.entries import Entries, merged, milliseconds, position
 from streams.redis.partition import Reads
 from streams.redis.refusal import refusing, unless_odd
-from streams.redis.untrusted import is_entry_id, text
+from streams.redis.untrusted import is_entry_id, text, wire
 
 if TYPE_CHECKING:
     from streams.app import App
     from streams.redis.partition import Partition
+
+
+_MOST: Final = 100_000  # dead letters that are looked through for an event's id
+_CLOCKS: Final = 60_000  # ms that a publisher's clock may be ahead of Redis'
 
 
 class LetterSearch:
@@ -61,23 +67,39 @@ class LetterSearch:
                     if entry:
                         found[id] = Letter.decode(self._group, entry, partition.mark)
         missing = {id for id in wanted if id not in found}
+        whole = True
         for partition in self._client.partitions:
-            if not missing:
-                break
-            # By the event's id: nothing leads from it to the entry but a walk.
-            async for entry in Entries(partition).backward(partition.keys.dead(self._group)):
-                letter = Letter.decode(self._group, entry, partition.mark)
-                if letter.event_id in missing:
-                    found[letter.event_id] = letter
-                    missing.discard(letter.event_id)
-                    if not missing:
-                        break
+            if missing:
+                whole = await self._by_event(partition, missing, found) and whole
         if missing:
+            looked = "" if whole else f" among the {_MOST:,} that were looked through for the event's id (name its own)"
             raise NotFound(
-                f"{self._group} has no dead letter {', '.join(sorted(missing)[:5])}; "
-                f"see `streams dead ls {self._group}`"
+                f"{self._group} has no dead letter {', '.join(sorted(missing)[:5])}{looked}; "
+                f"see `streams dead ls {self._group}`",
+                whole=whole,
             )
         return [found[id] for id in wanted]
+
+    async def _by_event(self, partition: Partition, missing: set[str], found: dict[str, Letter]) -> bool:
+        """Looks for the dead letters of these events; returns whether none can be beyond the bound. Nothing leads from
+        an event's id to the entry but a walk: from the time in the ids on, as no letter is older than its event, or
+        back from the newest.
+        """
+        made = [made_at(id) for id in missing]
+        start = str(max(0, min(made) - _CLOCKS)) if all(made) else "-"
+        async for entry in Entries(partition).search(
+            partition.keys.dead(self._group), FIELDS[ID], *map(wire, missing), start=start, most=_MOST,
+            backward=not all(made),
+        ):  # fmt: skip
+            if entry is None:
+                return False
+            letter = Letter.decode(self._group, entry, partition.mark)
+            if letter.event_id in missing:
+                found[letter.event_id] = letter
+                missing.discard(letter.event_id)
+                if not missing:
+                    break
+        return True
 
     async def newest(self) -> list[str]:
         """The last entry of each partition, or a beginning where nothing is dead: an empty range."""

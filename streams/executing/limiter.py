@@ -22,7 +22,7 @@ from streams.messages.claims import MARK
 from streams.messages.error_text import name_of_class, passes
 from streams.messages.message import DATA, EXPIRES, KEY, TYPE
 from streams.messages.outcome import RELEASED, Snoozed
-from streams.redis.refusal import LOST, is_of_script
+from streams.redis.refusal import LOST, is_denied, is_of_script
 from streams.settling import limits
 from streams.settling.limits import GOOD_FOR, LimitSpec, PermitRequest
 from streams.settling.ticker import Ticker
@@ -40,6 +40,7 @@ _TICK: Final = 0.5  # seconds: the longest a line that another consumer has made
 _PAUSE: Final = 0.005  # seconds between two looks: what became free meanwhile is let in together
 _REFUSALS: Final = 3  # of a whole call, after which its deliveries ask one by one
 _DAMAGED_FOR: Final = 30.0  # seconds until a delivery asks again whose limit cannot be read
+_DENIED_FOR: Final = 5.0  # where it is this user that may not, and the limit is well
 
 _GONE: Final = "limited: its entry was deleted; it asks again"
 
@@ -188,7 +189,7 @@ class Limiter:
                 repeated = repeated or self._connection.sent
                 await self._reconnect.failed(error)
             except RedisError as error:
-                log.error("limiter.refused", group=self._group, error=str(error)[:300])
+                self._reconnect.refused(log, "limiter.refused", error, group=self._group)
                 refusals += is_of_script(error)
                 if refusals >= _REFUSALS and len(asks) > 1:
                     for ask in asks:
@@ -216,7 +217,8 @@ class Limiter:
                 case str(why):
                     log.error("limiter.refused", group=self._group, id=delivery.message.id, error=why[:300])
                     problem = f"limited: its limit cannot be read: {why[:300]}"
-                    self._holder.settle(delivery, Snoozed(_DAMAGED_FOR, problem))
+                    after = _DENIED_FOR if is_denied(why) else _DAMAGED_FOR
+                    self._holder.settle(delivery, Snoozed(after, problem))
         if parked:
             self._holder.queued(parked)
         if lost:
@@ -247,7 +249,7 @@ class Limiter:
             await self._reconnect.failed(error)
             return 0.0
         except RedisError as error:
-            log.error("limiter.refused", group=self._group, error=str(error)[:300])
+            self._reconnect.refused(log, "limiter.refused", error, group=self._group)
             return 5.0
         if damaged:
             log.error("limiter.refused", group=self._group, error=damaged[:300])

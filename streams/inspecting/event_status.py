@@ -7,7 +7,7 @@ it was made at; the search beyond that is bounded, and the answer says so.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 _BEFORE: Final = 5_000  # ms that a publisher's clock may be ahead of Redis'
 _AFTER: Final = 60_000  # ms that it may be behind, or a publish may have taken
+_NEAR: Final = 500_000  # entries of one stream looked through in that window
 _SCAN: Final = 100_000  # entries of one stream looked through beyond that window, and for follow-ups
 
 
@@ -77,7 +78,11 @@ class EventStatus:
             if trail is not None:
                 # A handler may have published into any partition; what is delayed has not been handled.
                 return await _with_follow_ups(trail, searches) if follow_ups and trail.due_in is None else trail
-        raise NotFound(f"no event {id} in {client.settings.app}; looked through {searches[0].told()}")
+        whole = all(search.complete for search in searches)
+        rest = "" if whole else ". There is more, which was not looked through"
+        raise NotFound(
+            f"no event {id} in {client.settings.app}; looked through {searches[0].told()}{rest}", whole=whole
+        )
 
     @property
     def known_type(self) -> str:
@@ -143,7 +148,7 @@ class _Search:
         self._wire_id = wire(id)
         self._made = made_at(id)
         self._searched: list[str] = []
-        self._complete = True
+        self.complete = True  # False when a bound ended a look
         self._read: dict[str, list[str]] = {}  # what each group reads
         self._entry: tuple[str, Entry] | None = None
         self._waiting: tuple[Message, float, str] | None = None
@@ -200,6 +205,7 @@ class _Search:
         known = tuple(replace(group, progress=reached.get(group.group)) for group in groups if group is not None)
         cancelled = None if found else await find_cancelled(self._entries, self._keys, self._wire_id, start)
         if not found and not known and cancelled is None:
+            self.complete = self.complete and whereabouts.complete
             return None
         return EventStatus(
             event_id,
@@ -210,7 +216,7 @@ class _Search:
             known,
             (),
             self.told(),
-            self._complete and whereabouts.complete,
+            self.complete and whereabouts.complete,
             number,
             cancelled,
         )
@@ -233,10 +239,14 @@ class _Search:
     async def _near(self, streams: list[str]) -> tuple[str, Entry] | None:
         start, end = str(max(0, self._made - _BEFORE)), str(self._made + _AFTER)
         self._searched.append("every stream from 5 s before to 60 s after the event was made")
+        return await self._in_one_of(streams, start=start, end=end, most=_NEAR)
+
+    async def _in_one_of(self, streams: list[str], **bounds: Any) -> tuple[str, Entry] | None:
         for key in streams:
-            async for entry in self._entries.search(key, FIELDS[ID], self._wire_id, start=start, end=end):
+            async for entry in self._entries.search(key, FIELDS[ID], self._wire_id, **bounds):
                 if entry is not None:
                     return key, entry
+                self.complete = False
         return None
 
     async def _delayed(self) -> tuple[Message, float, str] | None:
@@ -253,18 +263,8 @@ class _Search:
             return None
         newest = "" if self._made else "the newest "
         self._searched.append(f"{newest}{_SCAN:,} entries of every stream{' beyond that' if self._made else ''}")
-        for key in streams:
-            async for entry in self._beyond(key):
-                if entry is not None:
-                    return key, entry
-                self._complete = False
-        return None
-
-    def _beyond(self, key: str) -> AsyncIterator[Entry | None]:
-        if self._made:
-            start = str(self._made + _AFTER)
-            return self._entries.search(key, FIELDS[ID], self._wire_id, start=start, most=_SCAN)
-        return self._entries.search(key, FIELDS[ID], self._wire_id, most=_SCAN, backward=True)
+        start = str(self._made + _AFTER) if self._made else "-"
+        return await self._in_one_of(streams, start=start, most=_SCAN, backward=not self._made)
 
     async def _groups_on(self, key: str) -> set[str]:
         found = await unless_odd(self._redis.xinfo_groups(key)) or ()

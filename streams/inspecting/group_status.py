@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from streams.handlers.progress import ProgressReport
 from streams.inspecting.states import SETTLED, State
 from streams.messages.letter import Letter
-from streams.messages.message import KEY, Message, decode
+from streams.messages.message import FIELDS, ID, KEY, Message, decode
 from streams.redis.entries import Entries, Entry, milliseconds, position
 from streams.redis.keys import HISTORY_LENGTH, LIMITED_MS, NEVER_MS
 from streams.redis.partition import Reads
 from streams.redis.refusal import unless_odd
-from streams.redis.untrusted import pairs, text, whole
+from streams.redis.untrusted import pairs, text, whole, wire
 from streams.settling import scripts
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class GroupSearch:
         self._keys = partition.keys
         self._redis = partition.redis
         self._reads, self._entries = Reads(partition), Entries(partition)
-        self._id = event_id.encode()
+        self._id = wire(event_id)
         self._start = start
         self.complete = True  # False when a bound ended a search
 
@@ -118,29 +118,32 @@ class GroupSearch:
 
     async def _history(self, group: str) -> tuple[list[tuple[str, dict[str, str]]], bool]:
         """The event's lines in the group's history, oldest first, and whether none can have been trimmed away."""
-        found, seen = [], 0
-        async for entry_id, fields in self._entries.backward(
-            self._keys.history(group), start=self._start, most=2 * HISTORY_LENGTH
+        key, found = self._keys.history(group), []
+        async for entry in self._entries.search(
+            key, FIELDS[ID], self._id, start=self._start, most=2 * HISTORY_LENGTH, backward=True
         ):
-            seen += 1
-            record = pairs(fields)
-            if record.get(b"id") == self._id:
+            if entry is not None:
                 # `original` is the body before a correction: private data does not belong into a trail.
                 told = {
                     text(name): value.decode("utf-8", "replace")
-                    for name, value in record.items()
+                    for name, value in pairs(entry[1]).items()
                     if name != b"original"
                 }
-                found.append((entry_id.decode(), told))
-        return found[::-1], seen < HISTORY_LENGTH
+                found.append((entry[0].decode(), told))
+        return found[::-1], await self._reaches_back(key)
+
+    async def _reaches_back(self, history: str) -> bool:
+        if (await unless_odd(self._redis.xlen(history)) or 0) < HISTORY_LENGTH:
+            return True
+        oldest = [entry_id async for entry_id, _ in self._entries.forward(history, most=1)]
+        return all(position(entry_id) < position(self._start) for entry_id in oldest)
 
     async def _in_inbox(self, group: str) -> list[Entry]:
-        found, seen = [], 0
-        async for entry in self._entries.forward(self._keys.inbox(group), self._start, most=_MOST):
-            seen += 1
-            if decode(entry, came_back=True).values[1] == self._id:
+        found, inbox = [], self._keys.inbox(group)
+        async for entry in self._entries.search(inbox, FIELDS[ID], self._id, start=self._start, most=_MOST):
+            if entry is not None:
                 found.append(entry)
-        self.complete = self.complete and seen < _MOST
+            self.complete = self.complete and entry is not None
         return found
 
     async def _held(
@@ -265,17 +268,16 @@ class GroupSearch:
         # The letter and its line in the history are written by one script: within a moment of each other.
         start = str(milliseconds(given_up) - 1000) if given_up else self._start
         end = str(milliseconds(given_up) + 1000) if given_up else "+"
-        seen = 0
-        async for entry in self._entries.forward(self._keys.dead(group), start, end, most=_MOST):
-            seen += 1
-            letter = Letter.decode(group, entry, self._mark)
-            if letter.message.values[1] == self._id:
+        key = self._keys.dead(group)
+        async for entry in self._entries.search(key, FIELDS[ID], self._id, start=start, end=end, most=_MOST):
+            self.complete = self.complete and entry is not None
+            if entry is not None:
+                letter = Letter.decode(group, entry, self._mark)
                 return GroupStatus(
                     group, "dead", f"dead:{group} {letter.id}", letter.attempts, letter.deliveries,
                     letter.carried.replays, dead_letter=letter.id, reason=letter.reason, error=letter.error,
                     errors=tuple(letter.carried.errors), history=known,
                 )  # fmt: skip
-        self.complete = self.complete and seen < _MOST
         return None
 
     def _settled(self, group: str, last: str, history: tuple[dict[str, str], ...]) -> GroupStatus:

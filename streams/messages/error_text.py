@@ -197,8 +197,15 @@ def _said(error: BaseException) -> str:
     except KeyboardInterrupt:
         raise
     except BaseException as broken:  # noqa: BLE001 - a __str__ of the application may raise anything
-        made_of = [str(part) for part in _of["args"].__get__(error) if type(part) in (str, int, float, bool)]
+        made_of = [_part(part) for part in _of["args"].__get__(error) if type(part) in (str, int, float, bool)]
         return ", ".join((f"(its text cannot be read: {_class_of(broken)})", *made_of))
+
+
+def _part(value: str | float) -> str:
+    try:
+        return str(value)
+    except ValueError:  # Python writes no integer of more than some thousand digits
+        return f"an integer of {int(value).bit_length()} bits"
 
 
 def _problems(error: Any) -> str:

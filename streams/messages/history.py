@@ -25,9 +25,10 @@ log = get_logger("streams.settlement")
 def operator() -> str:
     """The operator's name for the history: user@host, or the host alone for a user without a name (many containers)."""
     try:
-        return f"{getpass.getuser()}@{socket.gethostname()}"
+        user = f"{getpass.getuser()}@"
     except (OSError, KeyError):
-        return socket.gethostname()
+        user = ""
+    return f"{user}{socket.gethostname()}".encode("utf-8", "backslashreplace").decode()  # LOGNAME may be any bytes
 
 
 def record(

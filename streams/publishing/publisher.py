@@ -26,7 +26,7 @@ from streams.publishing import scripts
 from streams.publishing.pending_publish import PendingPublish, in_order
 from streams.receipt import Receipt
 from streams.redis.connection import Connections
-from streams.redis.refusal import LOST, reason, refusal, takes_no_writes
+from streams.redis.refusal import LOST, is_timeout, reason, refusal, takes_no_writes
 
 if TYPE_CHECKING:
     from streams.redis.keys import Keys
@@ -155,14 +155,16 @@ class Publisher:
         # first one, and the batch's number makes the second one safe.
         attempt = self._timeout / _ATTEMPTS + sum([waiting.size for waiting in batch]) / _BYTES_PER_SECOND
         step, may_have_run = 0.02, False
+        said: Exception | None = None
         while True:
             limit = max(_LEAST, min(attempt, min(waiting.deadline for waiting in batch) - loop.time()))
             try:
                 await self._attempt(batch, messages, sequence, limit)
             except LOST as error:
                 may_have_run = may_have_run or self._connection.sent
-                cause: Exception = error
-                problem = refusal(error, self._connections.place)
+                # An attempt that the deadline cuts short has no cause of its own: the one before it has.
+                cause: Exception = said if said is not None and limit < attempt and is_timeout(error) else error
+                said, problem = cause, refusal(cause, self._connections.place)
                 passes = not isinstance(problem, Refused) or (isinstance(problem, LoginRefused) and self._answered)
             except OutOfMemoryError as error:
                 cause, passes = error, False

@@ -19,7 +19,7 @@ import redis
 import redis.asyncio
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import ExponentialBackoff, NoBackoff
-from redis.exceptions import BusyLoadingError, ConnectionError, ResponseError, TimeoutError
+from redis.exceptions import AuthenticationError, BusyLoadingError, ConnectionError, ResponseError, TimeoutError
 from redis.retry import Retry
 
 from streams.redis.address import Address
@@ -162,7 +162,7 @@ class DirectConnection:
                 return await connection.read_response()
         except ResponseError:
             raise
-        except (NotMaster, BusyLoadingError):
+        except (NotMaster, BusyLoadingError, AuthenticationError):
             self.sent = False  # it was refused, so it has not run
             await connection.disconnect(nowait=True)
             raise

@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     import redis.asyncio
 
 PAGE: Final = 200  # entries to a round trip: with the largest bodies (256 KiB) still only 50 MiB
-_STEP: Final = 500  # entries looked through in one script call: about 1 ms in which Redis serves nobody else
+_STEP: Final = 250  # entries looked through in one script call: about 1 ms in which Redis serves nobody else
+_STEP_BYTES: Final = 1024 * 1024
 
 T = TypeVar("T")
 Entry = tuple[bytes, list[bytes]]
@@ -65,28 +66,27 @@ class Entries:
         self,
         key: str,
         field: bytes,
-        value: bytes,
-        *,
+        *values: bytes,
         start: str = "-",
         end: str = "+",
         most: int | None = None,
         backward: bool = False,
     ) -> AsyncGenerator[Entry | None, None]:
-        """The entries whose `field` has that value, looked for inside Redis; last of all None, if `most` were looked
-        through and there are more.
+        """The entries whose `field` has one of the values, looked for inside Redis; last of all None, if `most` were
+        looked through and there are more.
         """
         first, last = (end, start) if backward else (start, end)
         left = most
         while left is None or left > 0:
             count = _STEP if left is None else min(_STEP, left)
             with refusing(self._connections):
-                seen, at, found = await find_entries(
+                seen, at, ended, found = await find_entries(
                     self._redis.execute_command,
-                    key, start=first, end=last, most=count, field=field, value=value, backward=backward,
+                    key, start=first, end=last, most=count, field=field, values=values, backward=backward,
                 )  # fmt: skip
             for entry in found:
                 yield entry
-            if seen < count:
+            if ended:
                 return
             first = f"({at}"
             left = None if left is None else left - seen
@@ -151,12 +151,15 @@ FIND_ENTRIES: Final = Script.load("redis/find_entries")
 
 
 async def find_entries(
-    call: Call, stream: str, *, start: str, end: str, most: int, field: bytes, value: bytes, backward: bool = False
-) -> tuple[int, str, list[tuple[bytes, list[bytes]]]]:
-    """Looks through at most `most` entries from `start`; returns (looked at, the last id, those with that value)."""
-    command = "XREVRANGE" if backward else "XRANGE"
-    seen, last, found = await run(call, FIND_ENTRIES, (stream,), (command, start, end, most, field, value))
-    return seen, last.decode(), [(entry_id, fields) for entry_id, fields in found]
+    call: Call, stream: str, *, start: str, end: str, most: int, field: bytes, values: Sequence[bytes],
+    backward: bool = False,
+) -> tuple[int, str, bool, list[tuple[bytes, list[bytes]]]]:  # fmt: skip
+    """Looks through at most `most` entries from `start`, fewer if they are large; returns (looked at, the last id,
+    whether that was the end, those with one of the values).
+    """
+    arguments = ("XREVRANGE" if backward else "XRANGE", start, end, most, _STEP_BYTES, field, *values)
+    seen, last, ended, found = await run(call, FIND_ENTRIES, (stream,), arguments)
+    return seen, last.decode(), bool(ended), [(entry_id, fields) for entry_id, fields in found]
 
 
 FETCH: Final = Script.load("redis/fetch")

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import redis
 import redis.asyncio
-from redis.exceptions import ConnectionError, RedisError, ResponseError
+from redis.exceptions import ConnectionError, InvalidResponse, RedisError, ResponseError
 
 from streams.redis.master_discovery import Route, elsewhere
 
@@ -24,6 +24,12 @@ forgotten it without a word."""
 
 _PROBE: Final = 2.0  # seconds for the answer
 _LAST_WORDS: Final = 0.3  # seconds for what a server says that closes a connection at once
+
+
+class NoAnswerOfRedis(ConnectionError):
+    """What came is not in Redis' protocol: another server listens there, or something between has damaged the reply.
+    Where the next reply begins is unknown, so the connection is lost, and what was sent may have been done.
+    """
 
 
 class _FollowsMaster:
@@ -117,6 +123,9 @@ class _FollowsMaster:
             self._route.left(self._moved)
             await self.disconnect(nowait=True)  # type: ignore[attr-defined]
             raise elsewhere(error) from error
+        except InvalidResponse as error:
+            await self.disconnect(nowait=True)  # type: ignore[attr-defined]
+            raise NoAnswerOfRedis(str(error)) from error
         self._heard = time.monotonic()
         return response
 
@@ -209,6 +218,9 @@ class _FollowingNow:
             self._route.left(self._moved)
             self.disconnect()  # type: ignore[attr-defined]
             raise elsewhere(error) from error
+        except InvalidResponse as error:
+            self.disconnect()  # type: ignore[attr-defined]
+            raise NoAnswerOfRedis(str(error)) from error
 
     def _wrap_socket_with_ssl(self, sock: Any) -> Any:
         assert self._route.tls is not None

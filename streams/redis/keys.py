@@ -87,7 +87,7 @@ def partition_of(name: str, partitions: int) -> int:
     """The partition of an event, of `partitions`: CRC-32 (IEEE, as in zlib and PNG) of its ordering key in UTF-8, or
     of its id if it has none, modulo their number. Part of the wire format: others publish too.
     """
-    return zlib.crc32(name.encode()) % partitions
+    return zlib.crc32(name.encode("utf-8", "surrogatepass")) % partitions  # who asks for an id may ask for any text
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,23 +6,26 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any, Final, TypeVar
+from weakref import WeakKeyDictionary
 
 import redis.asyncio
 from redis.asyncio.client import Pipeline
-from redis.exceptions import AuthenticationError, ConnectionError, TimeoutError
+from redis.exceptions import AuthenticationError, ConnectionError, ResponseError, TimeoutError
 
 from streams.errors import LoginRefused, Refused
-from streams.logs import get_logger
+from streams.logs import Logger, get_logger
 from streams.redis.master_discovery import NotMaster
-from streams.redis.refusal import reason, refusal
+from streams.redis.refusal import reason, refusal, takes_no_writes
 
 log = get_logger("streams.reconnect")
 
 _FIRST: Final = 0.05  # seconds
 _MOST: Final = 5.0
-_MOST_ELSEWHERE: Final = 2.0
+_MOST_READABLE: Final = 2.0
 _PATIENCE: Final = 30.0  # seconds that a login may be refused before the process ends
 _PATIENCE_AT_START: Final = 3.0
+_SAID_FOR: Final = 10.0  # seconds for which a refusal is not logged again
+_SAID_MOST: Final = 100
 
 
 class Reconnect:
@@ -33,8 +36,10 @@ class Reconnect:
         self._step = 0
         self._until = 0.0
         self._away_since = 0.0
-        self._is_elsewhere = False  # of what answered reads and refused writes, a read is no sign that it is back
+        self._is_read_only = False  # it answers reads and refuses writes: that a read works is no sign that it is back
         self._has_worked = False
+        self._said: dict[tuple[str, ...], float] = {}
+        self._in_row: WeakKeyDictionary[asyncio.Task[Any], tuple[int, float]] = WeakKeyDictionary()
         self._refused_since = self._refused_at = 0.0
 
     async def failed(self, error: BaseException) -> None:
@@ -47,17 +52,29 @@ class Reconnect:
         now = asyncio.get_running_loop().time()
         if isinstance(problem, Refused) and not self._may_pass(problem, now):
             raise problem from error
-        self._is_elsewhere = self._is_elsewhere or isinstance(error, NotMaster)
+        refuses = isinstance(error, NotMaster) or (isinstance(error, ResponseError) and takes_no_writes(error))
+        self._is_read_only = self._is_read_only or refuses
         if now >= self._until:
             if not self._step:
                 self._away_since = now
-            # Of a server that is there and not the master, it is cheap to ask whether there is another one by now.
-            most = _MOST_ELSEWHERE if self._is_elsewhere else _MOST
-            delay = min(most, _FIRST * 2**self._step) * random.uniform(0.5, 1.5)
+            # Of a server that is there and takes no writes, it is cheap to ask whether it does by now, or another one.
+            most = _MOST_READABLE if self._is_read_only else _MOST
+            delay = min(most, _FIRST * 2 ** max(self._step, self._fails_in_row(now))) * random.uniform(0.5, 1.5)
             self._step = min(self._step + 1, 20)
             self._until = now + delay
             log.warning("redis.away", redis=self._place, error=reason(error, self._place), retry_in=round(delay, 2))
         await asyncio.sleep(max(0.0, self._until - now))
+
+    def _fails_in_row(self, now: float) -> int:
+        """How often this loop has failed without a success of its own. What another loop asks may work all the while: a
+        reply that is too long for something between is cut each time, and that is no reason to ask without a pause.
+        """
+        if (task := asyncio.current_task()) is None:
+            return 0
+        count, at = self._in_row.get(task, (0, now))
+        count = 0 if now - at > _MOST * 3 else count  # longer than a step and a time limit
+        self._in_row[task] = min(count + 1, 20), now
+        return count
 
     def _may_pass(self, problem: Refused, now: float) -> bool:
         if not isinstance(problem, LoginRefused):
@@ -68,16 +85,31 @@ class Reconnect:
         self._refused_at = now
         return now - self._refused_since <= patience
 
+    def refused(self, log: Logger, event: str, error: object, **about: Any) -> None:
+        """Logs an error reply that leaves the connection as it is: the same one once in ten seconds, however often the
+        loop tries. A full disk or a long script would be several lines a second, for as long as it lasts.
+        """
+        text, now = str(error)[:300], asyncio.get_running_loop().time()
+        kind = event, text[:80], *(value for value in about.values() if isinstance(value, str))
+        if now - self._said.get(kind, -_SAID_FOR) < _SAID_FOR:
+            return
+        if len(self._said) >= _SAID_MOST:
+            self._said.clear()
+        self._said[kind] = now
+        log.error(event, **about, error=text)
+
     def succeeded(self, *, by_reading: bool = False) -> None:
         """Notes that Redis answered; `by_reading`: a command that a replica answers as well."""
         self._has_worked = True
-        if by_reading and self._is_elsewhere:
+        if by_reading and self._is_read_only:
             return
+        if self._in_row and (task := asyncio.current_task()) is not None:
+            self._in_row.pop(task, None)
         if self._step and (not self._refused_at or self._is_long_ago()):
             now = asyncio.get_running_loop().time()
             log.warning("redis.back", redis=self._place, away_for=round(now - self._away_since, 2))
             self._step, self._until = 0, 0.0
-            self._is_elsewhere = False
+            self._is_read_only = False
 
     def _is_long_ago(self) -> bool:
         # Connections of before are logged in still, while new ones are refused: that is not back, and a line each time.

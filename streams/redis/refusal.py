@@ -18,6 +18,7 @@ from redis.exceptions import (
     AuthenticationError,
     BusyLoadingError,
     ClusterCrossSlotError,
+    InvalidResponse,
     MovedError,
     NoPermissionError,
     RedisError,
@@ -32,6 +33,7 @@ from streams.redaction import scrub
 START: Final = "start it or set REDIS_URL"
 _TOO_OLD: Final = "is too old: install Redis 7.0 or later"
 _FOR_NOW: Final = ("BUSY", "NOREPLICAS", "MISCONF")
+_IN_SCRIPT: Final = "ACL failure in script"  # what a script may not do, which redis-py has no class for
 _LONGEST: Final = 200
 
 _ADVICE: Final = {
@@ -73,6 +75,11 @@ def takes_no_writes(error: ResponseError) -> bool:
     return _code(error) in _FOR_NOW
 
 
+def is_timeout(error: BaseException) -> bool:
+    """Whether there was no answer in the time that was given, of which nothing is known."""
+    return isinstance(error, RedisTimeoutError | TimeoutError)
+
+
 def _causes(error: BaseException) -> Iterator[BaseException]:
     found: BaseException | None = error
     seen: set[int] = set()
@@ -104,7 +111,7 @@ def _refused(cause: BaseException, where: str) -> StreamsError | None:
         return LoginRefused(
             f"Redis at {where} {problem}; set REDIS_PASSWORD or REDIS_PASSWORD_FILE (or user:password in REDIS_URL)"
         )
-    if isinstance(cause, NoPermissionError):
+    if isinstance(cause, NoPermissionError) or (isinstance(cause, ResponseError) and is_denied(text)):
         return LoginRefused(f"Redis at {where}: the user may not do this ({text}); extend its ACL")
     if isinstance(cause, MovedError | AskError | ClusterCrossSlotError):
         if where.startswith("redis+cluster"):
@@ -153,6 +160,8 @@ def _of_reply(cause: BaseException) -> tuple[str, str] | None:
         return "it is loading its data", "it answers when that is done"
     if "max number of clients" in text:
         return text, "raise its maxclients, or close connections"
+    if isinstance(cause, InvalidResponse):
+        return f"what answers is not Redis: {text}", "look at what listens on this port, and at what stands between"
     if text.startswith("not the master"):
         return text, "name the master in REDIS_URL, or wait until the failover is over"
     if code in _ADVICE:
@@ -216,10 +225,15 @@ async def unless_odd(reply: Awaitable[Any]) -> Any:
         return unless_missing(error)
 
 
+def is_denied(answer: str) -> bool:
+    """Whether an error reply is that a script may not do something as this user."""
+    return _IN_SCRIPT in answer
+
+
 def is_of_script(error: RedisError) -> bool:
     """Whether a script failed over what is in a key; a server that refuses all of them (full, read only) recovers."""
     words = str(error)
-    return "user_script" in words and not words.startswith(_PASSING)
+    return "user_script" in words and not is_denied(words) and not words.startswith(_PASSING)
 
 
 LOST: Final = (RedisConnectionError, RedisTimeoutError, OSError, TimeoutError)

@@ -97,7 +97,7 @@ class Scheduler:
             await self._reconnect.failed(error)
             return 0.0
         except RedisError as error:
-            log.error("schedule.refused", processor=self._processor, error=str(error)[:300])
+            self._reconnect.refused(log, "schedule.refused", error, processor=self._processor)
             return _REFUSED
 
     def close(self) -> None:
@@ -281,7 +281,7 @@ class Scheduler:
             except LOST as error:
                 await self._reconnect.failed(error)
             except RedisError as error:
-                log.error("schedule.refused", schedule=schedule.name, error=str(error)[:300])
+                self._reconnect.refused(log, "schedule.refused", error, schedule=schedule.name)
                 await asyncio.sleep(_REFUSED)
             else:
                 if decided >= 0:

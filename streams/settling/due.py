@@ -59,7 +59,7 @@ class Mover:
             await self._reconnect.failed(error)
             return 0.0
         except RedisError as error:
-            log.error("due.refused", error=str(error)[:300])
+            self._reconnect.refused(log, "due.refused", error)
             return 1.0
         self._reconnect.succeeded()
         self._head_due = asyncio.get_running_loop().time() + next_in / 1000

@@ -143,7 +143,7 @@ class Settlement:
                 repeated = repeated or self._connection.sent
                 await self._reconnect.failed(error)
             except RedisError as error:
-                log.error("settlement.refused", group=self._group, count=len(batch), error=str(error)[:300])
+                self._reconnect.refused(log, "settlement.refused", error, group=self._group, count=len(batch))
                 refusals += 1
                 if refusals < _REFUSALS or not is_of_script(error):
                     await self._reconnect.failed(error)

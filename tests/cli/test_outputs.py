@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import pty
+import subprocess
 import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -236,3 +237,38 @@ async def test_an_input_that_is_closed_is_an_empty_one(
     assert "report it" not in err.decode()
     assert await length(client) == 2
     assert await client.redis.xlen(client.keys.dead("email")) == 2
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [b"event", b"a\xff"], [b"cancel", b"\xff"], [b"doctor", b"why", b"\x80"], [b"event", b"--follow", b"caf\xe9"],
+        [b"dead", b"show", b"email", b"\xff"], [b"pause", b"\xff"], [b"schedules", b"run", b"\xff"],
+        [b"publish", b"Noted", b"n=1", b"text=\xff"], [b"publish", b"Noted", b"n=1", b"--key", b"\xff"],
+        [b"publish", b"--data", b"\xff", b"Noted"], [b"tail", b"--since", b"\xff"], [b"\xff"],
+    ],
+)  # fmt: skip
+def test_arguments_in_another_encoding_are_one_line(
+    arguments: list[bytes], streams_env: dict[str, str], tmp_path: Path
+) -> None:
+    """What a terminal or a script in Latin-1 gives: said before anything is done."""
+    given = subprocess.run(
+        [sys.executable.encode(), b"-m", b"streams", *arguments], env=streams_env, cwd=tmp_path, capture_output=True,
+        timeout=30, check=False,
+    )  # fmt: skip
+    assert given.returncode == 2, given.stderr
+    assert given.stderr.startswith(b"error: argument "), given.stderr
+    assert b"is not UTF-8" in given.stderr
+    assert given.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("variable", ["REDIS_PASSWORD", "REDIS_USERNAME", "REDIS_URL"])
+def test_a_login_in_another_encoding_is_one_line(variable: str, streams_env: dict[str, str], tmp_path: Path) -> None:
+    """It is refused without being shown."""
+    value = b"redis://:a\xffb@127.0.0.1:1/0" if variable == "REDIS_URL" else b"a\xffb"
+    env = {name.encode(): text.encode() for name, text in streams_env.items()} | {variable.encode(): value}
+    given = subprocess.run(
+        [sys.executable, "-m", "streams", "status"], env=env, cwd=tmp_path, capture_output=True, timeout=30, check=False
+    )
+    assert given.returncode == 2, given.stderr
+    assert given.stderr == f"error: {variable} is not UTF-8\n".encode()

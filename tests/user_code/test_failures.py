@@ -178,6 +178,7 @@ FAULTS: dict[str, tuple[Callable[[], BaseException], str]] = {
     "nul and escapes": (lambda: ValueError("a\x00b\x1b[31mc\u202ed"), "ValueError: a\\x00b\\x1b[31mc\\u202ed"),
     "str raises": (lambda: Raising("made", "of", 3), "Raising: (its text cannot be read: RuntimeError), made, of, 3"),
     "str is None": (Silent, "Silent: (its text cannot be read: TypeError)"),
+    "digits": (lambda: ValueError(10**5_000), "ValueError: (its text cannot be read: ValueError), an integer of 16"),
     "str recurses": (Recursive, "Recursive: (its text cannot be read: RecursionError)"),
     "str is 100 MB": (Endless, "Endless: xxx"),
     "str exits": (Exits, "Exits: (its text cannot be read: SystemExit)"),

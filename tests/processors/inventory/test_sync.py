@@ -170,7 +170,7 @@ async def test_a_supplier_that_goes_in_circles_is_left(
 
 @pytest.mark.parametrize("leads_back_to", ["p1", "p3", "p5"])
 async def test_a_circle_of_some_pages_is_noticed(
-    shop: Database, supplier: DemoSupplier, start: StartConsumer, buyer: Buyer, monkeypatch: pytest.MonkeyPatch,
+    shop: Database, supplier: FakeSupplier, start: StartConsumer, buyer: Buyer, monkeypatch: pytest.MonkeyPatch,
     leads_back_to: str,
 ) -> None:  # fmt: skip
     """Wherever it begins: within some rounds of it, and not after all the pages that a sync may have."""
