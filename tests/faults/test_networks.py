@@ -140,7 +140,7 @@ async def test_a_refusal_that_lasts_is_said_now_and_then(redis_factory: RedisFac
         with capture_logs() as logs:
             await direct.publish(Noted(n=1))
             await wait_until(lambda: proxy.answered >= 25, 20)
-        told = Counter(line["event"] for line in logs if line["event"].endswith(".refused"))
+        told = Counter((line["event"], line.get("source")) for line in logs if line["event"].endswith(".refused"))
         assert told, logs
         assert max(told.values()) == 1, told
         proxy.answer = nothing
