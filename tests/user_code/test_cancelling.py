@@ -400,8 +400,8 @@ async def test_a_schedule_function_that_cancels(streams: Streams, start: StartCo
 
 
 @pytest.mark.parametrize("name", ["Reader.run", "Settlement.run", "Leases.run", "Mover.run", "Reclaimer.run",
-                                  "Control.run", "Upkeep.run", "Scheduler.run", "Gate.ask", "Gate.serve", "deadlines",
-                                  "slot", "what handlers share"])  # fmt: skip
+                                  "ControlListener.run", "Maintenance.run", "Scheduler.run", "Limiter.ask",
+                                  "Limiter.serve", "deadlines", "slot", "what handlers share"])  # fmt: skip
 async def test_a_task_of_the_engine_that_is_cancelled_is_a_crash_that_says_so(
     streams: Streams, start: StartConsumer, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
