@@ -80,6 +80,7 @@ class Processor:
     keeps its key waiting, a dead letter does not. Messages without a key have no order.
     """
 
+    # Eight arguments: each is a keyword of its own in what an author writes, and a group of them would add a name.
     def __init__(
         self,
         name: str,
