@@ -13,8 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from processors.file.checked_rows import SCHEMA
 from processors.file.stock_writer import Written, write_stock
 from processors.shared.database import Database
-from processors.shared.database.atomically import atomically
 from processors.shared.database.tables import businesses, products, stock_levels
+from processors.shared.database.transaction import in_transaction
 from tests.processors.file.conftest import business, database_url, postgres, postgres_url
 
 __all__ = ["business", "database_url", "postgres", "postgres_url"]
@@ -81,7 +81,7 @@ async def cost(database: Database, rows: pl.DataFrame, uploaded: int) -> tuple[i
         finally:
             await driver.set_progress_handler(None, 0)
 
-    return await atomically(database.engine, write)
+    return await in_transaction(database.engine, write)
 
 
 @pytest.mark.parametrize("there", [400, 20_000])
