@@ -59,8 +59,8 @@ EQUIVALENTS: Final[tuple[Equivalent, ...]] = (
     ),
     Equivalent(
         "streams/scheduling/lua/steer.lua",
-        "if now - asked <= tonumber(ARGV[3]) then return {0, asked} end",
-        "if now - asked < tonumber(ARGV[3]) then return {0, asked} end",
+        "if now - requested <= tonumber(ARGV[3]) then return {0, requested} end",
+        "if now - requested < tonumber(ARGV[3]) then return {0, requested} end",
         "a request that expires in just this millisecond of Redis' clock, which no test can hold",
     ),
     Equivalent(

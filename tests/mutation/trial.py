@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import shutil
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
@@ -73,9 +74,10 @@ class Copy:
         for compiled in (path.parent / "__pycache__").glob(f"{path.stem}.*"):
             compiled.unlink()
 
-    def run(self, tests: list[str]) -> Run:
-        """Runs tests until one fails twice."""
+    def run(self, tests: list[str], without: Iterable[str] = ()) -> Run:
+        """Runs tests until one fails twice; of a whole file those are left out that are named in `without`."""
         arguments = ["-x", "-p", "no:randomly", "-p", "tests.mutation.again", "--timeout", str(_PER_TEST), *tests]
+        arguments += [f"--deselect={test}" for test in sorted(without)]
         code, out, cut_off = self._warm.pytest(arguments, _PER_BATCH)
         if cut_off:
             return Run(cut_off=True)
@@ -86,7 +88,7 @@ class Copy:
         if code == 4:  # a name from the recording that is no test any more: the others
             unknown = set(_NOT_FOUND.findall(out))
             left = [test for test in tests if test not in unknown]
-            return self.run(left) if left and len(left) < len(tests) else Run()
+            return self.run(left, without) if left and len(left) < len(tests) else Run()
         return Run(f"(pytest ended with {code}: {out.strip()[-200:]})")
 
 
@@ -107,7 +109,7 @@ class Trial:
                 tests = [test for test in batch if test not in self._unsound]
                 asked += len(tests)
                 while tests:
-                    run = copy.run(tests)
+                    run = copy.run(tests, self._unsound)
                     cut_off += run.cut_off
                     if not run.failed:
                         break
