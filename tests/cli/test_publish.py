@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -172,3 +173,17 @@ def test_too_large(command: Command) -> None:
 
 def test_text_that_is_no_utf8(command: Command) -> None:
     command("publish", *ADA[:3], "name=\udcff").refused(2, "UTF-8")
+
+
+def test_lines_are_published_in_batches(command: Command, redis_server: RedisServer, tmp_path: Path) -> None:
+    """A round trip for each line would make a million of them an evening's work; the last ones are no full batch."""
+    path = tmp_path / "events.ndjson"
+    line = {"type": "UserRegistered", "data": {"user_id": 7, "email": "ada@example.com", "name": "Ada"}}
+    path.write_text(f"{json.dumps(line)}\n" * 1_100)
+    with redis_server.client() as client:
+        client.config_resetstat()
+        assert command("publish", "--ndjson", str(path)).code == 0
+        stats: Any = client.info("commandstats")
+    calls = sum(stats.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("eval", "evalsha"))
+    assert stats["cmdstat_xadd"]["calls"] == 1_100
+    assert calls <= 20

@@ -187,6 +187,20 @@ async def test_history_is_replayed_from_every_partition(streams: Streams, start:
     assert (await streams.replays.cancel(job.id)).state == "done"
 
 
+@pytest.mark.parametrize("number", range(N))
+async def test_history_is_replayed_that_is_in_one_partition(streams: Streams, number: int) -> None:
+    """Whichever that is: those that have nothing of it are passed over, and have no part of the replay."""
+    keys = streams.partitions[number].keys
+    (key,) = [name for name in map(str, range(20)) if partition_of(name, N) == number][:1]
+    await streams.publish_many([Placed(n=n) for n in range(5)], key=key)
+    for partition in streams.partitions:
+        await partition.redis.hset(partition.keys.groups(), "placer", partition.keys.stream("places"))
+        await partition.redis.xgroup_create(partition.keys.stream("places"), "placer", "0", mkstream=True)
+    job = await streams.replay("places", group="placer")
+    assert (job.state, job.matched, job.replayed) == ("done", 5, 5)
+    assert await streams.partitions[number].redis.xlen(keys.inbox("placer")) == 5
+
+
 async def test_trim_and_retire(streams: Streams, start: StartConsumer) -> None:
     """`keep` is per lane and partition; a group is retired in all of them, and in none while it is alive."""
     handled: list[int] = []

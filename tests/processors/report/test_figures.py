@@ -86,6 +86,16 @@ async def test_sales_are_what_sql_says(shop: Database, tmp_path: Path) -> None:
     assert (earlier.values[30], sum(value or 0 for value in earlier.values)) == (None, _cents(before))
 
 
+async def test_products_are_in_the_order_of_their_revenue(shop: Database, tmp_path: Path) -> None:
+    """Of equal revenue in that of their SKUs: two reports of the same sales are the same."""
+    async with shop.engine.begin() as connection:
+        await connection.execute(text("UPDATE sales SET quantity = 1, unit_price = 2"))
+    document = await made(shop, wanted("sales-analysis", **OCTOBER), tmp_path / "x")
+    rows = document.details.collect().select("revenue", "sku").rows()
+    assert rows == sorted(rows, key=lambda row: (-row[0], row[1]))
+    assert len({revenue for revenue, _ in rows}) < len(rows), "some are equal"
+
+
 async def test_only_the_chosen_categories(shop: Database, tmp_path: Path) -> None:
     """Their products and their sales, found by SQL: nothing else is read."""
     found, _ = await read(shop, wanted("sales-analysis", categories=["Saws", "R&D"], **OCTOBER), tmp_path / "x")
