@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from streams.cli.commands.event import _detail, amount
-from streams.handlers.progress import Reached
-from streams.inspecting.group_status import GroupTrail
+from streams.handlers.progress import ProgressReport
+from streams.inspecting.group_status import GroupStatus
 from streams.redis.keys import Keys
 from tests.cli.conftest import Command
 from tests.support.redis_server import RedisServer
@@ -144,34 +144,34 @@ def test_follow_ups_are_listed(command: Command, server: Any, keys: Keys) -> Non
 @pytest.mark.parametrize(
     ("group", "said"),
     [
-        (GroupTrail("g", "acked", "", 1, 1), ""),
-        (GroupTrail("g", "running", "s 1-0", 1, 1, consumer="c", idle=3.0), "held by c, lease renewed 3.0 s ago"),
-        (GroupTrail("g", "retrying", "due", 1, 1, due_in=0.0), "due in 0.0 s"),
-        (GroupTrail("g", "retrying", "due", 1, 1, due_in=-60.0), "overdue for 60 s"),
-        (GroupTrail("g", "snoozed", "due", 1, 1, reason="storage"), "storage"),
+        (GroupStatus("g", "acked", "", 1, 1), ""),
+        (GroupStatus("g", "running", "s 1-0", 1, 1, consumer="c", idle=3.0), "held by c, lease renewed 3.0 s ago"),
+        (GroupStatus("g", "retrying", "due", 1, 1, due_in=0.0), "due in 0.0 s"),
+        (GroupStatus("g", "retrying", "due", 1, 1, due_in=-60.0), "overdue for 60 s"),
+        (GroupStatus("g", "snoozed", "due", 1, 1, reason="storage"), "storage"),
         # An error that the table of the history has is not said twice.
-        (GroupTrail("g", "dead", "dead:g 1-0", 1, 1, error="550 no"), "550 no"),
-        (GroupTrail("g", "dead", "dead:g 1-0", 1, 1, error="550 no", history=({"error": "550 no"},)), ""),
+        (GroupStatus("g", "dead", "dead:g 1-0", 1, 1, error="550 no"), "550 no"),
+        (GroupStatus("g", "dead", "dead:g 1-0", 1, 1, error="550 no", history=({"error": "550 no"},)), ""),
         # Deliveries count where they are more than the attempts: some consumer has died with it.
-        (GroupTrail("g", "unread", "s 1-0", 0, 1), ""),
-        (GroupTrail("g", "acked", "", 2, 2), ""),
-        (GroupTrail("g", "acked", "", 2, 3), "3 deliveries"),
-        (GroupTrail("g", "acked", "", 1, 1, replays=2), "replayed 2 x"),
-        (GroupTrail("g", "dead", "", 1, 1, reason="failed", dead_letter="7-0"), "failed; streams dead show g 7-0"),
+        (GroupStatus("g", "unread", "s 1-0", 0, 1), ""),
+        (GroupStatus("g", "acked", "", 2, 2), ""),
+        (GroupStatus("g", "acked", "", 2, 3), "3 deliveries"),
+        (GroupStatus("g", "acked", "", 1, 1, replays=2), "replayed 2 x"),
+        (GroupStatus("g", "dead", "", 1, 1, reason="failed", dead_letter="7-0"), "failed; streams dead show g 7-0"),
     ],
 )
-def test_what_there_is_to_say_of_a_group(group: GroupTrail, said: str) -> None:
+def test_what_there_is_to_say_of_a_group(group: GroupStatus, said: str) -> None:
     assert _detail(group) == said
 
 
 @pytest.mark.parametrize(
     ("reached", "said"),
     [
-        (Reached(40, 100, "reading", 1, ""), "40 of 100, 40 %: reading"),
-        (Reached(40, 100, "", 1, ""), "40 of 100, 40 %"),
-        (Reached(2.5, None, "names", 1, ""), "2.5: names"),
-        (Reached(0, 0, "", 1, ""), "0 of 0"),
+        (ProgressReport(40, 100, "reading", 1, ""), "40 of 100, 40 %: reading"),
+        (ProgressReport(40, 100, "", 1, ""), "40 of 100, 40 %"),
+        (ProgressReport(2.5, None, "names", 1, ""), "2.5: names"),
+        (ProgressReport(0, 0, "", 1, ""), "0 of 0"),
     ],
 )
-def test_how_far_it_has_come(reached: Reached, said: str) -> None:
+def test_how_far_it_has_come(reached: ProgressReport, said: str) -> None:
     assert amount(reached) == said

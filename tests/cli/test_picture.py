@@ -14,7 +14,7 @@ from rich.console import Console
 from streams.cli.commands.status import picture
 from streams.inspecting.ledger import Gap, GroupAccount
 from streams.inspecting.reconciliation import Accounts
-from streams.inspecting.snapshot import ConsumerState, GroupState, Reading, Snapshot, StreamState, Waiting
+from streams.inspecting.snapshot import ConsumerState, GroupState, Snapshot, StreamPosition, StreamState, Waiting
 from streams.redis.server import Server
 
 SERVER: Final = Server("redis://h:6379", "8.2.3", "standalone", "noeviction", True, "always", 1536, 0, 0, 1, "r1")
@@ -23,9 +23,11 @@ EMPTY: Final = Snapshot(
 )
 
 
-def group(*readings: Reading, consumers: tuple[ConsumerState, ...] = (), waiting: int = 0, dead: int = 0) -> GroupState:
+def group(
+    *readings: StreamPosition, consumers: tuple[ConsumerState, ...] = (), waiting: int = 0, dead: int = 0
+) -> GroupState:
     """The group email, with an empty inbox."""
-    return GroupState("email", readings, Reading("inbox", 0, None, 0, None), waiting, dead, consumers)
+    return GroupState("email", readings, StreamPosition("inbox", 0, None, 0, None), waiting, dead, consumers)
 
 
 def account(name: str = "email", gaps: tuple[Gap, ...] = ()) -> GroupAccount:
@@ -102,7 +104,7 @@ LANES: Final = (StreamState("users", "normal", 3, 90.0), StreamState("users", "l
     [
         (Waiting(0, 0, 0, None), ["waiting 0"]),
         (Waiting(9, 2, 0, 0.0), ["waiting 9: 2 delayed, 7 retries and snoozes; next due in 0.0 s"]),
-        (Waiting(9, 2, 0, 5.0, 4), ["waiting 9: 2 delayed, 3 retries and snoozes, 4 in line; next due in 5.0 s"]),
+        (Waiting(9, 2, 0, 5.0, 4), ["waiting 9: 2 delayed, 3 retries and snoozes, 4 queued; next due in 5.0 s"]),
         (Waiting(9, 2, 3, -2.0), ["waiting 9: 2 delayed, 7 retries and snoozes"]),  # a mover looks every half second
         (Waiting(9, 9, 3, -2.5),
          ["waiting 9: 9 delayed, 0 retries and snoozes",
@@ -126,7 +128,7 @@ def test_streams() -> None:
 
 def test_groups() -> None:
     """Sums over what it reads, and the oldest of each; with several streams a line for each that has something."""
-    one, other = Reading("users", 2, 10.0, 1, 30.0), Reading("emails", 1, 20.0, 4, 15.0)
+    one, other = StreamPosition("users", 2, 10.0, 1, 30.0), StreamPosition("emails", 1, 20.0, 4, 15.0)
     consumers = (ConsumerState("c-1", 0.5, 5, True), ConsumerState("c-2", 0.4, 0, True))
     lines = shown(replace(EMPTY, streams=LANES, groups=(group(one, other, consumers=consumers, waiting=7, dead=0),)))
     assert [" ".join(row) for row in below(lines, "GROUP")] == [
@@ -140,11 +142,11 @@ def test_groups() -> None:
 @pytest.mark.parametrize(
     ("reading", "waiting", "loud"),
     [
-        (Reading("users", 0, None, 0, None), 0, False), (Reading("users", 1, 1.0, 0, None), 0, True),
-        (Reading("users", 0, None, 1, 1.0), 0, True), (Reading("users", 0, None, 0, None), 1, True),
+        (StreamPosition("users", 0, None, 0, None), 0, False), (StreamPosition("users", 1, 1.0, 0, None), 0, True),
+        (StreamPosition("users", 0, None, 1, 1.0), 0, True), (StreamPosition("users", 0, None, 0, None), 1, True),
     ],
 )  # fmt: skip
-def test_a_group_without_a_consumer_is_loud_if_it_has_work(reading: Reading, waiting: int, loud: bool) -> None:
+def test_a_group_without_a_consumer_is_loud_if_it_has_work(reading: StreamPosition, waiting: int, loud: bool) -> None:
     idle = group(reading, waiting=waiting)
     alive = group(reading, consumers=(ConsumerState("c-1", 0.5, 0, True),), waiting=waiting)
     assert below(shown(replace(EMPTY, groups=(idle,))), "GROUP")[0][-1] == ("*0" if loud else "0")

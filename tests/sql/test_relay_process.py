@@ -41,7 +41,9 @@ def test_a_wrong_setting_ends_it_with_2(
     """In one line that names it."""
     for name, value in settings.items():
         environment.setenv(name, value)
-    assert main() == 2
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
     out, err = capsys.readouterr()
     line = err.splitlines()[-1]
     assert (out, line.startswith("error: ")) == ("", True)
@@ -72,6 +74,8 @@ def test_an_unsafe_redis_ends_it_with_78(
     server = redis_factory(args=["--maxmemory-policy", "allkeys-lru"])
     environment.setenv("REDIS_URL", server.url)
     environment.setenv("DATABASE_URL", url)
-    assert main() == 78
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 78
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
     assert asyncio.run(left()) == 1

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from streams.durations import seconds, told
+from streams.durations import format_duration, seconds
 
 HOUR, DAY = 3_600.0, 86_400.0
 
@@ -25,7 +25,7 @@ HOUR, DAY = 3_600.0, 86_400.0
 )  # fmt: skip
 def test_a_duration_as_people_read_it(given: float | None, read: str) -> None:
     """At most two units, the larger one from twice its size on."""
-    assert told(given) == read
+    assert format_duration(given) == read
 
 
 @pytest.mark.parametrize(

@@ -12,13 +12,13 @@ import pytest
 from sqlalchemy import func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from processors.database import Database
-from processors.database.tables import businesses, import_errors, imports
 from processors.file import import_record
 from processors.file.dialect import Dialect
 from processors.file.import_problems import note_problems
 from processors.file.import_record import ImportRecord, asked
-from processors.storage.file_key import FileKey
+from processors.shared.database import Database
+from processors.shared.database.tables import businesses, import_errors, imports
+from processors.shared.storage.file_key import FileKey
 from schemas import InventoryImportUploaded
 from streams import DeadLetter, Retry, Snooze
 from tests.processors.file.conftest import NOW, SHOP

@@ -124,24 +124,53 @@ async def test_a_redis_that_is_away_is_asked_less_and_less_often(make_settings: 
 
 
 @pytest.mark.newest_redis
-async def test_leases_are_renewed_four_times_in_each(streams: Streams) -> None:
+async def test_leases_are_renewed_four_times_in_each(make_settings: MakeSettings) -> None:
     """More often would be load on Redis from every consumer that does nothing; less often would lose some."""
-    beats: list[float] = []
-    leases = Leases(
-        streams.connections, consumers_key=streams.keys.consumers("probe"), group="probe", consumer="one", lease=4.0,
-        lost=lambda _: None, patience=60.0,
-    )  # fmt: skip
-    key = streams.keys.consumers("probe")
-    leases.start()
-    deadline = time.monotonic() + 3.4
-    while time.monotonic() < deadline:
-        beat = await streams.redis.zscore(key, "one")
-        if beat is not None and beat not in beats:
-            beats.append(beat)
-        await asyncio.sleep(0.02)
-    assert leases.fresh()
-    await leases.stop()
-    between = [later - earlier for earlier, later in pairwise(beats)]
-    assert len(beats) in (3, 4), "at once, and then each second"
-    assert min(between) > 800
-    await streams.redis.delete(key)
+    async with Streams(settings=make_settings(lease=4.0)) as streams:
+        beats: list[float] = []
+        leases = Leases(Member.of(streams.partitions[0], "probe", "one"), Held("probe", "one"))
+        key = streams.keys.consumers("probe")
+        leases.start()
+        deadline = time.monotonic() + 3.4
+        while time.monotonic() < deadline:
+            beat = await streams.redis.zscore(key, "one")
+            if beat is not None and beat not in beats:
+                beats.append(beat)
+            await asyncio.sleep(0.02)
+        assert leases.fresh()
+        await leases.stop()
+        between = [later - earlier for earlier, later in pairwise(beats)]
+        assert len(beats) in (3, 4), "at once, and then each second"
+        assert min(between) > 800
+        await streams.redis.delete(key)
+
+
+@pytest.mark.newest_redis
+async def test_what_a_thread_still_does_is_renewed_after_the_stop_at_the_usual_pace(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No other consumer may begin it while this process lives; and Redis is not asked without a pause."""
+    renewals: list[float] = []
+    async with Streams(settings=make_settings(lease=4.0)) as streams:
+        held = Held("probe", "one")
+        leases = Leases(Member.of(streams.partitions[0], "probe", "one"), held)
+        renew = leases._renew
+
+        def counted(client: redis.Redis, now: float) -> tuple[list[Delivery], set[Delivery]]:
+            renewals.append(now)
+            return renew(client, now)
+
+        monkeypatch.setattr(leases, "_renew", counted)
+        message = Message.for_event(Noted(n=1), source="/t", target="t")
+        delivery = Delivery(message, held, source=streams.keys.stream("notes"), entry_id=b"1-0", count=1)
+        delivery.thread = 7
+        leases.hold([delivery])
+        leases.start()
+        await wait_until(lambda: renewals)
+        await leases.stop()
+        before = len(renewals)
+        await wait_until(lambda: len(renewals) >= before + 4)
+        assert all(later - earlier > 0.2 for earlier, later in pairwise(renewals[before:]))
+        leases.drop([delivery])
+        await wait_until(lambda: leases._thread is None or not leases._thread.is_alive())
+        await streams.redis.delete(streams.keys.consumers("probe"))

@@ -15,15 +15,21 @@ LEASE = 40.0  # a sign every five seconds: none comes by itself while a test run
 
 
 class Watched:
-    """A watchdog, the deadlines of its process' handlers, and the end of the pipe that its watcher reads."""
+    """A watchdog, a consumer with the deadlines of its handlers, and the end of the pipe that the watcher reads."""
+
+    longest = 100.0
 
     def __init__(self) -> None:
         self.deadlines: list[float] = []
-        self.dog = Watchdog("test", lease=LEASE, deadlines=lambda: self.deadlines)
-        self.dog.longest = 100.0
+        self.dog = Watchdog("test", lease=LEASE)
+        self.dog._consumers, self.dog.longest = [self], self.longest
         self.reads, self.dog._signs = os.pipe()
         os.set_blocking(self.reads, False)
         os.set_blocking(self.dog._signs, False)
+
+    def running(self) -> list[float]:
+        """What a consumer says of its handlers."""
+        return self.deadlines
 
     def said(self) -> list[int]:
         """The seconds of the signs since the last look, rounded."""

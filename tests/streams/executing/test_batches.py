@@ -379,7 +379,7 @@ async def test_a_batch_cut_off_by_the_stop_is_handed_back(streams: Streams, star
     await wait_until(lambda: calls.batches == [list(range(count))])
     with capture_logs() as logs:
         await consumer.stop()
-    assert "batch.singled_out" not in [line["event"] for line in logs], "it has not failed"
+    assert "batch.handled_singly" not in [line["event"] for line in logs], "it has not failed"
     await start(probe)
     await wait_until(lambda: sorted(calls.numbers) == sorted([*range(count)] * 2))
     await nothing_is_lost(streams)

@@ -8,17 +8,18 @@ from typing import Any
 
 import pytest
 
-from streams.executing.handler_task import Slot
+from streams.executing.handler_task import HandlerTask
 from streams.messages.delivery import Delivery
 from streams.messages.message import Message
 from streams.messages.outcome import ACKED, RELEASED, Cancelled, Retried
 from tests.support.events import Noted
+from tests.support.holders import Held
 
 
 def delivery(thread: int = 0) -> Delivery:
     """A delivery in hand."""
     message = Message.for_event(Noted(n=1), source="/t", target="t")
-    made = Delivery(message, group="g", consumer="c", source="s", entry_id=b"1-0", count=1)
+    made = Delivery(message, Held("g", "c"), source="s", entry_id=b"1-0", count=1)
     made.thread = thread
     return made
 
@@ -30,9 +31,17 @@ class Bench:
         self.ended: list[asyncio.Task[None]] = []
         self.go_on = asyncio.Event()
         self.seen: list[Any] = []
-        self.slot = Slot(self._work, self.ended.append)
+        self.slot = HandlerTask(self)
 
-    async def _work(self, slot: Slot) -> None:
+    def start(self) -> None:
+        """Gives it a task."""
+        self.slot.start(self._work(self.slot))
+
+    def on_task_ended(self, task: asyncio.Task[None], /) -> None:
+        """Notes it."""
+        self.ended.append(task)
+
+    async def _work(self, slot: HandlerTask) -> None:
         self.seen.append([slot.may_take(error) for error in (GeneratorExit(), ValueError(), asyncio.CancelledError())])
         await self.go_on.wait()
 
@@ -41,7 +50,7 @@ class Bench:
 async def bench() -> AsyncIterator[Bench]:
     """One that runs."""
     made = Bench()
-    made.slot.start()
+    made.start()
     await asyncio.sleep(0)
     yield made
     made.slot.ending = True
@@ -63,7 +72,7 @@ async def test_what_is_a_failure_of_what_runs(bench: Bench) -> None:
 async def test_a_task_that_ends_by_itself_is_said(bench: Bench) -> None:
     """It must not; one that ends because the consumer does, or was replaced, is not said."""
     first = bench.slot.task
-    bench.slot.start()
+    bench.start()
     second = bench.slot.task
     await asyncio.sleep(0)
     bench.go_on.set()
@@ -71,7 +80,7 @@ async def test_a_task_that_ends_by_itself_is_said(bench: Bench) -> None:
     assert first is not second
     assert bench.ended == [second]
     bench.slot.ending = True
-    bench.slot.start()
+    bench.start()
     await asyncio.sleep(0.01)
     assert bench.ended == [second]
 

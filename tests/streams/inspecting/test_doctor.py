@@ -14,16 +14,16 @@ from streams.inspecting.damage import Damage
 from streams.inspecting.doctor import Finding
 from streams.inspecting.ledger import Gap, GroupAccount
 from streams.inspecting.reconciliation import Accounts
-from streams.inspecting.snapshot import ConsumerState, GroupState, Reading, Snapshot, Waiting
+from streams.inspecting.snapshot import ConsumerState, GroupState, Snapshot, StreamPosition, Waiting
 from streams.redis.server import Server
 from streams.scheduling.admin import ScheduleState
-from streams.settling.unsupported import Newer
+from streams.settling.unsupported import UnsupportedMessages
 
 MB: Final = 2**20
 NOW: Final = datetime(2026, 11, 24, 12, tzinfo=UTC)
 GOOD: Final = Server("redis://h", "8.2.3", "standalone", "noeviction", True, "always", 10 * MB, 0, 1_000 * MB, 1, "r")
 EMPTY: Final = Snapshot(NOW, "shop", GOOD, (), (), Waiting(0, 0, 0, None), Accounts((), ()), (GOOD,))
-IDLE: Final = Reading("inbox", 0, None, 0, None)
+IDLE: Final = StreamPosition("inbox", 0, None, 0, None)
 ALIVE: Final = ConsumerState("c-1", 0.5, 0, True)
 
 
@@ -43,7 +43,7 @@ def group(
     *consumers: ConsumerState, lag: int = 0, pending: int = 0, waiting: int = 0, dead: int = 0, age: float | None = None
 ) -> GroupState:
     """The group email."""
-    return GroupState("email", (Reading("users", lag, age, pending, None),), IDLE, waiting, dead, consumers)
+    return GroupState("email", (StreamPosition("users", lag, age, pending, None),), IDLE, waiting, dead, consumers)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +76,7 @@ def test_the_memory_that_is_left(used: int, most: int, machine: int, status: str
     found = only(doctor.check_server(server), "memory")
     assert found.status == status
     assert found.text.startswith(said)
-    assert bool(found.mend) == (status != "ok")
+    assert bool(found.remedy) == (status != "ok")
 
 
 @pytest.mark.parametrize(
@@ -99,8 +99,8 @@ def test_settings() -> None:
         == "ok"
     )
     near, far = doctor.check_settings(settings, {"STREAMS_LEAES": "3", "STREAMS_XQXQXQXQXQXQXQXQXQXQ": "1"})
-    assert (near.status, near.mend) == ("warn", "did you mean STREAMS_LEASE?")
-    assert (far.status, far.mend) == ("warn", "unset STREAMS_XQXQXQXQXQXQXQXQXQXQ, unless another program reads it")
+    assert (near.status, near.remedy) == ("warn", "did you mean STREAMS_LEASE?")
+    assert (far.status, far.remedy) == ("warn", "unset STREAMS_XQXQXQXQXQXQXQXQXQXQ, unless another program reads it")
     (risk,) = doctor.check_settings(Settings(app="shop", accept_risk=frozenset({"no-aof"})), {})
     assert (risk.status, "no-aof" in risk.text) == ("warn", True)
 
@@ -109,7 +109,7 @@ def test_partitions() -> None:
     assert doctor.check_partitions(EMPTY) == Finding("partitions", "ok", "1, on 1 server")
     wrong = doctor.check_partitions(replace(EMPTY, registered=4))
     assert wrong.status == "fail"
-    assert wrong.mend == "set STREAMS_PARTITIONS=4, or streams partitions --set 1"
+    assert wrong.remedy == "set STREAMS_PARTITIONS=4, or streams partitions --set 1"
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_consumers_that_are_gone() -> None:
     assert (alone.status, alone.text) == ("fail", "1 consumer of email gone, still holding 2")
     beside = only(doctor.check_state(replace(EMPTY, groups=(group(gone, gone, ALIVE),)), 30.0), "gone email")
     assert (beside.status, beside.text) == ("warn", "2 consumers of email gone, still holding 4")
-    assert beside.mend == "wait 38 s: the others take it over"
+    assert beside.remedy == "wait 38 s: the others take it over"
     assert "gone email" not in statuses(doctor.check_state(replace(EMPTY, groups=(group(empty, ALIVE),)), 30.0))
 
 
@@ -168,7 +168,7 @@ def test_what_is_not_accounted_for() -> None:
     """A loss fails; a stream that was made anew has more than was published, and warns."""
     settings = Settings(app="shop")
     whole = replace(EMPTY, accounts=Accounts((account(),), ()))
-    assert statuses(doctor.check_books(whole, settings)) == {"books": "ok"}
+    assert statuses(doctor.check_books(whole, settings)) == {"ledger": "ok"}
     gaps = (
         Gap("email", "users", 2, "1-0", "9-0", "p"), Gap("email", "inbox:email", 1, "", "", "p"),
         Gap("email", "users", -3, "", "", "p"), Gap("", "due", 4, "", "", "p"),
@@ -180,7 +180,7 @@ def test_what_is_not_accounted_for() -> None:
         ("warn", "users of email settled 3 more than was published: it was made anew"),
         ("fail", "4 in due are gone: removed before they were settled"),
     ]
-    assert [finding.mend.rpartition(" ")[2] for finding in found] == ["email", "email", "email", "all"]
+    assert [finding.remedy.rpartition(" ")[2] for finding in found] == ["email", "email", "email", "all"]
 
 
 def test_a_group_that_nobody_runs_any_more() -> None:
@@ -220,14 +220,16 @@ def test_schedules() -> None:
 def test_damage() -> None:
     assert statuses(doctor.check_damage([])) == {"damage": "ok"}
     severe, slight = doctor.check_damage([Damage("k", "what", "how", True), Damage("l", "what", "how", False)])
-    assert (severe.status, slight.status, severe.mend) == ("fail", "warn", "how")
+    assert (severe.status, slight.status, severe.remedy) == ("fail", "warn", "how")
 
 
 def test_what_waits_for_a_deploy() -> None:
     """It fails when half of the time is over that it has."""
     settings = Settings(app="shop", unsupported_for=7_200.0)
     for age, status in ((3_600, "warn"), (3_601, "fail"), (-10, "warn")):
-        newer = Newer("email", "Noted", 3, 2, NOW - timedelta(seconds=age))
+        newer = UnsupportedMessages("email", "Noted", 3, 2, NOW - timedelta(seconds=age))
         (found,) = doctor.check_newer([newer], settings, NOW)
         assert (found.status, found.text.startswith("2 messages of Noted version 3 newer than")) == (status, True)
-    assert " met it, " in next(doctor.check_newer([Newer("email", "Noted", 3, 1, NOW)], settings, NOW)).text
+    assert (
+        " met it, " in next(doctor.check_newer([UnsupportedMessages("email", "Noted", 3, 1, NOW)], settings, NOW)).text
+    )

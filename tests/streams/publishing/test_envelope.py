@@ -15,6 +15,7 @@ from streams.messages.delivery import Delivery, current_delivery
 from streams.messages.message import Message
 from streams.publishing.envelope import Envelope
 from tests.support.events import Noted
+from tests.support.holders import Held
 
 PARTITIONS = 8
 
@@ -111,7 +112,7 @@ def test_the_source_is_the_setting_or_the_app() -> None:
 def handled() -> Iterator[Message]:
     """A message whose handler is running here."""
     message = Message.for_event(Noted(n=7), source="/t", target="t")
-    token = current_delivery.set(Delivery(message, group="g", consumer="c", source="s", entry_id=b"1-0", count=1))
+    token = current_delivery.set(Delivery(message, Held("g", "c"), source="s", entry_id=b"1-0", count=1))
     yield message
     current_delivery.reset(token)
 

@@ -14,7 +14,7 @@ import pytest
 import redis.asyncio
 from structlog.testing import capture_logs
 
-from streams import Consumer, Depends, NotFound, Processor, Shared, Slot, Streams
+from streams import Depends, NotFound, Processor, Shared, Slot, Streams
 from streams.messages.message import Message
 from streams.messages.middleware import Middleware, Publish
 from streams.redis.keys import Keys
@@ -225,33 +225,6 @@ async def test_a_known_schedule_keeps_its_last_slot_over_a_restart(streams: Stre
 
 
 # Pause, resume, run --------------------------------------------------------------------------------------------------
-
-
-async def test_a_consumer_that_stops_waits_for_what_its_schedules_still_do(
-    streams: Streams, make_settings: MakeSettings
-) -> None:
-    """A function that is cancelled has put its things away when the consumer is gone, and nothing is published."""
-    processor, said = Processor("slow"), list[str]()
-
-    @processor.every(3600, name="work")
-    async def work(slot: Slot) -> Noted:
-        said.append("begun")
-        try:
-            await asyncio.Event().wait()
-        finally:
-            await asyncio.sleep(0.3)
-            said.append("put away")
-        return Noted(n=1)
-
-    consumer = Consumer(processor, Streams(settings=make_settings()))
-    await consumer.start()
-    await registered(streams, "slow.work")
-    running = asyncio.create_task(streams.schedules.run("slow.work", timeout=5.0))
-    await wait_until(lambda: said)
-    await consumer.stop()
-    assert said == ["begun", "put away"]
-    running.cancel()
-    assert await published(streams) == []
 
 
 async def test_a_paused_schedule_stops_within_a_second_and_makes_up_for_nothing(

@@ -139,12 +139,11 @@ async def test_what_is_admitted_after_the_stop_is_handed_back(streams: Streams, 
     runs = Runs(streams, Limit(rate=100))
     consumer = await start(runs.processor)
     message = Message.for_event(Noted(n=1), source="/t", target="t")
-    late = Delivery(message, group="probe", consumer=consumer.name, source="s", entry_id=b"1-0", count=1)
-    told: list[tuple[Delivery, Any]] = []
-    consumer._slots._done = lambda delivery, outcome: told.append((delivery, outcome))
-    consumer._slots._taking = False
-    consumer._slots.admit([late])
-    assert told == [(late, RELEASED)]
+    held = Held("probe")
+    late = Delivery(message, held, source="s", entry_id=b"1-0", count=1)
+    consumer._pool._taking = False
+    consumer._pool.admit([late])
+    assert held.outcomes == [(late, RELEASED)]
     assert not runs.starts
 
 

@@ -276,9 +276,8 @@ async def test_one_read_brings_what_there_is_room_for(
         await streams.redis.xadd(source, {"type": "Noted", "data": body, "partitionkey": f"k{number}"})
     await streams.redis.xgroup_create(source, "probe", "0")
     number, found, last = await scripts.read_in_turn(
-        call, due=keys.due(), waiting=keys.waiting(), turns=keys.turns("probe"), inbox=keys.inbox("probe"),
-        books=keys.books(), streams=[source], group="probe", consumer="one", most=most,
-    )  # fmt: skip
+        call, keys, streams=[source], group="probe", consumer="one", most=most
+    )
     assert low <= number <= high
     assert sum(len(entries) for _, entries in found) == number
     assert last == []

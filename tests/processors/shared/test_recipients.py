@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from processors.recipients import recipient, recipients_of
+from processors.shared.recipients import recipient, recipients_of
 
 
 @pytest.mark.parametrize(
