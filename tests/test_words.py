@@ -76,10 +76,6 @@ RETIRED_NAMES: Final[Mapping[str, str]] = {
 
 ALLOWED_IN_CODE: Final[Mapping[tuple[str, str], str]] = {
     ("streams/handlers/backoff.py", "give_up_on"): "a parameter of `Backoff`, which users of the package write",
-    ("streams/sql/relay.py", "LANES"): "the priorities of streams/redis/keys.py",
-    ("streams/messages/history.py", "tell"): "called by streams/settling",
-    ("streams/messages/delivery.py", "turn"): "read by streams/settling",
-    ("streams/testing/consumer.py", "turns"): "an attribute of streams/consuming/partition_consumer.py",
 }
 """(file, name or phrase) of what stays, and why. Key names of Redis are string literals, which are not read here."""
 

@@ -17,7 +17,7 @@ from streams.admin import scripts
 from streams.errors import NotFound, StreamsError
 from streams.messages.message import Carried, decode
 from streams.redis.entries import Entries, position
-from streams.redis.keys import LANES
+from streams.redis.keys import PRIORITIES
 from streams.redis.refusal import refusing, unless_odd
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class PartitionReplay:
         with refusing(self._partition.connections):
             for span in await self._spans(job.stream, job.group, first, last):
                 matched = 0
-                async for entry in self._entries.forward(self._keys.lane(span.stream), span.first, span.last):
+                async for entry in self._entries.forward(self._keys.named(span.stream), span.first, span.last):
                     if job.matches(entry):
                         matched += 1
                         found |= {decode(entry).id, entry[0].decode()}
@@ -75,7 +75,7 @@ class PartitionReplay:
         if job.span >= len(job.spans):
             return replace(job, state="done", updated_at=stamp()), []
         span = job.spans[job.span]
-        key, cursor = self._keys.lane(span.stream), job.cursor
+        key, cursor = self._keys.named(span.stream), job.cursor
         start = f"({cursor}" if cursor else span.first
         messages: list[list[bytes]] = []
         scanned = total = 0
@@ -116,9 +116,9 @@ class PartitionReplay:
 
     async def _spans(self, stream: str, group: str, first: str, last: str) -> list[Span]:
         name, _, lane = stream.partition(":")
-        if lane and lane not in LANES:
+        if lane and lane not in PRIORITIES:
             raise NotFound(f"no priority {stream}; a stream has {name}:high, {name} and {name}:low")
-        lanes = [self._keys.stream(name, lane)] if lane else self._keys.lanes(name)
+        lanes = [self._keys.stream(name, lane)] if lane else self._keys.by_priority(name)
         sources = await self.registered(group)
         if sources is None:
             return []

@@ -19,7 +19,7 @@ from streams.events.event import registered, registered_types
 from streams.messages.claims import MARK
 from streams.messages.message import decode
 from streams.redis.entries import Entries
-from streams.redis.keys import LANES, checked_name
+from streams.redis.keys import checked_name
 from streams.redis.partition import Reads
 from streams.redis.refusal import refusing
 
@@ -161,11 +161,11 @@ async def _lanes(client: App, streams: Iterable[str]) -> list[list[str]]:
             read = {key for found in registry.values() for key in found if keys.is_stream(key)}
             known |= {keys.short(key).partition(":")[0] for key in read}
             asked = {checked_name("stream", name.partition(":")[0]) for name in streams}
-            lanes = [key for name in known | asked for key in keys.lanes(name)]
+            lanes = [key for name in known | asked for key in keys.by_priority(name)]
             existing.append({keys.short(key) for key in lanes if await partition.redis.exists(key)})
     wanted = _wanted(client, list(streams), known, set().union(*existing))
     return [
-        [partition.keys.lane(short) for short in wanted if short in there]
+        [partition.keys.named(short) for short in wanted if short in there]
         for partition, there in zip(client.partitions, existing, strict=True)
     ]
 
@@ -175,12 +175,12 @@ def _wanted(client: App, streams: list[str], known: set[str], existing: set[str]
     keys = client.keys
     names = [name.partition(":")[0] for name in streams] or sorted(known)
     for name in names:
-        if name not in known and not existing & {keys.short(key) for key in keys.lanes(name)}:
+        if name not in known and not existing & {keys.short(key) for key in keys.by_priority(name)}:
             raise NotFound(f"no stream {name} in {client.settings.app}; there are: {', '.join(sorted(known))}")
-    lanes = [keys.short(key) for name in dict.fromkeys(names) for key in keys.lanes(name)]
+    lanes = [keys.short(key) for name in dict.fromkeys(names) for key in keys.by_priority(name)]
     if unknown := [name for name in streams if ":" in name and name not in lanes]:
         raise NotFound(
-            f"no priority {unknown[0]}; the priorities are NAME:{', NAME:'.join(set(LANES) - {'normal'})} and NAME"
+            f"no priority {unknown[0]}; the priorities are NAME:{', NAME:'.join(set(PRIORITIES) - {'normal'})} and NAME"
         )
     if not streams:
         return lanes

@@ -23,7 +23,7 @@ from streams.consuming.status_reporter import StatusReporter
 from streams.executing.limiter import Limiter
 from streams.logs import get_logger
 from streams.messages.outcome import ACKED, RELEASED, Cancelled, Outcome, Retried, Snoozed
-from streams.redis.keys import LANES
+from streams.redis.keys import PRIORITIES
 from streams.redis.partition import Member
 from streams.settling.due import Mover
 from streams.settling.ordering import Ordering
@@ -77,7 +77,7 @@ class PartitionConsumer:
         self.leases = Leases(member, self, watchdog)
         self.settlement = Settlement(member, self, middleware, ordered=processor.ordered, limited=processor.limited)
         self.readers: dict[str, Reader] = {}  # by source
-        for position, lane in enumerate(LANES):
+        for position, lane in enumerate(PRIORITIES):
             sources = [member.keys.stream(stream, lane) for stream in processor.streams]
             if lane == "normal":
                 sources.insert(0, member.keys.inbox(member.group))

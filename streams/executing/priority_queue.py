@@ -11,16 +11,16 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
-from streams.redis.keys import LANES
+from streams.redis.keys import PRIORITIES
 
 if TYPE_CHECKING:
     from streams.messages.delivery import Delivery
 
 WEIGHTS: Final = {"high": 16, "normal": 4, "low": 1}
 
-_STRIDES: Final = tuple(1 / WEIGHTS[lane] for lane in LANES)
-HIGH: Final = LANES.index("high")
-_NORMAL: Final = LANES.index("normal")
+_STRIDES: Final = tuple(1 / WEIGHTS[lane] for lane in PRIORITIES)
+HIGH: Final = PRIORITIES.index("high")
+_NORMAL: Final = PRIORITIES.index("normal")
 
 
 class PriorityQueue:
@@ -29,9 +29,9 @@ class PriorityQueue:
     def __init__(self) -> None:
         self.idle: deque[asyncio.Future[None]] = deque()
         self.waking = False
-        self._queues: tuple[deque[Delivery], ...] = tuple(deque() for _ in range(len(LANES) + 1))
+        self._queues: tuple[deque[Delivery], ...] = tuple(deque() for _ in range(len(PRIORITIES) + 1))
         self._high, self._normal, self._low, self._first = self._queues
-        self._passes = [0.0] * len(LANES)
+        self._passes = [0.0] * len(PRIORITIES)
         self._now = 0.0
 
     def __len__(self) -> int:
@@ -92,7 +92,7 @@ class PriorityQueue:
 
     def waits_below(self, lane: int) -> bool:
         """Whether anything of a lower lane is here."""
-        return any(self._queues[lane + 1 : len(LANES)])
+        return any(self._queues[lane + 1 : len(PRIORITIES)])
 
     @property
     def has_high(self) -> bool:
@@ -125,7 +125,7 @@ class PriorityQueue:
 
 
 def lane_of(delivery: Delivery) -> int:
-    """The index of a delivery's lane in `LANES`; what came back to the inbox keeps the lane it was published to."""
+    """The index of a delivery's priority in `PRIORITIES`; what came back to the inbox keeps the one it was published to."""
     source = delivery.source
     if delivery.message.carried is not None:
         source = delivery.message.carried.origin.partition(" ")[0]

@@ -89,7 +89,7 @@ class _Inquiry:
     def _stream_of(self, trail: EventStatus) -> str:
         """The key of its stream; of an event whose entry is gone, the normal lane of where its type lives."""
         if trail.stream:
-            return self._keys.lane(trail.stream)
+            return self._keys.named(trail.stream)
         types = [line["type"] for group in trail.groups for line in group.history if line.get("type")]
         event = registered(types[0]) if types else None
         return self._keys.stream(event.stream) if event is not None else ""

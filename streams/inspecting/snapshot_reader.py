@@ -15,7 +15,7 @@ from streams.inspecting.counting import count_unread, count_waiting
 from streams.inspecting.reconciliation import Accounts
 from streams.inspecting.snapshot import ConsumerState, GroupState, Snapshot, StreamPosition, StreamState, Waiting, join
 from streams.redis.entries import Entries, milliseconds, position
-from streams.redis.keys import LANES, LIMITED_MS, NEVER_MS, is_name
+from streams.redis.keys import LIMITED_MS, NEVER_MS, PRIORITIES, is_name
 from streams.redis.partition import clock_ms, known_streams
 from streams.redis.refusal import refusing, unless_missing, unless_odd
 from streams.redis.server import Server
@@ -86,7 +86,7 @@ class _Look:
 
     def _lanes(self, read: Mapping[str, list[str]]) -> list[str]:
         known = known_streams(self._keys, read)
-        order: dict[str, int] = {lane: number for number, lane in enumerate(LANES)}
+        order: dict[str, int] = {lane: number for number, lane in enumerate(PRIORITIES)}
         placed = {key: self._name_and_lane(key) for key in known}
         return sorted(known, key=lambda key: (placed[key][0], order.get(placed[key][1], len(order))))
 

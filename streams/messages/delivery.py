@@ -189,7 +189,7 @@ class Delivery:
         return carried.origin if carried else f"{self.source} {self.entry_id.decode()}"
 
     @property
-    def turn(self) -> str:
+    def head_id(self) -> str:
         """The id under which it is the head of its key's queue: a replay may exist beside its original."""
         return f"{self.origin}#{self.replays}" if self.replays else self.origin
 

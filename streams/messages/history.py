@@ -61,7 +61,7 @@ def record(
     return list(chain.from_iterable(values.items()))
 
 
-def tell(delivery: Delivery, outcome: Outcome) -> None:
+def log_outcome(delivery: Delivery, outcome: Outcome) -> None:
     """Logs the outcome of a delivery: one line for each that was not a plain success."""
     about = {"group": delivery.group, "id": delivery.message.id, "type": delivery.message.type}
     match outcome:

@@ -46,7 +46,7 @@ from typing import Final, get_args
 from streams.errors import StreamsError, Unpublishable
 from streams.events.event import Priority
 
-LANES: Final[tuple[Priority, ...]] = get_args(Priority)
+PRIORITIES: Final[tuple[Priority, ...]] = get_args(Priority)
 
 HISTORY_LENGTH: Final = 10_000
 CALLS_KEPT: Final = 10_000
@@ -78,8 +78,8 @@ def is_name(name: str) -> bool:
 
 def checked_priority(priority: str) -> str:
     """Returns `priority` if there is such a lane, else raises `Unpublishable`: nobody would read another."""
-    if priority not in LANES:
-        raise Unpublishable(f"priority={str(priority)[:40]!r} must be one of {', '.join(LANES)}")
+    if priority not in PRIORITIES:
+        raise Unpublishable(f"priority={str(priority)[:40]!r} must be one of {', '.join(PRIORITIES)}")
     return priority
 
 
@@ -102,17 +102,17 @@ class Keys:
         """The hash tag that puts everything of the partition into one cluster slot."""
         return f"{{{self.app}:{self.partition}}}"
 
-    def stream(self, name: str, lane: Priority = "normal") -> str:
+    def stream(self, name: str, priority: Priority = "normal") -> str:
         """One lane of a domain stream."""
-        checked_priority(lane)
-        suffix = "" if lane == "normal" else f":{lane}"
+        checked_priority(priority)
+        suffix = "" if priority == "normal" else f":{priority}"
         return f"{self.tag}:stream:{checked_name('stream', name)}{suffix}"
 
-    def lanes(self, name: str) -> list[str]:
+    def by_priority(self, name: str) -> list[str]:
         """The three lanes of a domain stream, the high one first."""
-        return [self.stream(name, lane) for lane in LANES]
+        return [self.stream(name, priority) for priority in PRIORITIES]
 
-    def lane(self, short: str) -> str:
+    def named(self, short: str) -> str:
         """The key of a lane by the name a person reads: `users`, `users:high`."""
         return f"{self.tag}:stream:{short}"
 
@@ -224,8 +224,8 @@ class Keys:
 
     def is_stream(self, key: str) -> bool:
         """Whether it is the key of a stream, in one of its priorities."""
-        name, _, lane = key.removeprefix(f"{self.tag}:stream:").partition(":")
-        return key.startswith(f"{self.tag}:stream:") and is_name(name) and lane in ("", *LANES)
+        name, _, priority = key.removeprefix(f"{self.tag}:stream:").partition(":")
+        return key.startswith(f"{self.tag}:stream:") and is_name(name) and priority in ("", *PRIORITIES)
 
     def short(self, key: str) -> str:
         """The name a person reads: `users`, `users:high`, `inbox:email`."""
@@ -233,7 +233,7 @@ class Keys:
 
     def source(self, short: str) -> str:
         """The key by that name."""
-        return f"{self.tag}:{short}" if short.startswith("inbox:") else self.lane(short)
+        return f"{self.tag}:{short}" if short.startswith("inbox:") else self.named(short)
 
 
 def _digest(name: str) -> str:

@@ -109,5 +109,5 @@ def known_streams(keys: Keys, registry: Mapping[str, list[str]]) -> list[str]:
     """The keys of every stream, each priority by itself, that a group of the `registry` reads or this code knows."""
     known = {key for sources in registry.values() for key in sources if keys.is_stream(key)}
     for event in filter(None, map(registered, registered_types())):
-        known.update(keys.lanes(event.stream))
+        known.update(keys.by_priority(event.stream))
     return sorted(known)

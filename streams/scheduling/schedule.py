@@ -22,7 +22,7 @@ from streams.durations import Duration, seconds
 from streams.errors import StreamsError
 from streams.events.event import Priority
 from streams.phrases import meant
-from streams.redis.keys import LANES
+from streams.redis.keys import PRIORITIES
 
 Misfire = Literal["skip", "once", "all"]
 
@@ -202,8 +202,10 @@ class Schedule:
             raise StreamsError(
                 f"schedule {self.name}: most={self.most} goes with misfire='all', from 1 to {_LOOKED_AT}"
             )
-        if self.priority is not None and self.priority not in LANES:
-            raise StreamsError(f"schedule {self.name}: priority={self.priority!r} must be one of {', '.join(LANES)}")
+        if self.priority is not None and self.priority not in PRIORITIES:
+            raise StreamsError(
+                f"schedule {self.name}: priority={self.priority!r} must be one of {', '.join(PRIORITIES)}"
+            )
         if len(self.key.encode()) > _LONGEST_KEY:
             raise StreamsError(f"schedule {self.name}: the ordering key is longer than {_LONGEST_KEY} bytes")
 

@@ -16,7 +16,7 @@ from redis.exceptions import RedisError
 from streams import clock
 from streams.logs import get_logger
 from streams.messages.error_text import Failure, passes
-from streams.messages.history import record, tell
+from streams.messages.history import log_outcome, record
 from streams.messages.letter import reason_fields
 from streams.messages.message import BYTES, DATA, KEY, Carried, Message
 from streams.messages.middleware import Middleware, settle_chain
@@ -163,7 +163,7 @@ class Settlement:
         settled = [each for each in batch if each[0] not in told] if told else batch
         for delivery, outcome in settled:
             if outcome is not ACKED and not isinstance(outcome, Acked) and delivery not in lost:
-                tell(delivery, outcome)
+                log_outcome(delivery, outcome)
         if told or self._aside:
             self._aside.put([each for each in batch if each[0] in told], told, [each[0] for each in settled])
         if settled:
@@ -200,7 +200,7 @@ class Settlement:
             for delivery, outcome in rest:
                 operations += (delivery.entry_id, delivery.count)
                 if self._ordered:
-                    operations += (delivery.message.values[KEY], delivery.turn)
+                    operations += (delivery.message.values[KEY], delivery.head_id)
                 if self._limits:
                     operations.append(delivery.admitted.name if delivery.admitted is not None else "")
                 operations += self._operation(delivery, outcome, index, told)
@@ -252,7 +252,7 @@ class Settlement:
 
     def _waiting_id(self, delivery: Delivery) -> str:
         # Not the event id: two foreign entries may carry the same one, and one must not overwrite the other.
-        return waiting_id(self._keys, self._group, delivery.turn)
+        return waiting_id(self._keys, self._group, delivery.head_id)
 
     def _letter(self, delivery: Delivery, outcome: DeadLettered, now: str) -> list[bytes]:
         carried = delivery.carried(ran=outcome.reason != "crashed")

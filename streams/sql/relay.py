@@ -24,7 +24,7 @@ from streams.client.client import Streams
 from streams.errors import PublishUncertain, Refused, StreamsError, Unreachable, exit_on_error
 from streams.logs import configure_unless_done, get_logger
 from streams.messages.error_text import describe
-from streams.redis.keys import LANES
+from streams.redis.keys import PRIORITIES
 from streams.sql.engine import make_engine
 from streams.sql.serialization import load_message
 from streams.sql.tables import NowMs, outbox, relays
@@ -134,7 +134,7 @@ class Relay:
         for row in found:
             try:
                 message = load_message(row.message)
-                if message.id != row.event_id or row.priority not in LANES:
+                if message.id != row.event_id or row.priority not in PRIORITIES:
                     raise ValueError("the row's columns do not fit its message")
                 self._streams.address(message, row.stream, priority=row.priority, once=f"outbox:{message.id}")
             except (ValueError, StreamsError) as error:

@@ -55,7 +55,7 @@ async def test_a_lane_without_events_hides_no_stream(cli: Cli, client: Streams) 
     """It is not shown itself; the streams after it are."""
     for priority in ("high", "low", "normal"):
         await client.publish(registered(9), priority=priority)
-    await client.redis.xtrim(client.keys.lanes("users")[0], maxlen=0, approximate=False)
+    await client.redis.xtrim(client.keys.by_priority("users")[0], maxlen=0, approximate=False)
     shown = [(one.name, one.lane, one.length) for one in (await client.snapshot()).streams]
     assert shown == [("users", "high", 0), ("users", "normal", 1), ("users", "low", 1)]
     out = (await cli("status")).out

@@ -125,7 +125,7 @@ class RedisEngine:
     async def dies(self, processor: Processor, event: Event, times: int = 1) -> Receipt:
         """By what Redis knows of it: a consumer that is gone holds the entry, delivered so many times."""
         keys, redis, group = self.streams.keys, self.streams.redis, processor.name
-        sources = [keys.inbox(group), *(lane for stream in processor.streams for lane in keys.lanes(stream))]
+        sources = [keys.inbox(group), *(lane for stream in processor.streams for lane in keys.by_priority(stream))]
         await scripts.ensure_groups(redis.execute_command, keys, group=group, streams=sources)
         receipt: Receipt = await self.streams.publish(event)
         for source, entries in await redis.xreadgroup(group, "gone", dict.fromkeys(sources, ">")):

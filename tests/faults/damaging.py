@@ -66,7 +66,7 @@ def _of_groups(of: Callable[[Keys, str], str]) -> Callable[[Keys], list[str]]:
 WAITS: Final = frozenset({"retry", "delayed", "lined", "capped"})
 FAMILIES: Final[dict[str, Family]] = {
     # Of the streams the one that nothing innocent is published to: all groups read it beside the other.
-    "stream:NAME[:high|:low]": Family("stream", lambda keys: [*keys.lanes("others")]),
+    "stream:NAME[:high|:low]": Family("stream", lambda keys: [*keys.by_priority("others")]),
     "inbox:GROUP": Family("stream", _of_groups(lambda keys, group: keys.inbox(group)), frozenset(WAITS - {"delayed"})),
     "dead:GROUP": Family("stream", _of_groups(lambda keys, group: keys.dead(group))),
     "due": Family("zset", lambda keys: [keys.due()], WAITS),

@@ -56,7 +56,7 @@ def person(number: int) -> UserRegistered:
 
 async def drained(streams: Streams) -> bool:
     """Whether the email group has nothing unread, pending or waiting."""
-    for key in (*streams.keys.lanes("users"), streams.keys.inbox("email")):
+    for key in (*streams.keys.by_priority("users"), streams.keys.inbox("email")):
         for info in await streams.redis.xinfo_groups(key):
             if info["pending"] or info["lag"]:
                 return False
@@ -66,7 +66,7 @@ async def drained(streams: Streams) -> bool:
 async def held_by(streams: Streams, pid: int) -> int:
     """How many deliveries a consumer process holds."""
     held = 0
-    for key in (*streams.keys.lanes("users"), streams.keys.inbox("email")):
+    for key in (*streams.keys.by_priority("users"), streams.keys.inbox("email")):
         summary = await streams.redis.xpending(key, "email")
         held += sum(c["pending"] for c in summary["consumers"] if f"-{pid}-" in c["name"].decode())
     return held

@@ -63,7 +63,7 @@ def lives(streams_env: Mapping[str, str], database: str, tmp_path: Path) -> Iter
 
 async def done(streams: Streams) -> bool:
     """Whether nothing is left to read, to settle or to wait for."""
-    for key in (*streams.keys.lanes("wanted"), streams.keys.inbox("wants")):
+    for key in (*streams.keys.by_priority("wanted"), streams.keys.inbox("wants")):
         for info in await streams.redis.xinfo_groups(key) if await streams.redis.exists(key) else []:
             if info["pending"] or info["lag"]:
                 return False

@@ -22,7 +22,7 @@ from tests.support.waiting import wait_until
 async def pending(streams: Streams) -> int:
     """What is delivered and not settled, over all streams of the group."""
     total = 0
-    for key in (*streams.keys.lanes("probes"), streams.keys.inbox("probe")):
+    for key in (*streams.keys.by_priority("probes"), streams.keys.inbox("probe")):
         if await streams.redis.exists(key):
             total += sum(info["pending"] for info in await streams.redis.xinfo_groups(key))
     return total
@@ -30,7 +30,7 @@ async def pending(streams: Streams) -> int:
 
 async def done(streams: Streams) -> bool:
     """Whether the group has nothing left to read, to settle or to wait for."""
-    for key in (*streams.keys.lanes("probes"), streams.keys.inbox("probe")):
+    for key in (*streams.keys.by_priority("probes"), streams.keys.inbox("probe")):
         if await streams.redis.exists(key):
             for info in await streams.redis.xinfo_groups(key):
                 if info["pending"] or info["lag"]:

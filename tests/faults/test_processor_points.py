@@ -112,7 +112,7 @@ class World:
         """Whether it is all done."""
         streams = self.streams
         for stream, group in (("files", "file"), ("reports", "report"), ("users", "email")):
-            for key in (*streams.keys.lanes(stream), streams.keys.inbox(group)):
+            for key in (*streams.keys.by_priority(stream), streams.keys.inbox(group)):
                 for info in await streams.redis.xinfo_groups(key) if await streams.redis.exists(key) else []:
                     if info["name"] == group.encode() and (info["pending"] or info["lag"]):
                         return False

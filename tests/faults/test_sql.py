@@ -50,7 +50,7 @@ def deaths(log: Path) -> list[dict[str, Any]]:
 
 async def settled(streams: Streams) -> bool:
     """Whether the group has nothing left."""
-    for key in (*streams.keys.lanes("orders"), streams.keys.inbox("books")):
+    for key in (*streams.keys.by_priority("orders"), streams.keys.inbox("books")):
         if await streams.redis.exists(key):
             for info in await streams.redis.xinfo_groups(key):
                 if info["pending"] or info["lag"]:

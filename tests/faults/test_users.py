@@ -40,7 +40,7 @@ from streams import (
     StreamsError,
 )
 from streams.consuming.maintenance import Maintenance
-from streams.redis.keys import LANES
+from streams.redis.keys import PRIORITIES
 from streams.sql import Outbox, create_tables, make_engine
 from streams.sql.relay import Relay
 from tests.conftest import RedisFactory
@@ -189,7 +189,7 @@ async def test_a_publisher_can_do_all_of_publishing(server: RedisServer, role: A
         assert await publisher.publish(Watched(n=3), once="x") == await publisher.publish(Watched(n=3), once="x")
         await publisher.publish(Watched(n=4), once="y", delay=3600)
         await publisher.publish(Watched(n=5), key="k")
-        for priority in LANES:
+        for priority in PRIORITIES:
             await publisher.publish(Watched(n=6), priority=priority)
         await publisher.publish(Watched(n=7), expires=timedelta(hours=1))
         await publisher.publish_many(Watched(n=n) for n in range(1000))
@@ -271,7 +271,7 @@ async def test_a_service_publishes_to_its_own_streams_only(server: RedisServer, 
     words = narrowed.replace("{planning-bord:", f"{{{app}:").split(" ", 3)[3]
     server.cli("ACL", "SETUSER", "service", "on", ">service", *_rules(words))
     async with Streams(settings=role("service")) as service:
-        for priority in LANES:
+        for priority in PRIORITIES:
             await service.publish(Watched(n=1), priority=priority)
         with pytest.raises((Refused, StreamsError), match=r"refuses the event .*access (at least one|a key)"):
             await service.publish(Noticed(n=1))

@@ -76,7 +76,7 @@ class Machine(RuleBasedStateMachine):
         self.streams = Streams(settings=Settings(redis_url=self.server.url, app=self.app, park_after=1000))
         self.redis: Any = self.streams.redis
         self.keys = self.streams.keys
-        self.sources = [self.keys.inbox(GROUP), *self.keys.lanes("notes")]
+        self.sources = [self.keys.inbox(GROUP), *self.keys.by_priority("notes")]
         self.counts = Counter[str]()
         self.ends = Counter[str]()  # by event id: how many ends it must still come to
         self.delayed: dict[str, None] = {}  # event ids, in the order they were published

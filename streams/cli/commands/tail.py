@@ -70,17 +70,17 @@ async def _keys(streams: Streams, name: str) -> list[str]:
     """The stream keys meant; raises `NotFound` for a stream that neither exists nor belongs to a registered event."""
     from streams.errors import NotFound
     from streams.events.event import registered, registered_types
-    from streams.redis.keys import LANES
+    from streams.redis.keys import PRIORITIES
 
     base, _, lane = name.partition(":")
     if base == "inbox":
         keys = [partition.keys.inbox(lane) for partition in streams.partitions]
     elif lane:
-        if lane not in LANES:
-            raise Usage(f"{name!r}: a priority is one of {', '.join(LANES)}")
+        if lane not in PRIORITIES:
+            raise Usage(f"{name!r}: a priority is one of {', '.join(PRIORITIES)}")
         keys = [partition.keys.stream(base, lane) for partition in streams.partitions]
     else:
-        keys = [key for partition in streams.partitions for key in partition.keys.lanes(base)]
+        keys = [key for partition in streams.partitions for key in partition.keys.by_priority(base)]
     known = {event.stream for event in map(registered, registered_types()) if event is not None}
     if base in known or any([await _at(streams, key).redis.exists(key) for key in keys]):
         return keys

@@ -217,7 +217,7 @@ async def _unfinished(streams: Streams) -> list[tuple[str, str, int]]:
     found: list[tuple[str, str, int]] = []
     try:
         for group, events in GROUPS.items():
-            lanes = [lane for event in events for lane in streams.keys.lanes(event.stream)]
+            lanes = [lane for event in events for lane in streams.keys.by_priority(event.stream)]
             for key in (streams.keys.inbox(group), *lanes):
                 for info in await streams.redis.xinfo_groups(key) if await streams.redis.exists(key) else []:
                     if info["name"].decode() == group:
@@ -236,7 +236,7 @@ async def _take_stock(journal: Journal, server: RedisServer, database: str) -> N
         for place, kind, count in await _unfinished(streams):
             journal.write("left", place=place, kind=kind, count=count)
         for name in ("noted", "counted", "wide", "threaded", "followed", "ticks"):
-            for lane in streams.keys.lanes(name):
+            for lane in streams.keys.by_priority(name):
                 for data in await _data(streams, lane):
                     journal.write("stored", stream=name, n=data["slot"] if name == "ticks" else data["n"])
         for group in GROUPS:

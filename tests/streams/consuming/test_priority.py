@@ -11,7 +11,7 @@ import pytest
 from streams import CurrentDelivery, Delivery, Processor, Streams
 from streams.executing.priority_queue import WEIGHTS, PriorityQueue
 from streams.messages.message import Message
-from streams.redis.keys import LANES, Keys
+from streams.redis.keys import PRIORITIES, Keys
 from tests.streams.conftest import StartConsumer
 from tests.support.events import Noted
 from tests.support.holders import Held
@@ -30,13 +30,13 @@ def delivery(lane: str, number: int = 1) -> Delivery:
 def lane(of: Delivery) -> str:
     """The lane of a delivery's source."""
     last = of.source.rpartition(":")[2]
-    return last if last in LANES else "normal"
+    return last if last in PRIORITIES else "normal"
 
 
 def test_full_lanes_are_served_by_weight() -> None:
     """Exactly, over each round of the weights."""
     lanes = PriorityQueue()
-    for name in LANES:
+    for name in PRIORITIES:
         for number in range(1000):
             lanes.put(delivery(name, number))
     taken = Counter(lane(found) for _ in range(10 * TOTAL) if (found := lanes.take()))
@@ -97,14 +97,14 @@ async def test_the_served_share_matches_the_weights(
         served.append(lane(delivery))
         await asyncio.sleep(handling)
 
-    for name in LANES:
+    for name in PRIORITIES:
         await streams.publish_many((Noted(n=n) for n in range(25 * rounds)), priority=name)
     consumer = await start(probe)
     # The first third is left out: how much to hold of each lane is found out by then.
     await wait_until(lambda: len(served) >= rounds * TOTAL, timeout=25)
     counted = rounds * 2 // 3
     shares = Counter(served[(rounds - counted) * TOTAL : rounds * TOTAL])
-    print({name: shares[name] for name in LANES}, "of", counted * TOTAL)
+    print({name: shares[name] for name in PRIORITIES}, "of", counted * TOTAL)
     for name, weight in WEIGHTS.items():
         assert abs(shares[name] - counted * weight) <= max(4, 0.1 * counted * weight), shares
     await consumer.stop()

@@ -101,7 +101,7 @@ class Bench:
     async def make_group(self, name: str = "probe") -> None:
         """Registers a group as its first consumer does."""
         keys = self.streams.keys
-        sources = [keys.inbox(name), *keys.lanes("notes")]
+        sources = [keys.inbox(name), *keys.by_priority("notes")]
         await scripts.ensure_groups(self.redis.execute_command, keys, group=name, streams=sources)
 
 

@@ -52,7 +52,7 @@ async def make_group(streams: Streams, group: str = "email", stream: str = "user
         streams.redis.execute_command,
         streams.keys,
         group=group,
-        streams=[streams.keys.inbox(group), *streams.keys.lanes(stream)],
+        streams=[streams.keys.inbox(group), *streams.keys.by_priority(stream)],
     )
 
 

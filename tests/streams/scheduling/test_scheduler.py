@@ -39,7 +39,7 @@ async def published(streams: Streams, stream: str = "notes") -> list[Message]:
     """What is in a stream, all lanes."""
     return [
         Message.decode(entry_id, [part for pair in fields.items() for part in pair])
-        for lane in streams.keys.lanes(stream)
+        for lane in streams.keys.by_priority(stream)
         for entry_id, fields in await streams.redis.xrange(lane)
     ]
 

@@ -42,7 +42,7 @@ class Held:
     admitted: bool = False
 
     @property
-    def turn(self) -> str:
+    def head_id(self) -> str:
         carried = self.message.carried
         if carried is None:
             return f"{self.source} {self.entry_id.decode()}"
@@ -149,7 +149,7 @@ class Model:
         held = self.dice.choice(ready)
         operation = operation or self.dice.choice("fffdcwwb")
         values, key = held.message.values, held.message.values[KEY]
-        carried = held.message.encode_back(held.message.carried or Carried(held.turn))
+        carried = held.message.encode_back(held.message.carried or Carried(held.head_id))
         more: list[script.Value] = []
         match operation:
             case "f":
@@ -157,7 +157,7 @@ class Model:
             case "d":
                 more = [0, 2, "id", values[ID]]
             case "w":
-                name = waiting_id(self.keys, GROUP, held.turn)
+                name = waiting_id(self.keys, GROUP, held.head_id)
                 more = [self.dice.choice([0, 0, 5]), name, len(carried) + 1, self.inbox, *carried]
             case "b":
                 more = [2, len(carried), *carried]
@@ -165,7 +165,7 @@ class Model:
         lost, _ = await settling_scripts.settle(
             self.call, self.keys, streams=[self.stream, self.inbox], group=GROUP, consumer=consumer,
             turns=self.keys.turns(GROUP), limits=self.keys.limits(GROUP), operations=[
-                source, source - 1, "-", "+", 0, 1, held.entry_id, held.count, key, held.turn,
+                source, source - 1, "-", "+", 0, 1, held.entry_id, held.count, key, held.head_id,
                 held.limit.name if held.limit else "", operation, *more, 0,
             ])  # fmt: skip
         self.hands[consumer].remove(held)
