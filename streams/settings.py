@@ -142,6 +142,7 @@ class Settings(EnvironmentSettings):
         None, validation_alias=AliasChoices("sentinel_password", "SENTINEL_PASSWORD")
     )
     redis_server: Path | None = None  # STREAMS_REDIS_SERVER: the redis-server binary the embedded default starts
+    state_file: Path | None = None  # STREAMS_STATE_FILE: where the state of a consumer is written, for probes
     home: Path = Path(".streams")  # STREAMS_HOME: where the embedded server keeps its data
 
     # Names.

@@ -19,7 +19,7 @@ from streams.events.event import registered, registered_types
 from streams.messages.claims import MARK
 from streams.messages.message import decode
 from streams.redis.entries import Entries
-from streams.redis.keys import checked_name
+from streams.redis.keys import PRIORITIES, checked_name
 from streams.redis.partition import Reads
 from streams.redis.refusal import refusing
 

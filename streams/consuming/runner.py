@@ -41,6 +41,7 @@ from streams.handlers.callables import shown
 from streams.handlers.child_processes import Parent, end_child
 from streams.handlers.processor import Processor
 from streams.logs import configure_unless_done, get_logger
+from streams.process_state import ProcessState
 from streams.settings import Settings
 
 if TYPE_CHECKING:
@@ -56,12 +57,18 @@ class _Process(Worker):
 
     logger = silent
 
-    def __init__(self, *consumers: Consumer, **options: Any) -> None:
+    def __init__(self, *consumers: Consumer, state: ProcessState, **options: Any) -> None:
         super().__init__(*consumers, **options)
+        self._state = state
         self.ended = asyncio.Event()
         self.signalled = False
 
+    async def on_started(self) -> None:
+        self._state.ready()  # all consumers read
+        await super().on_started()
+
     async def on_stop(self) -> None:
+        self._state.stopping()
         await asyncio.gather(*(consumer.stop() for consumer in self.services), return_exceptions=True)
 
     async def stop(self) -> None:
@@ -99,8 +106,14 @@ async def serve(
         Consumer(processor, Streams(settings=settings, middleware=middleware), middleware=middleware, watchdog=watchdog)
         for processor in processors
     ]
+    state = ProcessState(settings.state_file)
     process = _Process(
-        *consumers, redirect_stdouts=False, override_logging=False, quiet=True, loop=asyncio.get_running_loop()
+        *consumers,
+        state=state,
+        redirect_stdouts=False,
+        override_logging=False,
+        quiet=True,
+        loop=asyncio.get_running_loop(),
     )
     parent = parent or Parent()
 
@@ -109,6 +122,7 @@ async def serve(
         for consumer in consumers:
             consumer.forked()
 
+    state.begin()
     watchdog.start(consumers)
     atexit.register(watchdog.stop)  # not before: a handler that is left behind in a thread may hold the interpreter yet
     parent.begin(forked)
@@ -118,6 +132,7 @@ async def serve(
     finally:
         await process.stop()
         await process.ended.wait()
+        state.end()
         parent.end()
     if process.crash_reason is not None:
         raise process.crash_reason

@@ -125,7 +125,7 @@ class PriorityQueue:
 
 
 def lane_of(delivery: Delivery) -> int:
-    """The index of a delivery's priority in `PRIORITIES`; what came back to the inbox keeps the one it was published to."""
+    """The index of a priority in `PRIORITIES`: what came back to the inbox keeps the one it was published with."""
     source = delivery.source
     if delivery.message.carried is not None:
         source = delivery.message.carried.origin.partition(" ")[0]

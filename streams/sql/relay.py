@@ -24,6 +24,7 @@ from streams.client.client import Streams
 from streams.errors import PublishUncertain, Refused, StreamsError, Unreachable, exit_on_error
 from streams.logs import configure_unless_done, get_logger
 from streams.messages.error_text import describe
+from streams.process_state import ProcessState
 from streams.redis.keys import PRIORITIES
 from streams.sql.engine import make_engine
 from streams.sql.serialization import load_message
@@ -190,13 +191,21 @@ class Relay:
 
 async def serve(engine: AsyncEngine, streams: Streams) -> None:
     """Runs a relay until SIGTERM or SIGINT, and closes what it was given."""
-    relay = Relay(engine, streams)
+    relay, state = Relay(engine, streams), ProcessState(streams.settings.state_file)
+
+    def stop() -> None:
+        state.stopping()
+        relay.stop()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, relay.stop)
+        asyncio.get_running_loop().add_signal_handler(number, stop)
     async with streams:
         try:
+            state.begin()
+            state.ready()
             await relay.run()
         finally:
+            state.end()
             await engine.dispose()
 
 

@@ -5,12 +5,16 @@ docs/operate/settings.md. Files in S3 are served by S3, and need no server.
 """
 
 import argparse
+import contextlib
 import sys
 
 from observability import instrument
 from processors.shared.storage.settings import StorageSettings
 from processors.shared.storage.storages import Storages
+from streams import Settings
 from streams.errors import APPLICATION, exit_on_error, extra
+from streams.process_state import ProcessState
+from streams.settings import loaded
 
 
 def main() -> int:
@@ -26,15 +30,18 @@ def main() -> int:
 
             from processors.shared.storage.bounded import HEAD_BYTES, BoundedProtocol
             from processors.shared.storage.download import download_app
-        settings = StorageSettings.load()
+            from processors.shared.storage.server import LinksServer
+        settings, state = StorageSettings.load(), ProcessState(loaded(Settings).state_file)
         application = download_app(Storages(settings))
         instrument("planning-bord-storage")
     BoundedProtocol.most = settings.links_connections
-    # No access log: the addresses are the right to fetch the files.
-    uvicorn.run(
+    config = uvicorn.Config(
+        # No access log: the addresses are the right to fetch the files.
         application, host=settings.links_host, port=settings.links_port, access_log=False, log_config=None,
         server_header=False, http=BoundedProtocol, h11_max_incomplete_event_size=HEAD_BYTES,
     )  # fmt: skip
+    with exit_on_error(), contextlib.suppress(KeyboardInterrupt):
+        LinksServer(config, state).run()
     return 0
 
 
