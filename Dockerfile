@@ -1,7 +1,7 @@
 # One image for every process of the project: docker-compose.yml says which one a container runs.
 
 FROM python:3.11-slim AS build
-RUN pip install --no-cache-dir "uv>=0.9"
+RUN pip install --no-cache-dir "uv==0.13.9"
 WORKDIR /app
 # Compiled here: who runs it may write nothing there, and each start would compile it all again, in three times the time.
 ENV UV_COMPILE_BYTECODE=1
@@ -19,7 +19,7 @@ RUN uv sync --frozen --no-default-groups --extra email --extra inventory --extra
 
 FROM python:3.11-slim
 RUN useradd --system --uid 10001 --no-create-home streams \
-    && install -d -o streams /data
+    && install -d -o streams -m 0700 /database /files
 COPY --from=build /app/.venv /app/.venv
 ENV PATH=/app/.venv/bin:$PATH PYTHONUNBUFFERED=1
 WORKDIR /tmp
