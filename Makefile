@@ -15,7 +15,7 @@ export UV_COMPILE_BYTECODE := 1
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo picture docs test test-cluster slow check format bench bench-processors soak soak-long mutants mutate structure peers wheels lock clean
+.PHONY: help demo picture docs test test-cluster slow check format bench bench-processors soak soak-long mutants mutate structure peers wheels audit lock clean
 
 help: ## Shows these targets.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -80,6 +80,13 @@ soak-long: $(READY) ## The same for an hour.
 wheels: $(READY) ## Builds the wheels of the engine and of the application into dist/.
 	$(BIN)/uv build --quiet --wheel --all-packages --out-dir dist
 	@ls dist/*.whl
+
+audit: $(READY) ## Looks for known vulnerabilities (asks osv.dev) and secrets, and writes the bill of materials into dist/.
+	@mkdir -p dist
+	$(BIN)/uv export --quiet --frozen --all-packages --all-extras --no-default-groups --format cyclonedx1.5 \
+		--preview-features sbom-export --output-file dist/sbom.cdx.json >/dev/null
+	git ls-files -z | xargs -0 $(BIN)/detect-secrets-hook --no-verify --baseline .secrets.baseline
+	$(BIN)/uv audit --frozen --preview-features audit-command
 
 lock: $(BIN)/uv ## Resolves the dependencies anew into uv.lock.
 	$(BIN)/uv lock --upgrade
