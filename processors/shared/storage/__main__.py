@@ -14,7 +14,6 @@ from processors.shared.storage.storages import Storages
 from streams import Settings
 from streams.errors import APPLICATION, exit_on_error, extra
 from streams.process_state import ProcessState
-from streams.settings import loaded
 
 
 def main() -> int:
@@ -31,7 +30,7 @@ def main() -> int:
             from processors.shared.storage.bounded import HEAD_BYTES, BoundedProtocol
             from processors.shared.storage.download import download_app
             from processors.shared.storage.server import LinksServer
-        settings, state = StorageSettings.load(), ProcessState(loaded(Settings).state_file)
+        settings, state = StorageSettings.load(), ProcessState(Settings.load().state_file)
         application = download_app(Storages(settings))
         instrument("planning-bord-storage")
     BoundedProtocol.most = settings.links_connections
