@@ -34,7 +34,7 @@ CONF = dict(
 )
 
 OWN = {name: service for name, service in SERVICES.items() if "build" in service}
-LINKS: Final = "processors.storage"
+LINKS: Final = "processors.shared.storage"
 SECRETS: Final = ("REDIS_PUBLISHER_PASSWORD", "REDIS_PROCESSOR_PASSWORD", "REDIS_OPERATOR_PASSWORD", "LINK_SECRET")
 PASSWORDS: Final = {name: f"{name.lower()}-of-a-test" for name in SECRETS[:3]}
 READ: Final = {

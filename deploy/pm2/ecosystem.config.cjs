@@ -31,7 +31,7 @@ const processes = {
   "planning-bord-report-worker": "processors.report",
   "planning-bord-file-worker": "processors.file",
   "planning-bord-relay": "streams.sql.relay",
-  "planning-bord-links": "processors.storage",
+  "planning-bord-links": "processors.shared.storage",
 };
 
 module.exports = {

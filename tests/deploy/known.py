@@ -8,13 +8,13 @@ from typing import Final
 
 from processors.__main__ import names as processors
 from processors.email.settings import _SCHEMES
-from processors.storage import StorageSettings
+from processors.shared.storage import StorageSettings
 from streams import Settings
 from tests.test_docs import rows
 
 ROOT: Final = Path(__file__).parents[2]
-LINKS: Final = "processors.storage"
-DATABASE: Final = "processors.database"
+LINKS: Final = "processors.shared.storage"
+DATABASE: Final = "processors.shared.database"
 RELAY: Final = "streams.sql.relay"
 CONSUMERS: Final = frozenset(f"processors.{name}" for name in processors())
 GRACE: Final = float(Settings.model_fields["grace"].default)

@@ -19,7 +19,7 @@ from streams.errors import ConfigurationError
 from streams.process_state import ProcessState
 from tests.conftest import RedisFactory
 from tests.support.child import Spawn
-from tests.support.probe import Probed
+from tests.support.programs.probe import Probed
 from tests.support.waiting import wait_until, wait_until_sync
 
 ROOT = Path(__file__).parents[2]
@@ -68,7 +68,7 @@ async def test_a_processor_is_ready_when_it_reads_and_says_that_it_stops(
 ) -> None:
     """READY=1 with the first read, WATCHDOG=1 again and again, STOPPING=1 at the signal, and the file says the same."""
     file = tmp_path / "state"
-    child = spawn("tests.support.probe", env={**_notified(manager, 0.6), "STREAMS_STATE_FILE": str(file)})
+    child = spawn("tests.support.programs.probe", env={**_notified(manager, 0.6), "STREAMS_STATE_FILE": str(file)})
 
     await wait_until(lambda: "READY=1" in manager.heard(), 20)
     assert "consumer.started" in child.stderr()
@@ -91,7 +91,7 @@ async def test_it_is_not_ready_while_redis_is_away(
     server = redis_factory()
     server.stop()
     file = tmp_path / "state"
-    child = spawn("tests.support.probe", env={
+    child = spawn("tests.support.programs.probe", env={
         **_notified(manager, 0.6), "STREAMS_STATE_FILE": str(file), "REDIS_URL": f"redis://127.0.0.1:{server.port}/0",
         "QUEUE_PREFIX": app,
     })  # fmt: skip
@@ -112,7 +112,7 @@ async def test_a_blocked_event_loop_gives_no_sign_of_life(
     """Neither to systemd nor in the file, although the threads beside it go on; afterwards both again."""
     file = tmp_path / "state"
     log = tmp_path / "log"
-    child = spawn("tests.support.probe", env={
+    child = spawn("tests.support.programs.probe", env={
         **_notified(manager, 0.3), "STREAMS_STATE_FILE": str(file), "PROBE_LOG": str(log),
     })  # fmt: skip
     await wait_until(lambda: "READY=1" in manager.heard(), 20)
@@ -135,7 +135,7 @@ async def test_a_blocked_event_loop_gives_no_sign_of_life(
 
 def test_a_file_that_cannot_be_written_is_a_wrong_setting(streams_env: Mapping[str, str], spawn: Spawn) -> None:
     """It is said at the start, with exit code 2: a probe would wait for it for ever."""
-    child = spawn("tests.support.probe", env={"STREAMS_STATE_FILE": "/nowhere/state", "PYTHONPATH": str(ROOT)})
+    child = spawn("tests.support.programs.probe", env={"STREAMS_STATE_FILE": "/nowhere/state", "PYTHONPATH": str(ROOT)})
 
     assert child.wait() == 2
     assert "error: STREAMS_STATE_FILE=/nowhere/state cannot be written: No such file" in child.stderr()
@@ -146,7 +146,7 @@ def test_the_links_server_is_ready_when_it_listens(spawn: Spawn, manager: Manage
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    child = spawn("processors.storage", env={
+    child = spawn("processors.shared.storage", env={
         **_notified(manager, 5), "LINKS_PORT": str(port), "STREAMS_HOME": str(tmp_path / "home"),
         "STREAMS_STATE_FILE": str(tmp_path / "state"),
     })  # fmt: skip
@@ -247,7 +247,7 @@ async def test_nothing_is_done_without_either() -> None:
 
 def test_a_second_signal_ends_it_all_the_same(streams_env: Mapping[str, str], spawn: Spawn, manager: Manager) -> None:
     """With 130, while it reports."""
-    child = spawn("tests.support.probe", env=_notified(manager, 5))
+    child = spawn("tests.support.programs.probe", env=_notified(manager, 5))
     wait_until_sync(lambda: "READY=1" in manager.heard(), 20)
     child.signal(signal.SIGINT)
     wait_until_sync(lambda: "STOPPING=1" in manager.heard() or not child.running, 10)
