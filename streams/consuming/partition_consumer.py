@@ -166,7 +166,7 @@ class PartitionConsumer:
         self._owner.pause(self.number, on)
 
     def admit(self, deliveries: list[Delivery]) -> None:
-        """Hands over those that have a permit."""
+        """Lets the pool run those that have a permit."""
         self.pool.admit(deliveries)
         self._cancel_requested(deliveries)
 

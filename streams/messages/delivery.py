@@ -53,7 +53,7 @@ class Holder(Protocol):
         """Whether a limit lets it not start now. Then a permit has been asked for, and it comes back with one."""
 
     def admit(self, deliveries: list[Delivery], /) -> None:
-        """Hands over those that have a permit."""
+        """Lets the pool run those that have a permit."""
 
     def queued(self, deliveries: list[Delivery], /) -> None:
         """Ends the holding of those that wait in Redis for their permit."""
