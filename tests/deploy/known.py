@@ -46,8 +46,15 @@ def variables() -> set[str]:
         name for table in TABLES for names in rows("docs/operate/settings.md", table) for name in names.split(", ")
     }  # fmt: skip
     found |= {f"{name}_FILE" for name in SECRETS}
-    # Of Python, of the SDK and of S3's tools, which are documented in prose.
-    return found | {"PYTHONUNBUFFERED", "TMPDIR", "AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}
+    # Of Python, of polars and of S3's tools, which are documented in prose.
+    return found | {
+        "PYTHONUNBUFFERED",
+        "POLARS_SKIP_CPU_CHECK",
+        "TMPDIR",
+        "AWS_REGION",
+        "AWS_ACCESS_KEY_ID",
+        "AWS_SECRET_ACCESS_KEY",
+    }
 
 
 def is_there(module: str) -> bool:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +18,8 @@ from tests.deploy.known import CLOSING, CONSUMERS, GRACE, LEAST_WATCHDOG, LINKS,
 UNITS: Final = sorted((ROOT / "deploy" / "systemd").glob("*.service"))
 TIMERS: Final = sorted((ROOT / "deploy" / "systemd").glob("*.timer"))
 BIN: Final = "/opt/planning-bord/.venv/bin/"
+PR_SET_MDWE: Final = 65  # prctl(2), Linux
+NO_MDWE: Final = 77
 ROLES: Final = {"redis-password": "processor", "publisher-password": "publisher", "operator-password": "operator"}
 
 needs_systemd = pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="no systemd: apt-get install systemd")
@@ -134,6 +138,30 @@ def test_a_unit_names_settings_that_there_are_and_reads_secrets_from_credentials
     assert environment["STREAMS_HOME"] == f"/var/lib/{found['StateDirectory'][0]}" == found["WorkingDirectory"][0]
     assert found["User"] == ["planning-bord"]
     assert "u planning-bord -" in (unit.parent / "planning-bord.sysusers.conf").read_text()
+
+
+@pytest.mark.parametrize("module", sorted({*CONSUMERS, LINKS}))
+def test_a_process_starts_where_no_memory_is_writable_and_executable(module: str) -> None:
+    """As MemoryDenyWriteExecute= has it, with what the unit sets. A library that makes code would end the process."""
+    unit = read(
+        ROOT / "deploy/systemd" / ("streams-links.service" if module == LINKS else "streams-processor@.service")
+    )
+    assert unit["MemoryDenyWriteExecute"] == ["yes"]
+    environment = {name: value for name, value in _environment(unit).items() if not value.startswith(("%d/", "/var/"))}
+    deny = (
+        "import ctypes, os, sys\n"
+        f"if ctypes.CDLL(None).prctl({PR_SET_MDWE}, 1, 0, 0, 0): sys.exit({NO_MDWE})\n"
+        "os.execv(sys.executable, [sys.executable, '-m', sys.argv[1], '--help'])"
+    )
+    started = subprocess.run(
+        [sys.executable, "-c", deny, module], env={**os.environ, **environment}, capture_output=True, text=True,
+        check=False,
+    )  # fmt: skip
+    if started.returncode == NO_MDWE:
+        pytest.skip("this kernel (before Linux 6.3) cannot forbid it without systemd")
+
+    assert started.returncode == 0, started.stderr
+    assert f"usage: python -m {module}" in started.stdout
 
 
 def test_the_links_server_may_write_nothing() -> None:
