@@ -524,6 +524,10 @@ def _log_lines() -> dict[str, str]:
                         match part:
                             case ast.Constant(value=str(name)) if re.fullmatch(r"[a-z]+\.[a-z_]+", name):
                                 found[name] = level.replace("exception", "error")
+                case ast.Call(
+                    func=ast.Attribute(attr="refused"), args=[ast.Name(id="log"), ast.Constant(value=str(name)), *_]
+                ):
+                    found[name] = "error"  # `Reconnect.refused`, which logs the same refusal once in ten seconds
     return found
 
 
