@@ -45,7 +45,7 @@ def test_trim(command: Command, settings: Settings, server: redis.Redis) -> None
     keys = fill(settings, server)
     command("trim", "users").refused(2, "--keep", "--older-than")
     command("trim", "users", "--keep", "-1").refused(2, "--keep")
-    command("trim", "users", "--older-than", "long").refused(2, "no duration")
+    command("trim", "users", "--older-than", "long").refused(2, "neither a duration")
     command("trim", "nowhere", "--keep", "1").refused(1, "no stream nowhere")
     lane = {"stream": "users", "removed": 6, "kept": 4, "held_by": "email"}
     (_, users, _) = command("trim", "users", "--keep", "0", "--dry-run", "--json").json()

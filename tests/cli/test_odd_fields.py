@@ -55,7 +55,7 @@ def test_no_digit_of_an_integer_is_lost(command: Command) -> None:
 
 def test_what_cannot_be_published_is_one_line(command: Command) -> None:
     """A key that is no UTF-8, a value that is none."""
-    command("publish", "OddPrice", "--key", "\udc80").refused(1, "key= has a lone surrogate")
-    command("publish", "OddPrice", "--once", "\udc80").refused(1, "once= has a lone surrogate")
+    command("publish", "OddPrice", "--key", "\udc80").refused(2, "argument 4", "is not UTF-8")
+    command("publish", "OddPrice", "--once", "\udc80").refused(2, "argument 4", "is not UTF-8")
     command("publish", "OddPrice", "anything=\udc80").refused(2, "UTF-8")
     assert command("status", "--json").json()["waiting"]["total"] == 0

@@ -195,7 +195,7 @@ async def test_a_limit_of_each_key_is_no_limit_of_the_others(engine: Engine) -> 
     second = await engine.streams.publish(Noted(n=2), key="berlin")
     await engine.streams.publish(Noted(n=3), key="paris")
     await engine.until(lambda: len(seen) == 2)
-    await becomes(engine, second.id, "limited")
+    await becomes(engine, second.id, "queued")
     assert sorted(seen) == [1, 3]
     assert (await engine.streams.cancel(second.id)).groups == {"probe": "cancelled"}
 

@@ -45,7 +45,7 @@ async def add(client: Any, *messages: Message, sequence: int = 1) -> None:
     """Publishes."""
     streams = list(dict.fromkeys(message.target for message in messages))
     await publishing_scripts.publish(
-        client.execute_command, producer=KEYS.producer("p"), streams=streams, sequence=sequence,
+        client.execute_command, KEYS, producer=KEYS.producer("p"), streams=streams, sequence=sequence,
         messages=messages,
     )  # fmt: skip
 
@@ -53,7 +53,7 @@ async def add(client: Any, *messages: Message, sequence: int = 1) -> None:
 async def group(client: Any, name: str = "g") -> None:
     """Makes a group."""
     streams = [NOTES, KEYS.inbox(name)]
-    await consuming_scripts.ensure_groups(client.execute_command, group=name, streams=streams)
+    await consuming_scripts.ensure_groups(client.execute_command, KEYS, group=name, streams=streams)
 
 
 async def held(client: Any, *messages: Message, by: str = "me") -> list[bytes]:
@@ -74,7 +74,7 @@ async def in_turn(client: Any, by: str = "me") -> tuple[int, list[Any], list[byt
 async def settle(client: Any, operations: list[script.Value], *, turns: str = "", limits: str = "") -> list[int]:
     """Settles what `me` holds of the notes."""
     lost, refused = await settling_scripts.settle(
-        client.execute_command, dead=DEAD, history=HISTORY, streams=[NOTES, INBOX], group="g", consumer="me",
+        client.execute_command, KEYS, streams=[NOTES, INBOX], group="g", consumer="me",
         turns=turns, limits=limits, operations=operations,
     )  # fmt: skip
     assert not refused
@@ -136,7 +136,7 @@ async def release_due(client: Any) -> AsyncGenerator[None]:
     await add(client, note(1, when="@1"), note(2, when="@2"), note(3, when="+60000"))
     await client.zadd(KEYS.due(), {"broken": 3})
     yield
-    moved, _, broken, _, _ = await settling_scripts.release_due(client.execute_command, most=10)
+    moved, _, broken, _, _ = await settling_scripts.release_due(client.execute_command, KEYS, most=10)
     assert (moved, broken) == (2, 1)
 
 
@@ -382,9 +382,7 @@ async def replay_dead_letters(client: Any) -> AsyncGenerator[None]:
     ids = [await client.execute_command("XADD", DEAD, "*", *back(b"1-1")) for _ in range(2)]
     yield
     letters = [(one.decode(), back(b"1-1"), RECORD) for one in ids]
-    assert await dead_letters_scripts.replay(
-        client.execute_command, dead=DEAD, inbox=INBOX, history=HISTORY, letters=letters
-    ) == len(ids)
+    assert await dead_letters_scripts.replay(client.execute_command, KEYS, group="g", letters=letters) == len(ids)
 
 
 @case
@@ -436,7 +434,7 @@ async def trim(client: Any) -> AsyncGenerator[None]:
     ids = await held(client, *map(note, range(6)))
     await client.xack(NOTES, "g", *ids[:4])
     yield
-    done = await admin_scripts.trim(client.execute_command, NOTES, most=100, keep=1, age_ms=None, dry_run=False)
+    done = await admin_scripts.trim(client.execute_command, NOTES, KEYS, most=100, keep=1, age_ms=None, dry_run=False)
     assert done.removed == 4
 
 
@@ -475,22 +473,20 @@ async def drop_waiting(client: Any) -> AsyncGenerator[None]:
         await settle(client, [1, 0, one, one, 0, 1, *waits])
     await client.hdel(KEYS.groups(), "g")
     yield
-    dropped: int = await settling_scripts.drop_waiting(
-        client.execute_command, group="g", inbox=INBOX, ids=[first, other]
-    )
+    dropped: int = await settling_scripts.drop_waiting(client.execute_command, KEYS, group="g", ids=[first, other])
     assert dropped == 2
 
 
 @case
 async def accept_gap(client: Any) -> AsyncGenerator[None]:
     yield
-    await reconciliation.accept_gap(client.execute_command, ledger=KEYS.ledger(), gaps=[("notes", 3), ("due", 1)])
+    await reconciliation.accept_gap(client.execute_command, KEYS, gaps=[("notes", 3), ("due", 1)])
 
 
 @case
 async def agree_partitions(client: Any) -> AsyncGenerator[None]:
     yield
-    await app.agree_partitions(client.execute_command, partitions=KEYS.partitions(), ledger=KEYS.ledger(), number=4)
+    await app.agree_partitions(client.execute_command, KEYS, number=4)
 
 
 # Schedules ---------------------------------------------------------------------------------------------------------

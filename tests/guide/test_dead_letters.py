@@ -90,7 +90,7 @@ async def test_a_discard_leaves_a_line(streams: Streams, start: StartConsumer) -
 
     await streams.dead_letters("billing").discard([letter.id], by="ada")
 
-    trail = await becomes(streams, receipt, "billing", "discarded")
+    trail = await becomes(streams, receipt, "billing", "dead")
     assert trail.history[-1]["consumer"] == "ada"
     with pytest.raises(NotFound):
         await streams.dead_letters("billing").show(letter.id)

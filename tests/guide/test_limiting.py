@@ -100,7 +100,7 @@ async def test_what_waits_at_a_limit_says_so(streams: Streams, start: StartConsu
     first, second = await streams.publish_many([PriceChanged(shop="A", cents=cents) for cents in (1, 2)])
 
     await becomes(streams, first, "sync", "acked")
-    waits = await becomes(streams, second, "sync", "limited")
+    waits = await becomes(streams, second, "sync", "queued")
     assert waits.reason.startswith("limited: PriceChanged: 1 in 3600 s; the next one is admitted in 3")
     await streams.cancel(second.id)
     await becomes(streams, second, "sync", "cancelled")

@@ -116,7 +116,7 @@ def test_long_deep_and_odd_values_are_cut(configure: Configure) -> None:
     structlog.get_logger().info("odd", long="x" * 100_000, deep=deep, odd=Odd(), lone="\udcff", nan=float("nan"))
     (line,) = lines(stderr)
     assert len(line["long"]) == 2000
-    assert (line["odd"], line["lone"], line["nan"]) == ("<Odd>", "?", None)
+    assert (line["odd"], line["lone"], line["nan"]) == ("<Odd>", "\\udcff", None)
     assert len(stderr.getvalue()) < 3000
 
 

@@ -187,7 +187,11 @@ async def test_the_mail_follows_in_the_same_trace(
             ["ask", "stock-forecast", "--business", "1", "--email", "a@b.cd", "--days", "1"],
             "error: ReportFilters: ",
         ),
-        ({"DATABASE_URL": "mysql://x:hunter2@y/z"}, [], "error: database URLs begin with postgresql:// or sqlite://"),
+        (
+            {"DATABASE_URL": "mysql://x:hunter2@y/z"},
+            [],
+            "error: the database URL (DATABASE_URL, unless it was given) must begin with postgresql:// or sqlite:///",
+        ),
     ],
 )
 def test_wrong_usage_is_one_line(

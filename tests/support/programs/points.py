@@ -28,6 +28,7 @@ from streams.executing.executor import Executor
 from streams.handlers.transaction import Handle
 from streams.messages.message import Message
 from streams.redis import script as redis_script
+from streams.redis.keys import Keys
 from streams.settling import scripts as settling_scripts
 from streams.sql import CurrentTransaction, Outbox, SqlInbox, make_engine
 from streams.sql import inbox as sql_inbox
@@ -96,11 +97,11 @@ def holding(operation: bytes, *, after: bool) -> Callable[[], None]:
     def wrap() -> None:
         settle = settling_scripts.settle
 
-        async def wrapped(call: redis_script.Call, **given: Any) -> tuple[list[int], redis_script.Refusals]:
+        async def wrapped(call: redis_script.Call, keys: Keys, **given: Any) -> tuple[list[int], redis_script.Refusals]:
             hit = operation in given["operations"]
             if hit and not after:
                 die()
-            done = await settle(call, **given)
+            done = await settle(call, keys, **given)
             if hit:
                 die()
             return done
