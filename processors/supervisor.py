@@ -49,10 +49,10 @@ class _Place:
 
 
 class Supervisor:
-    """Keeps `counts[name]` processes of each processor running until it is told to stop.
+    """Keeps `counts[name]` processes of each processor running until `stop`.
 
     One that ends is started again: at once after a minute of running, else after a pause that doubles from 1 s to
-    60 s. One that ends with 2 or 78 (wrong setting, a Redis that must not be used) is given up: the same again would
+    60 s. One that ends with 2 or 78 (wrong setting, a Redis that must not be used) is not started again: it would
     end the same. `arguments` go to each.
     """
 
@@ -61,10 +61,10 @@ class Supervisor:
         self._patience = grace + _BEYOND_GRACE
         self._arguments = arguments
         self._stopping = asyncio.Event()
-        self._given_up: int = 0
+        self._exit_code: int = 0
 
     async def run(self) -> int:
-        """Runs until `stop`, or until every process was given up; returns the exit code to end with."""
+        """Runs until `stop`, or until no process is left; returns the exit code to end with."""
         loop = asyncio.get_running_loop()
         _wait_without_threads(loop)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
@@ -74,7 +74,7 @@ class Supervisor:
         finally:
             for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
                 loop.remove_signal_handler(number)
-        return self._given_up
+        return self._exit_code
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Lets every process finish what it has begun; the second call ends them at once."""
@@ -82,7 +82,7 @@ class Supervisor:
             log.info("supervisor.stopping", signal=number.name, processes=len(self._running()))
             self._stopping.set()
             return
-        self._given_up = EXIT_INTERRUPTED
+        self._exit_code = EXIT_INTERRUPTED
         for process in self._running():
             process.terminate()  # the second signal to each of them
 
@@ -96,7 +96,7 @@ class Supervisor:
                 return
             if code in _HOPELESS:
                 log.error("supervisor.not_restarted", process=place.label, code=code)
-                self._given_up = code
+                self._exit_code = code
                 return
             if loop.time() - began >= _LONG_ENOUGH:
                 place.pause = 0.0
@@ -128,11 +128,11 @@ class Supervisor:
         if not done:
             log.error("supervisor.killed", process=place.label, after=self._patience)
             process.kill()
-            self._given_up = self._given_up or EXIT_CRASHED
+            self._exit_code = self._exit_code or EXIT_CRASHED
         code = await ended
         log.info("supervisor.stopped", process=place.label, code=code)
         if code not in (0, -signal.SIGTERM):
-            self._given_up = self._given_up or EXIT_CRASHED
+            self._exit_code = self._exit_code or EXIT_CRASHED
         return code
 
     def _running(self) -> list[asyncio.subprocess.Process]:
@@ -153,7 +153,7 @@ async def supervise(counts: dict[str, int], *, settings: Settings, arguments: Se
 
 def _wait_without_threads(loop: asyncio.AbstractEventLoop) -> None:
     """Lets asyncio wait for children by their pidfds, as it does by itself from Python 3.12 on, and not in a thread for
-    each. When a process with threads is killed, Linux may tell its children more than once, and a second signal ends
+    each. When a process with threads is killed, Linux may signal its children more than once, and a second signal ends
     them at once.
     """
     if sys.version_info < (3, 12) and hasattr(os, "pidfd_open"):
@@ -164,7 +164,7 @@ def _wait_without_threads(loop: asyncio.AbstractEventLoop) -> None:
 
 def _with_its_supervisor() -> Callable[[], None] | None:
     """What a child does first of all: asks Linux for a SIGTERM when its supervisor is killed. Else it would run on with
-    nobody to start it again or to end it, beside those of the next supervisor. Elsewhere it does run on.
+    no supervisor to restart or end it, beside those of the next supervisor. Elsewhere it does run on.
     """
     if sys.platform != "linux":
         return None

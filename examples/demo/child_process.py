@@ -73,9 +73,9 @@ class ChildProcess:
 
 
 def identity(pid: int) -> str:
-    """What tells a process from a later one with the same pid: the boot, when it was started, and whose it is.
+    """What differs between a process and a later one with the same pid: the boot, when it was started, and whose it is.
 
-    Empty when there is no such process, or no /proc to tell.
+    Empty when there is no such process, or no /proc.
     """
     with suppress(OSError, IndexError):
         # The name in parentheses may hold blanks and parentheses; the start is the 20th field after it (proc(5)).

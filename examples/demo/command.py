@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from streams.cli.exit import EXIT_NOBODY_READS
+from streams.cli.exit import EXIT_BROKEN_PIPE
 from streams.errors import APPLICATION, StreamsError, extra
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ def demo(
     try:
         code = asyncio.run(_run(Environment(directory, **(_stores() if with_env else {})), keep=keep, json=json))
     except BrokenPipeError:
-        raise typer.Exit(EXIT_NOBODY_READS) from None
+        raise typer.Exit(EXIT_BROKEN_PIPE) from None
     finally:
         with suppress(OSError):
             directory.rmdir()  # empty when nothing could be started

@@ -147,7 +147,7 @@ class Environment:
             "SMTP_URL": self.smtp_url,
             "EMAIL_STOCK_ALERTS_TO": STOCK_ALERTS_TO,
             "EMAIL_STOCK_GATHER": "0",
-            "EMAIL_RETRY_FIRST": "2",  # nobody watches a demo for minutes
+            "EMAIL_RETRY_FIRST": "2",  # a demo that takes minutes is too long
             "APP_URL": "http://localhost:8000",
             "LOG_FORMAT": "json",
             **(business if self.supplier_url else {}),

@@ -18,9 +18,9 @@ ALAN: Final = "alan@example.com"
 BUSY: Final = "busy@example.com"
 """Its mail server says 451 twice, then takes the mail."""
 GONE: Final = "gone@example.com"
-"""Its mailbox does not exist (550), until the mail server is mended."""
+"""Its mailbox does not exist (550), until the mail server is repaired."""
 CROWD: Final = "crowd.example"
-"""Everybody here is served slowly, so that work is in flight when a consumer is killed."""
+"""Each recipient here is served slowly, so that work is in flight when a consumer is killed."""
 PEOPLE: Final = 200
 SLOW: Final = 0.4  # seconds
 
@@ -36,7 +36,7 @@ def misbehaving() -> MailRules:
     )
 
 
-def mended() -> MailRules:
+def repaired() -> MailRules:
     """The mail server when every mailbox exists."""
     rules = misbehaving()
     return MailRules(recipients={name: rule for name, rule in rules.recipients.items() if name != GONE})

@@ -41,8 +41,8 @@ def record(directory: Path, processes: Sequence[ChildProcess]) -> None:
 def stop(directory: Path) -> list[str]:
     """Ends the processes and the Redis of the demo in `directory`; returns the names of those that were running.
 
-    A pid alone is given to somebody else in time, so a process is only signalled when it is the one that was noted.
-    Raises `StreamsError` when no demo was played in `directory`, or this system cannot tell processes apart.
+    A pid is given to another process in time, so a process is only signalled when it is the one that was noted.
+    Raises `StreamsError` when no demo was played in `directory`, or this system cannot distinguish processes.
     """
     from streams.errors import StreamsError
     from streams.redis.embedded import EmbeddedRedis

@@ -224,7 +224,7 @@ class BusinessScenario:
         return receipt.id
 
     async def _done(self, what: str, id: str) -> list[tuple[str, Event]]:
-        """An event and all that followed from it, when every group is through with all of it."""
+        """An event and all that followed from it, when every group has finished all of it."""
         await self._look.until(what, lambda: self._look.through(id))
         self._environment.mail_log.look()
         family = []

@@ -101,7 +101,7 @@ class MailScenario:
         await self._look.until("work in flight", lambda: self._may_kill(victim, before + _KILL_AFTER))
         self._look.killed = victim
         victim.kill()
-        # Exact: it can settle nothing any more, and nobody may take its work before the lease has run out.
+        # Exact: it can settle nothing any more, and no consumer may take its work before the lease has run out.
         self.results.in_flight = await self._look.held(victim)
         self._display.say(
             f"{victim.name} (pid {victim.pid}) killed with SIGKILL; it held {self.results.in_flight} deliveries", "red"
@@ -155,7 +155,7 @@ class MailScenario:
         self._display.step("The mail server is repaired, the dead letter replayed")
         event, mail_log = self.results.events["gone"], self._environment.mail_log
         followed = mail_log.look().scripts
-        self._environment.follow(demo_events.mended())
+        self._environment.follow(demo_events.repaired())
         await self._look.until("the mail server to be repaired", lambda: mail_log.look().scripts > followed)
         self._display.say(f"the mailbox {GONE} exists now")
         self._look.expected += 1
@@ -177,7 +177,7 @@ class MailScenario:
         reset = self.results.events["reset"]
         await self._look.until("the spans of the password reset", lambda: _of(collector.spans, reset, "ack"))
         self.results.spans = collector.spans
-        own = [len(_of(self.results.spans, busy, verb)) for verb in ("publish", "process", "retry", "ack")]
+        own = [len(_of(self.results.spans, busy, operation)) for operation in ("publish", "process", "retry", "ack")]
         self.results.check(
             "the spans of the retried event show the same",
             own == [1, 3, 2, 1],
@@ -239,8 +239,8 @@ def _left(snapshot: Snapshot) -> tuple[int, int, int, int]:
     )
 
 
-def _of(spans: list[Span], event: str, verb: str) -> list[Span]:
-    """The spans about one event whose name begins with a verb: `process users`."""
+def _of(spans: list[Span], event: str, name: str) -> list[Span]:
+    """The spans about one event whose name begins with that name: `process users`."""
     return [
-        span for span in spans if span.name.split()[0] == verb and span.attributes.get("messaging.message.id") == event
+        span for span in spans if span.name.split()[0] == name and span.attributes.get("messaging.message.id") == event
     ]

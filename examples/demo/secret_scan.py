@@ -56,7 +56,7 @@ async def _dump(redis: Any) -> tuple[bytes, int]:
                 content = await redis.zrange(key, 0, -1)
             case b"stream":
                 content = await redis.xrange(key)
-            case _:  # serialised it may be compressed, which a search does not see through; the control would tell
+            case _:  # serialised it may be compressed, which a search does not see through; the control would fail
                 content = await redis.dump(key)
         parts.append((key, content))
     return repr(parts).encode(), len(keys)

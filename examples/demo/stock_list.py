@@ -15,7 +15,7 @@ BUSINESS: Final = 1
 
 ROWS: Final = 250
 WRONG: Final = {7: "many", 40: "-3", 99: "1e99"}
-"""Rows (counted from 0) whose quantity cannot be meant."""
+"""Rows (counted from 0) whose quantity is invalid."""
 
 NEW: Final = "SPIRIT-60"
 """A SKU that the business does not have yet."""

@@ -110,7 +110,7 @@ def show_state(results: Results, display: Display) -> None:
 
 
 def show_results(results: Results, environment: Environment, display: Display, *, kept: bool) -> None:
-    """The files that were fetched and the mails that told of them."""
+    """The files that were fetched and the mails about them."""
     if not results.files:
         return
     made = table("WHAT", "FILE", whole=("WHAT",))

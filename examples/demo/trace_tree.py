@@ -104,5 +104,5 @@ def _ms(nanoseconds: int) -> str:
     return f"{nanoseconds / 1_000_000:,.1f} ms"
 
 
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+def _counted(count: int, singular: str) -> str:
+    return f"{count} {singular}" if count == 1 else f"{count} {singular}s"

@@ -43,7 +43,7 @@ class Watch:
             answer = condition()
             if await answer if inspect.isawaitable(answer) else answer:
                 return
-            self._nobody_ended()
+            self._check_processes()
             if time.monotonic() > deadline:
                 raise NotInTime(f"waited {_PATIENCE:g} s for {what}")
             await asyncio.sleep(_POLL)
@@ -72,7 +72,7 @@ class Watch:
         return found
 
     async def through(self, event: str) -> list[EventStatus]:
-        """The same when every group is through with every event of it; empty until then."""
+        """The same when every group has finished every event of it; empty until then."""
         found = await self.family(event)
         return found if all(group.state == "acked" for trail in found for group in trail.groups) else []
 
@@ -121,7 +121,7 @@ class Watch:
         expected = max(mails, self.expected)
         return Figures(mails, expected, group.lag, group.pending, group.waiting, group.dead, consumers)
 
-    def _nobody_ended(self) -> None:
+    def _check_processes(self) -> None:
         for process in self._environment.processes():
             done = process in self._environment.helpers and process.returncode == 0
             if not process.running and process is not self.killed and not done:
@@ -129,7 +129,7 @@ class Watch:
 
 
 def group_of(snapshot: Snapshot) -> GroupState:
-    """The demo's group; raises `NotInTime` when nobody has made it yet."""
+    """The demo's group; raises `NotInTime` when it is not made yet."""
     for group in snapshot.groups:
         if group.name == GROUP:
             return group

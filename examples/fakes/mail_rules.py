@@ -15,7 +15,7 @@ class Rule(BaseModel):
     A code of 400 and above is given `at` RCPT or after the content (`data`), and that of `*` also at MAIL; nothing is
     kept then. `drop` cuts the
     connection after the content instead of replying: with a `code` below 400 the mail is kept all the same, which is
-    the case a client cannot tell from a loss. `delay` is how many seconds the reply is late; a mail is kept before.
+    the case that looks like a loss to a client. `delay` is how many seconds the reply is late; a mail is kept before.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

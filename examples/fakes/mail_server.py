@@ -1,4 +1,4 @@
-"""MailServer: a mail server on this machine that keeps what it is given and misbehaves as it is told.
+"""MailServer: a mail server on this machine that keeps what it is given and misbehaves by rules.
 
 Tests use the object, the demo the process: `python -m examples.fakes.mail_server --port 0 --dir DIR --script FILE`.
 Each mail it takes becomes one `.eml` file in the directory, and each thing that happens one JSON line in `log.jsonl`.
@@ -129,7 +129,7 @@ class MailServer:
         return [message_from_bytes(file.read_bytes(), policy=policy.default) for file in files]
 
     def events(self, event: str | None = None) -> list[dict[str, Any]]:
-        """The log so far, or those of its lines that tell of `event`."""
+        """The log so far, or those of its lines that are about `event`."""
         # A read may come in the middle of a write: what has no end of line yet is not there yet.
         written, _, _ = (self.directory / "log.jsonl").read_bytes().rpartition(b"\n")
         lines = map(orjson.loads, written.splitlines())

@@ -143,5 +143,5 @@ class _Answers:
 
 
 async def _wait(delay: float) -> None:
-    if delay:  # without one there is nothing to wait for, not even a turn of the loop
+    if delay:  # without one there is nothing to wait for, not even an iteration of the loop
         await asyncio.sleep(delay)

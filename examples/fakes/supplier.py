@@ -1,4 +1,4 @@
-"""FakeSupplier: a small supplier's system to sync from, for the demo and the tests; it misbehaves when it is told to.
+"""FakeSupplier: a small supplier's system to sync from, for the demo and the tests; it misbehaves on request.
 
 `GET /items?limit=&cursor=&since=` answers `{"items": [{"sku", "name", "price", "quantity"}], "next", "since", "total"}`
 and an ETag. `python -m examples.fakes.supplier` serves one; `POST /faults {"kind": "busy", "times": 2}`
@@ -197,7 +197,7 @@ def _spoilt(page: dict[str, Any], query: dict[str, str], fault: Fault | None) ->
             items[2]["quantity"] = -1
             items[3]["price"] = "free"
             items[-1] = dict(items[4])
-            return json.dumps(page).encode()  # which writes NaN: that is no JSON, and does not keep everybody from it
+            return json.dumps(page).encode()  # which writes NaN: that is no JSON, but some suppliers send it
     return orjson.dumps(page)
 
 

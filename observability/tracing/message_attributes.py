@@ -29,7 +29,7 @@ ATTEMPT: Final = "messaging.redis.message.attempt"
 """Handler failures of the event in this group, plus one."""
 
 DELIVERIES: Final = "messaging.redis.message.deliveries"
-"""Redis hand-overs of the event to this group, crashes included."""
+"""Deliveries of the event by Redis to this group, crashes included."""
 
 OUTCOME: Final = "messaging.redis.outcome"
 """How the delivery ended: acked, skipped, retried, snoozed, dead_lettered, released, cancelled or expired."""
@@ -79,7 +79,7 @@ def holder(delivery: Delivery) -> dict[str, str]:
 
 
 def destination_of(message: Message) -> str:
-    """The domain stream of a known event; of an unknown one its type, so that it can be told from others."""
+    """The domain stream of a known event; of an unknown one its type, so that it differs from others."""
     event = registered(message.type)
     return event.stream if event else message.type[:_LONGEST_NAME]
 
@@ -89,6 +89,6 @@ def outcome_name(outcome: Outcome) -> str:
     return "skipped" if isinstance(outcome, Acked) and outcome.skipped else _ENDED[type(outcome)][1]
 
 
-def settle_verb(outcome: Outcome) -> str:
+def settle_operation(outcome: Outcome) -> str:
     """What a settle span is called after: `ack`, `retry`, `snooze`, `dead_letter`, `release` or `cancel`."""
     return _ENDED[type(outcome)][0]

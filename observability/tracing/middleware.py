@@ -9,7 +9,7 @@
 | `ack users`, `retry users`, ... | CLIENT | settling a delivery | child of its `process` |
 
 "First try" is the first attempt at an event less than an hour old. Retries, replays and late events begin a new trace
-that only links, because nobody waits for the first one any more.
+that only links, because no caller waits for the first one any more.
 
 What the publisher's sampler leaves out costs a consumer one look at a flag. Attributes are an allow-list: ids, names
 and counts, never the event's data.
@@ -38,7 +38,7 @@ from observability.tracing.message_attributes import (
     identity,
     operation,
     outcome_name,
-    settle_verb,
+    settle_operation,
 )
 from observability.tracing.redaction import redact_error
 from observability.tracing.safely import record_error, safely, watched
@@ -256,17 +256,17 @@ class TracingMiddleware(Middleware):
     def _begin_settle(self, recorded: Sequence[tuple[Delivery, Outcome]]) -> list[Span]:
         spans = []
         for delivery, outcome in recorded:
-            verb, destination = settle_verb(outcome), destination_of(delivery.message)
+            settled_by, destination = settle_operation(outcome), destination_of(delivery.message)
             process = self._processing.pop(_key(delivery), None)
             created = None if process else read_context(delivery.message)
             spans.append(
                 self._tracer.start_span(
-                    f"{verb} {destination}",
+                    f"{settled_by} {destination}",
                     context=trace.set_span_in_context(NonRecordingSpan(process), Context()) if process else Context(),
                     kind=SpanKind.CLIENT,
                     links=[Link(created)] if created else [],
                     attributes={
-                        **operation(verb, "settle", destination),
+                        **operation(settled_by, "settle", destination),
                         **holder(delivery),
                         messaging.MESSAGING_MESSAGE_ID: delivery.message.id[:256],
                         OUTCOME: outcome_name(outcome),
@@ -284,7 +284,7 @@ def _is_young(message: Message) -> bool:
     try:
         made = datetime.fromisoformat(message.time)
     except ValueError:
-        return True  # a foreign entry with a time that nobody can read: it has only just been read for the first time
+        return True  # a foreign entry with an unreadable time: it has only just been read for the first time
     return datetime.now(UTC) - (made if made.tzinfo else made.replace(tzinfo=UTC)) < _YOUNG
 
 

@@ -19,7 +19,7 @@ def redact_error(error: str, data: bytes) -> str:
 
     Hides every string of three characters or more, every number of six digits or more and every nested name that the
     data holds, as it stands and as `repr` writes it. Where the data is not JSON, or holds too many values to compare,
-    nothing can be told apart and the whole message is hidden.
+    values cannot be distinguished and the whole message is hidden.
     """
     try:
         values = _values(orjson.loads(data), set(), 0)

@@ -1,7 +1,7 @@
 """The W3C trace context of a message: read from its fields, written into them.
 
 The wire format has a `traceparent` and a `tracestate` field and nothing else, so this speaks W3C whatever
-`OTEL_PROPAGATORS` says; baggage does not travel, because anybody may have put anything into it.
+`OTEL_PROPAGATORS` says; baggage does not travel, because any sender may have put anything into it.
 """
 
 from __future__ import annotations
@@ -49,10 +49,10 @@ def write_context(message: Message, context: SpanContext) -> None:
 
 
 def write_unrecorded(messages: Sequence[Message], context: SpanContext) -> None:
-    """Gives messages that nobody records valid contexts all the same."""
-    # Ids without the SDK: what nobody records shall not pay for a span object. In the trace of `context` if there is
+    """Gives messages that are not recorded valid contexts all the same."""
+    # Ids without the SDK: what is not recorded shall not pay for a span object. In the trace of `context` if there is
     # one, else each message in its own.
-    if context.trace_flags.sampled:  # recorded by somebody else, as there is no SDK here: that span is the parent
+    if context.trace_flags.sampled:  # recorded by another process, as there is no SDK here: that span is the parent
         for message in messages:
             write_context(message, context)
         return

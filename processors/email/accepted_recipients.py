@@ -16,11 +16,11 @@ _KEPT: Final = 7 * 86_400  # seconds, as the marks in `send_marker`
 
 
 class AcceptedRecipients:
-    """Those of one mail, by its Message-ID; addresses are hashed. A replay (`turn`) is for all of them again."""
+    """Those of one mail, by its Message-ID; addresses are hashed. A replay (`replays`) is for all of them again."""
 
-    def __init__(self, redis: Redis, keys: Keys, message_id: str, *, turn: int) -> None:
+    def __init__(self, redis: Redis, keys: Keys, message_id: str, *, replays: int) -> None:
         self._redis: Any = redis
-        self._key = keys.own("email", "reached", sha256(f"{message_id} {turn}".encode()).hexdigest())
+        self._key = keys.own("email", "reached", sha256(f"{message_id} {replays}".encode()).hexdigest())
 
     async def of(self, recipients: tuple[str, ...]) -> frozenset[str]:
         """Those of the recipients who have it."""

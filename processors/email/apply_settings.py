@@ -1,4 +1,4 @@
-"""configured: the email processor with what only the settings know: pace and tries of mails, the time of the digest."""
+"""configured: the email processor with what only the settings know: rate and tries of mails, the time of the digest."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 def apply_settings(processor: Processor, settings: EmailSettings) -> Processor:
     """A copy of the processor as it is run with these settings; importing it reads none.
 
-    With `EMAIL_RATE` its handlers share one limit: a mail server counts mails, not what they are about. Somebody in
-    `EMAIL_DIGEST_TO` gives it the schedule `email.daily_digest`.
+    With `EMAIL_RATE` its handlers share one limit: a mail server counts mails, not what they are about. An address in
+    `EMAIL_DIGEST_TO` adds the schedule `email.daily_digest`.
     """
     made = copy(processor)
     made.subscriptions, made.schedules = dict(processor.subscriptions), dict(processor.schedules)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 @asynccontextmanager
 async def open_business() -> AsyncIterator[Database]:
     """The configured database, for `Shared(open_business)`. Its libraries take a second to load: with the first digest,
-    and not at everybody's start.
+    and not at the start of each process.
     """
     from processors.shared.database import open_database
 

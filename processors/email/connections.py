@@ -62,7 +62,7 @@ class Connections:
 
     async def _open(self) -> SMTP:
         server = self.server
-        # start_tls=True makes aiosmtplib fail when the server does not offer STARTTLS: somebody in between may have
+        # start_tls=True makes aiosmtplib fail when the server does not offer STARTTLS: a machine in between may have
         # cut the offer out of the greeting, and a password or a reset link would travel in clear text.
         client = SMTP(
             hostname=server.host,

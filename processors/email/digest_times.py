@@ -28,7 +28,7 @@ def is_local(settings: EmailSettings) -> bool:
 
 
 async def digests_due(at: datetime, database: Database, settings: EmailSettings) -> list[DailyDigestDue]:
-    """The digests that are due at a slot: of each business with somebody to tell, the last day that has ended there.
+    """The digests that are due at a slot: of each business that has recipients, the last day that has ended there.
 
     In local time a slot stands for the quarter of an hour before it. One that is no quarter is an operator's, who wants
     all of them now.
@@ -36,17 +36,17 @@ async def digests_due(at: datetime, database: Database, settings: EmailSettings)
     from processors.email.digest import zones_of_businesses
     from processors.shared.database.business_day import zone_named
 
-    everyone = not is_local(settings) or bool(at.minute % 15 or at.second or at.microsecond)
+    all_businesses = not is_local(settings) or bool(at.minute % 15 or at.second or at.microsecond)
     due: list[DailyDigestDue] = []
     for business, name in (await zones_of_businesses(database.engine)).items():
         if not settings.digest_recipients(business):
             continue
         try:
             zone = zone_named(name)
-        except StreamsError as error:  # written by another program; the others are told all the same
+        except StreamsError as error:  # written by another program; the others get theirs all the same
             log.error("digest.no_time_zone", business_id=business, error=str(error))
             continue
-        if everyone or _has_come(settings.email_digest_cron, zone, at):
+        if all_businesses or _has_come(settings.email_digest_cron, zone, at):
             due.append(DailyDigestDue(day=at.astimezone(zone).date() - timedelta(1), business_id=business))
     return due
 

@@ -1,4 +1,4 @@
-"""The email processor's handlers: one for each event that somebody is written to about.
+"""The email processor's handlers: one for each event that a mail is sent about.
 
 Mail is sent at least once. Each mail has a Message-ID made of the event's id, so a second copy can be recognised.
 """
@@ -43,7 +43,7 @@ if TYPE_CHECKING:
     from processors.shared.database import Database
 
 # More than the mailer may take for one mail (60 s, at most 80): its own verdict is the better one, because it knows
-# whether content had been handed over.
+# whether the content had been sent.
 _TIMEOUT: Final = 90.0
 
 _FEW: Final = 5  # alerts that come together and still are a mail each
@@ -77,11 +77,11 @@ async def send_password_reset(
 async def send_stock_alert(
     event: StockBelowThreshold, outgoing: OutgoingMail = Depends(outgoing_mail)
 ) -> Sequence[Event]:
-    """Tells `EMAIL_STOCK_ALERTS_TO` that an item runs low, at most once per business, SKU and `EMAIL_STOCK_WINDOW`.
+    """Mails `EMAIL_STOCK_ALERTS_TO` that an item runs low, at most once per business, SKU and `EMAIL_STOCK_WINDOW`.
 
     The alerts of one business are gathered for `EMAIL_STOCK_GATHER` seconds: the first asks for the mail about them.
-    With nobody to tell, the event is settled with a warning: not having set a recipient is a choice, and thousands
-    of dead letters would hide the ones that need somebody.
+    Without a recipient, the event is settled with a warning: not having set one is a choice, and thousands of dead
+    letters would hide those that need an operator.
     """
     settings, event_id = outgoing.settings, outgoing.delivery.message.id
     if not settings.email_stock_alerts_to:
@@ -102,7 +102,7 @@ async def send_stock_alert(
     except (Ambiguous, Held):
         raise  # it may have arrived: the window stays closed to others, and open to this event's next attempt
     except Exception:
-        await throttle.release()  # nothing was sent; keeping the claim could keep everybody in the dark for hours
+        await throttle.release()  # nothing was sent; keeping the claim could suppress this alert for hours
         raise
 
 
@@ -138,7 +138,7 @@ async def send_stock_alerts(event: StockAlertsDue, outgoing: OutgoingMail = Depe
 async def send_report_ready(
     event: ReportGenerated, outgoing: OutgoingMail = Depends(outgoing_mail), links: FileLinks = Shared(open_file_links)
 ) -> list[EmailRefused]:
-    """Tells the person who asked for a report where to fetch it."""
+    """Mails the requester of a report where to fetch it."""
     link = await link_to_file(links, outgoing, "reports", event.file, event.file_name, event.business_id, event.url)
     return await outgoing.send("report_ready", (event.user_email,), report=event.title or event.report_id, link=link)
 
@@ -147,7 +147,7 @@ async def send_report_ready(
 async def send_report_failed(
     event: ReportFailed, outgoing: OutgoingMail = Depends(outgoing_mail)
 ) -> list[EmailRefused]:
-    """Tells the person who asked for a report why there is none."""
+    """Mails the requester of a report why there is none."""
     kind, link = event.report_type.replace("-", " "), outgoing.settings.link(f"/businesses/{event.business_id}/reports")
     values = {"kind": kind, "problem": event.problem or "no reason was given", "link": link}
     return await outgoing.send("report_failed", (event.user_email,), **values)
@@ -159,7 +159,7 @@ async def send_import_done(
     outgoing: OutgoingMail = Depends(outgoing_mail),
     links: FileLinks = Shared(open_file_links),
 ) -> list[EmailRefused]:
-    """Tells the person who has sent a file what was imported of it, and where the rest is named."""
+    """Mails the sender of a file what was imported of it, and where the rest is named."""
     if event.user_email is None:
         return []
     report = await link_to_errors(links, outgoing, event)
@@ -185,7 +185,7 @@ async def send_import_failed(
     outgoing: OutgoingMail = Depends(outgoing_mail),
     links: FileLinks = Shared(open_file_links),
 ) -> list[EmailRefused]:
-    """Tells the person who has sent a file why nothing of it was imported."""
+    """Mails the sender of a file why nothing of it was imported."""
     if event.user_email is None:
         return []
     report = await link_to_errors(links, outgoing, event)
@@ -239,7 +239,7 @@ async def send_export_ready(
     outgoing: OutgoingMail = Depends(outgoing_mail),
     links: FileLinks = Shared(open_file_links),
 ) -> list[EmailRefused]:
-    """Tells the person who asked for an export where to fetch it."""
+    """Mails the requester of an export where to fetch it."""
     if event.user_email is None:
         return []
     return await outgoing.send(
@@ -258,17 +258,17 @@ async def send_daily_digest(
     outgoing: OutgoingMail = Depends(outgoing_mail),
     database: Database = Shared(open_business),
 ) -> list[Event]:
-    """Tells a business' people (`EMAIL_DIGEST_TO`) how a day was: once, however many events ask for it.
+    """Mails a business' recipients (`EMAIL_DIGEST_TO`) the figures of a day: once, however many events ask for it.
 
-    An event that names no business becomes one for each that has somebody to tell.
+    An event that names no business becomes one for each that has recipients.
     """
     from processors.email.digest import Digest, zones_of_businesses
 
     settings = outgoing.settings
     if event.business_id is None:
         numbers = await zones_of_businesses(database.engine)
-        told = [number for number in numbers if settings.digest_recipients(number)]
-        return [DailyDigestDue(day=event.day, business_id=number) for number in told]
+        with_recipients = [number for number in numbers if settings.digest_recipients(number)]
+        return [DailyDigestDue(day=event.day, business_id=number) for number in with_recipients]
     recipients = settings.digest_recipients(event.business_id)
     if not recipients:
         event_id = outgoing.delivery.message.id

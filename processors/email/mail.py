@@ -30,7 +30,7 @@ _BOUNDARY: Final = b"=_bord"  # quoted-printable text has no `=_`
 
 @dataclass(frozen=True, slots=True)
 class Mail:
-    """A mail ready to be handed over: the bytes, and the envelope they travel in.
+    """A mail ready to be sent: the bytes, and the envelope they travel in.
 
     `utf8` says that a recipient's address needs a server with SMTPUTF8 (RFC 6531).
     """

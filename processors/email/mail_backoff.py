@@ -27,7 +27,7 @@ class Deferred(Retry):
 
 
 class Ambiguous(Retry):
-    """The mail was handed over and no reply came: it may or may not have been sent.
+    """The mail was sent and no reply came: the server may or may not have it.
 
     Unless `EMAIL_AMBIGUOUS` is `hold`, it is sent again with the same Message-ID (at-least-once): two copies are a
     smaller harm than none, and mail systems that look at the Message-ID drop the second. It counts as an attempt, so
@@ -42,7 +42,8 @@ class MailBackoff(Backoff):
     """The retry policy of mails: `deferred` for `Deferred`, the other fields for every other error.
 
     All count as attempts. An error after attempts that `deferred` alone allowed is tried again as one of those: a mail
-    that was refused for hours is not given up for one lost connection to Redis. `Ambiguous` counts its own kind only.
+    that was refused for hours is not dead-lettered for one lost connection to Redis. `Ambiguous` counts its own kind
+    only.
     """
 
     # RFC 5321, 4.5.4.1, wants tries over days. The first ones are closer together than its half an hour: greylisting
@@ -52,7 +53,7 @@ class MailBackoff(Backoff):
     def next_delay(
         self, failures: int, error: BaseException, random: Callable[[], float] = random_module.random
     ) -> float | None:
-        """Seconds until the next try, or None to give up."""
+        """Seconds until the next try, or None when there is none left."""
         if not isinstance(error, Deferred):
             if isinstance(error, Ambiguous):
                 return super().next_delay(error.tries, error, random)

@@ -60,10 +60,10 @@ class Sent(NamedTuple):
 
 @dataclass(slots=True)
 class _Progress:
-    """How far a transaction got: the last reply's code, and whether content was handed over."""
+    """How far a transaction got: the last reply's code, and whether content was sent."""
 
     code: int = 0
-    handed_over: bool = False
+    content_sent: bool = False
 
 
 class Mailer:
@@ -76,7 +76,7 @@ class Mailer:
     async def send(
         self, mail: Mail, marker: SendMarker | None = None, *, event_id: str = "", reached: frozenset[str] = frozenset()
     ) -> Sent:
-        """Sends a mail to its recipients; returns when the server has taken responsibility for it. A `marker` is told
+        """Sends a mail to its recipients; returns when the server has taken responsibility for it. A `marker` notes
         how far it got; `event_id` is for the log. Those it has `reached` in an earlier try are left out.
 
         Raises `Deferred` (a `Retry`) for a 4xx reply, `DeadLetter` for a 5xx reply, `Ambiguous` (a `Retry`) when the
@@ -138,7 +138,7 @@ class Mailer:
             async with asyncio.timeout(self.settings.email_smtp_timeout), self.connections.slots:
                 client = await self._begin(mail, progress)
                 try:
-                    sent = await self._hand_over(client, mail, recipients, progress, marker)
+                    sent = await self._transmit(client, mail, recipients, progress, marker)
                 except (SMTPResponseException, Taken):
                     await self._reset(client)
                     raise
@@ -151,12 +151,12 @@ class Mailer:
             raise
         except SMTPResponseException as reply:
             progress.code = reply.code
-            if progress.handed_over and marker is not None:
+            if progress.content_sent and marker is not None:
                 await marker.undo()
             raise judge(reply.code, reply.message) from None
         except (SMTPException, OSError) as error:  # lost connections and timeouts are both
             progress.code = 0
-            if progress.handed_over:
+            if progress.content_sent:
                 raise Ambiguous(f"no reply after the content: {type(error).__name__}") from None
             raise Unavailable("smtp", f"the mail server went silent: {type(error).__name__}") from None
         log.info("mail.sent", message_id=mail.message_id, accepted=sent.accepted, refused=len(sent.refused))
@@ -166,7 +166,7 @@ class Mailer:
         """Finds a connection on which the server accepts MAIL FROM.
 
         Servers close idle connections, some with a 421 that is only seen now, some without a word. That is no
-        failure of anybody: the next connection is tried, at last a new one, and no attempt is lost.
+        failed attempt: the next connection is tried, at last a new one, and no attempt is lost.
         """
         while True:
             client, new = await self.connections.take()
@@ -199,7 +199,7 @@ class Mailer:
                 progress.code = reply.code
                 return client
 
-    async def _hand_over(
+    async def _transmit(
         self,
         client: SMTP,
         mail: Mail,
@@ -218,8 +218,8 @@ class Mailer:
             raise AllRefused(tuple(refused))
         if marker is not None:
             await marker.begin()
-        # Set before the call: it sends DATA and the content in one, and a loss on the way cannot be told apart.
-        progress.handed_over = True
+        # Set before the call: it sends DATA and the content in one, and a loss of either looks the same.
+        progress.content_sent = True
         reply = await client.data(mail.content, timeout=None)
         progress.code = reply.code
         if marker is not None:

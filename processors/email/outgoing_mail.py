@@ -19,7 +19,7 @@ from streams import CurrentDelivery, CurrentStreams, Delivery, Shared, Streams
 
 _FOR_GOOD: Final = 500  # and above: RFC 5321, 4.2.1
 
-Fate = Literal["not sent", "unknown", "sent"]
+MailOutcome = Literal["not sent", "unknown", "sent"]
 
 log = structlog.get_logger(__name__)
 
@@ -31,7 +31,7 @@ class OutgoingMail:
         self.settings = mailer.settings
         self.delivery = delivery
         self.streams = streams
-        self.fate: Fate = "not sent"
+        self.outcome: MailOutcome = "not sent"
         self._mailer = mailer
 
     async def send(
@@ -60,16 +60,16 @@ class OutgoingMail:
     async def _send(self, mail: Mail, *, once: bool) -> list[EmailRefused]:
         template, event_id = mail.template, self.delivery.message.id
         holds = self.settings.email_ambiguous == "hold"
-        have = AcceptedRecipients(self.streams.redis, self.streams.keys, mail.message_id, turn=self.delivery.replays)
+        have = AcceptedRecipients(self.streams.redis, self.streams.keys, mail.message_id, replays=self.delivery.replays)
         # At a first try there is nothing to know, but of a mail that other events may have begun.
         reached = await have.of(mail.recipients) if once or self.delivery.failures else frozenset()
         if not holds and not once:  # a second copy is allowed: nothing to ask, nothing to remember
-            sent = await self._hand_over(mail, None, reached)
+            sent = await self._transmit(mail, None, reached)
             if later := self._later(mail, sent):
                 await have.add(sent.reached)
                 raise later
             return _refusals(template, mail.message_id, sent.refused)
-        marker = SendMarker(self.streams.redis, self.streams.keys, mail.message_id, turn=self.delivery.replays)
+        marker = SendMarker(self.streams.redis, self.streams.keys, mail.message_id, replays=self.delivery.replays)
         known = await marker.known()
         if known == "sent":
             log.info("mail.already_sent", event_id=event_id, message_id=mail.message_id)
@@ -77,7 +77,7 @@ class OutgoingMail:
         if known == "begun" and holds:
             raise Held(mail.message_id, "its process ended before the server's reply, or another one is at it")
         try:
-            sent = await self._hand_over(mail, marker, reached)
+            sent = await self._transmit(mail, marker, reached)
         except (Ambiguous, Taken) as unknown:
             why = str(unknown)
             raise (Held(mail.message_id, why) if holds else Ambiguous(why)) from None
@@ -87,16 +87,16 @@ class OutgoingMail:
             raise later
         return _refusals(template, mail.message_id, sent.refused)
 
-    async def _hand_over(self, mail: Mail, marker: SendMarker | None, reached: frozenset[str]) -> Sent:
-        self.fate = "unknown"
+    async def _transmit(self, mail: Mail, marker: SendMarker | None, reached: frozenset[str]) -> Sent:
+        self.outcome = "unknown"
         try:
             sent = await self._mailer.send(mail, marker, event_id=self.delivery.message.id, reached=reached)
         except Ambiguous:
             raise
         except Exception:
-            self.fate = "not sent"
+            self.outcome = "not sent"
             raise
-        self.fate = "sent" if sent.accepted else "not sent"
+        self.outcome = "sent" if sent.accepted else "not sent"
         return sent
 
     def _later(self, mail: Mail, sent: Sent) -> Deferred | None:

@@ -32,10 +32,10 @@ async def send_reset(event: PasswordResetRequested, outgoing: OutgoingMail) -> l
             until=f"{token.until.day} {token.until:%B %Y, %H:%M} UTC",
         )
     except Exception as error:
-        if outgoing.fate == "not sent":
+        if outgoing.outcome == "not sent":
             await not_mailed(redis, keys, event.reset_id, token)
         if isinstance(error, Deferred):
             raise Deferred(str(error), until=token.until) from None
         raise
-    await (mailed if outgoing.fate == "sent" else not_mailed)(redis, keys, event.reset_id, token)
+    await (mailed if outgoing.outcome == "sent" else not_mailed)(redis, keys, event.reset_id, token)
     return refused

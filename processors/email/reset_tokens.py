@@ -8,8 +8,8 @@ holds, for each reset, two keys under `own:email:reset:<hash of reset_id>`:
 - `:tokens`, the SHA-256 of the token in the newest mail, and of the one in a mail that is on its way. A token has 256
   random bits, so a plain hash is enough: there is nothing to guess.
 
-A mail may fail, or be held, after its token was made. So a new token works beside the earlier ones until it is known
-what became of its mail: `mailed` ends the earlier ones, `not_mailed` the new one.
+A mail may fail, or be held, after its token was made. So a new token works beside the earlier ones until the outcome
+of its mail is known: `mailed` ends the earlier ones, `not_mailed` the new one.
 
 A `reset_id` is no secret: it stands in streams, logs and links. Without the first key, an event with the same
 `reset_id` and another address would send a working token there.
@@ -97,8 +97,8 @@ async def verify(redis: Redis, keys: Keys, reset_id: str, token: str, *, email: 
     """Says whether `token` is the one mailed for `reset_id`, and uses the reset up: True for one of all callers.
 
     The application calls it when the person has chosen a new password, with the address of the account that it is
-    about to change: a token that was mailed to another address is refused. A wrong token uses nothing up, or whoever
-    knows a `reset_id` could spoil the reset of somebody else.
+    about to change: a token that was mailed to another address is refused. A wrong token uses nothing up, or a
+    stranger with a `reset_id` could spoil another person's reset.
     """
     client: Any = redis
     binding, place = _keys(keys, reset_id)

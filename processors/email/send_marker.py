@@ -1,7 +1,7 @@
-"""SendMarker: what Redis remembers of one mail, so that it is not sent a second time where nobody asked for that.
+"""SendMarker: the mark in Redis of one mail, so that it is not sent a second time unless a replay asks for it.
 
 A mail cannot be taken back, and its server keeps no promise to see a second copy. So before the content goes out a mark
-says that it does, and after the server's reply another one says that it has it. Whoever comes later, also after a
+says that it does, and after the server's reply another one says that it has it. A later process, also after a
 SIGKILL, finds one of the two.
 """
 
@@ -28,38 +28,38 @@ return 1
 
 
 class Taken(Exception):
-    """Somebody else has begun to hand the same mail over, a moment ago."""
+    """Another process has begun to send the same mail, a moment ago."""
 
 
 class SendMarker:
     """The mark of one mail, by its Message-ID (hashed, its left half may be a stranger's).
 
-    `turn` counts the replays of its event. A mark of another turn says nothing: who replays a mail wants it sent.
+    `replays` counts those of its event. A mark with another count says nothing: a replayed mail is to be sent.
     """
 
-    def __init__(self, redis: Redis, keys: Keys, message_id: str, *, turn: int) -> None:
+    def __init__(self, redis: Redis, keys: Keys, message_id: str, *, replays: int) -> None:
         self._redis: Any = redis
         self._key = keys.own("email", "mail", sha256(message_id.encode()).hexdigest())
-        self._turn = turn
+        self._replays = replays
         self._found = ""
 
     async def known(self) -> Known:
         """What is known of it: nothing, that its content was on its way, or that the server has it."""
         self._found = (await self._redis.get(self._key) or b"").decode()
-        word, _, turn = self._found.partition(" ")
-        if turn != str(self._turn):
+        word, _, replays = self._found.partition(" ")
+        if replays != str(self._replays):
             return ""
         return "sent" if word == "sent" else "begun"
 
     async def begin(self) -> None:
         """Says that the content goes out now. Raises `Taken` when another process has said so since `known`."""
-        begun = f"begun {self._turn}"
+        begun = f"begun {self._replays}"
         if not await self._redis.eval(_BEGIN, 1, self._key, self._found, begun, _KEPT):
             raise Taken("another process is sending it")
 
     async def end(self) -> None:
         """Says that the server has it."""
-        await self._redis.set(self._key, f"sent {self._turn}", px=_KEPT)
+        await self._redis.set(self._key, f"sent {self._replays}", px=_KEPT)
 
     async def undo(self) -> None:
         """Says that the server has refused it: nothing was sent."""

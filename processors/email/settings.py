@@ -28,7 +28,7 @@ _LOOPBACK: Final = {"localhost", "127.0.0.1", "::1"}
 
 
 class Server(NamedTuple):
-    """Where mail is handed over, and how. `password` is a secret: never log a whole Server."""
+    """The mail server, and how to connect to it. `password` is a secret: never log a whole Server."""
 
     host: str
     port: int
@@ -58,8 +58,8 @@ class EmailSettings(EnvironmentSettings):
     # Seconds one mail may take in all, waiting for a connection included; below the handlers' own timeout.
     email_smtp_timeout: float = Field(60.0, gt=0, le=80)
 
-    # What becomes of a mail whose content was handed over and whose reply was lost, or whose process died before the
-    # reply: it is sent again with the same Message-ID, or it is held as a dead letter until somebody replays it.
+    # The outcome of a mail whose content was sent and whose reply was lost, or whose process died before the reply:
+    # it is sent again with the same Message-ID, or it is held as a dead letter until an operator replays it.
     email_ambiguous: WhenAmbiguous = "resend"
     # When a mail that the server has refused for now (4xx) is tried again: after so many seconds, which double from one
     # try to the next up to the longest, and how many tries there are in all.
@@ -70,12 +70,13 @@ class EmailSettings(EnvironmentSettings):
 
     # The sender, "Name <address>" or an address; its domain is also the right side of every Message-ID.
     email_from: str = "Planning Bord <no-reply@planning-bord.example>"
-    # Who is told about low stock, comma separated. Nobody by default: then such an event is settled with a warning.
+    # The recipients of alerts about low stock, comma separated. None by default: then such an event is settled with a
+    # warning.
     email_stock_alerts_to: CommaSeparated[tuple[EmailStr, ...]] = ()
     # Seconds for which alerts of one business are gathered, so that many become one mail; 0: each goes out at once.
     email_stock_gather: float = Field(30.0, ge=0, le=3600)
     email_stock_window: int = Field(6 * 3600, ge=1)  # seconds in which one SKU of one business is mailed about once
-    # Who is told once a day how yesterday was, comma separated: an address for every business, 7=address for one.
+    # The recipients of the daily digest, comma separated: an address for every business, 7=address for one.
     email_digest_to: CommaSeparated[tuple[str, ...]] = ()
     email_digest_cron: str = "0 7 * * *"  # when
     # In which time zone that is; empty: in each business' own. The day of a digest is the business' own in any case.
@@ -106,7 +107,7 @@ class EmailSettings(EnvironmentSettings):
         return self
 
     def server(self) -> Server:
-        """Reads `SMTP_URL`; raises `ValueError` when it cannot be meant."""
+        """Reads `SMTP_URL`; raises `ValueError` when it is invalid."""
         parts = urlsplit(self.smtp_url.get_secret_value())
         if parts.scheme not in _SCHEMES:
             raise ValueError("SMTP_URL must begin with smtp://, smtp+starttls:// or smtps://")

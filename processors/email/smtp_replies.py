@@ -16,7 +16,7 @@ _LOGIN_WANTED: Final = frozenset({530, 534, 535, 538})
 
 
 class Held(DeadLetter):
-    """The same where `EMAIL_AMBIGUOUS` is `hold`: it is not sent again before somebody has looked, and replays it."""
+    """The same where `EMAIL_AMBIGUOUS` is `hold`: it is not sent again until an operator replays it."""
 
     def __init__(self, message_id: str, why: str) -> None:
         super().__init__(

@@ -47,7 +47,7 @@ _CRASHES: Final = 5
 """Processes that an export may cost. An import may cost more, as each has left it further on; an export begins anew."""
 
 # Few at once: each holds a chunk in memory and keeps a core busy. Many deliveries, because each dead process has left
-# the import further on than it found it; one that gets no further is given up in import_record.begin. Ordered,
+# the import further on than it found it; one that gets no further fails in import_record.begin. Ordered,
 # because a later file corrects an earlier one; uploads without a key wait for each other in import_record.begin.
 file = Processor("file", concurrency=2, deliveries=100, ordered=True)
 """The file processor: consumer group `file`. Run it with `python -m processors.file`."""
@@ -73,18 +73,18 @@ async def import_inventory(
 
 
 @file.on_dead_letter(InventoryImportUploaded)
-async def give_up_import(
+async def fail_import(
     event: InventoryImportUploaded,
     letter: DeadLettered,
     database: Database = Shared(open_database),
     delivery: Delivery = CurrentDelivery(),
 ) -> InventoryImportFailed | None:
-    """Notes that an import was given up for a reason that is not the file's; a mail to the sender follows."""
+    """Notes that an import was dead-lettered for a reason that is not the file's; a mail to the sender follows."""
     if letter.error.startswith(f"{Retry.__name__}: "):
-        return None  # another process is at work: what it does is not given up here
+        return None  # another process is at work: its import is not ended here
     event_id, reason = delivery.message.id, reason_of(delivery, letter)
     record = await noted(
-        in_transaction(database.engine, lambda connection: import_record.give_up(connection, event_id, reason))
+        in_transaction(database.engine, lambda connection: import_record.fail(connection, event_id, reason))
     )
     return InventoryImportFailed(
         business_id=event.business_id,
@@ -160,7 +160,7 @@ async def export_inventory(
 
 
 @file.on_dead_letter(InventoryExportRequested)
-async def give_up_export(
+async def fail_export(
     event: InventoryExportRequested,
     letter: DeadLettered,
     database: Database = Shared(open_database),

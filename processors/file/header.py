@@ -257,7 +257,7 @@ def _listed(cells: Sequence[str]) -> str:
 
 
 def missing(header: Header) -> str:
-    """What to tell somebody whose file lacks a column."""
+    """The problem of a file that lacks a column, for its sender."""
     if header.question:
         return header.question
     lacks = [name for name in REQUIRED if name not in header.columns or (name == "quantity" and not header.quantities)]

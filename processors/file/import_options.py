@@ -39,7 +39,7 @@ class ImportOptions:
     def of(
         cls, event: InventoryImportUploaded, remembered: Mapping[str, Mapping[str, Any]] | None = None
     ) -> ImportOptions:
-        """What an event says. Raises `FileRefused` for what cannot be meant."""
+        """What an event says. Raises `FileRefused` for what is invalid."""
         return cls.checked(
             encoding=event.encoding, decimal=event.decimal, sheet=event.sheet, map=event.mapping,
             location=event.location, blank_quantity=event.blank_quantity, remembered=remembered,

@@ -237,7 +237,7 @@ async def end(
     )  # fmt: skip
 
 
-async def give_up(connection: AsyncConnection, event_id: str, reason: str) -> ImportRecord | None:
+async def fail(connection: AsyncConnection, event_id: str, reason: str) -> ImportRecord | None:
     """Notes that the import of an event failed for a reason that is not its file's; another try begins where it was."""
     mine = (imports.c.event_id == event_id[:128]) & imports.c.status.not_in(OVER)
     row = (await connection.execute(select(imports).where(mine))).one_or_none()

@@ -1,4 +1,4 @@
-"""FileRefused: a file that is not what it should be. The message is for whoever sent it."""
+"""FileRefused: a file that is not what it should be. The message is for its sender."""
 
 from __future__ import annotations
 

@@ -40,7 +40,7 @@ _NEW: Final = """
         SELECT p.id FROM products p WHERE p.business_id = :business AND p.sku = import_rows.sku)
     WHERE product_id IS NULL AND name IS NOT NULL AND quantity IS NOT NULL
 """
-# In the order of the products, as everybody who changes stock locks them: no two wait for each other.
+# In the order of the products, as every process that changes stock locks them: no two wait for each other.
 _LOCKED: Final = """
     SELECT COUNT(*) FROM (
         SELECT 1 FROM stock_levels l WHERE l.product_id IN (SELECT product_id FROM import_rows)
@@ -62,7 +62,7 @@ _CHANGED: Final = """
     FROM import_rows r WHERE stock_levels.product_id = r.product_id AND r.quantity IS NOT NULL AND (
         stock_levels.quantity <> r.quantity OR stock_levels.uploaded IS NULL OR stock_levels.uploaded < :uploaded)
 """
-# Not ON CONFLICT: had somebody made the level just now, the movement above would be wrong. All is done again then.
+# Not ON CONFLICT: had another transaction just made the level, the movement above would be wrong. All is done again.
 _OPENED: Final = """
     INSERT INTO stock_levels (product_id, quantity, version, uploaded, updated_at)
     SELECT r.product_id, r.quantity, 1, :uploaded, :now FROM import_rows r
@@ -90,7 +90,7 @@ _TYPES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What became of checked rows: how many made a product, how many changed one, and the lines that could not be
+    """The outcome of checked rows: how many made a product, how many changed one, and the lines that could not be
     written, because their product is not there and they do not say what it is called.
     """
 

@@ -34,7 +34,7 @@ from processors.file.twice import Twice
 from processors.file.upload_source import UploadSource
 
 MOST_PROBLEMS: Final = 10_000
-"""Rows with something wrong that are looked for; a file with more is given up there."""
+"""Rows with something wrong that are looked for; a file with more is refused there."""
 
 _READ_AT_ONCE: Final = 20_000  # rows: fewer at a time would take polars longer
 _SHEET_ROWS_AT_ONCE: Final = 5_000
@@ -210,7 +210,7 @@ class _Pass:
         return check
 
     def _refuse_flags(self) -> None:
-        """Raises `FileRefused` for a column of which nobody can say whether it counts, or says yes and no."""
+        """Raises `FileRefused` for a column that may hold counts, or yes and no."""
         name = self._made.dialect.column_name("quantity")
         if not self._is_mapped and self._made.rows > 1 and not self._is_counted and may_be_flag(name):
             raise FileRefused(

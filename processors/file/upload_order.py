@@ -21,7 +21,7 @@ ORDER_BITS: Final = 20
 """Of a place among uploads: what is below the millisecond."""
 
 _WAITED_FOR: Final = timedelta(minutes=5)  # by later imports of the business: after it, no process is at it any more
-_TURN_AFTER: Final = 1.0  # seconds
+_LOOK_AGAIN_AFTER: Final = 1.0  # seconds
 
 
 async def wait_for_earlier(connection: AsyncConnection, business_id: int, uploaded: int, but: Sequence[str]) -> None:
@@ -38,7 +38,7 @@ async def wait_for_earlier(connection: AsyncConnection, business_id: int, upload
         imports.c.id.not_in(but),
     )
     if await connection.scalar(earlier.limit(1)) is not None:
-        raise Snooze(_TURN_AFTER, "a file that the business has uploaded before is imported first")
+        raise Snooze(_LOOK_AGAIN_AFTER, "a file that the business has uploaded before is imported first")
 
 
 def place_among_uploads(origin: str) -> int:

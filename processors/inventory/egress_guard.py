@@ -1,7 +1,7 @@
 """EgressGuard: lets requests go to listed hosts only, and only to the address that was checked.
 
-A host name is somebody else's to point where they like, and a redirect is a supplier's word: without this, whoever
-controls either could read what only this machine can reach.
+The owner of a host name may point it anywhere, and a redirect is a supplier's word: without this, either could read
+what only this machine can reach.
 """
 
 from __future__ import annotations

@@ -61,7 +61,7 @@ async def update_in_bulk(
 
 @inventory.on(StockCheckDue)
 async def check(event: StockCheckDue, session: AsyncSession = CurrentTransaction()) -> list[Event]:
-    """Tells of stock below its threshold that nobody was told of. A second check finds nothing."""
+    """Publishes an alert for stock below its threshold that has none yet. A second check finds nothing."""
     noted = await check_stock(session, event.business_id, most=_CHECKED_AT_ONCE)
     log.info("stock.checked", fallen=len(noted.fallen), rearmed=noted.rearmed)
     return [*noted.fallen, event] if noted.more else [*noted.fallen]
@@ -105,7 +105,7 @@ async def take(
 
 
 @inventory.on_dead_letter(InventorySyncRequested)
-async def give_up_beginning(
+async def fail_beginning(
     event: InventorySyncRequested, letter: DeadLettered, delivery: Delivery = CurrentDelivery()
 ) -> InventorySyncFailed:
     """Says that a sync did not begin."""
@@ -120,7 +120,7 @@ async def give_up_beginning(
 
 
 @inventory.on_dead_letter(InventorySyncPageDue)
-async def give_up_sync(
+async def fail_sync(
     event: InventorySyncPageDue,
     letter: DeadLettered,
     database: Database = Shared(open_database),

@@ -27,7 +27,7 @@ _fetched: ContextVar[Fetched] = ContextVar("fetched_page")
 
 class PageTransaction:
     """The inbox for `InventorySyncPageDue`. Within a transaction the wait for a supplier would hold a connection and,
-    on SQLite, everybody else's writes.
+    on SQLite, the writes of all others.
     """
 
     async def run(self, delivery: Delivery, handle: Handle) -> Sequence[Message]:

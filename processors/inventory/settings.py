@@ -59,7 +59,7 @@ class InventorySettings(EnvironmentSettings):
         return self
 
     def access(self) -> dict[str, Access]:
-        """The suppliers' systems by name; raises `ValueError` when one cannot be meant."""
+        """The suppliers' systems by name; raises `ValueError` when one is invalid."""
         tokens = dict(_named(_TOKENS, comma_separated(self.inventory_supplier_tokens.get_secret_value())))
         found: dict[str, Access] = {}
         for name, url in _named("INVENTORY_SUPPLIERS", self.inventory_suppliers):

@@ -41,7 +41,7 @@ class Suppliers:
             max_redirects=_REDIRECTS,
             trust_env=False,
             timeout=settings.inventory_page_timeout,
-            # Compressed, a megabyte could become a gigabyte before anybody has counted.
+            # Compressed, a megabyte could become a gigabyte before it is counted.
             headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "planning-bord"},
         )
 

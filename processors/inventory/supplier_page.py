@@ -132,7 +132,7 @@ def read_supplier_page(body: bytes, *, most: int, etag: str | None = None) -> Su
         if item.sku in items:
             twice.add(item.sku)
         items[item.sku] = item
-    refused += [StockRefused(sku=sku, reason="duplicate") for sku in sorted(twice)]  # which one is meant, nobody knows
+    refused += [StockRefused(sku=sku, reason="duplicate") for sku in sorted(twice)]  # which one is meant is unknown
     return SupplierPage(
         items=tuple(item for sku, item in items.items() if sku not in twice),
         refused=tuple(refused),
@@ -165,11 +165,11 @@ def in_words(error: ValidationError) -> str:
     parts = []
     for each in error.errors(include_url=False, include_context=True)[:3]:
         field = ".".join(str(part) for part in each["loc"] if isinstance(part, str))
-        parts.append(f"{field}: {_told(each)}")
+        parts.append(f"{field}: {_text_of(each)}")
     return "; ".join(parts)
 
 
-def _told(error: Any) -> str:
+def _text_of(error: Any) -> str:
     context = error.get("ctx", {})
     match error["type"]:
         case "missing":

@@ -166,9 +166,9 @@ class _Box:
                 end = x + half + 8
 
     def hints(self) -> Iterator[str]:
-        """What is told of a place that the pointer rests on."""
+        """The texts of the places that the pointer may rest on."""
         for at, label in enumerate(self._chart.labels):
-            told = "; ".join(
+            values = "; ".join(
                 f"{series.name}: {in_words(value, self._chart.kind, self._currency)}"
                 for series in self._chart.series
                 if (value := series.values[at]) is not None
@@ -177,7 +177,7 @@ class _Box:
             left, right = max(left, 0.0), min(right, self._right)
             yield (
                 f'<rect class="h" x="{left:.1f}" y="{self._top:.1f}" width="{right - left:.1f}" '
-                f'height="{self._bottom - self._top:.1f}"><title>{_text(f"{label} - {told}")}</title></rect>'
+                f'height="{self._bottom - self._top:.1f}"><title>{_text(f"{label} - {values}")}</title></rect>'
             )
 
 

@@ -18,8 +18,8 @@ TONES: dict[str, Tone] = {"in stock": "good", "low": "warning", "out": "bad"}
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One number that matters; `change` is a share more or less than before, `tone` how good it is. None is nothing to
-    tell: the mean of no sales.
+    """One number that matters; `change` is a share more or less than before, `tone` how good it is. None is no
+    figure: the mean of no sales.
     """
 
     label: str

@@ -55,7 +55,7 @@ _DAYS_AT_ONCE: Final = 7
 _ROWS_AT_ONCE: Final = 50_000
 _ROWS_OF_A_FILE: Final = 250_000
 
-Told = Callable[[int, int], Awaitable[None]]
+OnProgress = Callable[[int, int], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +71,9 @@ class Extract:
 
 
 async def extract(
-    engine: AsyncEngine, business_id: int, request: ReportRequest, directory: Path, told: Told
+    engine: AsyncEngine, business_id: int, request: ReportRequest, directory: Path, on_progress: OnProgress
 ) -> Extract:
-    """Reads it, in one transaction, into files in a directory. `told` hears how many days of how many are read.
+    """Reads it, in one transaction, into files in a directory. `on_progress` gets how many days of how many are read.
 
     Raises `ReportRefused` for a business that is not there, or has no products of the categories asked for;
     `Unavailable("database")`.
@@ -84,7 +84,7 @@ async def extract(
             connection = await connection.execution_options(**isolation)
             if engine.dialect.name == "sqlite":
                 await connection.exec_driver_sql("BEGIN")  # its driver begins none for what only reads
-            found = await _read(connection, business_id, request, directory, told)
+            found = await _read(connection, business_id, request, directory, on_progress)
             await connection.rollback()
             return found
     except (DBAPIError, TimeoutError, ConnectionError) as error:
@@ -94,7 +94,7 @@ async def extract(
 
 
 async def _read(
-    connection: AsyncConnection, business_id: int, request: ReportRequest, directory: Path, told: Told
+    connection: AsyncConnection, business_id: int, request: ReportRequest, directory: Path, on_progress: OnProgress
 ) -> Extract:  # fmt: skip
     business = (await connection.execute(select(businesses).where(businesses.c.id == business_id))).one_or_none()
     if business is None:
@@ -109,7 +109,7 @@ async def _read(
     sums = await _spool(
         directory / "sales",
         _SUMS,
-        _sales(connection, business_id, request.categories, request.sales_read, request.zone, told),
+        _sales(connection, business_id, request.categories, request.sales_read, request.zone, on_progress),
     )
     sold, refunds = (
         pl.col(f"{name}_high").cast(pl.Int128) * _LIMB + pl.col(f"{name}_low") for name in ("sold", "refunds")
@@ -144,12 +144,12 @@ async def _sales(
     categories: Sequence[str],
     period: Period,
     zone: ZoneInfo,
-    told: Told,
+    on_progress: OnProgress,
 ) -> AsyncGenerator[pl.DataFrame]:
     """Some days at a time, so that neither side ever sorts or holds much."""
     chosen = select(products.c.id).where(products.c.business_id == business_id, products.c.category.in_(categories))
     for at in range(0, period.days, _DAYS_AT_ONCE):
-        await told(at, period.days)
+        await on_progress(at, period.days)
         count = min(_DAYS_AT_ONCE, period.days - at)
         # The midnights are found here, for SQLite knows no zones. A day of 23 hours is a day between two of them.
         first = period.first + timedelta(days=at)
@@ -208,7 +208,7 @@ async def _spool(directory: Path, schema: dict[str, Any], frames: AsyncGenerator
         await asyncio.to_thread(pl.concat(held).write_parquet, directory / f"{files:06d}.parquet", compression="lz4")
         held, rows, files = [], 0, files + 1
 
-    # Closed here and now when it is called off: a cursor that is left to the garbage collector keeps its connection.
+    # Closed here and now when it is cancelled: a cursor that is left to the garbage collector keeps its connection.
     async with aclosing(frames):
         async for frame in frames:
             held.append(frame)

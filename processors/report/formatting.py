@@ -37,7 +37,7 @@ def in_words(value: Any, kind: Kind, currency: str = "") -> str:
 
 
 def in_short(value: float, kind: Kind, currency: str = "") -> str:
-    """The same in little room: `£1.2m`. From ten thousand on nobody reads the cents."""
+    """The same in little room: `£1.2m`. From ten thousand on the cents do not matter."""
     if kind not in ("money", "count"):
         return in_words(value, kind, currency)
     amount = abs(value / 100 if kind == "money" else value)

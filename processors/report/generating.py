@@ -156,13 +156,13 @@ async def _make(
     storages: Storages,
     progress: Progress,
 ) -> Row[Any]:
-    async def told(days: int, of: int) -> None:
+    async def on_progress(days: int, of: int) -> None:
         await progress.set(_SHARE_READ * days / of, 100, f"day {days} of {of}")
 
     # In the directory that TMPDIR names: what is read and what is written may be larger than memory should be.
     with TemporaryDirectory(prefix=PLACE) as place:
         directory = Path(place)
-        found = await extract(database.engine, event.business_id, request, directory, told)
+        found = await extract(database.engine, event.business_id, request, directory, on_progress)
         await progress.set(_SHARE_READ, 100, "adding up")
         made = directory / f"report.{event.format}"
         await _in_thread(partial(_write, found, request, event.format, made))
@@ -193,7 +193,7 @@ def _write(found: Extract, request: ReportRequest, format: ReportFormat, path: P
 
 
 async def _in_thread(work: Callable[[], _T]) -> _T:
-    """Runs it beside the event loop. Whoever calls it off waits for its end: it uses files that are removed then."""
+    """Runs it beside the event loop. A cancellation waits for its end: it uses files that are removed then."""
     working = asyncio.ensure_future(asyncio.to_thread(work))
     try:
         return await asyncio.shield(working)

@@ -51,7 +51,7 @@ async def generate_report(
 
 
 @report.on_dead_letter(ReportRequested)
-async def give_up(
+async def fail_report(
     event: ReportRequested,
     letter: DeadLettered,
     database: Database = Shared(open_database),

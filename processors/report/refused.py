@@ -1,4 +1,4 @@
-"""ReportRefused: a report that cannot be made of what there is. The message is for whoever asked for it."""
+"""ReportRefused: a report that cannot be made of what there is. The message is for its requester."""
 
 from __future__ import annotations
 

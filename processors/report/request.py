@@ -22,7 +22,7 @@ WEEKS: Final = 12
 TRIAL_WEEKS: Final = 4
 """And was tried on the last of them, with what was known before."""
 
-_USUAL: Final = 30  # days, when nobody says which
+_USUAL: Final = 30  # days, unless the request says which
 _LONGEST: Final = 3_660  # days: ten years
 
 

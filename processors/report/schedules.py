@@ -1,4 +1,4 @@
-"""The reports that nobody has to ask for: who is sent what, after a month and each morning.
+"""The reports that are made by schedule: their requests, after a month and each morning.
 
 Both happen at an hour of the business' own time zone: a month has ended where the shop is, or it has not. So their
 schedules run every hour, and send what is due then.
@@ -86,7 +86,7 @@ async def _where(
     for business, name in found:
         try:
             zone = zone_named(name)
-        except StreamsError as error:  # written by another program; the other businesses are told all the same
+        except StreamsError as error:  # written by another program; the other businesses get theirs all the same
             log.error("report.no_time_zone", business_id=business, error=str(error))
             continue
         if by_hand or due(at.astimezone(zone)):

@@ -120,7 +120,7 @@ def _forecast(goods: pl.LazyFrame, request: ReportRequest) -> pl.LazyFrame:
             order=(needed + spare - pl.col("quantity")).ceil().clip(0).cast(pl.Int128),
             risk=((needed - pl.col("quantity")).clip(0) * pl.col("price")).round().cast(pl.Int128),
         )
-        # What is gone has no last day, and nobody plans for a day in ten years.
+        # What is gone has no last day, and a day in ten years is no plan.
         .with_columns(
             until=pl.when(pl.col("cover").is_between(0, 3_650, closed="none")).then(
                 pl.lit(request.at.date()) + pl.duration(days=pl.col("cover").clip(0, 3_650).floor().cast(pl.Int64))

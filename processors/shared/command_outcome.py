@@ -1,4 +1,4 @@
-"""show_published: what becomes of an event that a command has published, for `--wait`."""
+"""show_published: the outcome of an event that a command has published, for `--wait`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the requester hears of an event that was given up: the reason in words, and a note in the database."""
+"""The notice of an event that was dead-lettered, for its requester: the reason in words, and a note in the database."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _LONGEST: Final = 400  # characters
 
 
 def reason_of(delivery: Delivery, letter: DeadLettered) -> str:
-    """Why it was given up, for the requester. What went wrong in the code is for the operator, and may quote data."""
+    """Why it was dead-lettered, for the requester. An error of the code is for the operator, and may quote data."""
     what, _, why = letter.error.partition(": ")
     if letter.reason == "rejected" or what == Retry.__name__:  # words of our own
         return (why or letter.error)[:_LONGEST]

@@ -1,4 +1,4 @@
-"""Recipients: who is told about which business, as settings write it: `ada@example.com,7=grace@example.com`."""
+"""Recipients: the addresses to mail about a business, as settings write them: `ada@example.com,7=grace@example.com`."""
 
 from __future__ import annotations
 
@@ -32,6 +32,6 @@ def recipient(text: str, variable: str) -> tuple[int | None, str]:
 
 
 def recipients_of(business_id: int, entries: Sequence[str], variable: str) -> tuple[str, ...]:
-    """Who is told about a business, each once."""
+    """The recipients of mails about a business, each once."""
     named = (recipient(text, variable) for text in entries)
     return tuple(dict.fromkeys(address for only, address in named if only in (None, business_id)))

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_LONGEST_NAME: Final = 80  # characters of a person's name; what is longer is a message to somebody
+_LONGEST_NAME: Final = 80  # characters of a person's name; what is longer is a message, not a name
 
 # What ends a line, or looks like a gap. Before the rule for controls, which has them too.
 _GAPS: Final = re.compile("[\t\n\x0b\x0c\r\x1c-\x1f\x85\u2028\u2029]+")
@@ -53,7 +53,7 @@ def text_shown(text: str) -> Shown:
 
 
 def name_shown(text: str) -> Shown:
-    """A name that anybody may have typed: likewise, in one line of at most 80 characters."""
+    """A name from an untrusted person: likewise, in one line of at most 80 characters."""
     name = " ".join(shown(text).split())
     if len(name) > _LONGEST_NAME:
         name = f"{name[: _LONGEST_NAME - 1].rstrip()}\u2026"

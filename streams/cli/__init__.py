@@ -15,7 +15,7 @@ from streams.errors import MissingExtra, extra
 
 def main() -> NoReturn:
     """Runs the command line and exits: 0 ok, 1 failure, 2 wrong usage, 78 Redis refuses or must not be used,
-    130 interrupted, 141 when nobody reads the output any more.
+    130 interrupted, 141 when the reader of the output is gone.
     """
     try:
         with extra("cli", for_="streams"):

@@ -1,7 +1,7 @@
 """Commands: what `streams` can do, its own commands and those of installed packages.
 
 A package adds a command with an entry point of the group `streams.commands` (name -> a typer command function or a
-`typer.Typer`). It is imported when it is called, not before: a slow or broken package is nobody else's trouble.
+`typer.Typer`). It is imported when it is called, not before: a slow or broken package does not affect other commands.
 """
 
 from __future__ import annotations

@@ -66,7 +66,7 @@ def make_event(model: type[Event], data: dict[str, Any], fields: dict[str, str])
         # By the names that travel: an alias is for those who make the event in Python.
         return model.model_validate_json(to_json(values), extra="forbid", by_alias=False, by_name=True)
     except ValidationError as error:
-        raise Usage(f"{model.type}: {_told(model, error)}") from None
+        raise Usage(f"{model.type}: {_problems_of(model, error)}") from None
     except PydanticSerializationError:  # text that is no UTF-8
         raise Usage(f"{model.type}: the fields must be UTF-8") from None
 
@@ -94,26 +94,26 @@ def _adapter(model: type[Event], name: str) -> TypeAdapter[Any]:
     return TypeAdapter(model.model_fields[name].annotation or Any)
 
 
-def _told(model: type[Event], error: ValidationError) -> str:
+def _problems_of(model: type[Event], error: ValidationError) -> str:
     from streams.events.privacy import PII, Secret, marked_fields
 
     private = marked_fields(model, PII) | marked_fields(model, Secret)
-    told = []
+    problems = []
     for problem in error.errors(include_url=False, include_context=False, include_input=False):
         name = str(problem["loc"][0]) if problem["loc"] else "data"
         where = ".".join(map(str, problem["loc"])) or "data"
         if problem["type"] == "missing":
-            told.append(f"{where} is missing")
+            problems.append(f"{where} is missing")
         elif problem["type"] == "extra_forbidden":
             close = _named_by(model, name)
             hint = f"did you mean {close[0]}?" if close else meant(name, model.model_fields, "")
-            told.append(f"{where} is no field of it" + (f" ({hint})" if hint else ""))
+            problems.append(f"{where} is no field of it" + (f" ({hint})" if hint else ""))
         elif name in private and problem["type"] == "value_error":
-            told.append(f"{where} is not valid")  # the message may quote the value
+            problems.append(f"{where} is not valid")  # the message may quote the value
         else:
             message = problem["msg"].removeprefix("Value error, ")
-            told.append(f"{where}: {message[:1].lower()}{message[1:]}")
-    return "; ".join(told)
+            problems.append(f"{where}: {message[:1].lower()}{message[1:]}")
+    return "; ".join(problems)
 
 
 def _named_by(model: type[Event], alias: str) -> list[str]:

@@ -21,13 +21,13 @@ from streams.errors import (
 )
 
 EXIT_FAILED: Final = 1
-EXIT_NOBODY_READS: Final = 141  # what a shell reports for a process that SIGPIPE ended
+EXIT_BROKEN_PIPE: Final = 141  # what a shell reports for a process that SIGPIPE ended
 
 T = TypeVar("T")
 
 
 class Usage(StreamsError):
-    """What was typed, or set in the environment, cannot be meant; exit code 2."""
+    """What was typed, or set in the environment, is invalid; exit code 2."""
 
 
 def ending(command: Any, arguments: list[str] | None = None) -> int:
@@ -38,12 +38,12 @@ def ending(command: Any, arguments: list[str] | None = None) -> int:
         code = command.main(args=arguments, prog_name="streams", standalone_mode=False)
         sys.stdout.flush()
     except BrokenPipeError:
-        return _nobody_reads()
+        return _broken_pipe()
     except SystemExit as exit:  # typer's own answer to a broken pipe, or a command of another package
         return exit.code if isinstance(exit.code, int) else EXIT_FAILED if exit.code else 0
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - whatever it is, the user is told in one line
+    except Exception as error:  # noqa: BLE001 - whatever it is, the user gets one line
         return _explain(error)
     return code if isinstance(code, int) else 0
 
@@ -56,7 +56,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         result = asyncio.run(work)
         sys.stdout.flush()
     except BrokenPipeError:
-        raise typer.Exit(_nobody_reads()) from None
+        raise typer.Exit(_broken_pipe()) from None
     return result
 
 
@@ -72,18 +72,18 @@ def _interrupted(*_: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _nobody_reads() -> int:
+def _broken_pipe() -> int:
     discard_stdout(sys.stdout)
-    return EXIT_NOBODY_READS
+    return EXIT_BROKEN_PIPE
 
 
 def _explain(error: Exception) -> int:
-    text, code = _told(error)
+    text, code = _text_and_code(error)
     sys.stderr.write(f"error: {safe(' '.join(text.split()))}\n")
     return code
 
 
-def _told(error: Exception) -> tuple[str, int]:
+def _text_and_code(error: Exception) -> tuple[str, int]:
     match error:
         case Refused():
             return str(error), EXIT_REFUSED

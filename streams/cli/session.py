@@ -86,8 +86,8 @@ def load_processors(modules: Sequence[str]) -> list[Processor]:
         try:
             module = importlib.import_module(name)
         except Exception as error:
-            told = f"({error.__class__.__name__}: {error})"
-            raise StreamsError(f"--processor {name} cannot be imported {told}") from error
+            reason = f"({error.__class__.__name__}: {error})"
+            raise StreamsError(f"--processor {name} cannot be imported {reason}") from error
         here = [value for value in vars(module).values() if isinstance(value, Processor)]
         if not here:
             raise StreamsError(f"--processor {name} has no processors in it")

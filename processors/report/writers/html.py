@@ -21,7 +21,7 @@ _html: Final = Environment(
     loader=FileSystemLoader(Path(__file__).parents[1] / "templates"),
     autoescape=True,
     undefined=StrictUndefined,
-    finalize=lambda value: text_shown(value) if type(value) is str else value,  # names are anybody's; Markup is ours
+    finalize=lambda value: text_shown(value) if type(value) is str else value,  # names are untrusted; Markup is ours
     trim_blocks=True,
     lstrip_blocks=True,
 )

@@ -91,11 +91,11 @@ class _Workbook:
                 self._cell(sheet, row, 2, figure.change, "change")
             sheet.write_string(row, 3, figure.note, self._soft)
             row += 1
-        told = [
+        texts = [
             *(f"{section.title}: {section.text}" for section in document.sections if section.text), *document.notes,
             f"Made on {document.made_at:%Y-%m-%d %H:%M %Z}.",
         ]  # fmt: skip
-        for text in told:
+        for text in texts:
             row += 1
             sheet.write_string(row, 0, text, self._soft)
 

@@ -23,7 +23,7 @@ def database_url() -> str:
         return configured.get_secret_value()
     home = Settings.load().home
     try:
-        home.mkdir(mode=0o700, parents=True, exist_ok=True)  # as the embedded Redis makes it: nobody else's business
+        home.mkdir(mode=0o700, parents=True, exist_ok=True)  # as the embedded Redis makes it: private to its user
     except OSError as error:
         raise ConfigurationError(f"STREAMS_HOME={home} cannot be made ({error.strerror}); set DATABASE_URL") from None
     return f"sqlite:///{home.absolute() / _FILE}"

@@ -14,7 +14,7 @@ from streams.messages import describe
 
 def prepare_or_exit() -> None:
     """Prepares the configured database (see `prepare`). One that does not answer ends the process with 1, and is said
-    in one line: whoever started it starts it again. Raises `StreamsError` when somebody must do something first.
+    in one line: the supervisor starts it again. Raises `StreamsError` when the operator must do something first.
     """
 
     async def work() -> None:

@@ -36,7 +36,7 @@ _LEVEL: Final = (
 
 @dataclass(slots=True)
 class Changes:
-    """What became of the items, and what fell below its threshold through them."""
+    """The outcome of the items, and what fell below its threshold through them."""
 
     changed: list[StockChanged] = field(default_factory=list)
     refused: list[StockRefused] = field(default_factory=list)
@@ -115,8 +115,8 @@ async def change_stock(
 
 
 async def check_stock(session: AsyncSession, business_id: int | None, *, most: int) -> Checked:
-    """Finds up to `most` levels that are below their threshold and of which nobody was told (the threshold was raised,
-    somebody wrote to the table), notes that they are told of now, and re-arms those that are not below any more.
+    """Finds up to `most` levels that are below their threshold without an alert (the threshold was raised, or another
+    program wrote to the table), notes that they have one now, and re-arms those that are not below any more.
     """
     below = stock_levels.c.quantity < products.c.threshold
     stale = or_(
@@ -126,7 +126,7 @@ async def check_stock(session: AsyncSession, business_id: int | None, *, most: i
     query = _levels().where(stale).order_by(products.c.id).limit(most).with_for_update(of=stock_levels)
     if business_id is not None:
         query = query.where(products.c.business_id == business_id)
-    # Whoever waits for a row that another check has just noted finds it no longer stale, and leaves it out.
+    # A check that waits for a row that another has just noted finds it no longer stale, and leaves it out.
     levels = (await session.execute(query)).all()
     now = datetime.now(UTC)
     rows = [

@@ -49,7 +49,7 @@ products: Final = Table(
     Column("name", String(200), nullable=False),
     Column("category", String(64), nullable=False, server_default=""),
     Column("price", Money, nullable=False),
-    Column("threshold", Integer, nullable=False, server_default="0"),  # below it the business wants to be told; 0 never
+    Column("threshold", Integer, nullable=False, server_default="0"),  # below it the business wants an alert; 0 never
     Column("created_at", Instant, nullable=False),
     Column("updated_at", Instant, nullable=False),
     UniqueConstraint("business_id", "sku"),
@@ -63,7 +63,7 @@ stock_levels: Final = Table(
     Column("product_id", ForeignKey("products.id"), primary_key=True),
     Column("quantity", BigInteger, nullable=False),
     Column("version", Integer, nullable=False, server_default="1"),  # counts every change, for optimistic checks
-    # Since when it is below its threshold, as far as anybody was told; NULL re-arms the alert. It is what makes
+    # Since when it is below its threshold, as the last alert says; NULL re-arms the alert. It is what makes
     # StockBelowThreshold one event per crossing: see processors.shared.database.stock.
     Column("below_since", Instant),
     # The upload that has set it: an earlier one that comes late does not set it again. NULL: no file has.

@@ -27,14 +27,14 @@ async def in_transaction(engine: AsyncEngine, work: Callable[[AsyncConnection], 
     """Commits what `work` does, or none of it; what it returns is returned.
 
     When the transaction loses against another one (a deadlock, a locked file), all of it is done again, up to three
-    times. Raises `Unavailable("database")` when the database is away: then nobody knows whether it was committed.
+    times. Raises `Unavailable("database")` when the database is away: then it is unknown whether it was committed.
     """
     tries = 0
     while True:
         try:
             async with engine.connect() as connection, connection.begin():
                 if engine.dialect.name == "sqlite":
-                    # Who reads first and writes then fails at once when somebody wrote in between.
+                    # A transaction that reads first fails at once at its write when another one wrote in between.
                     await connection.exec_driver_sql("BEGIN IMMEDIATE")
                 return await work(connection)
         except (DBAPIError, TimeoutError, ConnectionError) as error:

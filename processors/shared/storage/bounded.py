@@ -1,7 +1,7 @@
-"""BoundedProtocol: HTTP connections that are few enough, and that nobody holds without using them.
+"""BoundedProtocol: HTTP connections that are limited in number, and closed when they are idle.
 
 Behind uvicorn alone a connection that sends half a request stays for ever, and a thousand of them use up the process'
-file descriptors: no one else is served then.
+file descriptors: no other client is served then.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Links: addresses under which one file can be fetched until a moment, by whoever has them."""
+"""Links: addresses under which one file can be fetched until a moment, by any holder of it."""
 
 from __future__ import annotations
 

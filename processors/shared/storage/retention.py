@@ -16,7 +16,7 @@ from processors.shared.storage.file_key import FileKey
 from processors.shared.storage.storage import Storage
 
 ABANDONED: Final = timedelta(days=1)
-"""Nobody writes to a draft for so long."""
+"""A draft that was not written to for so long has no writer any more."""
 
 _AT_ONCE: Final = 200
 
@@ -24,7 +24,7 @@ _AT_ONCE: Final = 200
 async def remove_old(database: Database, storage: Storage, table: Table, *, days: float, most: int) -> int:
     """Removes the files that are older than `days`, the oldest beyond the `most` newest, files without a row in `table`
     that are as old (their process died before it could note them), and the drafts of processes that died. Returns how
-    many. Rows stay, as `removed`, without the address of whoever asked. What fails half way is done by the next one.
+    many. Rows stay, as `removed`, without the requester's address. What fails half way is done by the next one.
     """
     now = datetime.now(UTC)
     old = now - timedelta(days=days)

@@ -79,7 +79,7 @@ class Storage:
         with translate_errors():
             await file.close()
         if path is not None:
-            # What is told of afterwards must outlive a power cut.
+            # What an event names afterwards must outlive a power cut.
             await asyncio.to_thread(_sync, path)
 
     async def find(self, key: FileKey) -> Found:
@@ -112,7 +112,7 @@ class Storage:
                     try:
                         key = FileKey.checked(meta["path"])
                     except StreamsError:
-                        continue  # somebody else's
+                        continue  # another program's
                     yield Found(key, meta["size"], meta["last_modified"], meta["e_tag"] or "")
 
     async def remove(self, key: FileKey) -> None:
@@ -127,7 +127,7 @@ class Storage:
             return
 
     async def link(self, key: FileKey, name: str, *, seconds: float | None = None) -> str:
-        """An address under which anybody who has it can fetch the file, for so long (`LINK_SECONDS` unless given)."""
+        """An address under which any holder of it can fetch the file, for so long (`LINK_SECONDS` unless given)."""
         seconds = self._seconds if seconds is None else seconds
         if self.directory is not None:
             return self._links.make(self.area, key, name, seconds)

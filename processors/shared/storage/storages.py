@@ -30,7 +30,7 @@ class Storages:
         return self._opened[area]
 
     async def link(self, area: Area, key: str, name: str, *, made_at: datetime) -> str:
-        """An address under which anybody who has it can fetch a file, until `LINK_SECONDS` after `made_at`, when the
+        """An address under which any holder of it can fetch a file, until `LINK_SECONDS` after `made_at`, when the
         file may be removed. Raises `LinkRefused` (410) when that is over, and `StreamsError` for what is no key.
         """
         seconds = self.settings.link_seconds - (datetime.now(UTC) - made_at).total_seconds()

@@ -1,4 +1,4 @@
-"""dead: what a group gave up: looked through, delivered again, or dropped for good."""
+"""dead: the dead letters of a group: listed, delivered again, or dropped for good."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ async def _ls(group: str, only: Filter, limit: int | None, json: bool) -> None:
             if made.row_count == rows:
                 note(f"the oldest {rows}; there are more (--limit N, or a filter)")
                 break
-            given_up = f"{format_duration(max(0.0, time.time() - milliseconds(letter.entry_id) / 1000))} ago"
-            row(made, letter.id, brief(letter.type), letter.reason, letter.attempts, given_up, letter.error)
+            age = f"{format_duration(max(0.0, time.time() - milliseconds(letter.entry_id) / 1000))} ago"
+            row(made, letter.id, brief(letter.type), letter.reason, letter.attempts, age, letter.error)
         if made.row_count:
             print_rich(made)
         else:
@@ -225,7 +225,7 @@ def discard(
 
 
 async def _act(
-    verb: str,
+    command: str,
     past: str,
     group: str,
     ids: list[str],
@@ -243,12 +243,12 @@ async def _act(
     async with opened() as streams:
         letters = streams.dead_letters(group)
         if not (ids or dry_run or yes or only != EVERYTHING):
-            await _confirm(letters, verb, limit)
+            await _confirm(letters, command, limit)
         with ExitStack() as stack:
-            act = letters.discard if verb == "discard" else letters.replay
+            act = letters.discard if command == "discard" else letters.replay
             tally = await act(ids, only, limit=limit, dry_run=dry_run, progress=_progress(stack, past), **options)
     if json:
-        parked = {} if verb == "discard" else {"parked": tally.parked}
+        parked = {} if command == "discard" else {"parked": tally.parked}
         write_json({"group": group, "matched": tally.matched, past: tally.done, **parked, "dry_run": dry_run})
         return
     gone = tally.matched - tally.done - tally.parked
@@ -256,32 +256,32 @@ async def _act(
         f"; {tally.parked:,} are parked (replayed too often: give their ids, or --force)" if tally.parked else ""
     )
     if dry_run:
-        write(f"would {verb} {gone:,} of {group}{parked_text}")
+        write(f"would {command} {gone:,} of {group}{parked_text}")
     else:
         write(f"{past} {tally.done:,} of {group}" + (f"; {gone:,} were gone already" if gone else "") + parked_text)
 
 
-async def _confirm(letters: DeadLetters, verb: str, limit: int | None) -> None:
+async def _confirm(letters: DeadLetters, command: str, limit: int | None) -> None:
     count = await letters.count()
     count = count if limit is None else min(count, limit)
     if count <= 1:
         return
     if not sys.stdin.isatty():
-        raise Usage(f"this would {verb} {count:,} dead letters of {letters.group}; give ids, a filter, or --yes")
-    if not typer.confirm(f"{verb} {count:,} dead letters of {letters.group}?", err=True):
+        raise Usage(f"this would {command} {count:,} dead letters of {letters.group}; give ids, a filter, or --yes")
+    if not typer.confirm(f"{command} {count:,} dead letters of {letters.group}?", err=True):
         raise typer.Abort
 
 
 def _progress(stack: ExitStack, past: str) -> Any:
-    """A count on stderr when somebody looks at it."""
+    """A count on stderr when that is a terminal."""
     if not sys.stderr.isatty():
         return None
     line = stack.enter_context(console(stderr=True).status(past))
 
-    def tell(tally: Tally) -> None:
+    def show(tally: Tally) -> None:
         line.update(f"{past} {tally.done:,} of {tally.matched:,} seen")
 
-    return tell
+    return show
 
 
 def _filter(

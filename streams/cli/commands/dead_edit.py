@@ -113,13 +113,13 @@ async def list_kinds(group: str, only: Filter, json: bool) -> None:
 async def replay_in_stages(
     group: str, only: Filter, *, limit: int | None, rate: float | None, force: bool, within: timedelta, json: bool
 ) -> None:
-    """Replays by `canary`, telling each stage; ends with 1 when it was stopped."""
+    """Replays by `canary` and prints each stage; ends with 1 when it was stopped."""
     from streams.dead_letters.canary import canary
 
     async with opened() as streams:
         stages = await canary(
             streams, group, only, limit=limit, rate=rate, force=force, within=within.total_seconds(),
-            told=None if json else _tell,
+            told=None if json else _write_stage,
         )  # fmt: skip
     if json:
         with json_array() as item:
@@ -131,7 +131,7 @@ async def replay_in_stages(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _tell(stage: Stage) -> None:
+def _write_stage(stage: Stage) -> None:
     ending = _ENDINGS[stage.ending].format(back=stage.back)
     left = f"; {stage.left:,} left" if stage.left else ""
     write(f"stage {stage.stage}: replayed {stage.replayed:,}, {ending}{left}")

@@ -1,4 +1,4 @@
-"""doctor: is all well, and if not, what mends it; and why one event is not done."""
+"""doctor: is all well, and if not, what repairs it; and why one event is not done."""
 
 from __future__ import annotations
 

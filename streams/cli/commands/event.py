@@ -118,9 +118,9 @@ def _show_groups(trail: EventStatus) -> None:
     history = table("GROUP", "AT", "OUTCOME", "ATTEMPT", "ERROR", right=("ATTEMPT",), whole=("GROUP", "AT", "OUTCOME"))
     for group in trail.groups:
         for line in group.history:
-            told_why = line.get("error") or line.get("reason", "")
+            why = line.get("error") or line.get("reason", "")
             at = line.get("at", "")[:23].replace("T", " ")
-            row(history, group.group, at, line.get("outcome", ""), line.get("attempt", ""), told_why)
+            row(history, group.group, at, line.get("outcome", ""), line.get("attempt", ""), why)
     if history.row_count:
         write()
         print_rich(history)

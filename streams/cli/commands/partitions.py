@@ -44,7 +44,7 @@ async def _partitions(json: bool) -> None:
         {
             "partition": number,
             "server": part.server.place,
-            "events": sum(lane.length for lane in part.streams),
+            "events": sum(stream.length for stream in part.streams),
             "unread": sum(group.lag for group in part.groups),
             "pending": sum(group.pending for group in part.groups),
             "waiting": part.waiting.total,

@@ -156,7 +156,7 @@ def _copies(type: str, fields: dict[str, str], data: str, count: int) -> Iterato
 
 
 def _progress(stack: ExitStack, total: int | None) -> Callable[[int], None]:
-    """A bar on stderr when somebody looks at it."""
+    """A bar on stderr when that is a terminal."""
     if not sys.stderr.isatty():
         return _unseen
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -173,7 +173,7 @@ def _progress(stack: ExitStack, total: int | None) -> Callable[[int], None]:
 
 
 def _unseen(count: int) -> None:
-    """The progress that nobody looks at."""
+    """The progress when stderr is no terminal."""
 
 
 def _hold(delay: str, at: str) -> dict[str, Any]:

@@ -74,7 +74,7 @@ async def _replay(
             except (KeyboardInterrupt, asyncio.CancelledError):
                 progress.interrupted()
                 raise
-    _tell(ended, json)
+    _write_replay(ended, json)
 
 
 def _confirm(planned: Replay) -> None:
@@ -86,7 +86,7 @@ def _confirm(planned: Replay) -> None:
 
 
 class _Progress:
-    """How far it is, on stderr when somebody looks at it."""
+    """How far it is, on stderr when that is a terminal."""
 
     def __init__(self, stack: ExitStack) -> None:
         self._line = stack.enter_context(console(stderr=True).status("counting")) if sys.stderr.isatty() else None
@@ -108,7 +108,7 @@ class _Progress:
             )
 
 
-def _tell(job: Replay, json: bool) -> None:
+def _write_replay(job: Replay, json: bool) -> None:
     if json:
         write_json(job.as_json())
         return
@@ -174,7 +174,7 @@ async def _resume(id: str, rate: float | None, json: bool) -> None:
             except (KeyboardInterrupt, asyncio.CancelledError):
                 progress.interrupted()
                 raise
-    _tell(ended, json)
+    _write_replay(ended, json)
 
 
 @replays.command("cancel")

@@ -78,18 +78,18 @@ async def _contracts(directory: Path, *, accept: bool, json: bool) -> None:
     try:
         if accept:
             written = [str(path) for path in contract.accept(directory, events)]
-            _tell(written, [f"accepted {path}" for path in written], json=json)
+            _write_found(written, [f"accepted {path}" for path in written], json=json)
             return
         changes = contract.compare(directory, events)
     except ValueError as error:
         raise StreamsError(str(error)) from error
-    _tell([change.as_json() for change in changes], changes, json=json)
+    _write_found([change.as_json() for change in changes], changes, json=json)
     if changes:
         raise typer.Exit(1)
     note(f"{len(events)} events are as accepted in {directory}")
 
 
-def _tell(found: list[Any], lines: Sequence[object], *, json: bool) -> None:
+def _write_found(found: list[Any], lines: Sequence[object], *, json: bool) -> None:
     if json:
         write_json(found)
         return

@@ -143,7 +143,7 @@ def _streams(snapshot: Snapshot) -> Any:
     made = table("STREAM", "LENGTH", "OLDEST", right=("LENGTH", "OLDEST"), whole=("STREAM",))
     for stream in snapshot.streams:
         if stream.lane != "normal" and not stream.length:
-            continue  # lanes that nobody uses
+            continue  # a priority that is not used
         name = stream.name if stream.lane == "normal" else f"{stream.name}:{stream.lane}"
         row(made, name, f"{stream.length:,}", format_duration(stream.oldest))
     return made
@@ -169,7 +169,7 @@ def _groups(snapshot: Snapshot) -> Any:
 
 
 def _accounts(snapshot: Snapshot, width: int) -> Iterator[Any]:
-    """What was published, and what became of it: the line of a group adds up, or there is a gap.
+    """What was published, and its outcomes: the line of a group adds up, or there is a gap.
 
     Columns without anything in them are left out; what is too wide all the same goes on in a further table.
     """

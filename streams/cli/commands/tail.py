@@ -72,13 +72,13 @@ async def _keys(streams: Streams, name: str) -> list[str]:
     from streams.events.event import registered, registered_types
     from streams.redis.keys import PRIORITIES
 
-    base, _, lane = name.partition(":")
+    base, _, suffix = name.partition(":")
     if base == "inbox":
-        keys = [partition.keys.inbox(lane) for partition in streams.partitions]
-    elif lane:
-        if lane not in PRIORITIES:
+        keys = [partition.keys.inbox(suffix) for partition in streams.partitions]
+    elif suffix:
+        if suffix not in PRIORITIES:
             raise Usage(f"{name!r}: a priority is one of {', '.join(PRIORITIES)}")
-        keys = [partition.keys.stream(base, lane) for partition in streams.partitions]
+        keys = [partition.keys.stream(base, suffix) for partition in streams.partitions]
     else:
         keys = [key for partition in streams.partitions for key in partition.keys.by_priority(base)]
     known = {event.stream for event in map(registered, registered_types()) if event is not None}
@@ -209,6 +209,6 @@ class _Shown:
         message = decode(entry, came_back=came_back(key))
         at = moment(milliseconds(entry[0])).strftime("%H:%M:%S.%f")[:-3]
         short = _at(self._streams, key).keys.short(key)
-        lane = f" [{short}]" if ":" in short else ""
+        priority = f" [{short}]" if ":" in short else ""
         shown = body_text(message.type, message.data, reveal=self._reveal)
-        return f"{at}  {safe(brief(message.id))}  {safe(brief(message.type))}{lane}  {safe(shown)}"
+        return f"{at}  {safe(brief(message.id))}  {safe(brief(message.type))}{priority}  {safe(shown)}"

@@ -1,4 +1,4 @@
-"""trim, retire, orphans: removes what every group is through with, groups that nobody runs, objects without events."""
+"""trim, retire, orphans: removes what every group has finished, groups without consumers, objects without events."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ async def _trim(names: list[str], keep: int | None, older_than: str, dry_run: bo
     async with opened() as streams:
         done = await streams.trim(*names, keep=keep, older_than=age, dry_run=dry_run)
     if json:
-        write_json([{**lane.as_json(), "dry_run": dry_run} for lane in done])
+        write_json([{**stream.as_json(), "dry_run": dry_run} for stream in done])
         return
     made = table(
         "STREAM", "WOULD GO" if dry_run else "REMOVED", "KEPT", "HELD BY",
         right=("WOULD GO", "REMOVED", "KEPT"), whole=("STREAM",),
     )  # fmt: skip
-    for lane in done:
-        if lane.removed or lane.kept:
-            row(made, lane.stream, f"{lane.removed:,}", f"{lane.kept:,}", lane.held_by or "-")
+    for stream in done:
+        if stream.removed or stream.kept:
+            row(made, stream.stream, f"{stream.removed:,}", f"{stream.kept:,}", stream.held_by or "-")
     if made.row_count:
         print_rich(made)
     else:
@@ -77,16 +77,16 @@ async def _retire(group: str, yes: bool, json: bool) -> None:
     from dataclasses import asdict
 
     async with opened() as streams:
-        given_up = await streams.retire(group, apply=yes)
+        retired = await streams.retire(group, apply=yes)
     if json:
-        write_json(asdict(given_up))
+        write_json(asdict(retired))
         return
-    verb = "retired" if given_up.done else "would retire"
+    effect = "retired" if retired.done else "would retire"
     text = (
-        f"{verb} {group}: drops {given_up.unread:,} unread, {given_up.pending:,} pending, "
-        f"{given_up.waiting:,} waiting; keeps {given_up.dead:,} dead letters"
+        f"{effect} {group}: drops {retired.unread:,} unread, {retired.pending:,} pending, "
+        f"{retired.waiting:,} waiting; keeps {retired.dead:,} dead letters"
     )
-    write(text if given_up.done else f"{text} (--yes does it)")
+    write(text if retired.done else f"{text} (--yes does it)")
 
 
 def orphans(

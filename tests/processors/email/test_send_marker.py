@@ -122,7 +122,7 @@ async def test_of_two_processes_with_one_mail_one_sends(
     sink: MailServer, mailer: Mailer, streams: Streams, deliver_turn: Deliver
 ) -> None:
     """The other one leaves the server with a connection that can be used."""
-    first, second = (SendMarker(streams.redis, streams.keys, IDENTITY, turn=0) for _ in range(2))
+    first, second = (SendMarker(streams.redis, streams.keys, IDENTITY, replays=0) for _ in range(2))
     assert [await first.known(), await second.known()] == ["", ""]
     await first.begin()
     with pytest.raises(Taken):
@@ -141,13 +141,13 @@ async def test_of_two_processes_with_one_mail_one_sends(
 
 
 async def test_the_mark_ends(streams: Streams) -> None:
-    marker = SendMarker(streams.redis, streams.keys, IDENTITY, turn=3)
+    marker = SendMarker(streams.redis, streams.keys, IDENTITY, replays=3)
     await marker.begin()
     (key,) = [name async for name in streams.redis.scan_iter(f"{streams.keys.tag}:own:email:mail:*")]
     assert 6 * 86_400 < await streams.redis.ttl(key) <= 7 * 86_400
     await marker.end()
     assert 6 * 86_400 < await streams.redis.ttl(key) <= 7 * 86_400
-    assert [await SendMarker(streams.redis, streams.keys, IDENTITY, turn=turn).known() for turn in (2, 3)] == [
+    assert [await SendMarker(streams.redis, streams.keys, IDENTITY, replays=turn).known() for turn in (2, 3)] == [
         "",
         "sent",
     ]

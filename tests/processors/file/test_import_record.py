@@ -179,12 +179,12 @@ async def test_what_was_given_up_goes_on_where_it_was(connection: AsyncConnectio
     """By a replay of its dead letter: what ended it was not the file."""
     record = await import_record.begin(connection, uploaded(), "e1", 1)
     await connection.execute(update(imports).values(status="running", position=5))
-    given_up = await import_record.give_up(connection, "e1", "r" * 1_200)
+    given_up = await import_record.fail(connection, "e1", "r" * 1_200)
     assert given_up is not None
     assert (given_up.id, given_up.status, given_up.error) == (record.id, "failed", "r" * 1_000)
     assert (await row(connection, record)).finished_at is not None
-    assert await import_record.give_up(connection, "e1", "once more") is None
-    assert await import_record.give_up(connection, "e2", "another") is None
+    assert await import_record.fail(connection, "e1", "once more") is None
+    assert await import_record.fail(connection, "e2", "another") is None
     again = await import_record.begin(connection, uploaded(), "e1", 1)
     assert (again.status, again.position, again.is_over) == ("running", 5, False)
     assert (await row(connection, record)).error is None

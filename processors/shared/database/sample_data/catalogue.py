@@ -14,7 +14,7 @@ class Line:
     """A category of goods: its words, its prices, and the day of the year on which it sells best."""
 
     name: str
-    nouns: tuple[str, ...]
+    articles: tuple[str, ...]
     cheapest: float
     dearest: float
     peak: int  # day of the year
@@ -79,13 +79,13 @@ def items(shop: Shop, count: int, random: Random) -> Iterator[Item]:
     """The products of a shop, the most popular first; a few sell a lot, most sell little."""
     for number in range(1, count + 1):
         line = shop.lines[random.randrange(len(shop.lines))]
-        noun, finish, size = random.choice(line.nouns), random.choice(_FINISHES), random.choice(_SIZES)
+        article, finish, size = random.choice(line.articles), random.choice(_FINISHES), random.choice(_SIZES)
         # Spread evenly over orders of magnitude, and ending in 9 as prices do.
         amount = line.cheapest * (line.dearest / line.cheapest) ** random.random()
         price = max(Decimal("0.99"), Decimal(round(amount, 1)).quantize(Decimal("0.1")) - Decimal("0.01"))
         yield Item(
             sku=f"{shop.code}-{number:05d}",
-            name=f"{noun[0].upper()}{noun[1:]}, {finish}, {size}",
+            name=f"{article[0].upper()}{article[1:]}, {finish}, {size}",
             line=line,
             price=price.quantize(Decimal("0.01")),
             popularity=1 / (number + 8) ** 0.75,

@@ -45,7 +45,7 @@ async def seed(
     """Fills an empty database in one transaction: `skus` products and `sold` sales in the 18 months before `until`
     (this midnight, UTC). Raises `StreamsError` when there are businesses in it already.
 
-    Most products have stock, some are below their threshold and known to be, a handful are and nobody was told: the
+    Most products have stock, some are below their threshold and known to be, a handful are without an alert: the
     first stock check finds those.
     """
     random = Random(number)
@@ -148,7 +148,7 @@ def _weight(shop: Shop, line: Line, date: datetime, day: int) -> float:
 class _Level(NamedTuple):
     quantity: int
     threshold: int
-    known_for: int  # days since somebody was told that it is below the threshold; 0 when nobody was
+    known_for: int  # days since the alert that it is below the threshold; 0 when there was none
 
 
 def _level(daily: float, random: Random) -> _Level:
