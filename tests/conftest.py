@@ -29,6 +29,7 @@ from tests.support.child import Child, Spawn
 from tests.support.connection_leaks import left_open, watch_connections
 from tests.support.key_leaks import find_leaks
 from tests.support.redis_cluster import RedisCluster
+from tests.support.redis_sentinels import RedisSentinels
 from tests.support.redis_server import RedisServer
 from tests.support.waiting import wait_until_sync
 
@@ -213,6 +214,14 @@ def redis_factory(
     finally:
         for server in servers:
             server.stop()
+
+
+@pytest.fixture
+def sentinels(redis_binary: ServerBinary, tmp_path: Path) -> Iterator[RedisSentinels]:
+    """A master, a replica and three sentinels of the test's own."""
+    made = RedisSentinels(redis_binary, tmp_path)
+    yield made.start()
+    made.stop()
 
 
 def _is_alone(client: redis.Redis) -> bool:

@@ -46,7 +46,7 @@ class Stage:
         return asdict(self)
 
 
-Told = Callable[[Stage], None]
+OnStage = Callable[[Stage], None]
 
 
 async def canary(
@@ -59,7 +59,7 @@ async def canary(
     force: bool = False,
     within: float = 120.0,
     by: str = "",
-    told: Told | None = None,
+    on_stage: OnStage | None = None,
 ) -> list[Stage]:
     """Replays what matches now (and is not parked, unless `force`): the oldest one, then ten, then all others.
 
@@ -67,12 +67,12 @@ async def canary(
     fingerprint that was replayed. Each stage, and each hundred of the last, has `within` seconds. Returns the stages
     that were run; the last one says how it ended. Raises `NotFound` for an unknown group.
     """
-    return await _Canary(client, group, rate=rate, within=within, by=by, told=told).run(only, limit, force)
+    return await _Canary(client, group, rate=rate, within=within, by=by, on_stage=on_stage).run(only, limit, force)
 
 
 class _Canary:
     def __init__(
-        self, client: App, group: str, *, rate: float | None, within: float, by: str, told: Told | None
+        self, client: App, group: str, *, rate: float | None, within: float, by: str, on_stage: OnStage | None
     ) -> None:
         self._client = client
         self._group = group
@@ -80,7 +80,7 @@ class _Canary:
         self._rate = rate
         self._within = within
         self._by = by
-        self._told = told
+        self._on_stage = on_stage
         self._replayed: dict[str, str] = {}  # event id -> fingerprint
         self._since: dict[int, str] = {}  # by partition, whose server's clock counts
 
@@ -98,8 +98,8 @@ class _Canary:
             left = len(chosen) - len(self._replayed) - len(part)
             stage = await self._stage(number, part, left)
             stages.append(stage)
-            if self._told is not None:
-                self._told(stage)
+            if self._on_stage is not None:
+                self._on_stage(stage)
             if stage.ending != "passed":
                 break
         return stages

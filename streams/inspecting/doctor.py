@@ -173,7 +173,7 @@ def check_standstill(answers: Sequence[Answer], lease: float) -> Iterator[Findin
             )  # fmt: skip
 
 
-def check_books(snapshot: Snapshot, settings: Settings) -> Iterator[Finding]:
+def check_ledger(snapshot: Snapshot, settings: Settings) -> Iterator[Finding]:
     """Whether everything is accounted for, who holds back what could be removed, and how full the dead letters are."""
     gaps = list(snapshot.accounts.gaps())
     for gap in gaps:

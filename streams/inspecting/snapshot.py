@@ -33,10 +33,10 @@ class StreamPosition:
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """One lane of one domain stream; `oldest` is the age of its first entry in seconds."""
+    """The stream of one priority of a domain stream; `oldest` is the age of its first entry in seconds."""
 
     name: str
-    lane: str
+    priority: str
     length: int
     oldest: float | None
 
@@ -143,7 +143,7 @@ def join(parts: Sequence[Snapshot], accounts: Accounts) -> Snapshot:
     return replace(
         parts[0],
         at=max(part.at for part in parts),
-        streams=tuple(_by((lane for part in parts for lane in part.streams), lambda it: (it.name, it.lane), _stream)),
+        streams=tuple(_by((one for part in parts for one in part.streams), lambda it: (it.name, it.priority), _stream)),
         groups=tuple(
             sorted(_by((g for part in parts for g in part.groups), lambda it: it.name, _group), key=lambda it: it.name)
         ),

@@ -87,7 +87,7 @@ class _Look:
     def _lanes(self, read: Mapping[str, list[str]]) -> list[str]:
         known = known_streams(self._keys, read)
         order: dict[str, int] = {lane: number for number, lane in enumerate(PRIORITIES)}
-        placed = {key: self._name_and_lane(key) for key in known}
+        placed = {key: self._name_and_priority(key) for key in known}
         return sorted(known, key=lambda key: (placed[key][0], order.get(placed[key][1], len(order))))
 
     async def _streams(self, keys: list[str]) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
@@ -105,9 +105,9 @@ class _Look:
 
     def _stream(self, key: str, info: dict[str, Any]) -> StreamState:
         first = info.get("first-entry")
-        return StreamState(*self._name_and_lane(key), info["length"], self._age(first[0]) if first else None)
+        return StreamState(*self._name_and_priority(key), info["length"], self._age(first[0]) if first else None)
 
-    def _name_and_lane(self, key: str) -> tuple[str, str]:
+    def _name_and_priority(self, key: str) -> tuple[str, str]:
         name, _, lane = self._keys.short(key).partition(":")
         return name, lane or "normal"
 

@@ -26,13 +26,13 @@ from streams.redis.address import Address
 from streams.redis.authentication import Login, Tls
 from streams.redis.embedded import EmbeddedRedis, find_servers
 from streams.redis.failover import (
+    BlockingFailoverConnection,
     FailoverConnection,
-    FollowerNow,
     Pool,
-    TlsFollower,
-    TlsFollowerNow,
-    UnixFollower,
-    UnixFollowerNow,
+    TlsBlockingFailoverConnection,
+    TlsFailoverConnection,
+    UnixBlockingFailoverConnection,
+    UnixFailoverConnection,
     drop,
 )
 from streams.redis.master_discovery import Masters, NotMaster, Route, masters_of
@@ -94,13 +94,17 @@ class Connections:
         """Whether the event loop of the first use is closed, or the parent process': nothing can be awaited of it."""
         return self.route.is_home_closed()
 
+    @property
+    def _transport(self) -> str:
+        return "tls" if self.address.tls else self.address.kind
+
     def _client(self) -> redis.asyncio.Redis:
         # What was refused because the server is not the master has not run: that is repeated, and nothing else.
         retry = AsyncRetry(ExponentialBackoff(cap=0.2, base=0.02), 5, supported_errors=(NotMaster,))
-        kinds = {"unix": UnixFollower, "server": FailoverConnection}
-        follower = TlsFollower if self.address.tls else kinds.get(self.address.kind, FailoverConnection)
+        classes = {"tls": TlsFailoverConnection, "unix": UnixFailoverConnection}
+        connection_class = classes.get(self._transport, FailoverConnection)
         return Client.from_pool(
-            Pool(connection_class=follower, **self._options | {"retry": retry, "socket_timeout": 10})
+            Pool(connection_class=connection_class, **self._options | {"retry": retry, "socket_timeout": 10})
         )
 
     def direct(self, timeout: float, most: int = 0) -> DirectConnection:
@@ -111,10 +115,10 @@ class Connections:
 
     def blocking(self, timeout: float = 5.0) -> redis.Redis:
         """A client for a thread, which must not depend on the event loop; calls give up after `timeout` s."""
-        kinds = {"unix": UnixFollowerNow, "server": FollowerNow}
-        follower = TlsFollowerNow if self.address.tls else kinds.get(self.address.kind, FollowerNow)
+        classes = {"tls": TlsBlockingFailoverConnection, "unix": UnixBlockingFailoverConnection}
+        connection_class = classes.get(self._transport, BlockingFailoverConnection)
         options = self._options | {"retry": Retry(NoBackoff(), 0), "socket_timeout": timeout}
-        return redis.Redis.from_pool(redis.ConnectionPool(connection_class=follower, **options))
+        return redis.Redis.from_pool(redis.ConnectionPool(connection_class=connection_class, **options))
 
     async def aclose(self) -> None:
         """Closes the shared client; direct connections are closed by who opened them."""

@@ -57,7 +57,7 @@ class _FollowsMaster:
         """Connects, also when it is connected and of no use any more; redis-py calls it before each command."""
         if self.is_connected and self.is_doubtful:  # type: ignore[attr-defined]
             if self._moved != self._route.moved:
-                await self.disconnect(nowait=True)  # type: ignore[attr-defined]
+                await self.disconnect(nowait=True)  # type: ignore[attr-defined]  # of the class it is mixed into
             elif not self._connect_callbacks:  # type: ignore[attr-defined]  # in use by a PubSub, which asks itself
                 await self._probe()
         await super().connect()  # type: ignore[misc]
@@ -68,9 +68,9 @@ class _FollowsMaster:
                 await self.send_command("PING", check_health=False)  # type: ignore[attr-defined]
                 await self.read_response()
         except (RedisError, OSError, TimeoutError):
-            await self.disconnect(nowait=True)  # type: ignore[attr-defined]
+            await self.disconnect(nowait=True)  # type: ignore[attr-defined]  # of the class it is mixed into
         except BaseException:
-            await self.disconnect(nowait=True)  # type: ignore[attr-defined]
+            await self.disconnect(nowait=True)  # type: ignore[attr-defined]  # of the class it is mixed into
             raise
 
     # Not `connect`: redis-py connects again, when it repeats, through this one.
@@ -85,13 +85,13 @@ class _FollowsMaster:
         except ConnectionError as error:
             if route.masters is not None:
                 route.masters.forget()
-            await self.disconnect(nowait=True)  # type: ignore[attr-defined]
+            await self.disconnect(nowait=True)  # type: ignore[attr-defined]  # of the class it is mixed into
             if (said := await self._last_words(error)) is not None:
                 raise ConnectionError(said) from error
             raise
         except BaseException:
             # A connection on which the handshake failed would be used as it is: in another database, or not logged in.
-            await self.disconnect(nowait=True)  # type: ignore[attr-defined]
+            await self.disconnect(nowait=True)  # type: ignore[attr-defined]  # of the class it is mixed into
             raise
 
     async def _last_words(self, error: ConnectionError) -> str | None:
@@ -121,10 +121,10 @@ class _FollowsMaster:
                 self._heard = time.monotonic()
                 raise
             self._route.left(self._moved)
-            await self.disconnect(nowait=True)  # type: ignore[attr-defined]
+            await self.disconnect(nowait=True)  # type: ignore[attr-defined]  # of the class it is mixed into
             raise elsewhere(error) from error
         except InvalidResponse as error:
-            await self.disconnect(nowait=True)  # type: ignore[attr-defined]
+            await self.disconnect(nowait=True)  # type: ignore[attr-defined]  # of the class it is mixed into
             raise NoAnswerOfRedis(str(error)) from error
         self._heard = time.monotonic()
         return response
@@ -134,11 +134,11 @@ class FailoverConnection(_FollowsMaster, redis.asyncio.Connection):
     """Over TCP."""
 
 
-class TlsFollower(_FollowsMaster, redis.asyncio.SSLConnection):
+class TlsFailoverConnection(_FollowsMaster, redis.asyncio.SSLConnection):
     """Over TLS."""
 
 
-class UnixFollower(_FollowsMaster, redis.asyncio.UnixDomainSocketConnection):
+class UnixFailoverConnection(_FollowsMaster, redis.asyncio.UnixDomainSocketConnection):
     """Over a unix socket."""
 
     async def _connect(self) -> None:
@@ -187,7 +187,7 @@ def drop(connection: Any) -> None:
         inner._sock = None  # noqa: SLF001
 
 
-class _FollowingNow:
+class _FollowsMasterBlocking:
     """In a thread."""
 
     def __init__(self, *, route: Route, **options: Any) -> None:
@@ -198,7 +198,7 @@ class _FollowingNow:
     def connect(self) -> None:
         """As in the event loop."""
         if self._sock is not None and self._moved != self._route.moved:  # type: ignore[attr-defined]
-            self.disconnect()  # type: ignore[attr-defined]
+            self.disconnect()  # type: ignore[attr-defined]  # as above
         super().connect()  # type: ignore[misc]
 
     def connect_check_health(self, *arguments: Any, **options: Any) -> None:
@@ -216,10 +216,10 @@ class _FollowingNow:
             if not self._route.is_elsewhere(error):
                 raise
             self._route.left(self._moved)
-            self.disconnect()  # type: ignore[attr-defined]
+            self.disconnect()  # type: ignore[attr-defined]  # as above
             raise elsewhere(error) from error
         except InvalidResponse as error:
-            self.disconnect()  # type: ignore[attr-defined]
+            self.disconnect()  # type: ignore[attr-defined]  # as above
             raise NoAnswerOfRedis(str(error)) from error
 
     def _wrap_socket_with_ssl(self, sock: Any) -> Any:
@@ -227,13 +227,13 @@ class _FollowingNow:
         return self._route.tls.get().wrap_socket(sock, server_hostname=self.host)
 
 
-class FollowerNow(_FollowingNow, redis.Connection):
+class BlockingFailoverConnection(_FollowsMasterBlocking, redis.Connection):
     """Over TCP, in a thread."""
 
 
-class TlsFollowerNow(_FollowingNow, redis.SSLConnection):
+class TlsBlockingFailoverConnection(_FollowsMasterBlocking, redis.SSLConnection):
     """Over TLS, in a thread."""
 
 
-class UnixFollowerNow(_FollowingNow, redis.UnixDomainSocketConnection):
+class UnixBlockingFailoverConnection(_FollowsMasterBlocking, redis.UnixDomainSocketConnection):
     """Over a unix socket, in a thread."""

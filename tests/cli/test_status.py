@@ -56,7 +56,7 @@ async def test_a_lane_without_events_hides_no_stream(cli: Cli, client: Streams) 
     for priority in ("high", "low", "normal"):
         await client.publish(registered(9), priority=priority)
     await client.redis.xtrim(client.keys.by_priority("users")[0], maxlen=0, approximate=False)
-    shown = [(one.name, one.lane, one.length) for one in (await client.snapshot()).streams]
+    shown = [(one.name, one.priority, one.length) for one in (await client.snapshot()).streams]
     assert shown == [("users", "high", 0), ("users", "normal", 1), ("users", "low", 1)]
     out = (await cli("status")).out
     assert "users:high" not in out

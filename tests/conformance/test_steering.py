@@ -172,7 +172,7 @@ async def test_a_snapshot_says_how_it_stands(engine: Engine, post: Post) -> None
     (group,) = snapshot.groups
     assert (group.name, group.lag, group.pending, group.dead, group.alive) == ("probe", 1, 0, 2, 1)
     assert (snapshot.waiting.total, snapshot.waiting.delayed) == (1, 1)
-    assert {lane.lane: lane.length for lane in snapshot.streams if lane.length} == {"normal": 2, "low": 1}
+    assert {one.priority: one.length for one in snapshot.streams if one.length} == {"normal": 2, "low": 1}
     await engine.streams.resume("probe")
     await engine.until(lambda: 4 in post.seen)
 

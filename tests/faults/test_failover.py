@@ -26,14 +26,6 @@ class Numbered(Event, stream="numbers", version=1):
 
 
 @pytest.fixture
-def sentinels(redis_binary: ServerBinary, tmp_path: Path) -> Iterator[RedisSentinels]:
-    """A master, a replica and three sentinels."""
-    made = RedisSentinels(redis_binary, tmp_path)
-    yield made.start()
-    made.stop()
-
-
-@pytest.fixture
 def cluster(redis_binary: ServerBinary, tmp_path: Path) -> Iterator[RedisCluster]:
     """Three masters, each with a replica."""
     made = RedisCluster(redis_binary, tmp_path, replicas=True)

@@ -119,7 +119,7 @@ async def replay_in_stages(
     async with opened() as streams:
         stages = await canary(
             streams, group, only, limit=limit, rate=rate, force=force, within=within.total_seconds(),
-            told=None if json else _write_stage,
+            on_stage=None if json else _write_stage,
         )  # fmt: skip
     if json:
         with json_array() as item:

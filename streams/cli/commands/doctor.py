@@ -14,9 +14,9 @@ from streams.cli.reaching import check_connection
 from streams.cli.session import opened
 from streams.inspecting.doctor import (
     Finding,
-    check_books,
     check_clock,
     check_damage,
+    check_ledger,
     check_newer,
     check_partitions,
     check_schedules,
@@ -123,6 +123,6 @@ async def _examine(streams: Streams) -> list[Finding]:
         *check_standstill(answers, streams.settings.lease),
         *check_newer(await newer_than_code(streams), streams.settings, snapshot.at),
         *check_damage(await damage(streams)),
-        *check_books(snapshot, streams.settings),
+        *check_ledger(snapshot, streams.settings),
         *check_schedules(await streams.schedules.ls()),
     ]

@@ -142,9 +142,9 @@ def _waiting(waiting: Waiting, cancelled: int) -> Iterator[Text]:
 def _streams(snapshot: Snapshot) -> Any:
     made = table("STREAM", "LENGTH", "OLDEST", right=("LENGTH", "OLDEST"), whole=("STREAM",))
     for stream in snapshot.streams:
-        if stream.lane != "normal" and not stream.length:
+        if stream.priority != "normal" and not stream.length:
             continue  # a priority that is not used
-        name = stream.name if stream.lane == "normal" else f"{stream.name}:{stream.lane}"
+        name = stream.name if stream.priority == "normal" else f"{stream.name}:{stream.priority}"
         row(made, name, f"{stream.length:,}", format_duration(stream.oldest))
     return made
 

@@ -120,12 +120,12 @@ async def test_a_canary_goes_on_while_it_goes_well(streams: Streams, start: Star
     await streams.publish_many([registered(Desk.REJECTED)] * 30)
     await dead(streams, 30)
     desk.healed = True
-    told: list[Stage] = []
-    stages = await canary(streams, "email", told=told.append)
+    stages_seen: list[Stage] = []
+    stages = await canary(streams, "email", on_stage=stages_seen.append)
     assert [(stage.replayed, stage.ending, stage.left) for stage in stages] == [
         (1, "passed", 29), (10, "passed", 19), (19, "passed", 0),
     ]  # fmt: skip
-    assert told == stages
+    assert stages_seen == stages
     assert await streams.dead_letters("email").count() == 0
     assert len(desk.seen) == 60
 

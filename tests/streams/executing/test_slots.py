@@ -14,6 +14,7 @@ from streams.messages.message import Message
 from streams.messages.outcome import ACKED, RELEASED, Cancelled, Retried
 from tests.support.events import Noted
 from tests.support.holders import Held
+from tests.support.waiting import wait_until
 
 
 def delivery(thread: int = 0) -> Delivery:
@@ -76,12 +77,15 @@ async def test_a_task_that_ends_by_itself_is_said(bench: Bench) -> None:
     second = bench.slot.task
     await asyncio.sleep(0)
     bench.go_on.set()
-    await asyncio.sleep(0.01)
+    await wait_until(lambda: bench.ended)
     assert first is not second
     assert bench.ended == [second]
     bench.slot.ending = True
     bench.start()
-    await asyncio.sleep(0.01)
+    third = bench.slot.task
+    assert third is not None
+    await asyncio.wait([third])
+    await asyncio.sleep(0)  # what is called when a task is done is called in the next iteration
     assert bench.ended == [second]
 
 

@@ -168,12 +168,12 @@ def test_what_is_not_accounted_for() -> None:
     """A loss fails; a stream that was made anew has more than was published, and warns."""
     settings = Settings(app="shop")
     whole = replace(EMPTY, accounts=Accounts((account(),), ()))
-    assert statuses(doctor.check_books(whole, settings)) == {"ledger": "ok"}
+    assert statuses(doctor.check_ledger(whole, settings)) == {"ledger": "ok"}
     gaps = (
         Gap("email", "users", 2, "1-0", "9-0", "p"), Gap("email", "inbox:email", 1, "", "", "p"),
         Gap("email", "users", -3, "", "", "p"), Gap("", "due", 4, "", "", "p"),
     )  # fmt: skip
-    found = list(doctor.check_books(replace(EMPTY, accounts=Accounts((account(gaps=gaps[:3]),), gaps[3:])), settings))
+    found = list(doctor.check_ledger(replace(EMPTY, accounts=Accounts((account(gaps=gaps[:3]),), gaps[3:])), settings))
     assert [(finding.status, finding.text) for finding in found] == [
         ("fail", "2 in users of email are gone between 1-0 and 9-0: removed before they were settled"),
         ("fail", "1 in inbox:email are gone: removed before they were settled"),
@@ -191,7 +191,7 @@ def test_a_group_that_nobody_runs_any_more() -> None:
         (now - 3_600, (), False), (now - 3_601, (), True), (now - 3_601, (ALIVE,), False), (0, (), False),
     ):  # fmt: skip
         accounts = Accounts((account(last_seen),), ())
-        found = statuses(doctor.check_books(replace(EMPTY, groups=(group(*consumers),), accounts=accounts), settings))
+        found = statuses(doctor.check_ledger(replace(EMPTY, groups=(group(*consumers),), accounts=accounts), settings))
         assert ("abandoned email" in found) == said, (last_seen, consumers)
 
 
@@ -199,8 +199,8 @@ def test_a_group_that_nobody_runs_any_more() -> None:
 def test_how_full_the_dead_letters_are(dead: int, status: str | None) -> None:
     """Beyond their cap the oldest go."""
     snapshot = replace(EMPTY, groups=(group(ALIVE, dead=dead),))
-    assert statuses(doctor.check_books(snapshot, Settings(app="shop", dead_most=100))).get("cap email") == status
-    assert "cap email" not in statuses(doctor.check_books(snapshot, Settings(app="shop", dead_most=None)))
+    assert statuses(doctor.check_ledger(snapshot, Settings(app="shop", dead_most=100))).get("cap email") == status
+    assert "cap email" not in statuses(doctor.check_ledger(snapshot, Settings(app="shop", dead_most=None)))
 
 
 def test_schedules() -> None:

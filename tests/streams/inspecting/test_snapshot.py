@@ -34,7 +34,7 @@ async def test_streams_by_lane_before_any_group_exists(streams: Streams) -> None
     await streams.publish(registered(9), priority="high")
     await streams.publish(StockBelowThreshold(business_id=1, sku="a", quantity=1, threshold=2), priority="low")
     snapshot = await streams.snapshot()
-    assert [(s.name, s.lane, s.length) for s in snapshot.streams] == [
+    assert [(s.name, s.priority, s.length) for s in snapshot.streams] == [
         ("inventory", "low", 1), ("users", "high", 1), ("users", "normal", 3),
     ]  # fmt: skip
     assert all(s.oldest is not None and 0 <= s.oldest < 60 for s in snapshot.streams)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 import obstore
 import orjson
 import pytest
-from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 
 from streams import Backoff, Processor, Streams, StreamsError, TooLarge, Unavailable
 from streams.consuming.consumer import Consumer
@@ -18,24 +16,12 @@ from streams.messages.claims import MARK, ClaimStore, Stored
 from streams.messages.message import DATA, Message
 from tests.streams.conftest import MakeSettings
 from tests.support.events import Followed, Noted, Other
+from tests.support.s3 import S3_OPTIONS, s3, s3_client
 from tests.support.waiting import wait_until
 
+__all__ = ["s3"]
+
 LARGE = "x" * 300_000
-
-S3_OPTIONS: dict[str, Any] = {
-    "access_key_id": "test", "secret_access_key": "test", "region": "eu-central-1",
-    "client_options": {"allow_http": True}, "virtual_hosted_style_request": False,
-}  # fmt: skip
-
-
-@pytest.fixture(scope="session")
-def s3() -> Iterator[str]:
-    """A real S3 server on loopback; its address."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
 
 
 @pytest.fixture(params=["file", "s3"])
@@ -44,10 +30,7 @@ def claims(request: pytest.FixtureRequest, tmp_path: Path, app: str) -> ClaimSto
     if request.param == "file":
         return ClaimStore(f"file://{tmp_path}/claims")
     endpoint = request.getfixturevalue("s3")
-    import boto3
-
-    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "eu-central-1"}
-    client = boto3.client("s3", endpoint_url=endpoint, **keys)
+    client = s3_client(endpoint)
     client.create_bucket(Bucket=app, CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
     client.close()
     return ClaimStore(f"s3://{app}/claims", endpoint=endpoint, **S3_OPTIONS)

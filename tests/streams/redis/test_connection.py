@@ -169,17 +169,18 @@ async def test_a_call_that_is_given_up_waits_for_nobody(app: str, how: str) -> N
             commands.feed(data)
             while commands.gets() is not False:
                 writer.write(b"+OK\r\n")
+        asked.set()
         await given_up.wait()
         writer.close()
 
-    given_up = asyncio.Event()
+    asked, given_up = asyncio.Event(), asyncio.Event()
     server = await asyncio.start_server(read_nothing, "127.0.0.1", 0)
     connections = Connections(Settings(redis_url=f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", app=app))
     direct = connections.direct(timeout=0.3 if how == "too late" else 30.0)
     call = asyncio.create_task(direct.call(b"ECHO", b"x" * 30_000_000))
     await asyncio.sleep(0)
     if how == "cancelled":
-        await asyncio.sleep(0.3)
+        await asked.wait()
         call.cancel()
     async with asyncio.timeout(3):
         with pytest.raises(asyncio.CancelledError if how == "cancelled" else TimeoutError):

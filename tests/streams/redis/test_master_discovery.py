@@ -23,14 +23,6 @@ pytestmark = pytest.mark.newest_redis
 
 
 @pytest.fixture
-def sentinels(redis_binary: ServerBinary, tmp_path: Path) -> Iterator[RedisSentinels]:
-    """A master, a replica and three sentinels."""
-    made = RedisSentinels(redis_binary, tmp_path)
-    yield made.start()
-    made.stop()
-
-
-@pytest.fixture
 def cluster(redis_binary: ServerBinary, tmp_path: Path) -> Iterator[RedisCluster]:
     """Three masters."""
     made = RedisCluster(redis_binary, tmp_path)

@@ -2,39 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from moto.moto_server.threaded_moto_server import ThreadedMotoServer
 from pydantic import SecretStr
 
 from processors.shared.storage import Storages, StorageSettings
+from tests.support.s3 import S3_OPTIONS, s3, s3_client
 
-S3_OPTIONS: dict[str, Any] = {
-    "access_key_id": "test", "secret_access_key": "test", "region": "eu-central-1",
-    "client_options": {"allow_http": True}, "virtual_hosted_style_request": False,
-}  # fmt: skip
+__all__ = ["S3_OPTIONS", "s3", "s3_client"]
+
 SECRET = SecretStr("a-secret-of-the-tests-0123456789abcdef")
-
-
-@pytest.fixture(scope="session")
-def s3() -> Iterator[str]:
-    """A real S3 server on loopback; its address."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-def s3_client(endpoint: str) -> Any:
-    """Another client of that server."""
-    import boto3
-
-    keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "eu-central-1"}
-    return boto3.client("s3", endpoint_url=endpoint, **keys)
 
 
 @pytest.fixture
