@@ -61,7 +61,8 @@ ALLOWED: Final[Mapping[tuple[str, str], str]] = {}
 CHECKED: Final = (
     "streams/*.py", "streams/messages/*.py", "streams/events/*.py", "streams/handlers/*.py", "streams/publishing/*.py",
     "streams/sql/*.py", "streams/testing/*.py", "streams/client/*.py", "schemas/*.py", "benchmarks/*.py",
-    "examples/*.py", "streams/*/lua/*.lua", "streams/*/lua/include/*.lua",
+    "examples/**/*.py", "observability/**/*.py", "processors/**/*.py", "streams/cli/**/*.py",
+    "streams/*/lua/*.lua", "streams/*/lua/include/*.lua",
 )  # fmt: skip
 """Patterns of the files that have no retired word in a comment, a docstring or a name. The other folders follow."""
 
